@@ -1,0 +1,85 @@
+"""Finds methods, datasets and architectures by file name; imports no torch.
+
+A component is a file: its stem is its name in the config ("-" and "_" are the same there). Architectures are the keys of
+the literal `ARCHITECTURES` table at the top of a file of `models/`, which is read without importing the file.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import functools
+import importlib
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Kind = Literal["distill", "data.datasets"]
+
+_ROOT = Path(__file__).parent
+
+
+class ComponentParams(BaseModel):
+    """Base of a component's parameters: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def stem(name: str) -> str:
+    """The file stem of the component called `name` in the config."""
+    return name.replace("-", "_")
+
+
+@functools.cache
+def names(kind: Kind) -> tuple[str, ...]:
+    """The names of every component of a kind, sorted: the files that define a class `Params`."""
+    folder = _ROOT.joinpath(*kind.split("."))
+    return tuple(sorted(f.stem.replace("_", "-") for f in folder.glob("*.py") if _defines_params(f)))
+
+
+def _defines_params(file: Path) -> bool:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return any(isinstance(node, ast.ClassDef) and node.name == "Params" for node in tree.body)
+
+
+def load(kind: Kind, name: str) -> ModuleType:
+    """Import one component.
+
+    Raises:
+        KeyError: if there is none of that name; see `names` and `unknown`.
+    """
+    if stem(name).replace("_", "-") not in names(kind):
+        raise KeyError(name)
+    return importlib.import_module(f"spikedistill.{kind}.{stem(name)}")
+
+
+@functools.cache
+def architectures() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Every architecture: name -> (module of `models/` that defines it, its entry in the table)."""
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    for file in sorted((_ROOT / "models").glob("*.py")):
+        for name, entry in _architecture_table(file).items():
+            if name in found:
+                raise ValueError(f"architecture {name} is defined in models/{found[name][0]}.py and models/{file.name}")
+            found[name] = (file.stem, entry)
+    return found
+
+
+def _architecture_table(file: Path) -> dict[str, dict[str, Any]]:
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        if any(isinstance(t, ast.Name) and t.id == "ARCHITECTURES" for t in targets):
+            assert isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
+            return ast.literal_eval(node.value)
+    return {}
+
+
+def unknown(what: str, name: str, allowed: Iterable[str]) -> str:
+    """A message for an unknown name: what is allowed, and the likeliest one meant."""
+    options = sorted(allowed)
+    close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"unknown {what} {name!r}.{hint} Allowed: {', '.join(options)}"

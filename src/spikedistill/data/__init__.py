@@ -1,0 +1,1 @@
+"""Data: decoding, integration, stores, loading and augmentation."""

@@ -1,0 +1,1 @@
+"""The stages of the pipeline: spec and paths in, one artifact out."""
