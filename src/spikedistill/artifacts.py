@@ -1,0 +1,223 @@
+"""Where artifacts live, how they are committed, and how they are trusted. Imports no torch.
+
+An artifact is a folder `<store>/<kind>/<name>/` with its files and a `manifest.json`. It appears in one rename and never
+changes afterwards. Work in progress (resumable checkpoints, half-built folders, leases) lives in `<store>/.work/`, which
+no Snakemake rule declares as output, so that no clean-up of incomplete outputs can take it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import stat
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from spikedistill.errors import ArtifactError
+
+MANIFEST = "manifest.json"
+Status = Literal["missing", "complete", "unreadable"]
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is wrong with one artifact: its reference and one line per file."""
+
+    ref: str
+    problems: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.ref}: " + "; ".join(self.problems)
+
+
+class Store:
+    """A folder of artifacts, addressed by reference: `<kind>/<name>`, such as `teachers/digits-resnet18-3f9c2a71d0`."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root).expanduser()
+
+    def path(self, ref: str) -> Path:
+        """The folder of an artifact, whether it exists or not."""
+        return self.root / ref
+
+    def manifest_path(self, ref: str) -> Path:
+        """The manifest of an artifact: what a Snakemake rule declares as its output."""
+        return self.path(ref) / MANIFEST
+
+    def work(self, ref: str) -> Path:
+        """The folder for work in progress on an artifact."""
+        return self.root / ".work" / Path(ref).name
+
+    def status(self, ref: str) -> Status:
+        """Whether an artifact is there. Reads the manifest, not the files: see `verify`."""
+        try:
+            self.manifest(ref)
+        except FileNotFoundError:
+            return "missing"
+        except ArtifactError:
+            return "unreadable"
+        return "complete"
+
+    def manifest(self, ref: str) -> dict[str, Any]:
+        """The manifest of a committed artifact.
+
+        Raises:
+            FileNotFoundError: if there is no such artifact.
+            ArtifactError: if the manifest cannot be read.
+        """
+        path = self.manifest_path(ref)
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError) as err:
+            raise ArtifactError(f"{path}: damaged manifest ({err}); {REBUILD}") from err
+        if not isinstance(manifest, dict) or not {"spec", "files", "digest", "upstream"} <= manifest.keys():
+            raise ArtifactError(f"{path}: not a manifest of an artifact; {REBUILD}")
+        return manifest
+
+    def verify(self, ref: str) -> Damage | None:
+        """Compare every file of an artifact with its sha256. Returns None when all is well.
+
+        Raises:
+            FileNotFoundError: if there is no such artifact.
+        """
+        try:
+            manifest = self.manifest(ref)
+        except ArtifactError as err:
+            return Damage(ref, (str(err),))
+        problems = [p for name, entry in manifest["files"].items() if (p := _check_file(self.path(ref) / name, entry))]
+        if not problems and _digest(manifest["files"]) != manifest["digest"]:
+            problems.append(f"{MANIFEST}: its own digest does not match")
+        return Damage(ref, tuple(problems)) if problems else None
+
+    def open(self, ref: str) -> Path:
+        """The folder of an artifact after its checksums were verified: the only way in which a stage reads one.
+
+        Raises:
+            ArtifactError: if it is missing or damaged.
+        """
+        try:
+            damage = self.verify(ref)
+        except FileNotFoundError as err:
+            raise ArtifactError(
+                f"{self.path(ref)}: this artifact is not there yet. Run `snakemake`, or submit its stage first: "
+                f"spikedistill submit {Path(ref).name}"
+            ) from err
+        if damage:
+            raise ArtifactError(f"damaged artifact, not used: {self.root / str(damage)}; {REBUILD}")
+        return self.path(ref)
+
+    def refs(self) -> list[str]:
+        """References of all artifacts with a manifest, sorted."""
+        found = self.root.glob(f"*/*/{MANIFEST}") if self.root.is_dir() else ()
+        return sorted(f"{p.parent.parent.name}/{p.parent.name}" for p in found if not p.parent.name.startswith("."))
+
+    def is_fresh(self, ref: str, upstream: str) -> bool:
+        """Whether artifact `ref` was made from the very `upstream` that lies in the store now."""
+        try:
+            return self.manifest(ref)["upstream"].get(upstream) == self.manifest(upstream)["digest"]
+        except (FileNotFoundError, ArtifactError):
+            return False
+
+    def set_aside(self, ref: str) -> Path:
+        """Move an artifact to `<store>/.set-aside/`, so that the next run builds it again. Returns where it went."""
+        target = self.root / ".set-aside" / f"{Path(ref).name}-{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:4]}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self.path(ref).rename(target)
+        return target
+
+    @contextlib.contextmanager
+    def building(self, ref: str, spec: dict[str, Any], upstream: tuple[str, ...]) -> Iterator[Build]:
+        """Build an artifact in a hidden sibling folder; commit it in one rename when the block ends without an error."""
+        target = self.path(ref)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
+        folder.mkdir()
+        try:
+            build = Build(folder, {})
+            yield build
+            self._commit(ref, build, spec, upstream)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _commit(self, ref: str, build: Build, spec: dict[str, Any], upstream: tuple[str, ...]) -> None:
+        files = {str(p.relative_to(build.folder)): _seal(p) for p in sorted(build.folder.rglob("*")) if p.is_file()}
+        manifest = {
+            "schema": 1,
+            "artifact": ref,
+            "spec": spec,
+            "upstream": {name: self.manifest(name)["digest"] for name in upstream},
+            "files": files,
+            "digest": _digest(files),
+            **build.provenance,
+        }
+        path = build.folder / MANIFEST
+        path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        _seal(path)
+        for folder in [build.folder, *(p for p in build.folder.rglob("*") if p.is_dir())]:
+            folder.chmod(folder.stat().st_mode | stat.S_IRGRP | stat.S_IXGRP)
+            _fsync(folder)
+        self._install(build.folder, self.path(ref))
+
+    def _install(self, folder: Path, target: Path) -> None:
+        remains = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.old"
+        if target.is_dir() and any(target.iterdir()):
+            target.rename(remains)
+        folder.rename(target)
+        _fsync(target.parent)
+        shutil.rmtree(remains, ignore_errors=True)
+
+
+@dataclass
+class Build:
+    """An artifact in the making: put files into `folder`, and facts about the run into `provenance`."""
+
+    folder: Path
+    provenance: dict[str, Any]
+
+
+REBUILD = "to have it built again: `spikedistill verify --set-aside`, then run snakemake"
+
+
+def _check_file(path: Path, entry: dict[str, Any]) -> str | None:
+    try:
+        size = path.stat().st_size
+        if size != entry["bytes"]:
+            return f"{path.name}: {size} bytes, expected {entry['bytes']}"
+        found = sha256(path)
+    except OSError as err:
+        return f"{path.name}: {err.strerror or err}"
+    return None if found == entry["sha256"] else f"{path.name}: sha256 {found[:12]}…, expected {entry['sha256'][:12]}…"
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _digest(files: dict[str, Any]) -> str:
+    listing = json.dumps(sorted((name, entry["sha256"]) for name, entry in files.items()))
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def _seal(path: Path) -> dict[str, Any]:
+    path.chmod(path.stat().st_mode | stat.S_IRGRP)
+    _fsync(path)
+    return {"sha256": sha256(path), "bytes": path.stat().st_size}
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

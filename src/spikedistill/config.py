@@ -1,0 +1,306 @@
+"""The models of config.yaml, and the check that reports every mistake at once. Imports no torch.
+
+A configuration is a mapping. It becomes a `Config` through `parse_config`, whose `ConfigError` lists all problems, each with
+file, key, what is allowed and the likeliest word meant.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from spikedistill import components
+from spikedistill.errors import ConfigError
+from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.train.settings import TrainConfig
+
+LABEL = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatasetConfig(_Section):
+    """Which data, and how it is prepared."""
+
+    name: str = Field(description="Dataset: the stem of a file in src/spikedistill/data/datasets.")
+    root: str | None = Field(
+        None, description="Folder of the data as downloaded; never changed. Not needed by datasets that make their own."
+    )
+    params: dict[str, Any] = Field({}, description="Parameters of the dataset; see its `Params`.")
+
+
+class TeacherConfig(_Section):
+    """The ANN whose knowledge is distilled. Experiments with an equal teacher share one."""
+
+    arch: str = Field(description="Architecture: a name of an ARCHITECTURES table in src/spikedistill/models.")
+    seed: int = Field(0, ge=0, description="Seed of the teacher's initial weights, sample order and augmentation.")
+    train: TrainConfig = Field(description="How the teacher is trained.")
+
+
+class StudentConfig(_Section):
+    """The SNN that is trained."""
+
+    arch: str = Field(description="Architecture: a name of an ARCHITECTURES table in src/spikedistill/models.")
+    time_steps: int = Field(ge=1, description="Time steps T per sample. With event frames: the number of frames.")
+    neuron: NeuronConfig = Field(default_factory=NeuronConfig, description="The spiking neuron.")
+    train: TrainConfig = Field(description="How students are trained, whatever the method.")
+
+
+class MethodConfig(_Section):
+    """One row of the comparison: a method with its parameters."""
+
+    method: str | None = Field(
+        None, description="Method: the stem of a file in src/spikedistill/distill. Default: the label of this entry."
+    )
+    params: dict[str, Any] = Field({}, description="Parameters of the method; see its `Params`.")
+
+
+class ExperimentConfig(_Section):
+    """One comparison: a dataset, a teacher, a student, and the methods that train the student."""
+
+    dataset: DatasetConfig = Field(description="The data.")
+    teacher: TeacherConfig | None = Field(None, description="The teacher. Needed by every method that distils from one.")
+    student: StudentConfig = Field(description="The student.")
+    methods: dict[str, MethodConfig] = Field(
+        min_length=1, description="Methods to compare, by a label of your choice; each is trained once per seed."
+    )
+
+
+class Config(_Section):
+    """The whole of config.yaml."""
+
+    store: str = Field("store", description="Folder of the artifacts: data, teachers, students, evaluations. May be shared.")
+    results: str = Field("results", description="Folder of the report and the TensorBoard logs.")
+    seeds: list[int] = Field([0], min_length=1, description="One student per method and seed.")
+    experiments: dict[str, ExperimentConfig] = Field(min_length=1, description="Comparisons, by a label of your choice.")
+
+
+class _Problems:
+    """Collects problems as `file: key: message` lines."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._lines: dict[tuple[str, str], None] = {}
+
+    def add(self, key: Sequence[str | int], message: str) -> None:
+        self._lines[".".join(map(str, key)) or "(top level)", message] = None
+
+    def add_validation(self, error: ValidationError, model: type[BaseModel], prefix: Sequence[str | int] = ()) -> None:
+        for detail in error.errors(include_url=False):
+            self.add([*prefix, *detail["loc"]], _explain(detail, model))
+
+    def raise_if_any(self) -> None:
+        if self._lines:
+            count = f"{len(self._lines)} problem{'s' if len(self._lines) > 1 else ''}"
+            lines = "\n".join(f"  {self._source}: {key}: {message}" for key, message in sorted(self._lines))
+            raise ConfigError(f"{count} in the configuration:\n{lines}")
+
+
+def _explain(detail: Any, model: type[BaseModel]) -> str:
+    if detail["type"] == "extra_forbidden":
+        allowed = _fields_at(model, detail["loc"][:-1])
+        return components.unknown("key", str(detail["loc"][-1]), allowed)
+    message = detail["msg"][0].lower() + detail["msg"][1:]
+    if detail["type"] == "missing":
+        return "is required and not given"
+    return f"{message}; found {detail['input']!r}"
+
+
+def _fields_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+    current: Any = model
+    for part in loc:
+        if _is_model(current):
+            current = current.model_fields[part].annotation if part in current.model_fields else None
+        current = _inner_model(current)
+    return list(current.model_fields) if _is_model(current) else []
+
+
+def _is_model(candidate: Any) -> bool:
+    return isinstance(candidate, type) and issubclass(candidate, BaseModel)
+
+
+def _inner_model(annotation: Any) -> Any:
+    if _is_model(annotation):
+        return annotation
+    return next((inner for arg in getattr(annotation, "__args__", ()) if (inner := _inner_model(arg))), None)
+
+
+def parse_config(values: Mapping[str, Any], source: str = "config.yaml") -> Config:
+    """Check a configuration and return it typed.
+
+    Args:
+        values: the merged mapping, as Snakemake or `read_config` gives it.
+        source: what to call it in messages: the file or files it came from.
+
+    Raises:
+        ConfigError: listing every problem.
+    """
+    problems = _Problems(source)
+    config = None
+    try:
+        config = Config.model_validate(dict(values))
+    except ValidationError as err:
+        problems.add_validation(err, Config)
+    for key, kind, name, params in _component_entries(values):
+        _check_component(problems, key, kind, name, params)
+    for key, arch in _architecture_entries(values):
+        if arch not in components.architectures():
+            problems.add(key, components.unknown("architecture", arch, components.architectures()))
+    problems.raise_if_any()
+    assert config is not None
+    _check_combinations(config, problems)
+    problems.raise_if_any()
+    return config
+
+
+def _mappings(parent: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    children = parent.get(key) if isinstance(parent, Mapping) else None
+    for label, child in children.items() if isinstance(children, Mapping) else ():
+        yield str(label), child if isinstance(child, Mapping) else {}
+
+
+def _component_entries(values: Mapping[str, Any]) -> Iterator[tuple[list[str], components.Kind, str, Any]]:
+    for label, experiment in _mappings(values, "experiments"):
+        dataset = experiment.get("dataset")
+        if isinstance(dataset, Mapping) and isinstance(dataset.get("name"), str):
+            yield ["experiments", label, "dataset"], "data.datasets", dataset["name"], dataset.get("params", {})
+        for method_label, method in _mappings(experiment, "methods"):
+            name = method.get("method") or method_label
+            if isinstance(name, str):
+                yield ["experiments", label, "methods", method_label], "distill", name, method.get("params", {})
+
+
+def _architecture_entries(values: Mapping[str, Any]) -> Iterator[tuple[list[str], str]]:
+    for label, experiment in _mappings(values, "experiments"):
+        for role in ("teacher", "student"):
+            section = experiment.get(role)
+            if isinstance(section, Mapping) and isinstance(section.get("arch"), str):
+                yield ["experiments", label, role, "arch"], section["arch"]
+
+
+def _check_component(problems: _Problems, key: list[str], kind: components.Kind, name: str, params: Any) -> None:
+    what = "dataset" if kind == "data.datasets" else "method"
+    try:
+        model = components.load(kind, name).Params
+    except KeyError:
+        problems.add(key, components.unknown(what, name, components.names(kind)))
+        return
+    try:
+        model.model_validate(params if params is not None else {})
+    except ValidationError as err:
+        problems.add_validation(err, model, [*key, "params"])
+
+
+def _check_combinations(config: Config, problems: _Problems) -> None:
+    if len(set(config.seeds)) != len(config.seeds):
+        problems.add(["seeds"], f"each seed may stand once; found {config.seeds}")
+    for label, experiment in config.experiments.items():
+        key = ["experiments", label]
+        if not re.match(LABEL, label):
+            problems.add(key, f"a label is letters, digits, '.', '_' and '-' (it names files); found {label!r}")
+        for method_label, method in experiment.methods.items():
+            if method_label == "teacher":
+                problems.add([*key, "methods"], "the label 'teacher' is taken by the teacher's own row; choose another")
+            if not re.match(LABEL, method_label):
+                problems.add([*key, "methods"], f"a label is letters, digits, '.', '_' and '-'; found {method_label!r}")
+            component = components.load("distill", method.method or method_label)
+            if component.NEEDS_TEACHER and experiment.teacher is None:
+                problems.add([*key, "teacher"], f"method {method_label!r} distils from a teacher, and none is given")
+        _check_data(experiment, key, problems)
+
+
+def _check_data(experiment: ExperimentConfig, key: list[str], problems: _Problems) -> None:
+    dataset = experiment.dataset
+    component = components.load("data.datasets", dataset.name)
+    meta = component.describe(component.Params.model_validate(dataset.params))
+    if meta.num_frames is not None and meta.num_frames != experiment.student.time_steps:
+        problems.add(
+            [*key, "student", "time_steps"],
+            f"must equal the number of event frames, {meta.num_frames} (dataset.params.num_frames); "
+            f"found {experiment.student.time_steps}",
+        )
+    if component.NEEDS_RAW:
+        if dataset.root is None:
+            problems.add([*key, "dataset", "root"], f"dataset {dataset.name!r} needs the folder of its downloaded files")
+        elif not Path(dataset.root).expanduser().is_dir():
+            problems.add([*key, "dataset", "root"], f"no such folder: {dataset.root}")
+
+
+def read_config(files: Sequence[Path], overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read and merge configuration files as Snakemake does: later files win, mappings are merged.
+
+    Args:
+        files: YAML files.
+        overrides: `key=value` pairs with YAML values, applied last; a dot in the key goes one level down.
+
+    Raises:
+        ConfigError: if a file is missing or not a YAML mapping, or an override has no `=`.
+    """
+    merged: dict[str, Any] = {}
+    for file in files:
+        merge(merged, _read_yaml(file))
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"--config {override}: expected key=value")
+        for part in reversed(key.split(".")):
+            value = {part: yaml.safe_load(value) if isinstance(value, str) else value}  # type: ignore[assignment]
+        merge(merged, value)  # type: ignore[arg-type]
+    return merged
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as err:
+        raise ConfigError(f"{file}: no such file; give one with --configfile") from err
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as err:
+        raise ConfigError(f"{file}: cannot be read as YAML: {err}") from err
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file}: expected a mapping at the top level, found {type(values).__name__}")
+    return values
+
+
+def merge(target: dict[str, Any], update: Mapping[str, Any]) -> None:
+    """Merge `update` into `target` in place: mappings key by key, everything else replaced."""
+    for key, value in update.items():
+        if isinstance(value, Mapping) and isinstance(target.get(key), dict):
+            merge(target[key], value)
+        else:
+            target[key] = value
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON schema of config.yaml for editors, with the parameters of every method and dataset."""
+    schema = Config.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "spikedistill config.yaml"
+    definitions = schema["$defs"]
+    _narrow_params(definitions, "DatasetConfig", "name", "data.datasets")
+    _narrow_params(definitions, "MethodConfig", "method", "distill")
+    for section in ("TeacherConfig", "StudentConfig"):
+        definitions[section]["properties"]["arch"]["enum"] = sorted(components.architectures())
+    return schema
+
+
+def _narrow_params(definitions: dict[str, Any], section: str, key: str, kind: components.Kind) -> None:
+    conditions = []
+    for name in components.names(kind):
+        model = components.load(kind, name).Params
+        params = model.model_json_schema(ref_template="#/$defs/{model}")
+        definitions.update(params.pop("$defs", {}))
+        definition = f"{kind.rpartition('.')[2]}.{name}"
+        definitions[definition] = params
+        when = {"properties": {key: {"const": name}}, "required": [key]}
+        conditions.append({"if": when, "then": {"properties": {"params": {"$ref": f"#/$defs/{definition}"}}}})
+    definitions[section]["allOf"] = conditions
+    names = list(components.names(kind))
+    target = definitions[section]["properties"][key]
+    target.update({"enum": names} if "anyOf" not in target else {"anyOf": [{"enum": names}, {"type": "null"}]})

@@ -1,0 +1,236 @@
+"""config -> the stages to run, each with a content id. Imports no torch and touches no file.
+
+A spec holds everything that changes a stage's result and nothing that does not: no paths, no number of GPUs, no number of
+workers. The id of an artifact is a hash of its spec, and the names of upstream artifacts are part of the spec, so that
+equal ids mean equal work on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from spikedistill import components
+from spikedistill.config import Config, ExperimentConfig, TeacherConfig
+from spikedistill.errors import ConfigError
+from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.train.settings import TrainConfig
+
+ID_LENGTH = 10
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+
+    @property
+    def id(self) -> str:
+        """The content id: the first hex digits of the sha256 of the canonical JSON of the spec."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:ID_LENGTH]
+
+
+class PreprocessSpec(_Spec):
+    """Prepare one dataset: decode, integrate, store."""
+
+    stage: Literal["preprocess"] = "preprocess"
+    dataset: str
+    params: dict[str, Any]
+
+    @property
+    def ref(self) -> str:
+        """Reference of the artifact that this stage makes."""
+        return f"data/{self.dataset}-{self.id}"
+
+    @property
+    def upstream(self) -> dict[str, str]:
+        """References of the artifacts that this stage reads, by role."""
+        return {}
+
+
+class TeacherSpec(_Spec):
+    """Train one ANN teacher."""
+
+    stage: Literal["teacher"] = "teacher"
+    data: str
+    dataset: str
+    arch: str
+    train: TrainConfig
+    seed: int
+
+    @property
+    def ref(self) -> str:
+        """Reference of the artifact that this stage makes."""
+        return f"teachers/{self.dataset}-{self.arch}-seed{self.seed}-{self.id}"
+
+    @property
+    def upstream(self) -> dict[str, str]:
+        """References of the artifacts that this stage reads, by role."""
+        return {"data": self.data}
+
+
+class DistillSpec(_Spec):
+    """Train one SNN student."""
+
+    stage: Literal["distill"] = "distill"
+    data: str
+    teacher: str | None
+    dataset: str
+    arch: str
+    time_steps: int
+    neuron: NeuronConfig
+    method: str
+    params: dict[str, Any]
+    train: TrainConfig
+    seed: int
+
+    @property
+    def ref(self) -> str:
+        """Reference of the artifact that this stage makes."""
+        return f"students/{self.dataset}-{self.arch}-{self.method}-seed{self.seed}-{self.id}"
+
+    @property
+    def upstream(self) -> dict[str, str]:
+        """References of the artifacts that this stage reads, by role."""
+        return {"data": self.data} | ({"teacher": self.teacher} if self.teacher else {})
+
+
+class EvaluateSpec(_Spec):
+    """Measure one teacher or student on the test split."""
+
+    stage: Literal["evaluate"] = "evaluate"
+    data: str
+    model: str
+
+    @property
+    def ref(self) -> str:
+        """Reference of the artifact that this stage makes."""
+        role, _, name = self.model.partition("/")
+        return f"evaluations/{role.removesuffix('s')}-{name.rpartition('-')[0]}-{self.id}"
+
+    @property
+    def upstream(self) -> dict[str, str]:
+        """References of the artifacts that this stage reads, by role."""
+        return {"data": self.data, "model": self.model}
+
+
+Spec = PreprocessSpec | TeacherSpec | DistillSpec | EvaluateSpec
+_SPEC: TypeAdapter[Spec] = TypeAdapter(Annotated[Spec, Field(discriminator="stage")])
+
+
+def parse_spec(text: str) -> Spec:
+    """Read a spec from its JSON.
+
+    Raises:
+        ConfigError: if it is no spec, for instance one of another version.
+    """
+    try:
+        return _SPEC.validate_json(text)
+    except ValidationError as err:
+        raise ConfigError(f"not a stage spec of this version of spikedistill: {err}") from err
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the comparison: a teacher or a student, and the artifact with its evaluation."""
+
+    experiment: str
+    method: str
+    seed: int
+    model: str
+    evaluation: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every stage that a configuration asks for, upstream first, and the rows of its report."""
+
+    config: Config
+    stages: dict[str, Spec]
+    rows: tuple[Row, ...]
+    raw: dict[str, str]
+
+    def find(self, name: str) -> Spec:
+        """The stage that makes the artifact called `name`, with or without its kind; an unambiguous beginning will do.
+
+        Raises:
+            ConfigError: if there is none, or more than one.
+        """
+        exact = [spec for ref, spec in self.stages.items() if name in (ref, ref.partition("/")[2])]
+        found = exact or [s for r, s in self.stages.items() if r.startswith(name) or r.partition("/")[2].startswith(name)]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise ConfigError(components.unknown("stage", name, (ref.partition("/")[2] for ref in self.stages)))
+        raise ConfigError(f"{name!r} fits {len(found)} stages: " + ", ".join(spec.ref for spec in found))
+
+    def with_upstream(self, spec: Spec) -> list[Spec]:
+        """A stage and everything that it needs, upstream first."""
+        needed: dict[str, Spec] = {}
+        for ref in spec.upstream.values():
+            needed |= {s.ref: s for s in self.with_upstream(self.stages[ref])}
+        return [*needed.values(), spec]
+
+
+def build_plan(config: Config) -> Plan:
+    """Expand a checked configuration into its stages."""
+    stages: dict[str, Spec] = {}
+    rows: list[Row] = []
+    raw: dict[str, str] = {}
+    for label, experiment in config.experiments.items():
+        data = _preprocess(experiment)
+        if experiment.dataset.root is not None:
+            raw[data.ref] = experiment.dataset.root
+        stages[data.ref] = data
+        for method, model in _models(experiment, data, config.seeds):
+            evaluation = EvaluateSpec(data=data.ref, model=model.ref)
+            stages |= {model.ref: model, evaluation.ref: evaluation}
+            rows.append(Row(label, method, model.seed, model.ref, evaluation.ref))
+    return Plan(config, stages, tuple(rows), raw)
+
+
+def _resolved(kind: components.Kind, name: str, params: dict[str, Any]) -> dict[str, Any]:
+    return components.load(kind, name).Params.model_validate(params).model_dump(mode="json")
+
+
+def _preprocess(experiment: ExperimentConfig) -> PreprocessSpec:
+    name = experiment.dataset.name.replace("_", "-")
+    return PreprocessSpec(dataset=name, params=_resolved("data.datasets", name, experiment.dataset.params))
+
+
+def _teacher(teacher: TeacherConfig, data: PreprocessSpec) -> TeacherSpec:
+    return TeacherSpec(data=data.ref, dataset=data.dataset, arch=teacher.arch, train=teacher.train, seed=teacher.seed)
+
+
+def _models(
+    experiment: ExperimentConfig, data: PreprocessSpec, seeds: list[int]
+) -> Iterator[tuple[str, TeacherSpec | DistillSpec]]:
+    teacher = _teacher(experiment.teacher, data) if experiment.teacher else None
+    if teacher:
+        yield "teacher", teacher
+    student = experiment.student
+    for label, method in experiment.methods.items():
+        name = (method.method or label).replace("_", "-")
+        needs_teacher = components.load("distill", name).NEEDS_TEACHER
+        for seed in seeds:
+            yield (
+                label,
+                DistillSpec(
+                    data=data.ref,
+                    teacher=teacher.ref if teacher and needs_teacher else None,
+                    dataset=data.dataset,
+                    arch=student.arch,
+                    time_steps=student.time_steps,
+                    neuron=student.neuron,
+                    method=name,
+                    params=_resolved("distill", name, method.params),
+                    train=student.train,
+                    seed=seed,
+                ),
+            )

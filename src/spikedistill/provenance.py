@@ -1,0 +1,67 @@
+"""What a manifest tells about a run: code, packages, machine and time. Imports no torch."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import spikedistill
+
+PACKAGES = ("torch", "torchvision", "spikingjelly", "numpy", "scikit-learn", "snakemake", "submitit")
+
+
+class Clock:
+    """Measures a stage from its construction on."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._started = datetime.datetime.now(datetime.UTC)
+
+    def provenance(self, *, device: str, world_size: int) -> dict[str, Any]:
+        """The facts about this run that its manifest records.
+
+        Args:
+            device: where it ran: "cpu" or the name of the GPU.
+            world_size: number of ranks.
+        """
+        wall_s = time.monotonic() - self._start
+        return {
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "started": self._started.isoformat(timespec="seconds"),
+            "wall_s": round(wall_s, 3),
+            "gpu_hours": 0.0 if device == "cpu" else round(wall_s * world_size / 3600, 6),
+            "world_size": world_size,
+            "device": device,
+            "host": socket.gethostname(),
+            "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+            "spikedistill": {"version": spikedistill.__version__, **_git_state()},
+            "command": sys.argv[:2],
+        }
+
+
+def _git_state() -> dict[str, Any]:
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return {"commit": None, "dirty": None}
+    commit = _git(root, "rev-parse", "HEAD")
+    changes = _git(root, "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

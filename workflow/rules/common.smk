@@ -1,0 +1,71 @@
+# What the rules share: the plan, and small functions that look things up in it.
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+from spikedistill.artifacts import Store
+from spikedistill.command import stage_arguments
+from spikedistill.config import parse_config
+from spikedistill.errors import SpikedistillError
+from spikedistill.plan import build_plan
+from spikedistill.resources import STAGE_RESOURCES
+
+min_version("9.0")
+
+
+def load_plan():
+    files = [Path(file).name for file in workflow.configfiles]
+    try:
+        return build_plan(parse_config(config, source=", ".join(files) or "config"))
+    except SpikedistillError as err:
+        raise WorkflowError(str(err)) from None
+
+
+PLAN = load_plan()
+STORE = Store(PLAN.config.store)
+
+
+wildcard_constraints:
+    name="[A-Za-z0-9_.-]+",
+
+
+def artifact(kind):
+    return str(STORE.root / kind / "{name}" / "manifest.json")
+
+
+def spec_of(kind, wildcards):
+    return PLAN.stages[f"{kind}/{wildcards.name}"]
+
+
+def arguments(kind):
+    return lambda wildcards: stage_arguments(PLAN, spec_of(kind, wildcards))
+
+
+def upstream(kind, role):
+    """The manifest that a stage reads; its age does not matter while the stage was made from this very artifact."""
+
+    def find(wildcards):
+        spec = spec_of(kind, wildcards)
+        if role not in spec.upstream:
+            return []
+        manifest = str(STORE.manifest_path(spec.upstream[role]))
+        return (
+            ancient(manifest)
+            if STORE.is_fresh(spec.ref, spec.upstream[role])
+            else manifest
+        )
+
+    return find
+
+
+def all_artifacts():
+    return [str(STORE.manifest_path(ref)) for ref in PLAN.stages]
+
+
+def evaluations():
+    return [str(STORE.manifest_path(row.evaluation)) for row in PLAN.rows]
+
+
+def report_file(name):
+    return str(Path(PLAN.config.results) / name)

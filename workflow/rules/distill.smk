@@ -1,0 +1,22 @@
+# Train an SNN student, with or without a teacher.
+rule distill:
+    input:
+        data=upstream("students", "data"),
+        teacher=upstream("students", "teacher"),
+    output:
+        manifest=artifact("students"),
+    log:
+        "logs/distill/{name}.log",
+    benchmark:
+        "logs/distill/{name}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: STAGE_RESOURCES["distill"]["cpus_per_task"]
+    resources:
+        **STAGE_RESOURCES["distill"],
+    params:
+        arguments=arguments("students"),
+    message:
+        "distill {wildcards.name}"
+    shell:
+        "spmd spikedistill run {params.arguments:q} --log-file {log:q}"

@@ -1,0 +1,22 @@
+# Measure a teacher or a student on the test split.
+rule evaluate:
+    input:
+        data=upstream("evaluations", "data"),
+        model=upstream("evaluations", "model"),
+    output:
+        manifest=artifact("evaluations"),
+    log:
+        "logs/evaluate/{name}.log",
+    benchmark:
+        "logs/evaluate/{name}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: STAGE_RESOURCES["evaluate"]["cpus_per_task"]
+    resources:
+        **STAGE_RESOURCES["evaluate"],
+    params:
+        arguments=arguments("evaluations"),
+    message:
+        "evaluate {wildcards.name}"
+    shell:
+        "spmd spikedistill run {params.arguments:q} --log-file {log:q}"
