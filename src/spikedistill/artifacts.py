@@ -117,8 +117,8 @@ class Store:
 
     def refs(self) -> list[str]:
         """References of all artifacts with a manifest, sorted."""
-        found = self.root.glob(f"*/*/{MANIFEST}") if self.root.is_dir() else ()
-        return sorted(f"{p.parent.parent.name}/{p.parent.name}" for p in found if not p.parent.name.startswith("."))
+        folders = (manifest.parent.relative_to(self.root) for manifest in self.root.glob(f"*/*/{MANIFEST}"))
+        return sorted(str(folder) for folder in folders if not any(part.startswith(".") for part in folder.parts))
 
     def is_fresh(self, ref: str, upstream: str) -> bool:
         """Whether artifact `ref` was made from the very `upstream` that lies in the store now."""

@@ -1,0 +1,251 @@
+"""The `spikedistill` command. Parses arguments, calls one function, prints results and errors. Imports no torch itself."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import spikedistill
+from spikedistill import components
+from spikedistill.config import config_schema, parse_config, read_config
+from spikedistill.errors import SpikedistillError
+from spikedistill.plan import Plan, build_plan
+
+SCHEMA_FILE = Path(__file__).with_name("config.schema.json")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0 done, 1 a problem the user can mend, 2 wrong usage, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options) or 0
+    except SpikedistillError as err:
+        print(f"spikedistill: error: {err}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="spikedistill", description=spikedistill.__doc__)
+    parser.add_argument("--version", action="version", version=f"spikedistill {spikedistill.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    configured = _config_arguments()
+    _add_plan_commands(commands, configured)
+    _add_stage_commands(commands, configured)
+    _add_check_commands(commands, configured)
+    return parser
+
+
+def _config_arguments() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--configfile", type=Path, nargs="+", metavar="FILE", help="configuration; later files win (default: config.yaml)"
+    )
+    shared.add_argument(
+        "--config", nargs="+", default=[], metavar="KEY=VALUE", help="override a key of it; a dot goes one level down"
+    )
+    return shared
+
+
+def _add_plan_commands(commands: argparse._SubParsersAction, configured: argparse.ArgumentParser) -> None:  # type: ignore[type-arg]
+    plan = commands.add_parser("plan", parents=[configured], help="what would run, with ids, and what is there already")
+    plan.add_argument("--json", action="store_true", help="print the specs as JSON, one a line")
+    plan.set_defaults(command=_plan)
+    status = commands.add_parser("status", parents=[configured], help="how far every stage is")
+    status.set_defaults(command=_status)
+    logs = commands.add_parser("logs", parents=[configured], help="the log of a stage")
+    logs.add_argument("name", help="the stage's artifact, or an unambiguous beginning of its name")
+    logs.add_argument("-n", "--lines", type=int, default=40, help="how many of the last lines (default: 40; 0: all)")
+    logs.set_defaults(command=_logs)
+    listing = commands.add_parser("list", help="methods, datasets or architectures that a config can name")
+    listing.add_argument("what", choices=["methods", "datasets", "architectures"])
+    listing.set_defaults(command=_list)
+    schema = commands.add_parser("schema", help="the JSON schema of config.yaml, for editors")
+    schema.add_argument("--write", action="store_true", help=f"write it to {SCHEMA_FILE.name} beside the package's code")
+    schema.set_defaults(command=_schema)
+
+
+def _add_stage_commands(commands: argparse._SubParsersAction, configured: argparse.ArgumentParser) -> None:  # type: ignore[type-arg]
+    run = commands.add_parser("run", parents=[configured], help="run one stage here, now")
+    which = run.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", nargs="?", help="the stage's artifact, or an unambiguous beginning of its name")
+    which.add_argument("--spec", metavar="JSON", help="the stage's spec, as `spikedistill plan --json` prints it")
+    run.add_argument("--store", help="folder of the artifacts (default: as configured)")
+    run.add_argument("--results", help="folder of the report and TensorBoard logs (default: as configured)")
+    run.add_argument("--raw", type=Path, help="folder of the downloaded data (default: as configured)")
+    run.add_argument("--log-file", type=Path, help="write the log there too")
+    run.set_defaults(command=_run)
+    report = commands.add_parser("report", parents=[configured], help="write the tables and figures; print the table")
+    report.add_argument("--resolved", metavar="JSON", help="the whole configuration as JSON, instead of files")
+    report.add_argument("--log-file", type=Path, help="write the log there too")
+    report.set_defaults(command=_report)
+    submit = commands.add_parser("submit", parents=[configured], help="submit one stage through submitit")
+    submit.add_argument("name", help="the stage's artifact, or an unambiguous beginning of its name")
+    submit.add_argument("--profile", help="Snakemake profile with resources and site settings (default: cluster, if there)")
+    submit.add_argument("--cluster", choices=["slurm", "local"], help="where (default: as the profile says, else slurm)")
+    submit.add_argument("--set", nargs="+", default=[], metavar="RESOURCE=VALUE", help="override a resource: nodes=2 …")
+    submit.add_argument("--with-upstream", action="store_true", help="submit missing upstream stages too")
+    submit.add_argument("--wait", action="store_true", help="on Slurm: wait for the end (local always waits)")
+    submit.set_defaults(command=_submit)
+
+
+def _add_check_commands(commands: argparse._SubParsersAction, configured: argparse.ArgumentParser) -> None:  # type: ignore[type-arg]
+    verify = commands.add_parser("verify", parents=[configured], help="compare every artifact with its checksums")
+    verify.add_argument("name", nargs="*", help="only these artifacts (default: the whole store)")
+    verify.add_argument("--set-aside", action="store_true", help="move damaged ones away, so that they are built again")
+    verify.set_defaults(command=_verify)
+    doctor = commands.add_parser("doctor", parents=[configured], help="check config, torch, Slurm and the store")
+    doctor.add_argument("--profile", help="the Snakemake profile to check (default: cluster, if there)")
+    doctor.set_defaults(command=_doctor)
+
+
+def _load_plan(options: argparse.Namespace) -> Plan:
+    files = options.configfile or [Path("config.yaml")]
+    return build_plan(parse_config(read_config(files, options.config), source=", ".join(map(str, files))))
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from spikedistill.progress import plan_table
+
+    plan = _load_plan(options)
+    if options.json:
+        for spec in plan.stages.values():
+            print(spec.model_dump_json())
+        return
+    print(plan_table(plan))
+
+
+def _status(options: argparse.Namespace) -> None:
+    from spikedistill.progress import status_table
+
+    print(status_table(_load_plan(options)))
+
+
+def _logs(options: argparse.Namespace) -> int:
+    from spikedistill.command import stage_log
+
+    spec = _load_plan(options).find(options.name)
+    path = stage_log(spec)
+    if not path.exists():
+        print(f"no log yet: {path} (the stage did not start in this working directory)", file=sys.stderr)
+        return 1
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    print(f"==> {path} <==", *lines[-options.lines :], sep="\n")
+    return 0
+
+
+def _list(options: argparse.Namespace) -> None:
+    if options.what == "architectures":
+        for name, (module, _) in components.architectures().items():
+            print(f"{name:20} models/{module}.py")
+        return
+    kind: components.Kind = "distill" if options.what == "methods" else "data.datasets"
+    for name in components.names(kind):
+        first_line = (components.load(kind, name).__doc__ or "").strip().partition("\n")[0]
+        print(f"{name:20} {first_line}")
+
+
+def _schema(options: argparse.Namespace) -> None:
+    text = json.dumps(config_schema(), indent=2) + "\n"
+    if options.write:
+        SCHEMA_FILE.write_text(text, encoding="utf-8")
+    else:
+        print(text, end="")
+
+
+def _run(options: argparse.Namespace) -> None:
+    from spikedistill.artifacts import Store
+    from spikedistill.plan import parse_spec
+    from spikedistill.stages.runner import StageOptions, run_stage
+
+    start_logging(options.log_file)
+    if options.spec:
+        spec = parse_spec(options.spec)
+        store, results, raw = options.store or "store", options.results or "results", options.raw
+    else:
+        plan = _load_plan(options)
+        spec = plan.find(options.name)
+        store, results = options.store or plan.config.store, options.results or plan.config.results
+        raw = options.raw or (Path(plan.raw[spec.ref]) if spec.ref in plan.raw else None)
+    run_stage(spec, Store(store), StageOptions(Path(results), raw, len(os.sched_getaffinity(0))))
+
+
+def _report(options: argparse.Namespace) -> None:
+    from spikedistill.artifacts import Store
+    from spikedistill.report.tables import terminal_table
+    from spikedistill.report.writer import write_report
+    from spikedistill.stages.report import collect_records
+
+    start_logging(options.log_file)
+    plan = build_plan(parse_config(json.loads(options.resolved))) if options.resolved else _load_plan(options)
+    records = collect_records(plan, Store(plan.config.store))
+    write_report(records, Path(plan.config.results))
+    print(terminal_table(records))
+
+
+def _submit(options: argparse.Namespace) -> int:
+    from spikedistill.resources import parse_pairs
+    from spikedistill.submission import submit_stage
+
+    return submit_stage(
+        _load_plan(options),
+        options.name,
+        profile=options.profile,
+        cluster=options.cluster,
+        overrides=parse_pairs(options.set, "--set"),
+        with_upstream=options.with_upstream,
+        wait=options.wait,
+    )
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from spikedistill.artifacts import Store
+
+    plan = _load_plan(options)
+    store = Store(plan.config.store)
+    refs = [plan.find(name).ref for name in options.name] if options.name else store.refs()
+    damaged = 0
+    for ref in refs:
+        try:
+            damage = store.verify(ref)
+        except FileNotFoundError:
+            print(f"missing  {ref}")
+            continue
+        print(f"{'damaged' if damage else 'ok':8} {damage or ref}")
+        if damage:
+            damaged += 1
+            if options.set_aside:
+                print(f"         moved to {store.set_aside(ref)}; run snakemake to have it built again")
+    print(f"{len(refs)} artifacts, {damaged} damaged")
+    return 1 if damaged and not options.set_aside else 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from spikedistill.doctor import run_checks
+
+    return run_checks(lambda: _load_plan(options), options.profile)
+
+
+def start_logging(file: Path | None) -> None:
+    """Log to stderr, and on rank 0 to a file too."""
+    rank = int(os.environ.get("RANK", "0"))
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if file is not None and rank == 0:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(file, encoding="utf-8"))
+    prefix = f"[rank {rank}] " if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
+    logging.basicConfig(
+        level=logging.INFO if rank == 0 else logging.WARNING,
+        format=f"%(asctime)s {prefix}%(levelname)s %(message)s",
+        datefmt="%H:%M:%S",
+        handlers=handlers,
+    )

@@ -1,0 +1,152 @@
+"""`spikedistill doctor`: checks what a run needs, and says what to do about what is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from spikedistill.errors import SpikedistillError
+from spikedistill.plan import Plan
+from spikedistill.resources import read_profile, stage_resources
+
+NETWORK_FILE_SYSTEMS = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "panfs", "wekafs", "fuse")
+COMMANDS = ("sbatch", "squeue", "scancel", "scontrol")
+
+
+class Check(NamedTuple):
+    """One finding: "ok", "warn" or "fail", what was looked at, and what to do."""
+
+    level: str
+    what: str
+    advice: str = ""
+
+
+def run_checks(load_plan: Callable[[], Plan], profile_name: str | None) -> int:
+    """Run every check and print it; returns 1 if one failed."""
+    failed = False
+    for check in _checks(load_plan, profile_name):
+        print(f"{check.level:5} {check.what}" + (f"\n      -> {check.advice}" if check.advice else ""), flush=True)
+        failed |= check.level == "fail"
+    return int(failed)
+
+
+def _checks(load_plan: Callable[[], Plan], profile_name: str | None) -> Iterator[Check]:
+    plan = None
+    try:
+        plan = load_plan()
+        yield Check("ok", f"config: {len(plan.stages)} stages, {len(plan.rows)} rows in the report")
+    except SpikedistillError as err:
+        yield Check("fail", f"config: {err}", "mend the keys above")
+    yield from _torch()
+    profile: dict[str, Any] = {}
+    if profile_name or Path("cluster").is_dir():
+        try:
+            profile = read_profile(profile_name or "cluster")
+            yield Check("ok", f"profile: {profile_name or 'cluster'}")
+        except SpikedistillError as err:
+            yield Check("fail", f"profile: {err}", "name a folder with a config.yaml, such as cluster/ of this project")
+    slurm = profile.get("submitit-cluster", "slurm") == "slurm"
+    if plan is not None:
+        yield from _store(Path(plan.config.store).expanduser(), slurm)
+    if slurm:
+        yield from _slurm(profile)
+
+
+def _torch() -> Iterator[Check]:
+    import torch
+
+    yield Check("ok", f"torch {torch.__version__}, Python {sys.version.split()[0]}")
+    if torch.cuda.is_available():
+        names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        yield Check("ok", f"GPUs here: {names}")
+    else:
+        yield Check("warn", "no GPU here", "fine on a login node; the jobs must ask for one: gpus_per_node in the profile")
+
+
+def _store(root: Path, slurm: bool) -> Iterator[Check]:
+    probe = root / f".doctor-{uuid.uuid4().hex}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe.write_text("x", encoding="utf-8")
+        probe.unlink()
+        yield Check("ok", f"store {root.absolute()} is writable, {shutil.disk_usage(root).free / 2**30:.0f} GiB free")
+    except OSError as err:
+        yield Check("fail", f"store {root.absolute()}: {err}", "choose a folder that you may write to: `store:` in config.yaml")
+        return
+    kind = _file_system(root)
+    if slurm and not kind.startswith(NETWORK_FILE_SYSTEMS):
+        yield Check(
+            "warn", f"store is on a {kind} file system", "the compute nodes must see the same folder: use a shared file system"
+        )
+
+
+def _file_system(path: Path) -> str:
+    best, kind = "", "unknown"
+    try:
+        mounts = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return kind
+    for line in mounts:
+        _, mount, found, *_ = line.split()
+        if path.resolve().is_relative_to(mount) and len(mount) >= len(best):
+            best, kind = mount, found
+    return kind
+
+
+def _slurm(profile: dict[str, Any]) -> Iterator[Check]:
+    missing = [name for name in COMMANDS if shutil.which(name) is None]
+    if missing:
+        yield Check(
+            "fail",
+            f"Slurm: {', '.join(missing)} not found",
+            "run on a login node of the cluster, or use --profile cluster/local on a machine without Slurm",
+        )
+        return
+    code, version = _call("sinfo", "--version")
+    reachable, partitions = _call("sinfo", "-h", "-o", "%R")
+    if reachable != 0:
+        yield Check("fail", f"Slurm does not answer: {partitions}", "ask the site's admins whether slurmctld is up")
+        return
+    yield Check("ok", f"Slurm: {version if code == 0 else 'version unknown'}")
+    yield from _partitions(profile, set(partitions.split()))
+    if _call("sacct", "-n", "-X", "-S", "now")[0] != 0:
+        yield Check("warn", "no accounting (sacct)", "works without it; reasons of failures are less exact")
+    yield from _node(profile)
+
+
+def _partitions(profile: dict[str, Any], known: set[str]) -> Iterator[Check]:
+    for stage in ("preprocess", "teacher", "distill", "evaluate", "report"):
+        wanted = stage_resources(stage, profile, {}).get("slurm_partition")
+        unknown = [name for name in str(wanted).split(",") if name not in known] if wanted else []
+        if unknown:
+            advice = f"the site has: {', '.join(sorted(known))}; set slurm_partition in the profile"
+            yield Check("fail", f"{stage}: no partition {', '.join(unknown)}", advice)
+
+
+def _node(profile: dict[str, Any]) -> Iterator[Check]:
+    resources = stage_resources("evaluate", profile, {})
+    options = [f"--{flag}={resources[key]}" for key, flag in (("slurm_partition", "partition"), ("slurm_account", "account"), ("qos", "qos")) if resources.get(key)]
+    program = "import spikedistill, snakemake, submitit, socket, os; print(socket.gethostname(), os.path.isdir(os.sys.argv[1]))"
+    code, output = _call("srun", "-n1", "-t2", "--immediate=60", *options, sys.executable, "-c", program, os.getcwd(), timeout_s=90)
+    if code == 0 and output.endswith("True"):
+        yield Check("ok", f"a job on a node sees this environment and this folder ({output.split()[0]})")
+    elif code == 0:
+        yield Check("fail", "a node does not see this folder", "work on a file system that is shared with the nodes")
+    elif code == 124:
+        yield Check("warn", "no node was free within a minute", "the environment on the nodes was not checked; try again later")
+    else:
+        yield Check("fail", f"a job on a node failed: {output[-400:]}", "install the environment where the nodes see it too")
+
+
+def _call(*command: str, timeout_s: float = 20) -> tuple[int, str]:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
+    except (OSError, subprocess.TimeoutExpired) as err:
+        return 124 if isinstance(err, subprocess.TimeoutExpired) else 127, str(err)
+    return done.returncode, (done.stdout if done.returncode == 0 else done.stderr or done.stdout).strip()

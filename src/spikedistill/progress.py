@@ -1,0 +1,61 @@
+"""How far the stages of a plan are, for the terminal. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from tabulate import tabulate
+
+from spikedistill.artifacts import Store
+from spikedistill.lease import STALE_S
+from spikedistill.plan import Plan, Spec
+
+
+def plan_table(plan: Plan) -> str:
+    """What would run: each stage with its artifact, and whether it is in the store."""
+    store = Store(plan.config.store)
+    rows = [(spec.stage, Path(ref).name, _cached(store, spec)) for ref, spec in plan.stages.items()]
+    missing = sum(state != "cached" for _, _, state in rows)
+    table = tabulate(rows, headers=["stage", "artifact", "state"], tablefmt="simple")
+    return f"{table}\n\n{len(rows)} stages: {len(rows) - missing} cached in {store.root}, {missing} to run"
+
+
+def _cached(store: Store, spec: Spec) -> str:
+    status = store.status(spec.ref)
+    if status == "complete" and not all(store.is_fresh(spec.ref, up) for up in spec.upstream.values()):
+        return "to run (its upstream changed)"
+    return {"complete": "cached", "missing": "to run", "unreadable": "damaged: see spikedistill verify"}[status]
+
+
+def status_table(plan: Plan) -> str:
+    """How far every stage is: done, running (with epoch and host), interrupted, or not started."""
+    store = Store(plan.config.store)
+    rows = [(spec.stage, Path(ref).name, _progress(store, spec)) for ref, spec in plan.stages.items()]
+    return tabulate(rows, headers=["stage", "artifact", "state"], tablefmt="simple")
+
+
+def _progress(store: Store, spec: Spec) -> str:
+    if store.status(spec.ref) == "complete":
+        manifest = store.manifest(spec.ref)
+        return f"done in {manifest['wall_s']:.0f} s on {manifest['host']}"
+    work = store.work(spec.ref)
+    epoch = _last_epoch(work / "metrics.jsonl")
+    so_far = f", {epoch} epochs done" if epoch else ""
+    try:
+        age_s = time.time() - (work / "lease").stat().st_mtime
+        holder = json.loads((work / "lease").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return f"interrupted{so_far}; goes on when run again" if epoch else "not started"
+    if age_s > STALE_S:
+        return f"interrupted on {holder['host']}{so_far}; goes on when run again"
+    return f"running on {holder['host']}{so_far}"
+
+
+def _last_epoch(metrics: Path) -> int:
+    try:
+        lines = metrics.read_text(encoding="utf-8").splitlines()
+        return 1 + max((json.loads(line).get("epoch", -1) for line in lines if line.strip()), default=-1)
+    except (OSError, ValueError):
+        return 0

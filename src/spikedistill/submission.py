@@ -1,0 +1,105 @@
+"""`spikedistill submit`: single stages through submitit, without Snakemake. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from spikedistill.artifacts import Store
+from spikedistill.command import stage_command, stage_log
+from spikedistill.errors import ArtifactError, ConfigError
+from spikedistill.plan import Plan, Spec
+from spikedistill.resources import read_profile, stage_resources
+
+FOLDER = Path(".snakemake") / "submitit"
+
+
+def submit_stage(
+    plan: Plan,
+    name: str,
+    *,
+    profile: str | None,
+    cluster: str | None,
+    overrides: Mapping[str, Any],
+    with_upstream: bool,
+    wait: bool,
+) -> int:
+    """Submit one stage of a plan, and say where it runs; returns the exit status.
+
+    Args:
+        plan: the plan.
+        name: the stage's artifact.
+        profile: Snakemake profile whose resources and site settings to use; None: `cluster` if there is one.
+        cluster: "slurm" or "local"; None: as the profile says, else "slurm".
+        overrides: resources that override the profile's.
+        with_upstream: submit missing upstream stages too; on Slurm each waits for those before it.
+        wait: wait for the end (always so on "local").
+
+    Raises:
+        ArtifactError: if an upstream artifact is missing, unless `with_upstream`.
+        ConfigError: if the stage, the profile or a resource is not valid, or Slurm refuses the job.
+    """
+    store = Store(plan.config.store)
+    spec = plan.find(name)
+    settings = _profile(profile)
+    where = cluster or settings.get("submitit-cluster", "slurm")
+    todo = [s for s in plan.with_upstream(spec) if store.status(s.ref) != "complete"]
+    if not todo:
+        print(f"{spec.ref} is there already: {store.path(spec.ref)}")
+        return 0
+    missing = [s for s in todo if s is not spec]
+    if missing and not with_upstream:
+        names = "".join(f"\n  {s.stage:12}{Path(s.ref).name}" for s in missing)
+        raise ArtifactError(
+            f"{Path(spec.ref).name} needs artifacts that are not there yet:{names}\n"
+            "Submit them first, or all at once with --with-upstream."
+        )
+    return _submit_all(plan, todo, where, settings, overrides, wait=wait or where == "local")
+
+
+def _profile(name: str | None) -> dict[str, Any]:
+    if name is None and not Path("cluster").is_dir():
+        return {}
+    return read_profile(name or "cluster")
+
+
+def _submit_all(
+    plan: Plan, specs: list[Spec], cluster: str, settings: dict[str, Any], overrides: Mapping[str, Any], *, wait: bool
+) -> int:
+    from snakemake.exceptions import WorkflowError
+    from snakemake_executor_plugin_submitit.submit import submit
+
+    jobs: dict[str, Any] = {}
+    for spec in specs:
+        resources = stage_resources(spec.stage, settings, overrides)
+        before = [jobs[ref].job_id for ref in spec.upstream.values() if ref in jobs]
+        if before and cluster == "slurm":
+            dependency = f"--dependency=afterok:{':'.join(before)} --kill-on-invalid-dep=yes"
+            resources["slurm_extra"] = f"{resources.get('slurm_extra', '')} {dependency}".strip()
+        try:
+            job = submit(
+                stage_command(plan, spec), cluster=cluster, folder=FOLDER, name=Path(spec.ref).name, resources=resources
+            )
+        except WorkflowError as err:
+            raise ConfigError(f"{spec.stage} {Path(spec.ref).name} was not submitted: {err}") from err
+        jobs[spec.ref] = job
+        print(f"{spec.stage:12}{Path(spec.ref).name}\n{'':12}job {job.job_id}, log {stage_log(spec)}", flush=True)
+        if cluster == "local" and not _finish(spec, job):
+            return 1
+    if wait and cluster != "local":
+        return 0 if all(_finish(spec, jobs[spec.ref]) for spec in specs) else 1
+    return 0
+
+
+def _finish(spec: Spec, job: Any) -> bool:
+    try:
+        status = job.wait()
+    except KeyboardInterrupt:
+        job.cancel()
+        raise
+    if status == 0:
+        print(f"{'':12}done", flush=True)
+        return True
+    print(f"{'':12}FAILED: {spec.stage} {Path(spec.ref).name}, job {job.job_id}, {job.state()}, log {job.log_path}")
+    return False

@@ -1,0 +1,196 @@
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from spikedistill import lease
+from spikedistill.artifacts import Store
+from spikedistill.errors import ArtifactError
+
+REF = "teachers/digits-net-0123456789"
+
+
+def build(store: Store, ref: str = REF, content: bytes = b"weights", upstream: tuple[str, ...] = ()) -> None:
+    with store.building(ref, {"stage": "teacher"}, upstream) as artifact:
+        (artifact.folder / "weights.bin").write_bytes(content)
+        artifact.provenance["host"] = "here"
+
+
+def test_a_committed_artifact_opens_and_its_manifest_holds_spec_checksums_and_provenance(tmp_path):
+    store = Store(tmp_path)
+    build(store)
+    folder = store.open(REF)
+    assert (folder / "weights.bin").read_bytes() == b"weights"
+    manifest = store.manifest(REF)
+    assert manifest["spec"] == {"stage": "teacher"}
+    assert manifest["host"] == "here"
+    assert manifest["files"]["weights.bin"]["bytes"] == 7
+    assert store.status(REF) == "complete"
+    assert store.refs() == [REF]
+
+
+def test_a_failure_while_building_leaves_nothing_behind(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(RuntimeError), store.building(REF, {}, ()) as artifact:
+        (artifact.folder / "half").write_bytes(b"x")
+        raise RuntimeError("killed")
+    assert store.status(REF) == "missing"
+    assert list((tmp_path / "teachers").iterdir()) == []
+
+
+def test_a_flipped_byte_is_named_and_the_artifact_refused(tmp_path):
+    store = Store(tmp_path)
+    build(store)
+    (store.path(REF) / "weights.bin").write_bytes(b"wEights")
+    with pytest.raises(ArtifactError, match=r"digits-net-0123456789.*weights\.bin.*sha256.*verify --set-aside"):
+        store.open(REF)
+
+
+def test_a_file_cut_short_and_a_missing_file_are_named(tmp_path):
+    store = Store(tmp_path)
+    build(store)
+    (store.path(REF) / "weights.bin").write_bytes(b"w")
+    assert "1 bytes, expected 7" in str(store.verify(REF))
+    (store.path(REF) / "weights.bin").unlink()
+    assert "No such file" in str(store.verify(REF))
+
+
+def test_an_unreadable_manifest_is_damage_not_absence(tmp_path):
+    store = Store(tmp_path)
+    build(store)
+    store.manifest_path(REF).write_text("{", encoding="utf-8")
+    assert store.status(REF) == "unreadable"
+    with pytest.raises(ArtifactError, match="damaged manifest"):
+        store.open(REF)
+
+
+def test_an_edited_manifest_is_noticed(tmp_path):
+    store = Store(tmp_path)
+    build(store)
+    manifest = json.loads(store.manifest_path(REF).read_text())
+    del manifest["files"]["weights.bin"]
+    store.manifest_path(REF).write_text(json.dumps(manifest))
+    assert "digest" in str(store.verify(REF))
+
+
+def test_opening_what_is_not_there_says_how_to_make_it(tmp_path):
+    with pytest.raises(ArtifactError, match="spikedistill submit digits-net-0123456789"):
+        Store(tmp_path).open(REF)
+
+
+def test_setting_aside_keeps_the_files_and_lets_the_artifact_be_built_again(tmp_path):
+    store = Store(tmp_path)
+    build(store, content=b"bad")
+    kept = store.set_aside(REF)
+    assert (kept / "weights.bin").read_bytes() == b"bad"
+    assert store.status(REF) == "missing"
+    assert store.refs() == []
+    build(store, content=b"good")
+    assert (store.open(REF) / "weights.bin").read_bytes() == b"good"
+
+
+def test_building_over_an_empty_folder_and_over_remains_without_a_manifest_works(tmp_path):
+    store = Store(tmp_path)
+    store.path(REF).mkdir(parents=True)
+    build(store)
+    store.manifest_path(REF).unlink()
+    build(store, content=b"again")
+    assert (store.open(REF) / "weights.bin").read_bytes() == b"again"
+    assert [p.name for p in (tmp_path / "teachers").iterdir()] == ["digits-net-0123456789"]
+
+
+def test_freshness_follows_the_content_of_the_upstream_artifact(tmp_path):
+    store = Store(tmp_path)
+    student = "students/digits-net-kd-seed0-9876543210"
+    build(store)
+    build(store, student, upstream=(REF,))
+    assert store.is_fresh(student, REF)
+    store.set_aside(REF)
+    assert not store.is_fresh(student, REF)
+    build(store, content=b"other weights")
+    assert not store.is_fresh(student, REF)
+    store.set_aside(REF)
+    build(store)
+    assert store.is_fresh(student, REF)
+
+
+def test_artifacts_are_readable_by_the_group_whatever_the_umask(tmp_path):
+    old = os.umask(0o077)
+    try:
+        build(Store(tmp_path))
+    finally:
+        os.umask(old)
+    folder = Store(tmp_path).path(REF)
+    assert folder.stat().st_mode & 0o050 == 0o050
+    assert (folder / "weights.bin").stat().st_mode & 0o040
+
+
+def test_a_second_holder_waits_until_the_first_is_done(tmp_path):
+    order = []
+    first_in = threading.Event()
+
+    def first():
+        with lease.held(tmp_path / "a" / "lease", "one", lambda: False) as mine:
+            assert mine
+            first_in.set()
+            time.sleep(0.5)
+            order.append("first done")
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert first_in.wait(10)
+    with lease.held(tmp_path / "a" / "lease", "two", lambda: False) as mine:
+        assert mine
+        order.append("second in")
+    thread.join()
+    assert order == ["first done", "second in"]
+
+
+def test_waiting_ends_when_there_is_nothing_left_to_do(tmp_path):
+    with (
+        lease.held(tmp_path / "lease", "one", lambda: False),
+        lease.held(tmp_path / "lease", "two", lambda: True) as mine,
+    ):
+        assert not mine
+
+
+def test_the_lease_of_a_killed_process_is_taken_over(tmp_path):
+    path = tmp_path / "lease"
+    program = (
+        "import sys, os, pathlib; from spikedistill import lease\n"
+        "with lease.held(pathlib.Path(sys.argv[1]), 'dead', lambda: False): os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(path)]).returncode == -9
+    assert path.exists()
+    with lease.held(path, "alive", lambda: False) as mine:
+        assert mine
+        assert json.loads(path.read_text())["owner"] == "alive"
+    assert not path.exists()
+
+
+def test_a_lease_of_another_host_is_taken_over_only_when_its_heart_stopped(tmp_path):
+    path = tmp_path / "lease"
+    path.write_text(json.dumps({"owner": "far", "host": "elsewhere", "pid": 1}))
+    with lease.held(path, "here", lambda: True) as mine:
+        assert not mine
+    old = time.time() - 2 * lease.STALE_S
+    os.utime(path, (old, old))
+    with lease.held(path, "here", lambda: False) as mine:
+        assert mine
+
+
+def test_other_ranks_go_on_once_rank_0_of_their_own_job_holds_the_lease(tmp_path):
+    path = tmp_path / "lease"
+    path.write_text(json.dumps({"owner": "another job", "host": "elsewhere", "pid": 1}))
+    assert not lease.wait_for_owner(path, "our job", lambda: True)
+    path.write_text(json.dumps({"owner": "our job", "host": "elsewhere", "pid": 1}))
+    assert lease.wait_for_owner(path, "our job", lambda: False)
+
+
+def test_the_store_is_found_below_the_home_folder():
+    assert Store("~/store").root == Path.home() / "store"
