@@ -15,10 +15,38 @@ import yaml
 from spikedistill.errors import ConfigError
 
 STAGE_RESOURCES: dict[str, dict[str, int | str]] = {
-    "preprocess": {"runtime": 120, "mem_mb": 4000, "nodes": 1, "tasks_per_node": 1, "cpus_per_task": 2, "gpus_per_node": 0},
-    "teacher": {"runtime": 1440, "mem_mb": 4000, "nodes": 1, "tasks_per_node": 1, "cpus_per_task": 2, "gpus_per_node": 0},
-    "distill": {"runtime": 1440, "mem_mb": 4000, "nodes": 1, "tasks_per_node": 1, "cpus_per_task": 2, "gpus_per_node": 0},
-    "evaluate": {"runtime": 60, "mem_mb": 4000, "nodes": 1, "tasks_per_node": 1, "cpus_per_task": 2, "gpus_per_node": 0},
+    "preprocess": {
+        "runtime": 120,
+        "mem_mb": 4000,
+        "nodes": 1,
+        "tasks_per_node": 1,
+        "cpus_per_task": 2,
+        "gpus_per_node": 0,
+    },
+    "teacher": {
+        "runtime": 1440,
+        "mem_mb": 4000,
+        "nodes": 1,
+        "tasks_per_node": 1,
+        "cpus_per_task": 2,
+        "gpus_per_node": 0,
+    },
+    "distill": {
+        "runtime": 1440,
+        "mem_mb": 4000,
+        "nodes": 1,
+        "tasks_per_node": 1,
+        "cpus_per_task": 2,
+        "gpus_per_node": 0,
+    },
+    "evaluate": {
+        "runtime": 60,
+        "mem_mb": 4000,
+        "nodes": 1,
+        "tasks_per_node": 1,
+        "cpus_per_task": 2,
+        "gpus_per_node": 0,
+    },
     "report": {"runtime": 30, "mem_mb": 2000, "nodes": 1, "tasks_per_node": 1, "cpus_per_task": 1, "gpus_per_node": 0},
 }
 

@@ -1,0 +1,31 @@
+"""Cross-entropy of the logits averaged over time: the plain baseline, without a teacher."""
+
+from __future__ import annotations
+
+from spikedistill.components import ComponentParams
+from spikedistill.distill.forward import Forward
+from spikedistill.lazy import torch
+
+NEEDS_TEACHER = False
+
+
+class Params(ComponentParams):
+    """The baseline has no parameters."""
+
+
+def mean_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """CE(mean over t of z[t], y), averaged over the batch.
+
+    Args:
+        logits: z [T, B, C].
+        labels: y [B].
+
+    Returns:
+        Scalar in nats.
+    """
+    return torch.nn.functional.cross_entropy(logits.mean(0), labels)
+
+
+def loss(forward: Forward, params: Params) -> dict[str, torch.Tensor]:
+    """The terms of the loss, weighted."""
+    return {"ce": mean_cross_entropy(forward.logits, forward.labels)}

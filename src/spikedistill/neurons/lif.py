@@ -1,0 +1,105 @@
+"""The leaky integrate-and-fire neuron over all time steps at once, with its exact backward pass in closed form.
+
+    h[t] = decay * v[t-1] + x[t]            v[-1] = 0; the input is not scaled
+    s[t] = 1 where h[t] >= threshold        derivative in backward: that of a sigmoid of slope alpha
+    v[t] = (1 - s[t]) * h[t] + s[t] * v_reset    hard reset
+    v[t] = h[t] - threshold * s[t]               soft reset (v_reset is None)
+
+Letters: T step, B batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spikedistill.neurons.settings import NeuronConfig
+
+
+def lif(
+    x_seq: Tensor, *, decay: float, threshold: float, v_reset: float | None, detach_reset: bool, alpha: float
+) -> Tensor:
+    """Spikes of a layer of LIF neurons that starts at rest.
+
+    Args:
+        x_seq: input current [T, B, ...]; float16 and bfloat16 are integrated in float32.
+        decay: share of the membrane potential kept per step, in [0, 1).
+        threshold: potential at which a neuron fires (it fires at equality).
+        v_reset: potential after a spike (hard reset); None subtracts the threshold (soft reset).
+        detach_reset: treat the spike in the reset as a constant in backward.
+        alpha: slope of the surrogate sigmoid; its derivative peaks at alpha / 4.
+
+    Returns:
+        Spikes, 0 or 1, of the shape and dtype of `x_seq`.
+    """
+    return _Lif.apply(x_seq, decay, threshold, v_reset, detach_reset, alpha)
+
+
+class _Lif(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x_seq: Tensor, decay: float, threshold: float, v_reset: float | None, detach_reset: bool, alpha: float
+    ) -> Tensor:
+        x = x_seq if x_seq.dtype in (torch.float32, torch.float64) else x_seq.float()
+        potential = torch.empty_like(x)
+        spikes = torch.empty_like(x)
+        v = torch.zeros_like(x[0])
+        for t in range(len(x)):
+            h = torch.add(x[t], v, alpha=decay, out=potential[t])
+            s = torch.ge(h, threshold, out=spikes[t])
+            v = h - threshold * s if v_reset is None else torch.where(s > 0, v_reset, h)
+        ctx.save_for_backward(potential)
+        ctx.parameters = decay, threshold, v_reset, detach_reset, alpha
+        return spikes.to(x_seq.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (potential,) = ctx.saved_tensors
+        decay, threshold, v_reset, detach_reset, alpha = ctx.parameters
+        upstream = gradients[0].to(potential.dtype)
+        sigmoid = torch.sigmoid(alpha * (potential - threshold))
+        surrogate = alpha * sigmoid * (1 - sigmoid)
+        kept = _reset_derivative(potential, surrogate, threshold, v_reset, detach_reset)
+        grad_x = upstream * surrogate
+        for t in range(len(potential) - 2, -1, -1):
+            grad_x[t].addcmul_(kept[t], grad_x[t + 1], value=decay)
+        return grad_x.to(gradients[0].dtype), None, None, None, None, None
+
+
+def _reset_derivative(
+    potential: Tensor, surrogate: Tensor, threshold: float, v_reset: float | None, detach_reset: bool
+) -> Tensor:
+    """dv[t] / dh[t]."""
+    if v_reset is None:
+        return torch.ones_like(potential) if detach_reset else 1 - threshold * surrogate
+    kept = (potential < threshold).to(potential.dtype)
+    return kept if detach_reset else kept + (v_reset - potential) * surrogate
+
+
+class LIF(nn.Module):
+    """A layer of LIF neurons on time-folded input [T * B, ...], row t * B + b; it has no parameters and keeps no state."""
+
+    def __init__(self, neuron: NeuronConfig, time_steps: int) -> None:
+        """Create a layer that runs `time_steps` steps per forward."""
+        super().__init__()
+        self.neuron = neuron
+        self.time_steps = time_steps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Spikes [T * B, ...] of the currents [T * B, ...]."""
+        neuron = self.neuron
+        spikes = lif(
+            x.unflatten(0, (self.time_steps, -1)),
+            decay=neuron.decay,
+            threshold=neuron.threshold,
+            v_reset=0.0 if neuron.reset == "hard" else None,
+            detach_reset=neuron.detach_reset,
+            alpha=neuron.alpha,
+        )
+        return spikes.flatten(0, 1)
+
+    def extra_repr(self) -> str:
+        """Shown by print(model)."""
+        return f"time_steps={self.time_steps}, {self.neuron}"

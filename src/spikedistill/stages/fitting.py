@@ -1,0 +1,59 @@
+"""What the teacher and the distill stage share: data, ranks, loop, and the files of a trained network."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+
+import torch
+
+from spikedistill.data.loader import Loader
+from spikedistill.data.store import SampleStore, open_store
+from spikedistill.plan import DistillSpec, TeacherSpec
+from spikedistill.stages.networks import build_network, save_network
+from spikedistill.stages.runner import StageJob
+from spikedistill.train.checkpoint import CheckpointFolder
+from spikedistill.train.distributed import World
+from spikedistill.train.engine import Objective, Run, train
+from spikedistill.train.tracking import Tracker
+
+
+def fit(
+    spec: TeacherSpec | DistillSpec, job: StageJob, make_objective: Callable[[SampleStore, World], Objective]
+) -> None:
+    """Train the network of `spec` and write its weights and metrics into the artifact.
+
+    Args:
+        spec: teacher or student.
+        job: inputs and outputs.
+        make_objective: gives the objective, for the data and the device of this rank.
+    """
+    with World.from_environment() as world:
+        data = open_store(job.inputs["data"])
+        torch.manual_seed(spec.seed)
+        model = build_network(spec, data).to(world.device)
+        loader = Loader(
+            data,
+            "train",
+            batch_size=spec.train.batch_size,
+            seed=spec.seed,
+            augment=spec.train.augment,
+            shuffle=True,
+            rank=world.rank,
+            world_size=world.world_size,
+            device=world.device,
+        )
+        metrics = job.work / "metrics.jsonl"
+        board = job.options.results / "tensorboard" / spec.ref
+
+        def open_tracker(start_epoch: int) -> Tracker:
+            return Tracker(
+                metrics, board, num_epochs=spec.train.epochs, start_epoch=start_epoch, active=world.is_leader
+            )
+
+        checkpoints = CheckpointFolder(job.work / "checkpoints", spec.id)
+        train(Run(model, make_objective(data, world), loader, spec.train, world, checkpoints, open_tracker))
+        job.provenance.update(device=world.device_name, world_size=world.world_size)
+        if world.is_leader:
+            save_network(model, job.out)
+            shutil.copyfile(metrics, job.out / "metrics.jsonl")

@@ -1,0 +1,79 @@
+"""Resumable training state on disk: atomic, checksummed, the newest two kept."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import re
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spikedistill.errors import TrainingError
+
+log = logging.getLogger(__name__)
+
+KEPT = 2
+_NAME = re.compile(r"epoch-(\d{6})-([0-9a-f]{16})\.pt")
+
+
+class CheckpointFolder:
+    """The checkpoints of one run. The checksum of a file is part of its name, so that one rename commits both."""
+
+    def __init__(self, folder: Path, spec_id: str) -> None:
+        """Use `folder`, created when needed; `spec_id` says which run it belongs to."""
+        self._folder = folder
+        self._spec_id = spec_id
+
+    def save(self, epoch: int, state: dict[str, Any]) -> None:
+        """Write the state after `epoch` epochs; the one before it stays until this one is safe.
+
+        Raises:
+            TrainingError: if it cannot be written; what was there is whole.
+        """
+        buffer = io.BytesIO()
+        torch.save({"spec_id": self._spec_id, "epoch": epoch, **state}, buffer)
+        content = buffer.getvalue()
+        target = self._folder / f"epoch-{epoch:06d}-{sha256(content).hexdigest()[:16]}.pt"
+        temporary = self._folder / f".{target.name}.{os.getpid()}.tmp"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.rename(target)
+        except OSError as err:
+            temporary.unlink(missing_ok=True)
+            raise TrainingError(
+                f"{target}: the checkpoint could not be written: {err.strerror or err}. "
+                "The checkpoint before it is whole: make room, then run the stage again"
+            ) from err
+        for old in self._files()[KEPT:]:
+            old.unlink(missing_ok=True)
+
+    def load_newest(self, device: torch.device) -> dict[str, Any] | None:
+        """The newest state that is whole, or None; a damaged one is named and passed over.
+
+        Raises:
+            TrainingError: if it belongs to another run.
+        """
+        for path in self._files():
+            match = _NAME.fullmatch(path.name)
+            content = path.read_bytes()
+            if not match or sha256(content).hexdigest()[:16] != match[2]:
+                log.warning("%s is damaged (checksum); falling back to the checkpoint before it", path)
+                continue
+            state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+            if state["spec_id"] != self._spec_id:
+                raise TrainingError(f"{path} is of run {state['spec_id']}, not of {self._spec_id}: move it away")
+            return state
+        return None
+
+    def _files(self) -> list[Path]:
+        """Whole and damaged checkpoints, newest first."""
+        found = [p for p in self._folder.glob("epoch-*.pt") if _NAME.fullmatch(p.name)]
+        return sorted(found, key=lambda p: (p.name[:12], p.stat().st_mtime_ns), reverse=True)

@@ -1,0 +1,80 @@
+"""Scalars of a run: to TensorBoard, to metrics.jsonl, and to the terminal or the log."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+log = logging.getLogger(__name__)
+
+
+class Tracker:
+    """Writes one record per epoch; on a rank that does not lead it writes nothing. Tags are `group/name(unit)`."""
+
+    def __init__(self, metrics: Path, tensorboard: Path, *, num_epochs: int, start_epoch: int, active: bool) -> None:
+        """Open the sinks.
+
+        Args:
+            metrics: the JSON lines file; records of epochs from `start_epoch` on, left by an interrupted run, are dropped.
+            tensorboard: folder of the event files.
+            num_epochs: epochs of the whole run.
+            start_epoch: first epoch to be recorded, from 0.
+            active: False on ranks that do not lead.
+        """
+        self._active = active
+        self._num_epochs = num_epochs
+        if not active:
+            return
+        from torch.utils.tensorboard import SummaryWriter
+        from tqdm import tqdm
+
+        metrics.parent.mkdir(parents=True, exist_ok=True)
+        kept = [line for line in _lines(metrics) if json.loads(line)["epoch"] < start_epoch]
+        temporary = metrics.with_suffix(".tmp")
+        temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        temporary.rename(metrics)
+        self._metrics = metrics.open("a", encoding="utf-8")
+        self._writer = SummaryWriter(str(tensorboard), purge_step=start_epoch)
+        self._bar = tqdm(total=num_epochs, initial=start_epoch, unit="epoch", disable=not sys.stderr.isatty())
+
+    def record(self, epoch: int, scalars: Mapping[str, float]) -> None:
+        """Record the scalars of an epoch, from 0."""
+        if not self._active:
+            return
+        self._metrics.write(json.dumps({"epoch": epoch, **scalars}) + "\n")
+        self._metrics.flush()
+        for tag, value in scalars.items():
+            self._writer.add_scalar(tag, value, epoch)
+        summary = f"loss {scalars['train/loss']:.4f}, accuracy {scalars['train/accuracy(%)']:.1f} %"
+        self._bar.update()
+        self._bar.set_postfix_str(summary)
+        if self._bar.disable:
+            left_s = scalars["time/epoch(s)"] * (self._num_epochs - epoch - 1)
+            speed = scalars["time/throughput(samples/s)"]
+            log.info(
+                "epoch %d/%d: %s, %.0f samples/s, %.0f s left", epoch + 1, self._num_epochs, summary, speed, left_s
+            )
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._active:
+            self._bar.close()
+            self._writer.close()
+            self._metrics.close()
+
+
+def _lines(path: Path) -> list[str]:
+    """The whole lines of a file; a last one that was cut by a crash is left out."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    return text[: text.rfind("\n") + 1].splitlines()
