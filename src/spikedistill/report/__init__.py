@@ -1,1 +1,1 @@
-"""The comparison: tables and figures."""
+"""The comparison: tables and figures. Imports no torch."""

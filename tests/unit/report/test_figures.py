@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from spikedistill.report import figures
+from spikedistill.report.records import group_records
+
+DRAWINGS = [figures.accuracy_over_time, figures.training_curves, figures.firing_rates]
+
+
+def _panel(draw, records):
+    groups = group_records(records)
+    axes = Figure().subplots()
+    draw(axes, groups, figures._styles(groups))
+    return axes
+
+
+@pytest.mark.parametrize("draw", DRAWINGS)
+def test_figure_is_svg_and_the_same_every_time(draw, records):
+    first = draw(records)
+    assert ElementTree.fromstring(first).tag == "{http://www.w3.org/2000/svg}svg"
+    assert draw(records) == first
+
+
+@pytest.mark.parametrize("draw", DRAWINGS)
+def test_figure_ignores_the_users_matplotlib_settings_and_leaves_them_alone(draw, records):
+    first = draw(records)
+    with matplotlib.rc_context({"font.size": 31, "svg.hashsalt": "another"}):
+        assert draw(records) == first
+        assert matplotlib.rcParams["font.size"] == 31
+
+
+@pytest.mark.parametrize("draw", DRAWINGS)
+def test_figure_of_no_runs_can_be_drawn(draw):
+    assert draw([]).rstrip().endswith("</svg>")
+
+
+def test_accuracy_panel_shows_percent_over_steps_with_the_teacher_as_a_level(make):
+    runs = [
+        make.teacher(0.98),
+        make.student("tet", 0, 0.90, at_step=(0.5, 0.9)),
+        make.student("tet", 1, 0.94, at_step=(0.7, 0.94)),
+    ]
+    axes = _panel(figures._accuracy_panel, runs)
+    level, mean = axes.lines[0], axes.containers[0].lines[0]
+    assert list(level.get_ydata()) == [98.0, 98.0]
+    assert list(mean.get_xdata()) == [1, 2]
+    np.testing.assert_allclose(mean.get_ydata(), [60.0, 92.0])
+    (bars,) = axes.containers[0].lines[2]
+    lower, upper = bars.get_segments()[0][:, 1]
+    assert upper - lower == pytest.approx(2 * 14.1421356)
+
+
+def test_firing_panel_names_layers_in_network_order(make):
+    runs = [make.student("tet", 0, 0.9, rates=(0.25, 0.0625)), make.student("tet", 1, 0.9, rates=(0.35, 0.0625))]
+    axes = _panel(figures._firing_panel, runs)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["stage0.lif", "stage1.lif"]
+    np.testing.assert_allclose(axes.containers[0].lines[0].get_ydata(), [0.30, 0.0625])
+
+
+def test_training_curve_counts_epochs_from_one_and_passes_over_records_without_the_tag(make):
+    metrics = [{"epoch": 0, "train/loss": 2.0}, {"epoch": 0, "test/loss": 9.0}, {"epoch": 1, "train/loss": 1.0}]
+    axes = _panel(figures._loss_panel, [make.student("tet", 0, 0.9, metrics=metrics)])
+    assert [list(axes.lines[0].get_xdata()), list(axes.lines[0].get_ydata())] == [[1, 2], [2.0, 1.0]]
+
+
+def test_method_keeps_its_colour_in_every_panel(records):
+    styles = figures._styles(group_records(records))
+    assert styles["tet"]["color"] != styles["kd"]["color"]
+    assert styles["teacher"]["color"] == figures.TEACHER_COLOUR
+
+
+def test_axes_name_quantity_and_unit(records, monkeypatch):
+    monkeypatch.setitem(figures._RC, "svg.fonttype", "none")  # text as text
+    drawn = "".join(draw(records) for draw in DRAWINGS)
+    for name in (
+        "Test accuracy after t steps (%)",
+        "Training loss (nats)",
+        "Firing rate (spikes per neuron and step)",
+        "Time steps t",
+        "Epoch",
+    ):
+        assert name in drawn
