@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 
 ARCHITECTURES = {
-    "resnet8": {"blocks": (1, 1, 1), "widths": (32, 64, 128), "strides": (1, 2, 2), "stem_stride": 1},
-    "resnet8_dvs": {"blocks": (1, 1, 1), "widths": (32, 64, 128), "strides": (1, 2, 2), "stem_stride": 2},
+    "resnet8": {"blocks": (1, 1, 1), "widths": (16, 32, 64), "strides": (1, 2, 2), "stem_stride": 1},
+    "resnet8_dvs": {"blocks": (1, 1, 1), "widths": (16, 32, 64), "strides": (1, 2, 2), "stem_stride": 2},
     "resnet18": {"blocks": (2, 2, 2, 2), "widths": (64, 128, 256, 512), "strides": (1, 2, 2, 2), "stem_stride": 1},
     "resnet34": {"blocks": (3, 4, 6, 3), "widths": (64, 128, 256, 512), "strides": (1, 2, 2, 2), "stem_stride": 1},
 }
