@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# Snakemake runs this in a new conda environment, from the working directory of the workflow.
+set -euo pipefail
+python -m pip install -c envs/constraints.txt -e .
