@@ -1,0 +1,143 @@
+"""What the documents say must be so: links, YAML, commands, and the method of the README."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from spikedistill import components
+from spikedistill.cli import _parser
+from spikedistill.config import parse_config, read_config
+from spikedistill.distill.forward import Forward
+from spikedistill.plan import build_plan
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "cluster" / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+IDS = [str(document.relative_to(ROOT)) for document in DOCUMENTS]
+
+
+def _blocks(document: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def _commands(document: Path, program: str, *, mentioned: bool = False) -> list[list[str]]:
+    """The words of every command of a program in a document: in its shell blocks, or mentioned in its text as `code`."""
+    text = document.read_text(encoding="utf-8")
+    blocks = "\n".join(_blocks(document, "sh")).splitlines()
+    lines = re.findall(r"`([^`\n]+)`", re.sub(r"(?ms)^```.*?^```$", "", text)) if mentioned else blocks
+    return [shlex.split(line, comments=True) for line in lines if re.match(rf"{program}\s", line)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=IDS)
+def test_relative_links_lead_to_files(document):
+    links = re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (document.parent / link).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=IDS)
+def test_yaml_blocks_are_yaml(document):
+    for block in _blocks(document, "yaml"):
+        assert isinstance(yaml.safe_load(block), dict)
+
+
+def test_yaml_of_the_readme_is_a_valid_configuration():
+    (example,) = _blocks(ROOT / "README.md", "yaml")
+    assert len(build_plan(parse_config(yaml.safe_load(example))).rows) == 1 + 2 * 2  # teacher; two methods, two seeds
+
+
+def test_first_command_stands_before_line_20():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert lines.index("make demo") + 1 < 20
+    assert len(lines) <= 200
+
+
+def test_make_targets_of_the_documents_exist():
+    named = {
+        words[1]
+        for document in DOCUMENTS
+        for mentioned in (True, False)
+        for words in _commands(document, "make", mentioned=mentioned)
+    }
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {"demo", "test", "check"} <= named <= targets
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=IDS)
+def test_commands_in_blocks_are_what_the_program_takes(document, capsys):
+    for words in _commands(document, "spikedistill"):
+        try:
+            _parser().parse_args(words[1:])
+        except SystemExit:
+            pytest.fail(f"{' '.join(words)}: {capsys.readouterr().err}")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=IDS)
+def test_commands_mentioned_in_text_have_a_help(document, capsys):
+    for name in {words[1] for words in _commands(document, "spikedistill", mentioned=True)}:
+        with pytest.raises(SystemExit) as ended:
+            _parser().parse_args([name, "--help"])
+        assert ended.value.code == 0, f"{name}: {capsys.readouterr().err}"
+
+
+def test_commands_of_the_readme_name_stages_of_the_demo():
+    plan = build_plan(parse_config(read_config([ROOT / "config.yaml"])))
+    named = [words[2] for words in _commands(ROOT / "README.md", "spikedistill") if words[1] in ("submit", "run", "logs")]
+    assert {plan.find(name).stage for name in named} == {"distill"}
+
+
+def test_profiles_and_environments_of_the_documents_exist():
+    commands = [
+        command
+        for document in DOCUMENTS
+        for mentioned in (True, False)
+        for command in _commands(document, "snakemake", mentioned=mentioned)
+    ]
+    profiles = {command[command.index("--profile") + 1] for command in commands if "--profile" in command}
+    assert profiles == {"cluster", "cluster/local"}
+    assert all((ROOT / profile / "config.yaml").is_file() for profile in profiles)
+
+
+def test_method_of_the_readme_works():
+    (example,) = _blocks(ROOT / "README.md", "python")
+    method: dict = {"__name__": "example"}
+    exec(compile(ast.parse(example), "README.md", "exec"), method)
+    logits = torch.tensor([[[0.0, 0.0]], [[2.0, 2.0]]])  # T = 2, B = 1, C = 2
+    forward = Forward(logits=logits, labels=torch.tensor([0]), teacher_logits=torch.tensor([[1.0, 1.0]]))
+    terms = method["loss"](forward, method["Params"]())
+    assert terms["ce"].item() == pytest.approx(0.6931472)
+    assert terms["kd"].item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_limits_of_the_readme_name_what_there_is():
+    limits = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Limits")[2].partition("Planned")[0]
+    named = set(re.findall(r"`([\w-]+)`", limits))
+    there = {*components.names("distill"), *components.names("data.datasets"), *components.architectures()}
+    assert named <= there
+    assert {*components.names("distill"), *components.names("data.datasets")} <= named
+
+
+def test_every_dependency_is_pinned_within_its_range():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    text = (ROOT / "envs" / "constraints.txt").read_text(encoding="utf-8")
+    pins = dict(line.split("==") for line in text.splitlines() if line and not line.startswith("#"))
+    versions = {canonicalize_name(name): version for name, version in pins.items()}
+    for line in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+        requirement = Requirement(line)
+        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), line
+
+
+def test_citation_has_the_version_and_licence_of_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert citation["authors"] == project["authors"]
