@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from spikedistill.data.loader import Loader
+from spikedistill.errors import ConfigError
 from spikedistill.evaluate.activity import ActivityMeter
 from spikedistill.train.distributed import World
 
@@ -26,9 +27,14 @@ def evaluate(model: nn.Module, loader: Loader, world: World, *, class_names: tup
         class_names: K names.
 
     Returns:
-        The content of evaluation.json: shares in [0, 1]; `accuracy` is that of the mean logits, `accuracy_at_step` that of
+        The content of evaluation.json but for the role: shares in [0, 1]; `accuracy` is that of the mean logits, `accuracy_at_step` that of
         the mean over the first t steps, `accuracy_of_step` that of step t alone.
+
+    Raises:
+        ConfigError: if there are more ranks than samples.
     """
+    if loader.num_samples < world.world_size:
+        raise ConfigError(f"{loader.num_samples} samples cannot be shared by {world.world_size} ranks; use fewer")
     model.eval()
     counters: dict[str, Tensor] = {}
     with ActivityMeter(model) as activity:

@@ -27,9 +27,7 @@ class ActivityMeter:
             self._hooks.append(layer.register_forward_hook(lambda m, _, out, name=name: self._add(name, m, out)))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for hook in self._hooks:
             hook.remove()
 
@@ -48,9 +46,7 @@ class ActivityMeter:
         spikes_total = neurons_total = 0.0
         for name, layer in self._layers.items():
             spikes = world.sum(self._spikes[name])
-            neurons = float(
-                world.sum(torch.tensor(float(self._neurons[name]), dtype=torch.float64, device=spikes.device))
-            )
+            neurons = float(world.sum(torch.tensor(float(self._neurons[name]), dtype=torch.float64, device=spikes.device)))
             rates = (spikes / neurons).tolist()
             layers.append({"name": name, "rate": sum(rates) / layer.time_steps, "rate_per_step": rates})
             spikes_total += float(spikes.sum())

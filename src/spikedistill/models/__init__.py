@@ -28,10 +28,16 @@ def build_student(name: str, *, num_classes: int, in_channels: int, time_steps: 
 def build_teacher(name: str, *, num_classes: int, in_channels: int) -> Teacher:
     """A ReLU network that maps images [B, C, H, W], or the mean of frames [T, B, C, H, W], to logits [B, num_classes].
 
+    Convolutions start from He's normal distribution over the fan-out, as in the teachers of SeAl-KD and TDD.
+
     Raises:
         ConfigError: if there is no architecture of that name.
     """
-    return Teacher(_build(name, num_classes, in_channels, lambda: nn.ReLU(inplace=True)))
+    teacher = Teacher(_build(name, num_classes, in_channels, lambda: nn.ReLU(inplace=True)))
+    for module in teacher.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return teacher
 
 
 def _build(name: str, num_classes: int, in_channels: int, activation: Callable[[], nn.Module]) -> Any:

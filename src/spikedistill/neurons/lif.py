@@ -14,13 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from spikedistill.neurons.settings import NeuronConfig
 
 
-def lif(
-    x_seq: Tensor, *, decay: float, threshold: float, v_reset: float | None, detach_reset: bool, alpha: float
-) -> Tensor:
+def lif(x_seq: Tensor, *, decay: float, threshold: float, v_reset: float | None, detach_reset: bool, alpha: float) -> Tensor:
     """Spikes of a layer of LIF neurons that starts at rest.
 
     Args:
@@ -55,6 +54,7 @@ class _Lif(torch.autograd.Function):
         return spikes.to(x_seq.dtype)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (potential,) = ctx.saved_tensors
         decay, threshold, v_reset, detach_reset, alpha = ctx.parameters

@@ -12,9 +12,7 @@ class NeuronConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    decay: float = Field(
-        0.5, ge=0, lt=1, description="Share of the membrane potential kept from step to step (lambda)."
-    )
+    decay: float = Field(0.5, ge=0, lt=1, description="Share of the membrane potential kept from step to step (lambda).")
     threshold: float = Field(1.0, gt=0, description="Membrane potential at which the neuron fires.")
     reset: Literal["hard", "soft"] = Field(
         "hard", description="After a spike: hard sets the potential to 0, soft subtracts the threshold."

@@ -46,14 +46,22 @@ class CheckpointFolder:
                 stream.flush()
                 os.fsync(stream.fileno())
             temporary.rename(target)
+            _sync_folder(self._folder)
         except OSError as err:
             temporary.unlink(missing_ok=True)
             raise TrainingError(
                 f"{target}: the checkpoint could not be written: {err.strerror or err}. "
                 "The checkpoint before it is whole: make room, then run the stage again"
             ) from err
-        for old in self._files()[KEPT:]:
-            old.unlink(missing_ok=True)
+        self._remove_all_but(target)
+
+    def _remove_all_but(self, newest: Path) -> None:
+        """Keep `newest` and those just before it; a file of a later epoch is a damaged one that was passed over."""
+        others = [p for p in self._files() if p != newest]
+        before = [p for p in others if p.name[:12] < newest.name[:12]]
+        left_by_a_kill = self._folder.glob(".epoch-*.tmp")
+        for path in {*others, *left_by_a_kill} - set(before[: KEPT - 1]):
+            path.unlink(missing_ok=True)
 
     def load_newest(self, device: torch.device) -> dict[str, Any] | None:
         """The newest state that is whole, or None; a damaged one is named and passed over.
@@ -62,9 +70,8 @@ class CheckpointFolder:
             TrainingError: if it belongs to another run.
         """
         for path in self._files():
-            match = _NAME.fullmatch(path.name)
             content = path.read_bytes()
-            if not match or sha256(content).hexdigest()[:16] != match[2]:
+            if sha256(content).hexdigest()[:16] != _checksum(path):
                 log.warning("%s is damaged (checksum); falling back to the checkpoint before it", path)
                 continue
             state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
@@ -77,3 +84,17 @@ class CheckpointFolder:
         """Whole and damaged checkpoints, newest first."""
         found = [p for p in self._folder.glob("epoch-*.pt") if _NAME.fullmatch(p.name)]
         return sorted(found, key=lambda p: (p.name[:12], p.stat().st_mtime_ns), reverse=True)
+
+
+def _checksum(path: Path) -> str:
+    """What the name of a checkpoint says about its content."""
+    return path.stem.rpartition("-")[2]
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

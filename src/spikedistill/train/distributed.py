@@ -6,14 +6,15 @@ import contextlib
 import datetime
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
 
 from spikedistill.errors import ConfigError
 
-VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+ADDRESS_VARIABLES = ("MASTER_ADDR", "MASTER_PORT")
 TIMEOUT = datetime.timedelta(minutes=30)
 
 
@@ -29,7 +30,7 @@ class World:
 
     rank: int = 0
     world_size: int = 1
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
     def is_leader(self) -> bool:
@@ -38,31 +39,32 @@ class World:
 
     @property
     def device_name(self) -> str:
-        """ "cpu", or the name of the GPU."""
+        """The model of the GPU, or "cpu"."""
         return "cpu" if self.device.type == "cpu" else torch.cuda.get_device_name(self.device)
 
     @classmethod
     @contextlib.contextmanager
-    def from_environment(cls) -> Iterator[World]:
+    def from_environment(cls, timeout: datetime.timedelta = TIMEOUT) -> Iterator[World]:
         """Join the job's process group for the block; without one, be alone.
 
+        Args:
+            timeout: how long a rank waits for the others before it gives up.
+
         Raises:
-            ConfigError: if the environment names some of the variables and not the others.
+            ConfigError: if the environment names some of the variables and not the others, or a value cannot be.
         """
-        given = [name for name in VARIABLES if name in os.environ]
-        world_size = int(os.environ.get("WORLD_SIZE", "1"))
-        if world_size == 1:
+        if not any(name in os.environ for name in RANK_VARIABLES):
             yield cls(device=_device(0))
             return
-        if len(given) < len(VARIABLES):
-            missing = ", ".join(sorted(set(VARIABLES) - set(given)))
-            raise ConfigError(
-                f"WORLD_SIZE is {world_size}, but {missing} is not set: start the ranks with spmd or torchrun"
-            )
-        device = _device(int(os.environ["LOCAL_RANK"]))
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+        rank, world_size, local_rank = _read_ranks()
+        device = _device(local_rank)
+        if world_size == 1:
+            yield cls(device=device)
+            return
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=timeout, rank=rank, world_size=world_size)
         try:
-            yield cls(dist.get_rank(), dist.get_world_size(), device)
+            yield cls(rank, world_size, device)
         finally:
             dist.destroy_process_group()
 
@@ -74,9 +76,31 @@ class World:
         return tensor
 
 
+def _read_ranks() -> tuple[int, int, int]:
+    """RANK, WORLD_SIZE and LOCAL_RANK, once all that the process group needs is there."""
+    needed = RANK_VARIABLES if os.environ.get("WORLD_SIZE") == "1" else RANK_VARIABLES + ADDRESS_VARIABLES
+    missing = [name for name in needed if name not in os.environ]
+    found = ", ".join(f"{name}={os.environ[name]}" for name in needed if name in os.environ)
+    if missing:
+        raise ConfigError(
+            f"environment: {found} is set, but not {', '.join(missing)}: start the ranks with spmd or torchrun, "
+            "which set all of them, or unset them to run alone"
+        )
+    try:
+        rank, world_size, local_rank = (int(os.environ[name]) for name in RANK_VARIABLES)
+    except ValueError:
+        raise ConfigError(f"environment: {found}: ranks and sizes are whole numbers") from None
+    if not (0 <= rank < world_size and 0 <= local_rank < world_size):
+        raise ConfigError(f"environment: {found}: RANK and LOCAL_RANK are from 0 to WORLD_SIZE - 1")
+    return rank, world_size, local_rank
+
+
 def _device(local_rank: int) -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    device = torch.device("cuda", local_rank % torch.cuda.device_count())
+    visible = torch.cuda.device_count()
+    if visible > 1 and local_rank >= visible:
+        raise ConfigError(f"LOCAL_RANK is {local_rank}, but this node shows {visible} GPUs: start one rank per GPU")
+    device = torch.device("cuda", local_rank % visible)  # with one visible GPU, the launcher has bound it to this rank
     torch.cuda.set_device(device)
     return device

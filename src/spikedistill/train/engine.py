@@ -23,6 +23,8 @@ from spikedistill.train.optim import build_optimizer, learning_rate, set_learnin
 from spikedistill.train.settings import TrainConfig
 from spikedistill.train.tracking import Tracker
 
+CHECK_STEPS = 100  # steps between looks at whether the loss is finite: each one waits for the device
+
 
 class Objective(Protocol):
     """What is minimised."""
@@ -73,7 +75,7 @@ def train(run: Run) -> None:
     with run.open_tracker(start_epoch) as tracker:
         for epoch in range(start_epoch, run.settings.epochs):
             set_learning_rate(optimizer, learning_rate(run.settings, epoch))
-            tracker.record(epoch, _train_epoch(run, replica, optimizer, epoch))
+            tracker.record(epoch, _train_epoch(run, replica, optimizer, tracker, epoch))
             if run.world.is_leader:
                 state = {"model": run.model.state_dict(), "optimizer": optimizer.state_dict()}
                 run.checkpoints.save(epoch + 1, state)
@@ -86,7 +88,7 @@ def _distribute(run: Run) -> nn.Module:
     if run.settings.sync_batchnorm:
         if not on_gpu:
             raise ConfigError("train.sync_batchnorm: batch statistics over several ranks need GPUs; set it to false")
-        run.model = nn.SyncBatchNorm.convert_sync_batchnorm(run.model)  # type: ignore[misc]
+        nn.SyncBatchNorm.convert_sync_batchnorm(run.model)  # in place; the parameters stay the same objects
     return DistributedDataParallel(run.model, device_ids=[run.world.device] if on_gpu else None)
 
 
@@ -98,60 +100,77 @@ def _resume(run: Run, optimizer: torch.optim.Optimizer) -> int:
         optimizer.load_state_dict(state["optimizer"])
     total = run.world.sum(torch.tensor(epoch, device=run.world.device))
     if int(total) != epoch * run.world.world_size:
-        raise TrainingError(
-            f"rank {run.world.rank} found a checkpoint of epoch {epoch}, others another: is the store shared?"
-        )
+        raise TrainingError(f"rank {run.world.rank} found a checkpoint of epoch {epoch}, others another: is the store shared?")
     return epoch
 
 
-def _train_epoch(run: Run, replica: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str, float]:
+class _Tally:
+    """Running sums of an epoch on this rank, kept on the device so that a step does not wait for it."""
+
+    def __init__(self, num_steps: int, device: torch.device) -> None:
+        self.losses = torch.zeros(num_steps, dtype=torch.float64, device=device)
+        self.terms: dict[str, Tensor] = {}
+        self.correct = torch.zeros((), dtype=torch.float64, device=device)
+        self.samples = 0
+        self.started = time.perf_counter()
+
+    def add(self, step: int, loss: Tensor, terms: dict[str, Tensor], logits: Tensor, labels: Tensor) -> None:
+        self.losses[step] = loss.detach()
+        for name, value in terms.items():
+            self.terms[name] = self.terms.get(name, 0) + value.detach().double()
+        prediction = (logits.mean(0) if logits.dim() == 3 else logits).argmax(-1)
+        self.correct += (prediction == labels).sum()
+        self.samples += len(labels)
+
+
+def _train_epoch(
+    run: Run, replica: nn.Module, optimizer: torch.optim.Optimizer, tracker: Tracker, epoch: int
+) -> dict[str, float]:
     replica.train()
-    started = time.perf_counter()
-    steps = run.loader.steps_per_epoch
-    losses = torch.zeros(steps, device=run.world.device)
-    terms: dict[str, Tensor] = {}
-    correct = torch.zeros((), device=run.world.device)
+    num_steps = run.loader.steps_per_epoch
+    tally = _Tally(num_steps, run.world.device)
     for step, (inputs, labels) in enumerate(run.loader.epoch(epoch)):
         with torch.autocast(run.world.device.type, torch.bfloat16, enabled=run.settings.precision == "bf16"):
             outputs = replica(inputs)
         outputs = outputs if outputs.dtype == torch.float64 else outputs.float()
-        parts = run.objective(outputs, inputs, labels)
-        loss = torch.stack(list(parts.values())).sum()
+        terms = run.objective(outputs, inputs, labels)
+        loss = torch.stack(list(terms.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        losses[step] = loss.detach()
-        for name, value in parts.items():
-            terms[name] = terms.get(name, 0) + value.detach()
-        logits = outputs.detach()
-        correct += ((logits.mean(0) if logits.dim() == 3 else logits).argmax(-1) == labels).sum()
-    return _summarise(run, epoch, losses, terms, correct, time.perf_counter() - started, optimizer)
+        tally.add(step, loss, terms, outputs.detach(), labels)
+        if (step + 1) % CHECK_STEPS == 0 or step + 1 == num_steps:
+            _check_finite(run, tally.losses, epoch)
+        if tracker.is_due():
+            accuracy = 100 * float(tally.correct) / tally.samples
+            speed = run.world.world_size * tally.samples / (time.perf_counter() - tally.started)
+            tracker.show_step(epoch, step + 1, num_steps, loss=float(loss), accuracy=accuracy, samples_per_s=speed)
+    return _summarise(run, tally, optimizer)
 
 
-def _summarise(
-    run: Run,
-    epoch: int,
-    losses: Tensor,
-    terms: dict[str, Tensor],
-    correct: Tensor,
-    seconds: float,
-    optimizer: torch.optim.Optimizer,
-) -> dict[str, float]:
-    bad = (~torch.isfinite(losses)).nonzero()
+def _check_finite(run: Run, losses: Tensor, epoch: int) -> None:
+    """Stop all ranks together when the loss of any of them is not finite."""
+    bad = (~torch.isfinite(run.world.sum(losses))).nonzero()
     if len(bad):
+        resume_from = f"the checkpoint after epoch {epoch} is the last good one" if epoch else "nothing was saved yet"
         raise TrainingError(
-            f"the loss is not finite at epoch {epoch}, step {int(bad[0])} (rank {run.world.rank}). The checkpoint of epoch "
-            f"{epoch} is the last good one. Lower train.lr, add train.warmup_epochs, or use precision float32"
+            f"the loss is not finite at epoch {epoch + 1} of {run.settings.epochs}, step {int(bad[0]) + 1} of {len(losses)}; "
+            f"{resume_from}. Lower train.lr, raise train.warmup_epochs, or set train.precision to float32"
         )
-    names = sorted(terms)
-    seen = torch.as_tensor(float(len(losses)), device=losses.device)
-    sums = run.world.sum(torch.stack([losses.sum(), correct, seen, *(terms[name] for name in names)]).double()).tolist()
-    loss, hits, steps, *parts = sums
-    samples = len(losses) * run.loader.batch_size
+
+
+def _summarise(run: Run, tally: _Tally, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """The figures of an epoch over all ranks."""
+    names = sorted(tally.terms)
+    parts = torch.stack([tally.losses.sum(), tally.correct, *(tally.terms[name] for name in names)])
+    loss, correct, *terms = run.world.sum(parts).tolist()
+    seconds = time.perf_counter() - tally.started  # after the sums are here, so that the device has finished
+    batches = len(tally.losses) * run.world.world_size
+    samples = tally.samples * run.world.world_size
     return {
-        "train/loss": loss / steps,
-        **{f"train/loss_{name}": value / steps for name, value in zip(names, parts, strict=True)},
-        "train/accuracy(%)": 100 * hits / samples,
+        "train/loss": loss / batches,
+        **{f"train/loss_{name}": value / batches for name, value in zip(names, terms, strict=True)},
+        "train/accuracy(%)": 100 * correct / samples,
         "optim/lr": optimizer.param_groups[0]["lr"],
         "time/epoch(s)": seconds,
         "time/throughput(samples/s)": samples / seconds,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +17,16 @@ log = logging.getLogger(__name__)
 class Tracker:
     """Writes one record per epoch; on a rank that does not lead it writes nothing. Tags are `group/name(unit)`."""
 
-    def __init__(self, metrics: Path, tensorboard: Path, *, num_epochs: int, start_epoch: int, active: bool) -> None:
+    def __init__(
+        self,
+        metrics: Path,
+        tensorboard: Path,
+        *,
+        num_epochs: int,
+        start_epoch: int,
+        active: bool,
+        interval_s: float = 30.0,
+    ) -> None:
         """Open the sinks.
 
         Args:
@@ -24,6 +35,7 @@ class Tracker:
             num_epochs: epochs of the whole run.
             start_epoch: first epoch to be recorded, from 0.
             active: False on ranks that do not lead.
+            interval_s: least time between two lines about steps within an epoch; a terminal is refreshed every second.
         """
         self._active = active
         self._num_epochs = num_epochs
@@ -40,6 +52,30 @@ class Tracker:
         self._metrics = metrics.open("a", encoding="utf-8")
         self._writer = SummaryWriter(str(tensorboard), purge_step=start_epoch)
         self._bar = tqdm(total=num_epochs, initial=start_epoch, unit="epoch", disable=not sys.stderr.isatty())
+        self._interval_s = interval_s if self._bar.disable else min(1.0, interval_s)
+        self._shown_at = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether it is time to show a step; asking first spares a wait for the device at every step."""
+        return self._active and time.monotonic() - self._shown_at >= self._interval_s
+
+    def show_step(self, epoch: int, step: int, num_steps: int, *, loss: float, accuracy: float, samples_per_s: float) -> None:
+        """Show where training is within an epoch, on the terminal or in the log; nothing is recorded.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            step: steps done in it.
+            num_steps: steps of an epoch.
+            loss: of the last step.
+            accuracy: of the epoch so far, in percent.
+            samples_per_s: over all ranks.
+        """
+        self._shown_at = time.monotonic()
+        summary = f"loss {loss:.4f}, accuracy {accuracy:.1f} %, {samples_per_s:.0f} samples/s"
+        if self._bar.disable:
+            log.info("epoch %d/%d, step %d/%d: %s", epoch + 1, self._num_epochs, step, num_steps, summary)
+        else:
+            self._bar.set_postfix_str(f"step {step}/{num_steps}, {summary}")
 
     def record(self, epoch: int, scalars: Mapping[str, float]) -> None:
         """Record the scalars of an epoch, from 0."""
@@ -47,6 +83,8 @@ class Tracker:
             return
         self._metrics.write(json.dumps({"epoch": epoch, **scalars}) + "\n")
         self._metrics.flush()
+        os.fsync(self._metrics.fileno())  # the checkpoint that follows must not outlive the record
+        self._shown_at = time.monotonic()
         for tag, value in scalars.items():
             self._writer.add_scalar(tag, value, epoch)
         summary = f"loss {scalars['train/loss']:.4f}, accuracy {scalars['train/accuracy(%)']:.1f} %"
@@ -55,16 +93,12 @@ class Tracker:
         if self._bar.disable:
             left_s = scalars["time/epoch(s)"] * (self._num_epochs - epoch - 1)
             speed = scalars["time/throughput(samples/s)"]
-            log.info(
-                "epoch %d/%d: %s, %.0f samples/s, %.0f s left", epoch + 1, self._num_epochs, summary, speed, left_s
-            )
+            log.info("epoch %d/%d: %s, %.0f samples/s, %.0f s left", epoch + 1, self._num_epochs, summary, speed, left_s)
 
     def __enter__(self) -> Tracker:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._active:
             self._bar.close()
             self._writer.close()

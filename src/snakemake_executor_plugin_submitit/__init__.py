@@ -1,0 +1,57 @@
+"""Snakemake executor plugin that submits every job through submitit: to Slurm, or to this machine.
+
+Every Snakemake process imports this module, so it imports nothing heavy. (No `from __future__ import annotations` here:
+Snakemake reads the types of the settings at run time.)
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
+
+from snakemake_executor_plugin_submitit.executor import Executor
+
+__all__ = ["Executor", "ExecutorSettings", "common_settings"]
+
+
+@dataclass
+class ExecutorSettings(ExecutorSettingsBase):
+    """Settings of the executor; each is a flag `--submitit-…` and a profile key `submitit-…`."""
+
+    cluster: str = field(
+        default="slurm",
+        metadata={"help": "Where jobs run: slurm, or local (this machine, no Slurm needed).", "choices": ["slurm", "local"]},
+    )
+    folder: Path = field(
+        default=Path(".snakemake/submitit"),
+        metadata={"help": "Folder of job logs and submission files; the compute nodes must see it."},
+    )
+    poll_seconds: float = field(
+        default=20.0,
+        metadata={"help": "Longest pause between two questions to Slurm; results are noticed sooner, from files."},
+    )
+    local_cpus: Optional[int] = field(
+        default=None,
+        metadata={"help": "CPUs that local jobs share (default: those of this process).", "type": int},
+    )
+    local_gpus: Optional[int] = field(
+        default=None,
+        metadata={"help": "GPUs that local jobs share (default: those that nvidia-smi lists).", "type": int},
+    )
+    local_mem_mb: Optional[int] = field(
+        default=None,
+        metadata={"help": "Memory in MB that local jobs share (default: that of this machine).", "type": int},
+    )
+
+
+common_settings = CommonSettings(
+    non_local_exec=True,
+    implies_no_shared_fs=False,
+    job_deploy_sources=False,
+    pass_default_storage_provider_args=True,
+    pass_default_resources_args=True,
+    pass_envvar_declarations_to_cmd=False,
+    auto_deploy_default_storage_provider=False,
+    init_seconds_before_status_checks=0,
+)

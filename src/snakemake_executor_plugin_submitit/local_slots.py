@@ -1,0 +1,68 @@
+"""What local jobs share: the CPUs, GPUs and memory of this machine. A job starts when its share is free."""
+
+import os
+import subprocess
+from dataclasses import dataclass
+
+from snakemake_interface_common.exceptions import WorkflowError
+
+from snakemake_executor_plugin_submitit.resources import Request
+
+
+@dataclass(frozen=True)
+class Share:
+    """A part of the machine, taken by one job."""
+
+    cpus: int
+    mem_mb: int
+    gpus: tuple[int, ...]
+
+
+class SlotPool:
+    """Hands out shares of a machine."""
+
+    def __init__(self, cpus: int | None = None, gpus: int | None = None, mem_mb: int | None = None) -> None:
+        """Create a pool; what is not given is taken from this machine."""
+        self._cpus = self.total_cpus = cpus or len(os.sched_getaffinity(0))
+        self._mem_mb = self.total_mem_mb = mem_mb or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+        self._gpus = list(range(_count_gpus() if gpus is None else gpus))
+        self.total_gpus = len(self._gpus)
+
+    def check(self, request: Request) -> None:
+        """Refuse what this machine can never give.
+
+        Raises:
+            WorkflowError: naming the resource.
+        """
+        if request.nodes * request.gpus_per_node > self.total_gpus:
+            wanted = f"{request.nodes} nodes x {request.gpus_per_node} GPUs"
+            raise WorkflowError(f"the job asks for {wanted}, and this machine has {self.total_gpus}: lower gpus_per_node")
+        if (request.mem_mb or 0) * request.nodes > self.total_mem_mb:
+            wanted = f"{request.nodes} nodes x {request.mem_mb} MB"
+            raise WorkflowError(f"the job asks for {wanted}, and this machine has {self.total_mem_mb}: lower mem_mb")
+
+    def take(self, request: Request) -> Share | None:
+        """A share for a job, or None while there is no room. More CPUs than there are: it runs when all are free."""
+        cpus = min(request.num_tasks * request.cpus_per_task, self.total_cpus)
+        mem_mb = (request.mem_mb or 0) * request.nodes
+        gpus = request.nodes * request.gpus_per_node
+        if cpus > self._cpus or mem_mb > self._mem_mb or gpus > len(self._gpus):
+            return None
+        self._cpus -= cpus
+        self._mem_mb -= mem_mb
+        taken, self._gpus = tuple(self._gpus[:gpus]), self._gpus[gpus:]
+        return Share(cpus, mem_mb, taken)
+
+    def give_back(self, share: Share) -> None:
+        """Free a share."""
+        self._cpus += share.cpus
+        self._mem_mb += share.mem_mb
+        self._gpus = sorted([*self._gpus, *share.gpus])
+
+
+def _count_gpus() -> int:
+    try:
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return sum(line.startswith("GPU ") for line in listing.stdout.splitlines()) if listing.returncode == 0 else 0
