@@ -61,6 +61,7 @@ class TeacherSpec(_Spec):
     data: str
     dataset: str
     arch: str
+    network: dict[str, Any]
     train: TrainConfig
     seed: int
 
@@ -83,6 +84,7 @@ class DistillSpec(_Spec):
     teacher: str | None
     dataset: str
     arch: str
+    network: dict[str, Any]
     time_steps: int
     neuron: NeuronConfig
     method: str
@@ -207,7 +209,19 @@ def _preprocess(experiment: ExperimentConfig) -> PreprocessSpec:
 
 
 def _teacher(teacher: TeacherConfig, data: PreprocessSpec) -> TeacherSpec:
-    return TeacherSpec(data=data.ref, dataset=data.dataset, arch=teacher.arch, train=teacher.train, seed=teacher.seed)
+    return TeacherSpec(
+        data=data.ref,
+        dataset=data.dataset,
+        arch=teacher.arch,
+        network=_network(teacher.arch),
+        train=teacher.train,
+        seed=teacher.seed,
+    )
+
+
+def _network(arch: str) -> dict[str, Any]:
+    """The hyperparameters behind an architecture's name: they change the result, so they are part of the spec."""
+    return components.architectures()[arch][1]
 
 
 def _models(
@@ -228,6 +242,7 @@ def _models(
                     teacher=teacher.ref if teacher and needs_teacher else None,
                     dataset=data.dataset,
                     arch=student.arch,
+                    network=_network(student.arch),
                     time_steps=student.time_steps,
                     neuron=student.neuron,
                     method=name,

@@ -27,7 +27,8 @@ def evaluate(model: nn.Module, loader: Loader, world: World, *, class_names: tup
         class_names: K names.
 
     Returns:
-        The content of evaluation.json but for the role: shares in [0, 1]; `accuracy` is that of the mean logits, `accuracy_at_step` that of
+        The content of evaluation.json but for the role, shares in [0, 1]:
+        `accuracy` is that of the mean logits, `accuracy_at_step` that of
         the mean over the first t steps, `accuracy_of_step` that of step t alone.
 
     Raises:

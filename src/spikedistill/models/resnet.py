@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 ARCHITECTURES = {
     "resnet8": {"blocks": (1, 1, 1), "widths": (16, 32, 64), "strides": (1, 2, 2), "stem_stride": 1},
-    "resnet8_dvs": {"blocks": (1, 1, 1), "widths": (16, 32, 64), "strides": (1, 2, 2), "stem_stride": 2},
+    "resnet8_dvs": {"blocks": (1, 1, 1), "widths": (32, 64, 128), "strides": (2, 2, 2), "stem_stride": 2},
     "resnet18": {"blocks": (2, 2, 2, 2), "widths": (64, 128, 256, 512), "strides": (1, 2, 2, 2), "stem_stride": 1},
     "resnet34": {"blocks": (3, 4, 6, 3), "widths": (64, 128, 256, 512), "strides": (1, 2, 2, 2), "stem_stride": 1},
 }
