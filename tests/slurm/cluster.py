@@ -1,0 +1,190 @@
+"""A real Slurm cluster on this one machine: munge, MariaDB, slurmdbd, slurmctld, and several slurmd, each a "node"."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+PROGRAMS = ("munged", "mariadbd", "mysql_install_db", "slurmdbd", "slurmctld", "slurmd", "sbatch", "sacctmgr")
+START_S = 60
+GRACE_TIME_S = 20
+
+
+class SlurmCluster:
+    """Nodes `node1` … `nodeN` of a few CPUs each, partitions `main` and `other`, accounting on."""
+
+    def __init__(self, root: Path, *, num_nodes: int, cpus: int, port: int) -> None:
+        self.root, self.num_nodes, self.cpus, self.port = root, num_nodes, cpus, port
+        self._processes: list[subprocess.Popen] = []
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For the commands of Slurm's users."""
+        return {"SLURM_CONF": str(self.root / "etc" / "slurm.conf")}
+
+    def start(self) -> None:
+        missing = [name for name in PROGRAMS if shutil.which(name) is None]
+        if missing:
+            raise RuntimeError(
+                f"the Slurm tests need {', '.join(missing)}: as root, run "
+                "apt-get install slurm-wlm slurmdbd slurm-client munge mariadb-server (or `make test`, which does)"
+            )
+        for name in ("etc", "spool", "state", "log", "db", "munge", "dev"):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+        self.root.chmod(0o755)
+        (self.root / "munge").chmod(0o755)
+        self._start_munge()
+        self._start_database()
+        self._write_config()
+        self._start_slurm()
+
+    def _spawn(self, *command: str | Path, **extra: str) -> None:
+        log = (self.root / "log" / f"{Path(command[0]).name}-{len(self._processes)}.out").open("wb")
+        environment = {**os.environ, **self.environment, **extra}
+        process = subprocess.Popen(
+            list(map(str, command)), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+        )
+        self._processes.append(process)
+
+    def _start_munge(self) -> None:
+        key = self.root / "etc" / "munge.key"
+        key.write_bytes(os.urandom(1024))
+        key.chmod(0o400)
+        munge = self.root / "munge"
+        self._spawn(
+            "munged",
+            "--foreground",
+            "--force",
+            f"--key-file={key}",
+            f"--socket={munge / 'socket'}",
+            f"--pid-file={munge / 'pid'}",
+            f"--log-file={self.root / 'log' / 'munged.log'}",
+            f"--seed-file={munge / 'seed'}",
+        )
+        self._wait_until("munged", lambda: (munge / "socket").exists())
+
+    def _start_database(self) -> None:
+        data, sock = self.root / "db", self.root / "db" / "sock"
+        subprocess.run(
+            ["mysql_install_db", "--user=root", f"--datadir={data}", "--auth-root-authentication-method=normal"],
+            check=True,
+            capture_output=True,
+        )
+        self._spawn(
+            "mariadbd",
+            "--no-defaults",
+            "--user=root",
+            f"--datadir={data}",
+            f"--socket={sock}",
+            "--skip-networking",
+            "--innodb-buffer-pool-size=64M",
+            "--innodb-lock-wait-timeout=900",
+        )
+        mysql = ["mysql", "--no-defaults", "-uroot", "-S", str(sock), "-e", "create database if not exists slurm_acct_db"]
+        self._wait_until("mariadbd", lambda: subprocess.run(mysql, capture_output=True).returncode == 0)
+
+    def _write_config(self) -> None:
+        etc, host = self.root / "etc", socket.gethostname().partition(".")[0]
+        munge = self.root / "munge" / "socket"
+        dbd = etc / "slurmdbd.conf"
+        dbd.write_text(
+            f"AuthType=auth/munge\nAuthInfo=socket={munge}\nDbdHost=localhost\nDbdPort={self.port + 1}\nSlurmUser=root\n"
+            f"LogFile={self.root}/log/slurmdbd.log\nPidFile={self.root}/slurmdbd.pid\n"
+            "StorageType=accounting_storage/mysql\nStorageUser=root\nStorageLoc=slurm_acct_db\nStorageHost=localhost\n"
+        )
+        dbd.chmod(0o600)
+        nodes = f"node[1-{self.num_nodes}]"
+        (etc / "slurm.conf").write_text(f"""\
+ClusterName=lab
+SlurmctldHost={host}
+SlurmctldPort={self.port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={munge},cred_expire=5
+StateSaveLocation={self.root}/state
+SlurmdSpoolDir={self.root}/spool/%n
+SlurmctldPidFile={self.root}/slurmctld.pid
+SlurmdPidFile={self.root}/slurmd.%n.pid
+SlurmctldLogFile={self.root}/log/slurmctld.log
+SlurmdLogFile={self.root}/log/slurmd.%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=1
+MpiDefault=none
+SwitchType=switch/none
+ReturnToService=2
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+SchedulerType=sched/backfill
+SchedulerParameters=sched_min_interval=0,batch_sched_delay=0,bf_interval=1
+MinJobAge=300
+KillWait=5
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+JobRequeue=1
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=localhost
+AccountingStoragePort={self.port + 1}
+AccountingStoragePass={munge}
+NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port=[{self.port + 2}-{self.port + 1 + self.num_nodes}] \
+CPUs={self.cpus} RealMemory=16000 State=UNKNOWN
+PartitionName=main Nodes={nodes} Default=YES MaxTime=INFINITE State=UP PriorityTier=10 GraceTime={GRACE_TIME_S}
+PartitionName=other Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=10
+""")
+
+    def _start_slurm(self) -> None:
+        self._spawn("slurmdbd", "-D", MYSQL_UNIX_PORT=str(self.root / "db" / "sock"))
+        self._wait_until("slurmdbd", self._accounting_answers)
+        self.call("sacctmgr", "-i", "add", "cluster", "lab")
+        self._spawn("slurmctld", "-D")
+        for number in range(1, self.num_nodes + 1):
+            (self.root / "spool" / f"node{number}").mkdir(exist_ok=True)
+            self._spawn("slurmd", "-D", "-N", f"node{number}")
+        idle = str(self.num_nodes)
+        self._wait_until("the nodes", lambda: self.call("sinfo", "-h", "-p", "main", "-t", "idle", "-o", "%D").stdout.strip() == idle)
+
+    def _accounting_answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port + 1)) == 0
+
+    def _wait_until(self, what: str, ready) -> None:
+        deadline = time.monotonic() + START_S
+        while not ready():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{what} did not start within {START_S} s; see {self.root / 'log'}")
+            time.sleep(0.1)
+
+    def call(self, *command: str) -> subprocess.CompletedProcess:
+        """Run one of Slurm's commands."""
+        return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **self.environment})
+
+    def jobs(self) -> list[dict[str, str]]:
+        """Every job that accounting knows."""
+        fields = ["JobID", "JobName", "State", "NNodes", "NTasks", "NodeList", "Comment"]
+        listing = self.call("sacct", "-a", "-X", "-n", "-P", "-S", "00:00:00", "-o", ",".join(fields)).stdout
+        return [dict(zip(fields, line.split("|"), strict=True)) for line in listing.splitlines()]
+
+    def queue(self) -> list[str]:
+        """Names of the jobs that wait or run."""
+        return self.call("squeue", "-h", "-o", "%j").stdout.split()
+
+    def stop(self) -> None:
+        self.call("scancel", "--full", "-u", "root")
+        for process in reversed(self._processes):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+        for process in reversed(self._processes):
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
