@@ -40,7 +40,7 @@ class ActivityMeter:
         """Firing rates, spikes per neuron and step, over the batches of all ranks.
 
         Returns:
-            "mean" over all neurons and steps; "layers": name, rate, and rate per step of each layer.
+            "mean" over all neurons and steps (0 without neurons); "layers": name, rate, and rate per step of each layer.
         """
         layers = []
         spikes_total = neurons_total = 0.0
@@ -51,4 +51,4 @@ class ActivityMeter:
             layers.append({"name": name, "rate": sum(rates) / layer.time_steps, "rate_per_step": rates})
             spikes_total += float(spikes.sum())
             neurons_total += neurons * layer.time_steps
-        return {"mean": spikes_total / neurons_total, "layers": layers}
+        return {"mean": spikes_total / max(neurons_total, 1.0), "layers": layers}

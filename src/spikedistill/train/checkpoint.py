@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
@@ -48,7 +49,8 @@ class CheckpointFolder:
             temporary.rename(target)
             _sync_folder(self._folder)
         except OSError as err:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             raise TrainingError(
                 f"{target}: the checkpoint could not be written: {err.strerror or err}. "
                 "The checkpoint before it is whole: make room, then run the stage again"

@@ -144,7 +144,7 @@ def _train_epoch(
         if tracker.is_due():
             accuracy = 100 * float(tally.correct) / tally.samples
             speed = run.world.world_size * tally.samples / (time.perf_counter() - tally.started)
-            tracker.show_step(epoch, step + 1, num_steps, loss=float(loss), accuracy=accuracy, samples_per_s=speed)
+            tracker.show_step(epoch, step + 1, num_steps, loss=float(loss.detach()), accuracy=accuracy, samples_per_s=speed)
     return _summarise(run, tally, optimizer)
 
 

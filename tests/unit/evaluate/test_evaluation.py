@@ -1,0 +1,131 @@
+"""What is measured on a network, against golden data and hand-computed values."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from spikedistill.data.loader import Loader
+from spikedistill.data.store import SampleStore
+from spikedistill.errors import ConfigError
+from spikedistill.evaluate.accuracy import evaluate
+from spikedistill.neurons.lif import LIF
+from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.train.distributed import World
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+CASES = json.loads((GOLDEN / "baseline_ce.json").read_text())["cases"]
+
+
+class Recall(nn.Module):
+    """Returns given logits: the value of a sample's only pixel is its number."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, x):
+        return self.logits[..., (x.flatten() * 255).round().long(), :]
+
+
+def store_of(labels, num_classes):
+    labels = np.asarray(labels, dtype=np.int64)
+    samples = np.arange(len(labels), dtype=np.uint8).reshape(-1, 1, 1, 1)
+    names = tuple(f"class {k}" for k in range(num_classes))
+    return SampleStore("images", samples, labels, {"test": np.arange(len(labels))}, names, (0.0,), (1.0,))
+
+
+def evaluate_logits(logits, labels, *, batch_size=2):
+    logits = torch.as_tensor(logits, dtype=torch.float64)
+    store = store_of(labels, logits.shape[-1])
+    return evaluate(Recall(logits), Loader(store, "test", batch_size=batch_size), World(), class_names=store.class_names)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_matches_golden_accuracies_and_loss(case):
+    expected = case["expected"]
+    result = evaluate_logits(case["inputs"]["student_logits"], case["inputs"]["labels"])
+    assert result["accuracy"] == pytest.approx(expected["accuracy_top1_mean_logits"])
+    assert result["accuracy_of_step"] == pytest.approx(expected["accuracy_per_timestep"])
+    assert result["nll"] == pytest.approx(expected["ce_mean_logits"], abs=1e-9)
+
+
+def test_accuracy_at_a_step_uses_the_mean_of_the_logits_so_far():
+    # One sample of class 0: right at step 1, wrong at step 2, and their mean is wrong.
+    result = evaluate_logits([[[1.0, 0.0]], [[0.0, 3.0]], [[3.0, 0.0]]], [0])
+    assert result["accuracy_at_step"] == [1.0, 0.0, 1.0]
+    assert result["accuracy_of_step"] == [1.0, 0.0, 1.0]
+    result = evaluate_logits([[[5.0, 0.0]], [[0.0, 3.0]]], [0])
+    assert result["accuracy_at_step"] == [1.0, 1.0]
+    assert result["accuracy_of_step"] == [1.0, 0.0]
+
+
+def test_confusion_counts_true_class_by_row():
+    result = evaluate_logits([[3.0, 0, 0], [0, 3.0, 0], [0, 0, 3.0], [0, 3.0, 0]], [0, 0, 2, 1])
+    assert result["confusion"] == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
+    assert result["accuracy"] == 0.75
+    assert result["num_samples"] == 4
+
+
+def test_top5_counts_the_five_largest():
+    logits = torch.arange(7.0).expand(2, 7)
+    assert evaluate_logits(logits, [2, 1])["top5"] == 0.5
+    assert evaluate_logits(logits, [6, 5])["accuracy"] == 0.5
+
+
+def test_top5_of_few_classes_is_one():
+    assert evaluate_logits([[0.0, 1.0]], [0])["top5"] == 1.0
+
+
+def test_batch_size_does_not_change_the_result():
+    logits = torch.randn(3, 7, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    labels = [0, 1, 2, 3, 0, 1, 2]
+    one, all_at_once = evaluate_logits(logits, labels, batch_size=1), evaluate_logits(logits, labels, batch_size=100)
+    assert one.pop("nll") == pytest.approx(all_at_once.pop("nll"), abs=1e-12)
+    one.pop("firing_rate"), all_at_once.pop("firing_rate")
+    assert one == all_at_once
+
+
+def test_teacher_has_no_figures_over_time():
+    result = evaluate_logits([[0.0, 1.0]], [1])
+    assert not {"accuracy_at_step", "accuracy_of_step", "firing_rate"} & set(result)
+
+
+def test_more_ranks_than_samples_is_refused():
+    store = store_of([0], 2)
+    with pytest.raises(ConfigError, match="1 samples cannot be shared by 2 ranks"):
+        evaluate(Recall(torch.zeros(1, 2)), Loader(store, "test", batch_size=2), World(0, 2), class_names=("a", "b"))
+
+
+class TwoLayers(nn.Module):
+    """A layer of 2 neurons under a constant current, then one of 1 neuron that never fires."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = LIF(NeuronConfig(), time_steps=3)
+        self.second = LIF(NeuronConfig(), time_steps=3)
+
+    def forward(self, x):
+        batch = len(x)
+        spikes = self.first(torch.tensor([1.0, 0.6]).repeat(3 * batch, 1))
+        self.second(torch.zeros(3 * batch, 1))
+        return spikes.unflatten(0, (3, batch))
+
+
+def test_firing_rates_by_layer_and_step():
+    # 1.0 fires at every step; 0.6 charges to 0.6, 0.9, 1.05 and fires at the third.
+    store = store_of([0, 0, 1, 1, 0], 2)
+    result = evaluate(TwoLayers(), Loader(store, "test", batch_size=2), World(), class_names=store.class_names)
+    first, second = result["firing_rate"]["layers"]
+    assert first == {"name": "first", "rate": pytest.approx(4 / 6), "rate_per_step": [0.5, 0.5, 1.0]}
+    assert second == {"name": "second", "rate": 0.0, "rate_per_step": [0.0, 0.0, 0.0]}
+    assert result["firing_rate"]["mean"] == pytest.approx(4 / 9)
+
+
+def test_hooks_are_gone_afterwards():
+    model, store = TwoLayers(), store_of([0, 1], 2)
+    evaluate(model, Loader(store, "test", batch_size=2), World(), class_names=store.class_names)
+    assert not model.first._forward_hooks and not model.second._forward_hooks

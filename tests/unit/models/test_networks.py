@@ -1,0 +1,132 @@
+"""Students and teachers: sizes of the reference networks, and how they treat time."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from spikedistill import components
+from spikedistill.errors import ConfigError
+from spikedistill.models import build_student, build_teacher
+from spikedistill.neurons.lif import LIF
+from spikedistill.neurons.settings import NeuronConfig
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+CASES = [
+    case
+    for case in json.loads((GOLDEN / "model_params.json").read_text())["cases"]
+    if case["net"] in components.architectures() and case["num_classes"] <= 100 and case["family"].startswith("seal/tdd")
+]
+
+
+def small_student(time_steps=3, threshold=1.0):
+    torch.manual_seed(0)
+    neuron = NeuronConfig(threshold=threshold)
+    return build_student("resnet8", num_classes=5, in_channels=1, time_steps=time_steps, neuron=neuron)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c['net']}-{c['kind']}-{c['num_classes']}-{c['in_channels']}")
+def test_size_of_reference_networks(case):
+    sizes = {"num_classes": case["num_classes"], "in_channels": case["in_channels"]}
+    with torch.device("meta"):
+        if case["kind"] == "ann":
+            network = build_teacher(case["net"], **sizes)
+        else:
+            network = build_student(case["net"], **sizes, time_steps=4, neuron=NeuronConfig())
+    assert sum(p.numel() for p in network.parameters()) == case["params"]
+    assert sum(isinstance(m, LIF) for m in network.modules()) == case["num_lif"]
+
+
+def test_golden_sizes_cover_both_kinds():
+    assert {(c["net"], c["kind"]) for c in CASES} >= {("resnet18", "snn"), ("resnet18", "ann"), ("resnet34", "ann")}
+
+
+@pytest.mark.parametrize("name", sorted(components.architectures()))
+def test_every_architecture_learns_in_both_roles(name):
+    x, labels = torch.rand(2, 2, 16, 16), torch.tensor([0, 1])
+    student = build_student(name, num_classes=3, in_channels=2, time_steps=2, neuron=NeuronConfig())
+    teacher = build_teacher(name, num_classes=3, in_channels=2)
+    for network, shape in ((student, (2, 2, 3)), (teacher, (2, 3))):
+        logits = network(x)
+        assert logits.shape == shape
+        mean = logits.mean(0) if logits.dim() == 3 else logits
+        torch.nn.functional.cross_entropy(mean, labels).backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+        assert network.network.stem.weight.grad.abs().sum() > 0
+
+
+def test_student_and_teacher_share_their_parameters_by_name():
+    student, teacher = small_student(), build_teacher("resnet8", num_classes=5, in_channels=1)
+    teacher.load_state_dict(student.state_dict())
+
+
+def test_static_image_encoded_once_equals_repeated_frames():
+    image = torch.rand(4, 1, 8, 8)
+    once, repeated = small_student(), small_student()
+    logits = once(image)
+    torch.testing.assert_close(logits, repeated(image.expand(3, -1, -1, -1, -1)))
+    for (name, ours), theirs in zip(once.state_dict().items(), repeated.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs, msg=name)
+
+
+def test_gradients_of_a_static_image_equal_those_of_repeated_frames():
+    image = torch.rand(4, 1, 8, 8)
+    once, repeated = small_student(), small_student()
+    once(image).square().sum().backward()
+    repeated(image.expand(3, -1, -1, -1, -1)).square().sum().backward()
+    for (name, ours), theirs in zip(once.named_parameters(), repeated.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-4, msg=name)
+
+
+def test_stem_convolution_runs_once_per_static_image():
+    student, seen = small_student(), []
+    student.network.stem.register_forward_hook(lambda module, args, output: seen.append(len(args[0])))
+    student(torch.rand(4, 1, 8, 8))
+    assert seen == [4]
+
+
+def test_samples_of_a_batch_do_not_mix_over_time():
+    student = small_student(threshold=0.05).eval()  # low, so that untrained layers fire
+    image = torch.rand(4, 1, 8, 8)
+    changed = image.clone()
+    changed[0] += 1.0
+    differs = (student(image) != student(changed)).any(dim=2)
+    assert differs[:, 0].any()
+    assert not differs[:, 1:].any()
+
+
+def test_later_frames_do_not_change_earlier_logits():
+    student = small_student(threshold=0.05).eval()  # low, so that untrained layers fire
+    frames = torch.rand(3, 2, 1, 8, 8)
+    changed = frames.clone()
+    changed[2] += 1.0
+    torch.testing.assert_close(student(frames)[:2], student(changed)[:2])
+    assert not torch.equal(student(frames)[2], student(changed)[2])
+
+
+def test_one_time_step():
+    assert small_student(time_steps=1)(torch.rand(2, 1, 8, 8)).shape == (1, 2, 5)
+
+
+def test_wrong_number_of_frames_is_refused():
+    with pytest.raises(ValueError, match="4 frames for a network of 3 time steps"):
+        small_student()(torch.rand(4, 2, 1, 8, 8))
+
+
+def test_teacher_sees_the_mean_of_the_frames():
+    teacher = build_teacher("resnet8", num_classes=5, in_channels=2).eval()
+    frames = torch.rand(4, 3, 2, 8, 8)
+    torch.testing.assert_close(teacher(frames), teacher(frames.mean(0)))
+
+
+def test_teacher_starts_from_the_fan_out():
+    torch.manual_seed(0)
+    teacher = build_teacher("resnet18", num_classes=10, in_channels=3)
+    weight = teacher.network.stages[0][0].body[0].weight
+    assert float(weight.detach().std()) == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
+
+
+def test_unknown_architecture_suggests_the_likeliest():
+    with pytest.raises(ConfigError, match=r"unknown architecture 'resnet81'\. Did you mean 'resnet"):
+        build_teacher("resnet81", num_classes=2, in_channels=1)

@@ -1,0 +1,97 @@
+"""Checkpoints survive a kill, a damaged file and a full folder."""
+
+import logging
+
+import pytest
+import torch
+
+from spikedistill.errors import TrainingError
+from spikedistill.train.checkpoint import CheckpointFolder
+
+CPU = torch.device("cpu")
+
+
+def state(value):
+    return {"model": {"weight": torch.full((3,), float(value))}, "optimizer": {"lr": 0.5}}
+
+
+def saved(folder, *epochs):
+    checkpoints = CheckpointFolder(folder, "spec-a")
+    for epoch in epochs:
+        checkpoints.save(epoch, state(epoch))
+    return checkpoints
+
+
+def newest_file(folder):
+    return max(folder.glob("epoch-*.pt"))
+
+
+def test_nothing_saved_gives_none(tmp_path):
+    assert CheckpointFolder(tmp_path / "absent", "spec-a").load_newest(CPU) is None
+
+
+def test_newest_comes_back_whole(tmp_path):
+    loaded = saved(tmp_path, 1, 2).load_newest(CPU)
+    assert loaded["epoch"] == 2
+    assert loaded["model"]["weight"].tolist() == [2.0, 2.0, 2.0]
+    assert loaded["optimizer"] == {"lr": 0.5}
+
+
+def test_newest_two_are_kept(tmp_path):
+    saved(tmp_path, 9, 10, 11)
+    assert sorted(p.name[:12] for p in tmp_path.iterdir()) == ["epoch-000010", "epoch-000011"]
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-7], lambda b: b"", lambda b: b[:100] + bytes([b[100] ^ 1]) + b[101:]])
+def test_damaged_newest_falls_back_with_a_warning(tmp_path, caplog, damage):
+    checkpoints = saved(tmp_path, 3, 4)
+    broken = newest_file(tmp_path)
+    broken.write_bytes(damage(broken.read_bytes()))
+    with caplog.at_level(logging.WARNING):
+        assert checkpoints.load_newest(CPU)["epoch"] == 3
+    assert broken.name in caplog.text
+
+
+def test_training_goes_on_after_every_checkpoint_was_damaged(tmp_path):
+    checkpoints = saved(tmp_path, 6, 7)
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"damaged")
+    assert checkpoints.load_newest(CPU) is None
+    checkpoints.save(1, state(1))
+    assert checkpoints.load_newest(CPU)["epoch"] == 1
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_same_epoch_saved_again_replaces_a_damaged_one(tmp_path):
+    checkpoints = saved(tmp_path, 3, 4)
+    newest_file(tmp_path).write_bytes(b"damaged")
+    checkpoints.save(4, state(44))
+    assert checkpoints.load_newest(CPU)["model"]["weight"][0] == 44
+    assert sorted(p.name[:12] for p in tmp_path.iterdir()) == ["epoch-000003", "epoch-000004"]
+
+
+def test_checkpoint_of_another_spec_is_refused(tmp_path):
+    saved(tmp_path, 1)
+    with pytest.raises(TrainingError, match="is of run spec-a, not of spec-b"):
+        CheckpointFolder(tmp_path, "spec-b").load_newest(CPU)
+
+
+def test_what_a_killed_save_left_is_ignored_and_removed(tmp_path):
+    left = tmp_path / ".epoch-000002-0123456789abcdef.pt.99999.tmp"
+    left.write_bytes(b"half")
+    checkpoints = CheckpointFolder(tmp_path, "spec-a")
+    assert checkpoints.load_newest(CPU) is None
+    checkpoints.save(1, state(1))
+    assert not left.exists()
+
+
+def test_failed_write_says_where_and_leaves_the_old_one(tmp_path):
+    folder = tmp_path / "checkpoints"
+    checkpoints = saved(folder, 1)
+    before = newest_file(folder)
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    with pytest.raises(TrainingError, match="could not be written"):
+        CheckpointFolder(blocker / "below", "spec-a").save(2, state(2))
+    assert newest_file(folder) == before
+    assert checkpoints.load_newest(CPU)["epoch"] == 1

@@ -1,0 +1,86 @@
+"""Parameter groups, schedule and settings of a recipe."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from spikedistill.models import build_student
+from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.train.optim import build_optimizer, learning_rate, set_learning_rate
+from spikedistill.train.settings import TrainConfig
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+
+
+def recipe(**given):
+    return TrainConfig(**{"epochs": 10, "batch_size": 8} | given)
+
+
+def sizes(optimizer):
+    return [(group["weight_decay"], sum(p.numel() for p in group["params"])) for group in optimizer.param_groups]
+
+
+def test_weights_decay_and_norms_and_biases_do_not():
+    cases = json.loads((GOLDEN / "model_params.json").read_text())["cases"]
+    case = next(c for c in cases if (c["net"], c["kind"], c["num_classes"]) == ("resnet18", "snn", 100))
+    with torch.device("meta"):
+        model = build_student("resnet18", num_classes=100, in_channels=3, time_steps=1, neuron=NeuronConfig())
+    optimizer = build_optimizer(model, recipe(weight_decay=5e-4))
+    assert sizes(optimizer) == [(5e-4, case["weight_decayed_params"]), (0.0, case["undecayed_params"])]
+
+
+def test_everything_decays_when_asked():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    assert sizes(build_optimizer(model, recipe(decay="all", weight_decay=0.1))) == [(0.1, 6 + 2 + 2 + 2)]
+
+
+def test_frozen_parameters_are_left_out():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 2))
+    model[0].requires_grad_(False)
+    assert [n for _, n in sizes(build_optimizer(model, recipe()))] == [4, 2]
+
+
+def test_cosine_from_the_peak():
+    rates = [learning_rate(recipe(epochs=4, lr=0.2), epoch) for epoch in range(4)]
+    assert rates == pytest.approx([0.2, 0.1 * (1 + 0.5**0.5), 0.1, 0.1 * (1 - 0.5**0.5)])
+
+
+def test_warmup_rises_to_the_peak_and_then_falls():
+    rates = [learning_rate(recipe(epochs=6, lr=0.4, warmup_epochs=2), epoch) for epoch in range(6)]
+    assert rates == pytest.approx([0.2, 0.4, 0.4, 0.2 * (1 + 0.5**0.5), 0.2, 0.2 * (1 - 0.5**0.5)])
+
+
+def test_rate_is_set_in_every_group():
+    optimizer = build_optimizer(torch.nn.Linear(3, 2), recipe())
+    set_learning_rate(optimizer, 0.03)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.03, 0.03]
+
+
+def test_a_step_is_sgd_with_momentum_and_decay():
+    model = torch.nn.Linear(1, 1)
+    torch.nn.init.ones_(model.weight)
+    torch.nn.init.ones_(model.bias)
+    optimizer = build_optimizer(model, recipe(lr=0.1, momentum=0.5, weight_decay=0.2))
+    for _ in range(2):
+        model.weight.grad, model.bias.grad = torch.ones(1, 1), torch.ones(1)
+        optimizer.step()
+    # weight: v = 1.2, w = 0.88; v = 0.6 + 1 + 0.176 = 1.776, w = 0.7024. bias: v = 1, 1.5.
+    assert model.weight.item() == pytest.approx(0.7024)
+    assert model.bias.item() == pytest.approx(1 - 0.1 - 0.15)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"epochs": 0}, {"batch_size": 0}, {"lr": 0.0}, {"momentum": 1.0}, {"precision": "fp16"}, {"learning_rate": 0.1}],
+)
+def test_settings_outside_their_range_are_refused(wrong):
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        recipe(**wrong)
+
+
+def test_warmup_must_end_before_training():
+    with pytest.raises(ValidationError, match="warmup_epochs 10 must be below epochs 10"):
+        recipe(warmup_epochs=10)

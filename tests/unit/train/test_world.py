@@ -1,0 +1,63 @@
+"""The process group as the environment describes it."""
+
+import pytest
+import torch
+
+from spikedistill.errors import ConfigError
+from spikedistill.train.distributed import World
+
+NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+WHOLE = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    def use(values):
+        for name in NAMES:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
+
+    return use
+
+
+def enter():
+    with World.from_environment() as world:
+        return world
+
+
+@pytest.mark.parametrize("values", [{}, {"MASTER_ADDR": "elsewhere"}])
+def test_without_ranks_a_process_is_alone(environment, values):
+    environment(values)
+    world = enter()
+    assert (world.rank, world.world_size, world.is_leader) == (0, 1, True)
+
+
+def test_one_rank_needs_no_address(environment):
+    environment({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"})
+    assert enter().world_size == 1
+
+
+@pytest.mark.parametrize("missing", NAMES)
+def test_half_an_environment_is_refused(environment, missing):
+    environment({name: value for name, value in WHOLE.items() if name != missing})
+    with pytest.raises(ConfigError, match=rf"but not {missing}: start the ranks with spmd or torchrun"):
+        enter()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"RANK": "first"}, "RANK=first.*whole numbers"),
+        ({"RANK": "2"}, "RANK=2.*from 0 to WORLD_SIZE - 1"),
+        ({"LOCAL_RANK": "-1"}, "LOCAL_RANK=-1.*from 0"),
+    ],
+)
+def test_impossible_ranks_are_refused(environment, wrong, said):
+    environment(WHOLE | wrong)
+    with pytest.raises(ConfigError, match=said):
+        enter()
+
+
+def test_sum_over_one_rank_is_the_value():
+    assert World().sum(torch.tensor([1.0, 2.0])).tolist() == [1.0, 2.0]
