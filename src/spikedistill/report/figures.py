@@ -54,7 +54,7 @@ def training_curves(records: Sequence[RunRecord]) -> str:
 
 def firing_rates(records: Sequence[RunRecord]) -> str:
     """Firing rate of each layer in the order of the network: mean and standard deviation over seeds."""
-    return _draw(records, [_firing_panel], ["Layer, input to output"], ["Firing rate (spikes per neuron and step)"])
+    return _draw(records, [_firing_panel], ["Layer, input to output"], ["Firing rate\n(spikes per neuron and step)"])
 
 
 @contextmanager
@@ -151,10 +151,19 @@ def _firing_panel(axes: Axes, groups: list[Group], styles: dict[str, dict[str, A
     for group in groups:
         layers = [m["firing_rate"]["layers"] for m in measurements(group) if m.get("firing_rate")]
         if layers:
-            names = [layer["name"] for layer in layers[0]]
+            names = _without_common_parents([layer["name"] for layer in layers[0]])
             mean, std = _mean_std([[layer["rate"] for layer in run] for run in layers])
             places = np.arange(len(mean))
             axes.errorbar(places, mean, std, label=group.method, capsize=3, markersize=5, **styles[group.method])
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize="small")
     if names:
         axes.set_ylim(bottom=0)
+
+
+def _without_common_parents(names: Sequence[str]) -> list[str]:
+    """Dotted names without the leading parts that all of them share; each keeps its last part."""
+    parts = [name.split(".") for name in names]
+    num_common = 0
+    while all(len(p) > num_common + 1 and p[num_common] == parts[0][num_common] for p in parts):
+        num_common += 1
+    return [".".join(p[num_common:]) for p in parts]

@@ -81,8 +81,14 @@ def test_axes_name_quantity_and_unit(records, monkeypatch):
     for name in (
         "Test accuracy after t steps (%)",
         "Training loss (nats)",
-        "Firing rate (spikes per neuron and step)",
+        "(spikes per neuron and step)",
         "Time steps t",
         "Epoch",
     ):
         assert name in drawn
+
+
+def test_layer_names_lose_the_parents_that_all_share_and_keep_their_last_part():
+    assert figures._without_common_parents(["net.stem.lif", "net.block0.lif"]) == ["stem.lif", "block0.lif"]
+    assert figures._without_common_parents(["net.lif"]) == ["lif"]
+    assert figures._without_common_parents(["a.lif", "b.lif"]) == ["a.lif", "b.lif"]
