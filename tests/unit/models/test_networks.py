@@ -44,10 +44,10 @@ def test_golden_sizes_cover_both_kinds():
 
 @pytest.mark.parametrize("name", sorted(components.architectures()))
 def test_every_architecture_learns_in_both_roles(name):
-    x, labels = torch.rand(2, 2, 16, 16), torch.tensor([0, 1])
+    x, labels = torch.rand(3, 2, 8, 8), torch.tensor([0, 1, 2])
     student = build_student(name, num_classes=3, in_channels=2, time_steps=2, neuron=NeuronConfig())
     teacher = build_teacher(name, num_classes=3, in_channels=2)
-    for network, shape in ((student, (2, 2, 3)), (teacher, (2, 3))):
+    for network, shape in ((student, (2, 3, 3)), (teacher, (3, 3))):
         logits = network(x)
         assert logits.shape == shape
         mean = logits.mean(0) if logits.dim() == 3 else logits

@@ -74,10 +74,27 @@ class Objective:
         return {"ce": loss * float("nan") if self.calls == self.nan_at else loss}
 
 
-def run_training(folder, world, *, model="student", epochs=4, kill_at=-1, nan_at=-1, nan_rank=0, precision="float32"):
+def run_training(
+    folder,
+    world,
+    *,
+    model="student",
+    epochs=4,
+    kill_at=-1,
+    nan_at=-1,
+    nan_rank=0,
+    precision="float32",
+    sync_batchnorm=False,
+):
     network = build(model)
     settings = TrainConfig(
-        epochs=epochs, batch_size=8, lr=0.05, warmup_epochs=1, precision=precision, augment=Augment(crop_padding=1)
+        epochs=epochs,
+        batch_size=8,
+        lr=0.05,
+        warmup_epochs=1,
+        precision=precision,
+        sync_batchnorm=sync_batchnorm,
+        augment=Augment(crop_padding=1),
     )
     loader = Loader(
         store(),
