@@ -47,8 +47,9 @@ class _Lif(torch.autograd.Function):
         v = torch.zeros_like(x[0])
         for t in range(len(x)):
             h = torch.add(x[t], v, alpha=decay, out=potential[t])
-            s = torch.ge(h, threshold, out=spikes[t])
-            v = h - threshold * s if v_reset is None else torch.where(s > 0, v_reset, h)
+            fired = h >= threshold
+            spikes[t] = fired
+            v = torch.sub(h, spikes[t], alpha=threshold) if v_reset is None else h.masked_fill(fired, v_reset)
         ctx.save_for_backward(potential)
         ctx.parameters = decay, threshold, v_reset, detach_reset, alpha
         return spikes.to(x_seq.dtype)
@@ -59,10 +60,10 @@ class _Lif(torch.autograd.Function):
         (potential,) = ctx.saved_tensors
         decay, threshold, v_reset, detach_reset, alpha = ctx.parameters
         upstream = gradients[0].to(potential.dtype)
-        sigmoid = torch.sigmoid(alpha * (potential - threshold))
-        surrogate = alpha * sigmoid * (1 - sigmoid)
-        kept = _reset_derivative(potential, surrogate, threshold, v_reset, detach_reset)
-        grad_x = upstream * surrogate
+        sigmoid = (potential - threshold).mul_(alpha).sigmoid_()
+        surrogate = (1 - sigmoid).mul_(sigmoid).mul_(alpha)
+        kept = _reset_derivative(potential[:-1], surrogate[:-1], threshold, v_reset, detach_reset)
+        grad_x = surrogate.mul_(upstream)
         for t in range(len(potential) - 2, -1, -1):
             grad_x[t].addcmul_(kept[t], grad_x[t + 1], value=decay)
         return grad_x.to(gradients[0].dtype), None, None, None, None, None
@@ -75,7 +76,7 @@ def _reset_derivative(
     if v_reset is None:
         return torch.ones_like(potential) if detach_reset else 1 - threshold * surrogate
     kept = (potential < threshold).to(potential.dtype)
-    return kept if detach_reset else kept + (v_reset - potential) * surrogate
+    return kept if detach_reset else kept.addcmul_(v_reset - potential, surrogate)
 
 
 class LIF(nn.Module):
