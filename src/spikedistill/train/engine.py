@@ -69,6 +69,7 @@ def train(run: Run) -> None:
         TrainingError: if the loss is not finite, or a checkpoint cannot be used.
         ConfigError: if the recipe cannot run on this device.
     """
+    run.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions, same values
     replica = _distribute(run)
     optimizer = build_optimizer(run.model, run.settings)
     start_epoch = _resume(run, optimizer)
