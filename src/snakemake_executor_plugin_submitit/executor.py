@@ -115,6 +115,8 @@ class Executor(RemoteExecutor):
 
     async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncGenerator[SubmittedJobInfo, None]:
         """Report the jobs that ended; yield the others."""
+        if not active_jobs:  # also before `__post_init__`: the wait thread starts first
+            return
         answers = self._ask_slurm(active_jobs)
         for info in active_jobs:
             ticket = self._tickets.get(str(info.external_jobid))
@@ -130,7 +132,7 @@ class Executor(RemoteExecutor):
 
     def _ask_slurm(self, active_jobs: list[SubmittedJobInfo]) -> dict[str, states.State] | None:
         now = time.monotonic()
-        if self._cluster == "local" or not active_jobs or now < getattr(self, "_next_question", 0.0):
+        if self._cluster == "local" or now < getattr(self, "_next_question", 0.0):
             return None
         self._pause_s = min(self._max_pause_s, 1.5 * getattr(self, "_pause_s", FIRST_QUESTION_S))
         answers = self._queue.ask({str(info.external_jobid) for info in active_jobs})

@@ -1,0 +1,229 @@
+"""The executor on this machine, with plain rules that know nothing of spikedistill."""
+
+import json
+import os
+import signal
+import subprocess
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from snakemake_interface_common.exceptions import WorkflowError
+
+from snakemake_executor_plugin_submitit.submit import submit
+from tests.running import environment, run, snakemake
+
+RANK_PROGRAM = """\
+import json, os, pathlib, sys
+names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+pathlib.Path(sys.argv[1] + os.environ["RANK"]).write_text(json.dumps({n: os.environ[n] for n in names}))
+"""
+
+
+def write_snakefile(folder: Path, text: str) -> None:
+    (folder / "Snakefile").write_text(textwrap.dedent(text))
+
+
+def test_a_chain_of_rules_runs_and_a_second_run_has_nothing_to_do(tmp_path):
+    write_snakefile(
+        tmp_path,
+        """
+        rule last:
+            input: "a.txt"
+            output: "b.txt"
+            shell: "cat {input} {input} > {output}"
+        rule first:
+            output: "a.txt"
+            shell: "echo made > {output}"
+        """,
+    )
+    done = snakemake(tmp_path, cluster="local")
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "b.txt").read_text() == "made\nmade\n"
+    assert "Nothing to be done" in snakemake(tmp_path, cluster="local").stdout
+
+
+def test_every_rank_runs_the_command_with_its_own_environment(tmp_path):
+    (tmp_path / "rank.py").write_text(RANK_PROGRAM)
+    write_snakefile(
+        tmp_path,
+        """
+        rule ranks:
+            output: touch("done")
+            resources: nodes=2, tasks_per_node=2, mem_mb=100
+            shell: "spmd python rank.py first- && spmd python rank.py second-"
+        """,
+    )
+    done = snakemake(tmp_path, cluster="local")
+    assert done.returncode == 0, done.stdout
+    for name in ("first-", "second-"):
+        ranks = [json.loads((tmp_path / f"{name}{rank}").read_text()) for rank in range(4)]
+        assert [r["RANK"] for r in ranks] == ["0", "1", "2", "3"]
+        assert {r["WORLD_SIZE"] for r in ranks} == {"4"}
+        assert len({(r["MASTER_ADDR"], r["MASTER_PORT"]) for r in ranks}) == 1
+
+
+def test_a_rank_that_fails_stops_all_and_is_named_with_its_log(tmp_path):
+    (tmp_path / "fail.py").write_text(
+        "import os, time\n"
+        "open('pid' + os.environ['RANK'], 'w').write(str(os.getpid()))\n"
+        "if os.environ['RANK'] == '2':\n"
+        "    print('rank two says why', flush=True)\n"
+        "    raise SystemExit(7)\n"
+        "time.sleep(600)\n"
+    )
+    write_snakefile(
+        tmp_path,
+        """
+        rule ranks:
+            output: "never"
+            resources: tasks_per_node=4, mem_mb=100
+            shell: "spmd python fail.py"
+        """,
+    )
+    done = snakemake(tmp_path, cluster="local")
+    assert done.returncode != 0
+    assert "rank 2 failed first" in done.stdout
+    assert "rank two says why" in done.stdout
+    assert "_2_log.out" in done.stdout
+    for rank in (0, 1, 3):
+        pid_file = tmp_path / f"pid{rank}"
+        assert not (pid_file.exists() and Path(f"/proc/{pid_file.read_text()}").exists())
+
+
+def test_a_failing_rule_shows_its_log_and_exit_status(tmp_path):
+    write_snakefile(
+        tmp_path,
+        """
+        rule bad:
+            output: "never"
+            shell: "echo the reason; exit 3"
+        """,
+    )
+    done = snakemake(tmp_path, cluster="local")
+    assert done.returncode != 0
+    assert "bad: local job" in done.stdout
+    assert "the reason" in done.stdout
+    assert "log:" in done.stdout
+
+
+def test_jobs_that_need_all_cpus_do_not_overlap(tmp_path):
+    write_snakefile(
+        tmp_path,
+        """
+        rule all:
+            input: expand("{n}.txt", n=range(3))
+        rule one:
+            output: "{n}.txt"
+            threads: 2
+            resources: cpus_per_task=2
+            shell: "date +%s.%N > {output}; sleep 0.5; date +%s.%N >> {output}"
+        """,
+    )
+    done = snakemake(tmp_path, "--submitit-local-cpus", "2", cluster="local")
+    assert done.returncode == 0, done.stdout
+    spans = sorted(tuple(map(float, (tmp_path / f"{n}.txt").read_text().split())) for n in range(3))
+    assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+
+
+def test_retries_are_new_jobs_with_grown_resources(tmp_path):
+    write_snakefile(
+        tmp_path,
+        """
+        rule grows:
+            output: "out.txt"
+            resources: mem_mb=lambda wildcards, attempt: 100 * attempt
+            retries: 2
+            shell: "echo {resources.mem_mb} >> seen; test {resources.mem_mb} -ge 300 && touch {output}"
+        """,
+    )
+    done = snakemake(tmp_path, cluster="local")
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "seen").read_text().split() == ["100", "200", "300"]
+    attempts = [p for p in (tmp_path / ".snakemake/submitit/grows").iterdir() if not p.is_symlink()]
+    assert len(attempts) == 3
+
+
+def test_a_resource_that_makes_no_sense_is_named_before_anything_runs(tmp_path):
+    write_snakefile(
+        tmp_path,
+        """
+        rule bad:
+            output: "out.txt"
+            resources: nodes=0
+            shell: "touch {output}"
+        """,
+    )
+    done = snakemake(tmp_path, cluster="local")
+    assert done.returncode != 0
+    assert "resource nodes=0: expected a whole number, at least 1" in done.stdout
+    assert not (tmp_path / ".snakemake/submitit").exists()
+
+
+def test_a_folder_with_spaces_and_quotes_works(tmp_path):
+    folder = tmp_path / "it's a \"folder\""
+    folder.mkdir()
+    write_snakefile(
+        folder,
+        """
+        rule one:
+            output: "out.txt"
+            shell: "spmd echo made > {output}"
+        """,
+    )
+    done = snakemake(folder, cluster="local")
+    assert done.returncode == 0, done.stdout
+    assert (folder / "out.txt").read_text() == "made\n"
+
+
+def test_interrupting_the_main_process_leaves_no_orphan(tmp_path):
+    (tmp_path / "sleep.py").write_text("import os, time; open(f'pid{os.getpid()}', 'w').close(); time.sleep(600)")
+    write_snakefile(
+        tmp_path,
+        """
+        rule all:
+            input: "0.txt", "1.txt"
+        rule one:
+            output: "{n}.txt"
+            resources: mem_mb=100
+            shell: "python sleep.py"
+        """,
+    )
+    command = ["snakemake", "--executor", "submitit", "--submitit-cluster", "local", "--submitit-local-cpus", "2", "-j2"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    ) as main:
+        wait_for(lambda: len(list(tmp_path.glob("pid*"))) == 2, 120)
+        pids = [p.name[3:] for p in tmp_path.glob("pid*")]
+        main.send_signal(signal.SIGINT)
+        main.communicate(timeout=60)
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 30)
+
+
+def wait_for(condition, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
+def test_spmd_outside_of_a_job_is_the_command_itself(tmp_path):
+    done = run(tmp_path, "spmd", "python", "-c", "import os; print('RANK' in os.environ)")
+    assert (done.returncode, done.stdout.strip()) == (0, str("RANK" in os.environ))
+    done = run(tmp_path, "spmd", "no-such-program")
+    assert done.returncode == 127
+    assert "cannot run 'no-such-program'" in done.stdout
+
+
+def test_one_command_can_be_submitted_by_itself(tmp_path):
+    job = submit(["sh", "-c", "echo out; exit 4"], cluster="local", folder=tmp_path, name="single", resources={"mem_mb": 100})
+    assert job.wait(0.1) == 4
+    assert job.state() == "FAILED"
+    assert "out" in job.log_path.read_text()
+    assert (tmp_path / "single" / "latest").resolve() == job.folder
+
+
+def test_an_unknown_value_in_a_single_submission_is_refused(tmp_path):
+    with pytest.raises(WorkflowError, match="runtime='soon': expected a whole number in minutes"):
+        submit("true", cluster="local", folder=tmp_path, name="x", resources={"runtime": "soon"})
