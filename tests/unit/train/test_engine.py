@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from rank import run_training
+from tests.unit.train.rank import run_training
 
 from spikedistill.errors import ConfigError, TrainingError
 from spikedistill.train.checkpoint import CheckpointFolder
