@@ -161,8 +161,8 @@ def test_a_resource_that_makes_no_sense_is_named_before_anything_runs(tmp_path):
     assert not (tmp_path / ".snakemake/submitit").exists()
 
 
-def test_a_folder_with_spaces_and_quotes_works(tmp_path):
-    folder = tmp_path / "it's a \"folder\""
+def test_a_folder_with_spaces_and_shell_signs_works(tmp_path):
+    folder = tmp_path / "a folder (with spaces) & signs"
     folder.mkdir()
     write_snakefile(
         folder,

@@ -1,0 +1,64 @@
+"""The DAG of config.yaml on a real Slurm cluster, students trained on 2 nodes x 2 ranks."""
+
+import json
+from pathlib import Path
+
+import yaml
+
+from tests.running import run
+from tests.workflow.project import copy_project
+
+TWO_BY_TWO = ["--set-resources", "distill:nodes=2", "distill:tasks_per_node=2", "distill:cpus_per_task=1"]
+
+
+def shorten(folder):
+    """The demo's configuration with one epoch each: what is shown here is where stages run, not how well they learn."""
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    for experiment in config["experiments"].values():
+        experiment["teacher"]["train"]["epochs"] = 1
+        experiment["student"]["train"]["epochs"] = 1
+        for role in ("teacher", "student"):
+            experiment[role]["train"]["warmup_epochs"] = 0
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def test_the_demo_dag_runs_on_slurm_and_single_stages_have_the_same_ids(slurm_cluster, tmp_path):
+    folder = copy_project(tmp_path / "dag")
+    shorten(folder)
+    done = run(folder, "snakemake", "--profile", "cluster", *TWO_BY_TWO, **slurm_cluster.environment)
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert (folder / "results/results.md").exists()
+    jobs = {job["JobName"]: job for job in slurm_cluster.jobs() if job["State"] == "COMPLETED"}
+    for manifest in folder.glob("store/*/*/manifest.json"):
+        content = json.loads(manifest.read_text())
+        stage = content["spec"]["stage"]
+        job = jobs[f"{stage}.{manifest.parent.name}"]
+        assert content["slurm_job_id"] == job["JobID"]
+        expected = ("2", 4) if stage == "distill" else ("1", 1)
+        assert (job["NNodes"], content["world_size"]) == expected
+    assert "report" in jobs
+    check_single_stage(slurm_cluster, folder, tmp_path)
+
+
+def check_single_stage(slurm_cluster, folder: Path, tmp_path: Path) -> None:
+    student = next(folder.glob("store/students/digits-resnet8-kd-seed0-*")).name
+    other = copy_project(tmp_path / "single")
+    shorten(other)
+    two_by_two = ["--set", "nodes=2", "tasks_per_node=2", "cpus_per_task=1"]
+    command = ["spikedistill", "submit", student, "--with-upstream", "--wait", *two_by_two]
+    done = run(other, *command, **slurm_cluster.environment)
+    assert done.returncode == 0, done.stdout
+    assert (other / "store/students" / student / "manifest.json").exists()
+
+
+def test_the_doctor_finds_slurm_well_and_names_a_partition_that_is_not_there(slurm_cluster, tmp_path):
+    folder = copy_project(tmp_path)
+    done = run(folder, "spikedistill", "doctor", **slurm_cluster.environment)
+    assert done.returncode == 0, done.stdout
+    assert "a job on a node sees this environment" in done.stdout
+    profile = (folder / "cluster/config.yaml").read_text()
+    (folder / "cluster/config.yaml").write_text(profile.replace("# slurm_partition: gpu", "slurm_partition: nowhere"))
+    done = run(folder, "spikedistill", "doctor", **slurm_cluster.environment)
+    assert done.returncode == 1
+    assert "no partition nowhere" in done.stdout
+    assert "main, other" in done.stdout

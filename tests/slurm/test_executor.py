@@ -1,0 +1,163 @@
+"""The executor on a real Slurm cluster, with plain rules that know nothing of spikedistill."""
+
+import json
+import signal
+import subprocess
+import textwrap
+import time
+
+from tests.running import environment, snakemake
+
+RANK_PROGRAM = """\
+import json, os, pathlib
+names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURMD_NODENAME")
+pathlib.Path("rank" + os.environ["RANK"]).write_text(json.dumps({n: os.environ[n] for n in names}))
+"""
+
+
+def write_snakefile(folder, text):
+    (folder / "Snakefile").write_text(textwrap.dedent(text))
+
+
+def wait_for(condition, timeout_s):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.2)
+
+
+def test_every_job_is_a_slurm_job_with_what_it_asked_for(slurm_cluster, tmp_path):
+    write_snakefile(
+        tmp_path,
+        """
+        rule last:
+            input: "0.txt", "1.txt"
+            output: "all.txt"
+            shell: "cat {input} > {output}"
+        rule part:
+            output: "{n}.txt"
+            resources: mem_mb=123, runtime=7, slurm_partition="other"
+            shell: "scontrol show job $SLURM_JOB_ID > {output}"
+        """,
+    )
+    done = snakemake(tmp_path, cluster="slurm", **slurm_cluster.environment)
+    assert done.returncode == 0, done.stdout
+    shown = (tmp_path / "all.txt").read_text()
+    assert shown.count("Partition=other") == 2
+    assert shown.count("TimeLimit=00:07:00") == 2
+    assert shown.count("MinMemoryNode=123M") == 2
+    names = {job["JobName"] for job in slurm_cluster.jobs() if job["State"] == "COMPLETED"}
+    assert {"part.0", "part.1", "last"} <= names
+
+
+def test_a_job_on_two_nodes_runs_the_command_on_every_rank(slurm_cluster, tmp_path):
+    (tmp_path / "rank.py").write_text(RANK_PROGRAM)
+    write_snakefile(
+        tmp_path,
+        """
+        rule ranks:
+            output: touch("done")
+            resources: nodes=2, tasks_per_node=2, mem_mb=100
+            shell: "spmd python rank.py"
+        """,
+    )
+    done = snakemake(tmp_path, cluster="slurm", **slurm_cluster.environment)
+    assert done.returncode == 0, done.stdout
+    ranks = [json.loads((tmp_path / f"rank{rank}").read_text()) for rank in range(4)]
+    assert [(r["RANK"], r["LOCAL_RANK"], r["NODE_RANK"]) for r in ranks] == [
+        ("0", "0", "0"),
+        ("1", "1", "0"),
+        ("2", "0", "1"),
+        ("3", "1", "1"),
+    ]
+    assert len({r["SLURMD_NODENAME"] for r in ranks}) == 2
+    assert len({(r["MASTER_ADDR"], r["MASTER_PORT"]) for r in ranks}) == 1
+
+
+def test_a_rank_that_fails_stops_all_and_is_named_with_node_and_log(slurm_cluster, tmp_path):
+    (tmp_path / "fail.py").write_text(
+        "import os, time\n"
+        "if os.environ['RANK'] == '3':\n"
+        "    print('rank three says why', flush=True)\n"
+        "    raise SystemExit(7)\n"
+        "time.sleep(600)\n"
+    )
+    write_snakefile(
+        tmp_path,
+        """
+        rule broken:
+            output: "never"
+            resources: nodes=2, tasks_per_node=2, mem_mb=100
+            shell: "spmd python fail.py"
+        """,
+    )
+    done = snakemake(tmp_path, cluster="slurm", **slurm_cluster.environment)
+    assert done.returncode != 0
+    assert "rank 3 failed first" in done.stdout
+    assert "node node" in done.stdout
+    assert "rank three says why" in done.stdout
+    assert "_3_log.out" in done.stdout
+    wait_for(lambda: any(j["JobName"] == "broken" and j["State"] == "FAILED" for j in slurm_cluster.jobs()), 60)
+
+
+def test_a_partition_that_is_not_there_is_named_in_slurms_words(slurm_cluster, tmp_path):
+    write_snakefile(
+        tmp_path,
+        """
+        rule lost:
+            output: "never"
+            resources: slurm_partition="nowhere"
+            shell: "touch {output}"
+        """,
+    )
+    done = snakemake(tmp_path, cluster="slurm", **slurm_cluster.environment)
+    assert done.returncode != 0
+    assert "lost: the job was refused" in done.stdout
+    assert "invalid partition specified: nowhere" in done.stdout
+
+
+def test_a_job_cancelled_by_hand_is_noticed_with_the_reason(slurm_cluster, tmp_path):
+    write_snakefile(
+        tmp_path,
+        """
+        rule doomed:
+            output: "never"
+            shell: "sleep 600"
+        """,
+    )
+    command = ["snakemake", "--executor", "submitit", "--jobs", "1", "--submitit-poll-seconds", "2"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment(**slurm_cluster.environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as main:
+        wait_for(lambda: "RUNNING" in slurm_cluster.call("squeue", "-h", "-n", "doomed", "-o", "%T").stdout, 60)
+        slurm_cluster.call("scancel", "-n", "doomed")
+        output, _ = main.communicate(timeout=120)
+    assert main.returncode != 0
+    assert "state CANCELLED" in output
+
+
+def test_interrupting_the_main_process_empties_the_queue(slurm_cluster, tmp_path):
+    write_snakefile(
+        tmp_path,
+        """
+        rule all:
+            input: expand("{n}.txt", n=range(20))
+        rule stuck:
+            output: "{n}.txt"
+            resources: mem_mb=100
+            shell: "sleep 600"
+        """,
+    )
+    command = ["snakemake", "--executor", "submitit", "--jobs", "20"]
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment(**slurm_cluster.environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    ) as main:
+        wait_for(lambda: sum(name.startswith("stuck") for name in slurm_cluster.queue()) == 20, 120)
+        main.send_signal(signal.SIGINT)
+        main.communicate(timeout=60)
+    wait_for(lambda: not slurm_cluster.queue(), 60)
