@@ -6,7 +6,6 @@ Snakemake reads the types of the settings at run time.)
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
 
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
 
@@ -31,15 +30,15 @@ class ExecutorSettings(ExecutorSettingsBase):
         default=20.0,
         metadata={"help": "Longest pause between two questions to Slurm; results are noticed sooner, from files."},
     )
-    local_cpus: Optional[int] = field(
+    local_cpus: int | None = field(
         default=None,
         metadata={"help": "CPUs that local jobs share (default: those of this process).", "type": int},
     )
-    local_gpus: Optional[int] = field(
+    local_gpus: int | None = field(
         default=None,
         metadata={"help": "GPUs that local jobs share (default: those that nvidia-smi lists).", "type": int},
     )
-    local_mem_mb: Optional[int] = field(
+    local_mem_mb: int | None = field(
         default=None,
         metadata={"help": "Memory in MB that local jobs share (default: that of this machine).", "type": int},
     )

@@ -140,9 +140,7 @@ class Executor(RemoteExecutor):
         self._next_question = time.monotonic() + (FIRST_QUESTION_S if ended else self._pause_s)
         return answers
 
-    def _is_lost(
-        self, ticket: _Ticket, answers: dict[str, states.State] | None, state: states.State | None
-    ) -> bool:
+    def _is_lost(self, ticket: _Ticket, answers: dict[str, states.State] | None, state: states.State | None) -> bool:
         if ticket.job is None or answers is None or state is not None:
             ticket.last_seen = time.monotonic() if state is not None or ticket.job is None else ticket.last_seen
             return False

@@ -5,9 +5,24 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 ALIVE = frozenset(
-    "PENDING RUNNING COMPLETING CONFIGURING SUSPENDED REQUEUED REQUEUE_FED REQUEUE_HOLD RESIZING SIGNALING "
-    "SPECIAL_EXIT STAGE_OUT STOPPED RESV_DEL_HOLD".split()
+    {
+        "PENDING",
+        "RUNNING",
+        "COMPLETING",
+        "CONFIGURING",
+        "SUSPENDED",
+        "REQUEUED",
+        "REQUEUE_FED",
+        "REQUEUE_HOLD",
+        "RESIZING",
+        "SIGNALING",
+        "SPECIAL_EXIT",
+        "STAGE_OUT",
+        "STOPPED",
+        "RESV_DEL_HOLD",
+    }
 )
+
 HINTS = {
     "OUT_OF_MEMORY": "it needs more memory: raise mem_mb",
     "TIMEOUT": "it needs more time: raise runtime (in minutes)",

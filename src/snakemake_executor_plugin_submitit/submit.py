@@ -16,6 +16,7 @@ from snakemake_executor_plugin_submitit.task import CommandTask, read_result
 
 LOG_TAIL = 30
 RESULT_GRACE_S = 20.0
+FAILURE_GRACE_S = 2.0
 TRANSIENT = (
     "socket timed out",
     "unable to contact slurm controller",
@@ -38,6 +39,7 @@ class SubmittedJob:
         self.job_id = str(handle.job_id)
         self._handle = handle
         self._ended_at: float | None = None
+        self._grace_s = RESULT_GRACE_S
 
     @property
     def log_path(self) -> Path:
@@ -68,13 +70,19 @@ class SubmittedJob:
         result = read_result(self.folder)
         if result is not None:
             return int(result["status"])
-        ended = self._handle.state != "RUNNING" if self.cluster == "local" else state is not None and not state.is_alive
+        if self.cluster == "local":
+            ended = self._handle.state != "RUNNING"
+        elif state is not None:
+            ended = not state.is_alive
+        else:
+            ended = self._ended_at is not None  # nobody asked, or no answer: as before
         if not ended:
             self._ended_at = None
             return None
-        self._ended_at = self._ended_at or time.monotonic()
-        grace_s = 2.0 if self.cluster == "local" or (state and state.name != "COMPLETED") else RESULT_GRACE_S
-        return 1 if time.monotonic() - self._ended_at > grace_s else None
+        if self._ended_at is None:
+            self._ended_at = time.monotonic()
+            self._grace_s = RESULT_GRACE_S if state and state.name == "COMPLETED" else FAILURE_GRACE_S
+        return 1 if time.monotonic() - self._ended_at > self._grace_s else None
 
     def wait(self, poll_s: float = 1.0) -> int:
         """Wait for the end; returns the exit status."""

@@ -74,9 +74,7 @@ class CommandTask:
         from submitit.helpers import DelayedSubmission
 
         self._kill_child(signal.SIGKILL)
-        fresh = CommandTask(
-            self.command, self.folder, gpus_per_node=self.gpus_per_node, cpus_per_task=self.cpus_per_task
-        )
+        fresh = CommandTask(self.command, self.folder, gpus_per_node=self.gpus_per_node, cpus_per_task=self.cpus_per_task)
         return DelayedSubmission(fresh)
 
     def _set_environment(self, me: gang.Member) -> None:
@@ -88,9 +86,7 @@ class CommandTask:
 
     def _run_command(self, me: gang.Member) -> int:
         try:
-            self._child = subprocess.Popen(
-                ["bash", "-c", self.command], start_new_session=True, preexec_fn=gang.prepare_child
-            )
+            self._child = subprocess.Popen(["bash", "-c", self.command], start_new_session=True, preexec_fn=gang.prepare_child)
             status = self._child.wait()
         finally:
             (Path(me.folder) / gang.END).touch()

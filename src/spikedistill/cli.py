@@ -74,9 +74,7 @@ def _add_plan_commands(commands: argparse._SubParsersAction, configured: argpars
     listing.add_argument("what", choices=["methods", "datasets", "architectures"])
     listing.set_defaults(command=_list)
     schema = commands.add_parser("schema", help="the JSON schema of config.yaml, for editors")
-    schema.add_argument(
-        "--write", action="store_true", help=f"write it to {SCHEMA_FILE.name} beside the package's code"
-    )
+    schema.add_argument("--write", action="store_true", help=f"write it to {SCHEMA_FILE.name} beside the package's code")
     schema.set_defaults(command=_schema)
 
 
@@ -96,12 +94,8 @@ def _add_stage_commands(commands: argparse._SubParsersAction, configured: argpar
     report.set_defaults(command=_report)
     submit = commands.add_parser("submit", parents=[configured], help="submit one stage through submitit")
     submit.add_argument("name", help="the stage's artifact, or an unambiguous beginning of its name")
-    submit.add_argument(
-        "--profile", help="Snakemake profile with resources and site settings (default: cluster, if there)"
-    )
-    submit.add_argument(
-        "--cluster", choices=["slurm", "local"], help="where (default: as the profile says, else slurm)"
-    )
+    submit.add_argument("--profile", help="Snakemake profile with resources and site settings (default: cluster, if there)")
+    submit.add_argument("--cluster", choices=["slurm", "local"], help="where (default: as the profile says, else slurm)")
     submit.add_argument("--set", nargs="+", default=[], metavar="RESOURCE=VALUE", help="override a resource: nodes=2 …")
     submit.add_argument("--with-upstream", action="store_true", help="submit missing upstream stages too")
     submit.add_argument("--wait", action="store_true", help="on Slurm: wait for the end (local always waits)")

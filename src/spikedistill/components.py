@@ -70,9 +70,7 @@ def architectures() -> dict[str, tuple[str, dict[str, Any]]]:
 
 def _architecture_table(file: Path) -> dict[str, dict[str, Any]]:
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        )
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
         if any(isinstance(t, ast.Name) and t.id == "ARCHITECTURES" for t in targets):
             assert isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
             return ast.literal_eval(node.value)

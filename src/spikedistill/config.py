@@ -66,9 +66,7 @@ class ExperimentConfig(_Section):
     """One comparison: a dataset, a teacher, a student, and the methods that train the student."""
 
     dataset: DatasetConfig = Field(description="The data.")
-    teacher: TeacherConfig | None = Field(
-        None, description="The teacher. Needed by every method that distils from one."
-    )
+    teacher: TeacherConfig | None = Field(None, description="The teacher. Needed by every method that distils from one.")
     student: StudentConfig = Field(description="The student.")
     methods: dict[str, MethodConfig] = Field(
         min_length=1, description="Methods to compare, by a label of your choice; each is trained once per seed."
@@ -78,14 +76,10 @@ class ExperimentConfig(_Section):
 class Config(_Section):
     """The whole of config.yaml."""
 
-    store: str = Field(
-        "store", description="Folder of the artifacts: data, teachers, students, evaluations. May be shared."
-    )
+    store: str = Field("store", description="Folder of the artifacts: data, teachers, students, evaluations. May be shared.")
     results: str = Field("results", description="Folder of the report and the TensorBoard logs.")
     seeds: list[int] = Field([0], min_length=1, description="One student per method and seed.")
-    experiments: dict[str, ExperimentConfig] = Field(
-        min_length=1, description="Comparisons, by a label of your choice."
-    )
+    experiments: dict[str, ExperimentConfig] = Field(min_length=1, description="Comparisons, by a label of your choice.")
 
 
 class _Problems:
@@ -234,9 +228,7 @@ def _check_data(experiment: ExperimentConfig, key: list[str], problems: _Problem
         )
     if component.NEEDS_RAW:
         if dataset.root is None:
-            problems.add(
-                [*key, "dataset", "root"], f"dataset {dataset.name!r} needs the folder of its downloaded files"
-            )
+            problems.add([*key, "dataset", "root"], f"dataset {dataset.name!r} needs the folder of its downloaded files")
         elif not Path(dataset.root).expanduser().is_dir():
             problems.add([*key, "dataset", "root"], f"no such folder: {dataset.root}")
 

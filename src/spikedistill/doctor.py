@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -66,9 +65,7 @@ def _torch() -> Iterator[Check]:
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         yield Check("ok", f"GPUs here: {names}")
     else:
-        yield Check(
-            "warn", "no GPU here", "fine on a login node; the jobs must ask for one: gpus_per_node in the profile"
-        )
+        yield Check("warn", "no GPU here", "fine on a login node; the jobs must ask for one: gpus_per_node in the profile")
 
 
 def _store(root: Path, slurm: bool) -> Iterator[Check]:
@@ -79,9 +76,7 @@ def _store(root: Path, slurm: bool) -> Iterator[Check]:
         probe.unlink()
         yield Check("ok", f"store {root.absolute()} is writable, {shutil.disk_usage(root).free / 2**30:.0f} GiB free")
     except OSError as err:
-        yield Check(
-            "fail", f"store {root.absolute()}: {err}", "choose a folder that you may write to: `store:` in config.yaml"
-        )
+        yield Check("fail", f"store {root.absolute()}: {err}", "choose a folder that you may write to: `store:` in config.yaml")
         return
     kind = _file_system(root)
     if slurm and not kind.startswith(NETWORK_FILE_SYSTEMS):
@@ -144,20 +139,16 @@ def _node(profile: dict[str, Any]) -> Iterator[Check]:
     ]
     program = "import spikedistill, snakemake, submitit, socket, os; print(socket.gethostname(), os.path.isdir(os.sys.argv[1]))"
     code, output = _call(
-        "srun", "-n1", "-t2", "--immediate=60", *options, sys.executable, "-c", program, os.getcwd(), timeout_s=90
+        "srun", "-n1", "-t2", "--immediate=60", *options, sys.executable, "-c", program, str(Path.cwd()), timeout_s=90
     )
     if code == 0 and output.endswith("True"):
         yield Check("ok", f"a job on a node sees this environment and this folder ({output.split()[0]})")
     elif code == 0:
         yield Check("fail", "a node does not see this folder", "work on a file system that is shared with the nodes")
     elif code == 124:
-        yield Check(
-            "warn", "no node was free within a minute", "the environment on the nodes was not checked; try again later"
-        )
+        yield Check("warn", "no node was free within a minute", "the environment on the nodes was not checked; try again later")
     else:
-        yield Check(
-            "fail", f"a job on a node failed: {output[-400:]}", "install the environment where the nodes see it too"
-        )
+        yield Check("fail", f"a job on a node failed: {output[-400:]}", "install the environment where the nodes see it too")
 
 
 def _call(*command: str, timeout_s: float = 20) -> tuple[int, str]:

@@ -165,9 +165,7 @@ class Plan:
             ConfigError: if there is none, or more than one.
         """
         exact = [spec for ref, spec in self.stages.items() if name in (ref, ref.partition("/")[2])]
-        found = exact or [
-            s for r, s in self.stages.items() if r.startswith(name) or r.partition("/")[2].startswith(name)
-        ]
+        found = exact or [s for r, s in self.stages.items() if r.startswith(name) or r.partition("/")[2].startswith(name)]
         if len(found) == 1:
             return found[0]
         if not found:

@@ -68,6 +68,7 @@ def _submit_all(
     plan: Plan, specs: list[Spec], cluster: str, settings: dict[str, Any], overrides: Mapping[str, Any], *, wait: bool
 ) -> int:
     from snakemake.exceptions import WorkflowError
+
     from snakemake_executor_plugin_submitit.submit import submit
 
     jobs: dict[str, Any] = {}
@@ -78,9 +79,7 @@ def _submit_all(
             dependency = f"--dependency=afterok:{':'.join(before)} --kill-on-invalid-dep=yes"
             resources["slurm_extra"] = f"{resources.get('slurm_extra', '')} {dependency}".strip()
         try:
-            job = submit(
-                stage_command(plan, spec), cluster=cluster, folder=FOLDER, name=Path(spec.ref).name, resources=resources
-            )
+            job = submit(stage_command(plan, spec), cluster=cluster, folder=FOLDER, name=Path(spec.ref).name, resources=resources)
         except WorkflowError as err:
             raise ConfigError(f"{spec.stage} {Path(spec.ref).name} was not submitted: {err}") from err
         jobs[spec.ref] = job

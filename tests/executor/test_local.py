@@ -1,5 +1,6 @@
 """The executor on this machine, with plain rules that know nothing of spikedistill."""
 
+import itertools
 import json
 import os
 import signal
@@ -124,7 +125,7 @@ def test_jobs_that_need_all_cpus_do_not_overlap(tmp_path):
     done = snakemake(tmp_path, "--submitit-local-cpus", "2", cluster="local")
     assert done.returncode == 0, done.stdout
     spans = sorted(tuple(map(float, (tmp_path / f"{n}.txt").read_text().split())) for n in range(3))
-    assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
 
 
 def test_retries_are_new_jobs_with_grown_resources(tmp_path):

@@ -149,7 +149,9 @@ PartitionName=other Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=10
             (self.root / "spool" / f"node{number}").mkdir(exist_ok=True)
             self._spawn("slurmd", "-D", "-N", f"node{number}")
         idle = str(self.num_nodes)
-        self._wait_until("the nodes", lambda: self.call("sinfo", "-h", "-p", "main", "-t", "idle", "-o", "%D").stdout.strip() == idle)
+        self._wait_until(
+            "the nodes", lambda: self.call("sinfo", "-h", "-p", "main", "-t", "idle", "-o", "%D").stdout.strip() == idle
+        )
 
     def _accounting_answers(self) -> bool:
         with socket.socket() as probe:

@@ -127,7 +127,12 @@ def test_a_job_cancelled_by_hand_is_noticed_with_the_reason(slurm_cluster, tmp_p
     )
     command = ["snakemake", "--executor", "submitit", "--jobs", "1", "--submitit-poll-seconds", "2"]
     with subprocess.Popen(
-        command, cwd=tmp_path, env=environment(**slurm_cluster.environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=tmp_path,
+        env=environment(**slurm_cluster.environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as main:
         wait_for(lambda: "RUNNING" in slurm_cluster.call("squeue", "-h", "-n", "doomed", "-o", "%T").stdout, 60)
         slurm_cluster.call("scancel", "-n", "doomed")

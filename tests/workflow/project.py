@@ -12,8 +12,21 @@ ROOT = Path(__file__).parents[2]
 def copy_project(target: Path) -> Path:
     """Copy what git tracks, or would, into `target`."""
     listing = subprocess.run(
-        ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "Snakefile", "config.yaml", "workflow",
-         "cluster", "envs"],
+        [
+            "git",
+            "-C",
+            ROOT,
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "Snakefile",
+            "config.yaml",
+            "workflow",
+            "cluster",
+            "envs",
+        ],
         capture_output=True,
         text=True,
         check=True,

@@ -145,7 +145,9 @@ def test_mistakes_in_the_config_are_all_named_before_any_job(tmp_path):
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     done = run(folder, "snakemake", "-n")
     assert done.returncode != 0
-    assert "config.yaml: experiments.digits.student.time_stepz: unknown key 'time_stepz'. Did you mean 'time_steps'?" in done.stdout
+    assert (
+        "config.yaml: experiments.digits.student.time_stepz: unknown key 'time_stepz'. Did you mean 'time_steps'?" in done.stdout
+    )
     assert "unknown method 'kdd'. Did you mean 'kd'?" in done.stdout
     assert "unknown dataset 'digit'. Did you mean 'digits'?" in done.stdout
     assert "Traceback" not in done.stdout

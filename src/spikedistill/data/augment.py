@@ -22,9 +22,7 @@ class Augment(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    crop_padding: int = Field(
-        0, ge=0, description="Pad by this many pixels of zeros, then crop back at a random place."
-    )
+    crop_padding: int = Field(0, ge=0, description="Pad by this many pixels of zeros, then crop back at a random place.")
     flip: bool = Field(False, description="Mirror left to right with probability 1/2.")
     cutout: int = Field(0, ge=0, description="Side in pixels of a square of zeros at a random centre; 0: none.")
     roll: int = Field(0, ge=0, description="Shift cyclically by up to this many pixels, both ways, on both axes.")

@@ -7,6 +7,7 @@ do, and refuses a damaged file with its name and the byte where the damage was s
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,9 +59,7 @@ def read_aedat2(path: Path | str) -> Events:
         raise DataError(f"{path}: an empty recording: a header and no events")
     if len(body) % 8:
         offset = len(content) - len(body) % 8
-        raise DataError(
-            f"{path}: cut in the last event: {len(body) % 8} of 8 bytes at offset {offset}; get the file again"
-        )
+        raise DataError(f"{path}: cut in the last event: {len(body) % 8} of 8 bytes at offset {offset}; get the file again")
     words = np.frombuffer(body, dtype=">u4").reshape(-1, 2)
     address, t = words[:, 0].astype(np.uint32), words[:, 1]
     if (high := np.flatnonzero(address >> 16)).size:
@@ -71,9 +70,7 @@ def read_aedat2(path: Path | str) -> Events:
     external = (address & 0x8000) != 0
     if external.any():
         if external.mean() > MAX_EXTERNAL_SHARE:
-            raise DataError(
-                f"{path}: {external.sum()} of {len(address)} events are external triggers; damaged or another sensor"
-            )
+            raise DataError(f"{path}: {external.sum()} of {len(address)} events are external triggers; damaged or another sensor")
         address, t = address[~external], t[~external]
     return Events(t, 127 - ((address >> 8) & 0x7F), 127 - ((address >> 1) & 0x7F), (1 - (address & 1)).astype(np.int64))
 
@@ -135,7 +132,7 @@ def read_aedat3(path: Path | str) -> Events:
     return Events(t, (data >> 17) & 0x7FFF, (data >> 2) & 0x7FFF, (data >> 1) & 1)
 
 
-def _aedat3_packets(path: Path, content: bytes, position: int):
+def _aedat3_packets(path: Path, content: bytes, position: int) -> Iterator[tuple[IntArray, IntArray]]:
     number = 0
     while position < len(content):
         if len(content) - position < AEDAT3_PACKET_HEADER.size:
@@ -144,9 +141,7 @@ def _aedat3_packets(path: Path, content: bytes, position: int):
         position += AEDAT3_PACKET_HEADER.size
         length = capacity * size
         if position + length > len(content):
-            raise DataError(
-                f"{path}: cut in packet {number}: {len(content) - position} of {length} bytes at offset {position}"
-            )
+            raise DataError(f"{path}: cut in packet {number}: {len(content) - position} of {length} bytes at offset {position}")
         if kind == AEDAT3_POLARITY:
             if size != 8:
                 raise DataError(f"{path}: polarity events of {size} bytes in packet {number}, expected 8; damaged")

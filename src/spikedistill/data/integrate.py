@@ -5,7 +5,8 @@ Letters: N event, T frame, H, W pixels. Channel 0 counts OFF events, channel 1 O
 
 from __future__ import annotations
 
-from typing import Literal
+import itertools
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,7 @@ def integrate(
     duration_us: int | None = None,
     empty_windows: Literal["zero", "error"] = "zero",
     unsorted: Literal["error", "sort"] = "error",
-) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+) -> npt.NDArray[Any]:
     """Count events per pixel and polarity in consecutive frames.
 
     Args:
@@ -69,9 +70,7 @@ def _required(value: int | None, name: str) -> int:
 
 
 def _check_coordinates(events: Events, height: int, width: int) -> None:
-    if len(events.t) and (
-        events.x.max() >= width or events.y.max() >= height or events.x.min() < 0 or events.y.min() < 0
-    ):
+    if len(events.t) and (events.x.max() >= width or events.y.max() >= height or events.x.min() < 0 or events.y.min() < 0):
         outside = np.flatnonzero((events.x >= width) | (events.y >= height) | (events.x < 0) | (events.y < 0))
         first = int(outside[0])
         raise DataError(
@@ -120,12 +119,10 @@ def _edges_by_duration(t: npt.NDArray[np.int64], duration_us: int) -> npt.NDArra
     return edges
 
 
-def _count(
-    events: Events, edges: npt.NDArray[np.int64], height: int, width: int
-) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+def _count(events: Events, edges: npt.NDArray[np.int64], height: int, width: int) -> npt.NDArray[Any]:
     cell = (events.p != 0) * np.int64(height * width) + events.y.astype(np.int64) * width + events.x.astype(np.int64)
     num_frames, num_cells = len(edges) - 1, 2 * height * width
-    counts = np.stack([np.bincount(cell[a:b], minlength=num_cells) for a, b in zip(edges, edges[1:], strict=False)])
+    counts = np.stack([np.bincount(cell[a:b], minlength=num_cells) for a, b in itertools.pairwise(edges)])
     peak = int(counts.max(initial=0))
     if peak > np.iinfo(np.uint16).max:
         raise DataError(f"a pixel counts {peak} events in one frame, more than 65535; use more frames")

@@ -26,7 +26,7 @@ class Loader:
     r takes samples r, r + world_size, …: every sample once, no padding.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a dataset, a recipe and a rank
         self,
         store: SampleStore,
         split: str,
@@ -57,9 +57,7 @@ class Loader:
         """
         rows = store.split(split)
         if shuffle and batch_size % world_size:
-            raise ConfigError(
-                f"train.batch_size {batch_size} cannot be shared equally by {world_size} ranks; change one"
-            )
+            raise ConfigError(f"train.batch_size {batch_size} cannot be shared equally by {world_size} ranks; change one")
         if shuffle and batch_size > len(rows):
             raise ConfigError(f"train.batch_size {batch_size} exceeds the {len(rows)} samples of split {split!r}")
         self._augment = augment if augment is not None else Augment()

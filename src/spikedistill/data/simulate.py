@@ -117,7 +117,7 @@ def _crossings(
 ) -> list[tuple[Int64, ...]]:
     """Events of one polarity in one step, at the interpolated times; moves `reference` and `last` in place."""
     row, y, x = np.nonzero(sign * (level - reference) >= threshold)
-    found = []
+    found: list[tuple[Int64, ...]] = []
     start_us = (step - 1) * STEP_US
     while row.size:
         at = row, y, x

@@ -18,9 +18,7 @@ from spikedistill.train.engine import Objective, Run, train
 from spikedistill.train.tracking import Tracker
 
 
-def fit(
-    spec: TeacherSpec | DistillSpec, job: StageJob, make_objective: Callable[[SampleStore, World], Objective]
-) -> None:
+def fit(spec: TeacherSpec | DistillSpec, job: StageJob, make_objective: Callable[[SampleStore, World], Objective]) -> None:
     """Train the network of `spec` and write its weights and metrics into the artifact.
 
     Args:
@@ -47,9 +45,7 @@ def fit(
         board = job.options.results / "tensorboard" / spec.ref
 
         def open_tracker(start_epoch: int) -> Tracker:
-            return Tracker(
-                metrics, board, num_epochs=spec.train.epochs, start_epoch=start_epoch, active=world.is_leader
-            )
+            return Tracker(metrics, board, num_epochs=spec.train.epochs, start_epoch=start_epoch, active=world.is_leader)
 
         checkpoints = CheckpointFolder(job.work / "checkpoints", spec.id)
         train(Run(model, make_objective(data, world), loader, spec.train, world, checkpoints, open_tracker))

@@ -38,6 +38,4 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     images = (digits.images.astype(np.int64) * 255 // 16).astype(np.uint8)[:, None]
     np.save(out / "images.npy", images)
     rows = [{"id": f"digit-{i:04d}", "label": int(label)} for i, label in enumerate(digits.target)]
-    write_index(
-        out, kind="images", class_names=CLASS_NAMES, rows=rows, splits=writer_splits(), recipe={"dataset": "digits"}
-    )
+    write_index(out, kind="images", class_names=CLASS_NAMES, rows=rows, splits=writer_splits(), recipe={"dataset": "digits"})
