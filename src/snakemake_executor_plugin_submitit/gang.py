@@ -22,6 +22,7 @@ END = "end"
 POLL_S = 0.1
 TERMINATE_S = 5.0
 PREFIX = "SPMD_"
+PER_RANK = ("SPMD_", "SLURM", "SUBMITIT_", "CUDA_VISIBLE_DEVICES")  # what a rank keeps of its own environment
 _PR_SET_PDEATHSIG = 1
 
 
@@ -131,13 +132,8 @@ def _claim_number(folder: Path) -> int:
 
 def _run(me: Member, number: int, command: dict[str, Any]) -> int:
     """Run the command of all ranks on this one; stop it when another rank failed. Leaves this rank's status."""
-    environment = dict(command["environment"]) | me.to_environment()
-    if me.rank:
-        for name in list(environment):
-            if name.startswith(("SLURM_", "SUBMITIT_", "CUDA_VISIBLE_DEVICES")):
-                del environment[name]
-        own = {k: v for k, v in os.environ.items() if k.startswith(("SLURM_", "SUBMITIT_", "CUDA_VISIBLE_DEVICES"))}
-        environment |= own
+    environment = {k: v for k, v in command["environment"].items() if not k.startswith(PER_RANK)}
+    environment |= {k: v for k, v in os.environ.items() if k.startswith(PER_RANK)}
     environment |= me.distributed_environment(command["address"], command["port"])
     stopped = False
     started = time.time()
