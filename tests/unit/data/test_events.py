@@ -1,0 +1,164 @@
+"""Decoders and integration against SpikingJelly's own results, and against damaged files."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spikedistill.data.events import Events, read_aedat2, read_aedat3, read_atis, write_aedat2
+from spikedistill.data.integrate import integrate
+from spikedistill.errors import DataError
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+CASES = json.loads((GOLDEN / "dvs_integrate.json").read_text())["cases"]
+FILES = json.loads((GOLDEN / "dvs_files.json").read_text())
+ARRAYS = np.load(GOLDEN / "dvs_files.npz")
+HEADER = b"#!AER-DAT2.0\r\n"
+
+
+def as_events(case):
+    return Events(*(np.array(case["events"][k], dtype=np.dtype(case["dtype"][k])) for k in "txyp"))
+
+
+def run_rule(case, expected, **options):
+    argument = {"duration_us" if expected["rule"] == "duration" else "num_frames": expected["arg"]}
+    arguments = {"num_frames": None, **argument}
+    return integrate(as_events(case), split_by=expected["rule"], height=case["H"], width=case["W"], **arguments, **options)
+
+
+def backwards(case):
+    return bool((np.diff(np.array(case["events"]["t"], dtype=np.int64)) < 0).any())
+
+
+def outside(case):
+    x, y = np.array(case["events"]["x"]), np.array(case["events"]["y"])
+    return bool(((x < 0) | (x >= case["W"]) | (y < 0) | (y >= case["H"])).any())
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c["name"])
+def test_integration_equals_spikingjelly_or_refuses_what_it_gets_wrong(case):
+    for expected in case["expect"]:
+        if outside(case):
+            with pytest.raises(DataError, match="outside of the"):
+                run_rule(case, expected)
+        elif backwards(case) and expected["rule"] != "number":
+            with pytest.raises(DataError, match="run backwards"):
+                run_rule(case, expected)
+        elif "raises" in expected:
+            assert int(run_rule(case, expected).sum()) == len(case["events"]["t"])
+        else:
+            frames = run_rule(case, expected)
+            reference = np.zeros(expected["shape"], dtype=np.int64)
+            for cell, count in expected["nonzero"]:
+                reference.flat[cell] = count
+            np.testing.assert_array_equal(frames, reference)
+
+
+def test_an_empty_window_is_an_error_on_request():
+    case = next(c for c in CASES if c["name"] == "time_gap_empty_middle_bin")
+    with pytest.raises(DataError, match="has no events"):
+        run_rule(case, {"rule": "time", "arg": 3}, empty_windows="error")
+
+
+def test_unsorted_events_can_be_sorted_on_request():
+    events = Events(np.array([5, 1, 9]), np.array([0, 1, 2]), np.zeros(3, int), np.ones(3, int))
+    frames = integrate(events, num_frames=2, split_by="time", height=1, width=3, unsorted="sort")
+    np.testing.assert_array_equal(frames[:, 1, 0], [[0, 1, 0], [1, 0, 1]])
+
+
+def test_counts_above_255_are_kept():
+    events = Events(np.arange(300), np.zeros(300, int), np.zeros(300, int), np.zeros(300, int))
+    frames = integrate(events, num_frames=1, split_by="number", height=1, width=1)
+    assert frames.dtype == np.uint16
+    assert frames[0, 0, 0, 0] == 300
+
+
+def test_random_events_equal_spikingjellys_own_integration():
+    from spikingjelly.datasets import integrate_events_by_fixed_frames_number
+
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        count, num_frames = int(random.integers(1, 200)), int(random.integers(1, 12))
+        t = np.sort(random.integers(0, 5000, count))
+        x, y, p = random.integers(0, 9, count), random.integers(0, 7, count), random.integers(0, 2, count)
+        for rule in ("number", "time"):
+            ours = integrate(Events(t, x, y, p), num_frames=num_frames, split_by=rule, height=7, width=9)
+            assert ours.sum() == count
+            try:
+                theirs = integrate_events_by_fixed_frames_number({"t": t, "x": x, "y": y, "p": p}, rule, num_frames, 7, 9)
+            except IndexError:
+                continue  # an empty window, which it cannot do
+            np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("case", FILES["aedat2"], ids=lambda c: c["name"])
+def test_aedat2_files_decode_and_integrate_as_spikingjelly_does(case, tmp_path):
+    path = tmp_path / "recording.aedat"
+    path.write_bytes(ARRAYS[f"aedat2_{case['name']}_bytes"].tobytes())
+    if "high_bits" in case["name"]:
+        with pytest.raises(DataError, match=r"recording\.aedat"):
+            read_aedat2(path)
+        return
+    events = read_aedat2(path)
+    for field in "txyp":
+        np.testing.assert_array_equal(getattr(events, field), ARRAYS[f"aedat2_{case['name']}_{field}"])
+    for name, expected in case["frames"].items():
+        rule, _, steps = name.partition("_T")
+        frames = integrate(events, num_frames=int(steps), split_by=rule, height=128, width=128)
+        assert hashlib.sha256(frames.astype(np.uint8).tobytes()).hexdigest() == expected["sha256_u8"]
+
+
+@pytest.mark.parametrize("case", FILES["aedat31"], ids=lambda c: c["name"])
+def test_aedat3_files_decode_as_spikingjelly_does(case, tmp_path):
+    path = tmp_path / "recording.aedat"
+    path.write_bytes(ARRAYS[f"aedat31_{case['name']}_bytes"].tobytes())
+    events = read_aedat3(path)
+    for field in "txyp":
+        np.testing.assert_array_equal(getattr(events, field), ARRAYS[f"aedat31_{case['name']}_{field}"])
+
+
+def test_atis_files_decode_as_spikingjelly_does(tmp_path):
+    path = tmp_path / "recording.bin"
+    path.write_bytes(ARRAYS["atis_bytes"].tobytes())
+    for field, column in zip("txyp", read_atis(path), strict=True):
+        np.testing.assert_array_equal(column, ARRAYS[f"atis_{field}"])
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    events = Events(np.arange(5), np.array([0, 1, 127, 64, 3]), np.array([127, 0, 5, 64, 2]), np.array([0, 1, 1, 0, 1]))
+    write_aedat2(tmp_path / "a.aedat", events)
+    for before, after in zip(events, read_aedat2(tmp_path / "a.aedat"), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "an empty file"),
+        (HEADER, "an empty recording"),
+        (HEADER + bytes(13), "cut in the last event: 5 of 8 bytes at offset 22"),
+        (b"<html>not found</html>", "not AEDAT 2.0: its first bytes are b'<html>not fo'"),
+        (b"#!AER-DAT3.1\r\n", "expected AEDAT 2.0, found AER-DAT3.1"),
+        (HEADER + b"\x00\x01" + bytes(6), "address 0x00010000 at offset 14 is not of a DVS128"),
+        (HEADER + b"\x00\x00\x80\x00" + bytes(4), "1 of 1 events are external triggers"),
+    ],
+)
+def test_damaged_aedat2_files_are_named_with_the_damage(content, message, tmp_path):
+    path = tmp_path / "bad.aedat"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read_aedat2(path)
+    assert str(path) in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_a_cut_atis_file_and_a_cut_aedat3_packet_are_refused(tmp_path):
+    (tmp_path / "a.bin").write_bytes(bytes(7))
+    with pytest.raises(DataError, match="7 bytes are not a whole number of 5-byte events"):
+        read_atis(tmp_path / "a.bin")
+    whole = ARRAYS["aedat31_plain_with_special_packets_bytes"].tobytes()
+    (tmp_path / "a.aedat").write_bytes(whole[:-3])
+    with pytest.raises(DataError, match="cut in packet"):
+        read_aedat3(tmp_path / "a.aedat")
