@@ -42,7 +42,7 @@ class CommandTask:
         self._stopped_by: int | None = None
 
     def __call__(self) -> int:
-        """Run this rank; returns 0, or raises so that Slurm books the job as failed."""
+        """Run this rank; returns 0, or exits so that Slurm books the job as failed."""
         import submitit
 
         environment = submitit.JobEnvironment()
@@ -66,7 +66,8 @@ class CommandTask:
             self._hold()
         self._write_result(me, status)
         if status:
-            raise RuntimeError(f"the command failed with exit status {status}")
+            print(f"the command failed with exit status {status}", file=sys.stderr, flush=True)
+            raise SystemExit(status if status > 0 else 1)
         return 0
 
     def checkpoint(self) -> Any:

@@ -15,7 +15,7 @@ import shutil
 import stat
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -126,6 +126,10 @@ class Store:
             return self.manifest(ref)["upstream"].get(upstream) == self.manifest(upstream)["digest"]
         except (FileNotFoundError, ArtifactError):
             return False
+
+    def is_current(self, ref: str, upstream: Collection[str]) -> bool:
+        """Whether artifact `ref` is there and was made from what lies in the store now."""
+        return self.status(ref) == "complete" and all(self.is_fresh(ref, each) for each in upstream)
 
     def set_aside(self, ref: str) -> Path:
         """Move an artifact to `<store>/.set-aside/`, so that the next run builds it again. Returns where it went."""

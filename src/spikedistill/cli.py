@@ -25,7 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.command(options) or 0
     except SpikedistillError as err:
-        print(f"spikedistill: error: {err}", file=sys.stderr)
+        if logging.getLogger().handlers:  # a stage that runs: its log tells why it ended
+            logging.getLogger(__name__).error("%s", err)
+        else:
+            print(f"spikedistill: error: {err}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

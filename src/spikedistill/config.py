@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -114,11 +115,15 @@ def _explain(detail: Any, model: type[BaseModel]) -> str:
 
 
 def _fields_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+    """The keys that are allowed at a place of the configuration."""
     current: Any = model
     for part in loc:
         if _is_model(current):
-            current = current.model_fields[part].annotation if part in current.model_fields else None
-        current = _inner_model(current)
+            field = current.model_fields.get(part)
+            current = None if field is None else field.annotation
+        else:  # a mapping of labels or a list: every member is of the same kind
+            current = next(reversed(get_args(current)), None)
+        current = next((each for each in get_args(current) if _is_model(each)), current) if _is_union(current) else current
     return list(current.model_fields) if _is_model(current) else []
 
 
@@ -126,10 +131,8 @@ def _is_model(candidate: Any) -> bool:
     return isinstance(candidate, type) and issubclass(candidate, BaseModel)
 
 
-def _inner_model(annotation: Any) -> Any:
-    if _is_model(annotation):
-        return annotation
-    return next((inner for arg in getattr(annotation, "__args__", ()) if (inner := _inner_model(arg))), None)
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, UnionType)
 
 
 def parse_config(values: Mapping[str, Any], source: str = "config.yaml") -> Config:

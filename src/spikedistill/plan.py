@@ -219,7 +219,7 @@ def _teacher(teacher: TeacherConfig, data: PreprocessSpec) -> TeacherSpec:
 
 def _network(arch: str) -> dict[str, Any]:
     """The hyperparameters behind an architecture's name: they change the result, so they are part of the spec."""
-    return components.architectures()[arch][1]
+    return json.loads(json.dumps(components.architectures()[arch][1]))
 
 
 def _models(

@@ -16,17 +16,27 @@ from spikedistill.plan import Plan, Spec
 def plan_table(plan: Plan) -> str:
     """What would run: each stage with its artifact, and whether it is in the store."""
     store = Store(plan.config.store)
-    rows = [(spec.stage, Path(ref).name, _cached(store, spec)) for ref, spec in plan.stages.items()]
+    settled = settled_refs(plan, store)
+    rows = [(spec.stage, Path(ref).name, _cached(store, spec, settled)) for ref, spec in plan.stages.items()]
     missing = sum(state != "cached" for _, _, state in rows)
     table = tabulate(rows, headers=["stage", "artifact", "state"], tablefmt="simple")
     return f"{table}\n\n{len(rows)} stages: {len(rows) - missing} cached in {store.root}, {missing} to run"
 
 
-def _cached(store: Store, spec: Spec) -> str:
-    status = store.status(spec.ref)
-    if status == "complete" and not all(store.is_fresh(spec.ref, up) for up in spec.upstream.values()):
-        return "to run (its upstream changed)"
-    return {"complete": "cached", "missing": "to run", "unreadable": "damaged: see spikedistill verify"}[status]
+def settled_refs(plan: Plan, store: Store) -> frozenset[str]:
+    """Artifacts of the plan that are there, and whose upstream is, all the way up, what they were made from."""
+    settled: set[str] = set()
+    for ref, spec in plan.stages.items():  # upstream first
+        if settled.issuperset(spec.upstream.values()) and store.is_current(ref, spec.upstream.values()):
+            settled.add(ref)
+    return frozenset(settled)
+
+
+def _cached(store: Store, spec: Spec, settled: frozenset[str]) -> str:
+    if spec.ref in settled:
+        return "cached"
+    states = {"missing": "to run", "complete": "to run: its upstream changed", "unreadable": "damaged: see spikedistill verify"}
+    return states[store.status(spec.ref)]
 
 
 def status_table(plan: Plan) -> str:

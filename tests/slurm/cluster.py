@@ -161,7 +161,7 @@ PartitionName=other Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=10
         deadline = time.monotonic() + START_S
         while not ready():
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{what} did not start within {START_S} s; see {self.root / 'log'}")
+                raise RuntimeError(f"{what}: not within {START_S} s; see {self.root / 'log'}")
             time.sleep(0.1)
 
     def call(self, *command: str) -> subprocess.CompletedProcess:
@@ -173,6 +173,15 @@ PartitionName=other Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=10
         fields = ["JobID", "JobName", "State", "NNodes", "NTasks", "NodeList", "Comment"]
         listing = self.call("sacct", "-a", "-X", "-n", "-P", "-S", "00:00:00", "-o", ",".join(fields)).stdout
         return [dict(zip(fields, line.split("|"), strict=True)) for line in listing.splitlines()]
+
+    def completed_jobs(self, count: int) -> dict[str, dict[str, str]]:
+        """The jobs that ended well, by name, once accounting knows of `count`: it lags behind."""
+
+        def completed() -> dict[str, dict[str, str]]:
+            return {job["JobName"]: job for job in self.jobs() if job["State"] == "COMPLETED"}
+
+        self._wait_until(f"accounting of {count} jobs", lambda: len(completed()) >= count)
+        return completed()
 
     def queue(self) -> list[str]:
         """Names of the jobs that wait or run."""

@@ -28,7 +28,7 @@ def test_the_demo_dag_runs_on_slurm_and_single_stages_have_the_same_ids(slurm_cl
     done = run(folder, "snakemake", "--profile", "cluster", *TWO_BY_TWO, **slurm_cluster.environment)
     assert done.returncode == 0, done.stdout[-5000:]
     assert (folder / "results/results.md").exists()
-    jobs = {job["JobName"]: job for job in slurm_cluster.jobs() if job["State"] == "COMPLETED"}
+    jobs = slurm_cluster.completed_jobs(count=24 - 1)
     for manifest in folder.glob("store/*/*/manifest.json"):
         content = json.loads(manifest.read_text())
         stage = content["spec"]["stage"]

@@ -46,8 +46,7 @@ def test_every_job_is_a_slurm_job_with_what_it_asked_for(slurm_cluster, tmp_path
     assert shown.count("Partition=other") == 2
     assert shown.count("TimeLimit=00:07:00") == 2
     assert shown.count("MinMemoryNode=123M") == 2
-    names = {job["JobName"] for job in slurm_cluster.jobs() if job["State"] == "COMPLETED"}
-    assert {"part.0", "part.1", "last"} <= names
+    wait_for(lambda: {"part.0", "part.1", "last"} <= slurm_cluster.completed_jobs(3).keys(), 30)
 
 
 def test_a_job_on_two_nodes_runs_the_command_on_every_rank(slurm_cluster, tmp_path):

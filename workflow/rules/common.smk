@@ -9,6 +9,7 @@ from spikedistill.command import stage_arguments
 from spikedistill.config import parse_config
 from spikedistill.errors import SpikedistillError
 from spikedistill.plan import build_plan
+from spikedistill.progress import settled_refs
 from spikedistill.resources import STAGE_RESOURCES
 
 min_version("9.0")
@@ -24,6 +25,7 @@ def load_plan():
 
 PLAN = load_plan()
 STORE = Store(PLAN.config.store)
+SETTLED = settled_refs(PLAN, STORE)
 
 
 wildcard_constraints:
@@ -43,18 +45,14 @@ def arguments(kind):
 
 
 def upstream(kind, role):
-    """The manifest that a stage reads; its age does not matter while the stage was made from this very artifact."""
+    """The manifest that a stage reads; its age does not matter to a stage that was made from it."""
 
     def find(wildcards):
         spec = spec_of(kind, wildcards)
         if role not in spec.upstream:
             return []
         manifest = str(STORE.manifest_path(spec.upstream[role]))
-        return (
-            ancient(manifest)
-            if STORE.is_fresh(spec.ref, spec.upstream[role])
-            else manifest
-        )
+        return ancient(manifest) if spec.ref in SETTLED else manifest
 
     return find
 

@@ -91,7 +91,7 @@ def _build(spec: Spec, job: StageJob) -> None:
 
 
 def _is_done(spec: Spec, store: Store) -> bool:
-    return store.status(spec.ref) == "complete"
+    return store.is_current(spec.ref, spec.upstream.values())
 
 
 def _paths(spec: Spec, store: Store) -> dict[str, Path]:

@@ -84,9 +84,7 @@ def test_the_dataset_of_events_describes_what_it_prepares():
 def test_ranks_share_the_very_batches_that_one_rank_sees(images, world_size):
     settings = {"batch_size": 64, "seed": 3, "augment": Augment(crop_padding=1, flip=True, cutout=2), "shuffle": True}
     alone = list(Loader(images, "train", **settings).epoch(5))
-    ranks = [
-        list(Loader(images, "train", **settings, rank=rank, world_size=world_size).epoch(5)) for rank in range(world_size)
-    ]
+    ranks = [list(Loader(images, "train", **settings, rank=rank, world_size=world_size).epoch(5)) for rank in range(world_size)]
     for step, (inputs, labels) in enumerate(alone):
         assert torch.equal(inputs, torch.cat([rank[step][0] for rank in ranks]))
         assert torch.equal(labels, torch.cat([rank[step][1] for rank in ranks]))

@@ -1,8 +1,11 @@
 """Decoders and integration against SpikingJelly's own results, and against damaged files."""
 
 import hashlib
+import importlib
 import json
+import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -75,8 +78,17 @@ def test_counts_above_255_are_kept():
     assert frames[0, 0, 0, 0] == 300
 
 
-def test_random_events_equal_spikingjellys_own_integration():
-    from spikingjelly.datasets import integrate_events_by_fixed_frames_number
+@pytest.fixture
+def spikingjellys_integration(monkeypatch):
+    """Its own function. Its package imports torchaudio, which refuses a torch of another CUDA and is not needed here."""
+    monkeypatch.setitem(sys.modules, "torchaudio", MagicMock())
+    monkeypatch.setitem(sys.modules, "torchaudio.datasets", MagicMock())
+    for name in ("speechcommands", "utils"):
+        monkeypatch.setitem(sys.modules, f"torchaudio.datasets.{name}", MagicMock())
+    return importlib.import_module("spikingjelly.datasets").integrate_events_by_fixed_frames_number
+
+
+def test_random_events_equal_spikingjellys_own_integration(spikingjellys_integration):
 
     random = np.random.default_rng(0)
     for _ in range(300):
@@ -87,7 +99,7 @@ def test_random_events_equal_spikingjellys_own_integration():
             ours = integrate(Events(t, x, y, p), num_frames=num_frames, split_by=rule, height=7, width=9)
             assert ours.sum() == count
             try:
-                theirs = integrate_events_by_fixed_frames_number({"t": t, "x": x, "y": y, "p": p}, rule, num_frames, 7, 9)
+                theirs = spikingjellys_integration({"t": t, "x": x, "y": y, "p": p}, rule, num_frames, 7, 9)
             except IndexError:
                 continue  # an empty window, which it cannot do
             np.testing.assert_array_equal(ours, theirs)
