@@ -43,6 +43,18 @@ class Store:
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).expanduser()
 
+    def check(self) -> None:
+        """See that artifacts can be written here, without writing anything.
+
+        Raises:
+            ArtifactError: if not, with the reason.
+        """
+        existing = next(folder for folder in (self.root.absolute(), *self.root.absolute().parents) if folder.exists())
+        if not existing.is_dir():
+            raise ArtifactError(f"store {self.root}: {existing} is a file, not a folder; change `store:` in the configuration")
+        if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
+            raise ArtifactError(f"store {self.root}: no permission to write in {existing}; change `store:` in the configuration")
+
     def path(self, ref: str) -> Path:
         """The folder of an artifact, whether it exists or not."""
         return self.root / ref

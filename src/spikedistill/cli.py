@@ -24,7 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.command(options) or 0
-    except SpikedistillError as err:
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (SpikedistillError, OSError) as err:
         if logging.getLogger().handlers:  # a stage that runs: its log tells why it ended
             logging.getLogger(__name__).error("%s", err)
         else:
@@ -32,9 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -183,6 +183,7 @@ def _run(options: argparse.Namespace) -> None:
         spec = plan.find(options.name)
         store, results = options.store or plan.config.store, options.results or plan.config.results
         raw = options.raw or (Path(plan.raw[spec.ref]) if spec.ref in plan.raw else None)
+    Store(store).check()
     run_stage(spec, Store(store), StageOptions(Path(results), raw, len(os.sched_getaffinity(0))))
 
 

@@ -42,6 +42,7 @@ def submit_stage(
         ConfigError: if the stage, the profile or a resource is not valid, or Slurm refuses the job.
     """
     store = Store(plan.config.store)
+    store.check()
     spec = plan.find(name)
     settings = _profile(profile)
     where = cluster or settings.get("submitit-cluster", "slurm")

@@ -18,7 +18,9 @@ min_version("9.0")
 def load_plan():
     files = [Path(file).name for file in workflow.configfiles]
     try:
-        return build_plan(parse_config(config, source=", ".join(files) or "config"))
+        plan = build_plan(parse_config(config, source=", ".join(files) or "config"))
+        Store(plan.config.store).check()
+        return plan
     except SpikedistillError as err:
         raise WorkflowError(str(err)) from None
 

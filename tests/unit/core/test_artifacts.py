@@ -194,3 +194,12 @@ def test_other_ranks_go_on_once_rank_0_of_their_own_job_holds_the_lease(tmp_path
 
 def test_the_store_is_found_below_the_home_folder():
     assert Store("~/store").root == Path.home() / "store"
+
+
+def test_a_store_that_is_a_file_is_refused_with_the_key_to_change(tmp_path):
+    (tmp_path / "file").touch()
+    for root in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ArtifactError, match=r"is a file, not a folder; change `store:`"):
+            Store(root).check()
+    Store(tmp_path / "not" / "yet").check()
+    assert not (tmp_path / "not").exists()
