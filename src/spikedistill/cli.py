@@ -99,7 +99,9 @@ def _add_stage_commands(commands: argparse._SubParsersAction, configured: argpar
     submit.add_argument("name", help="the stage's artifact, or an unambiguous beginning of its name")
     submit.add_argument("--profile", help="Snakemake profile with resources and site settings (default: cluster, if there)")
     submit.add_argument("--cluster", choices=["slurm", "local"], help="where (default: as the profile says, else slurm)")
-    submit.add_argument("--set", nargs="+", default=[], metavar="RESOURCE=VALUE", help="override a resource: nodes=2 …")
+    submit.add_argument(
+        "--set", nargs="+", default=[], metavar="RESOURCE=VALUE", help="override a resource of this stage: nodes=2 …"
+    )
     submit.add_argument("--with-upstream", action="store_true", help="submit missing upstream stages too")
     submit.add_argument("--wait", action="store_true", help="on Slurm: wait for the end (local always waits)")
     submit.set_defaults(command=_submit)

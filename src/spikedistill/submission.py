@@ -33,7 +33,7 @@ def submit_stage(
         name: the stage's artifact.
         profile: Snakemake profile whose resources and site settings to use; None: `cluster` if there is one.
         cluster: "slurm" or "local"; None: as the profile says, else "slurm".
-        overrides: resources that override the profile's.
+        overrides: resources of this stage that override the profile's; upstream stages keep the profile's.
         with_upstream: submit missing upstream stages too; on Slurm each waits for those before it.
         wait: wait for the end (always so on "local").
 
@@ -76,7 +76,7 @@ def _submit_all(
 
     jobs: dict[str, Any] = {}
     for spec in specs:
-        resources = stage_resources(spec.stage, settings, overrides)
+        resources = stage_resources(spec.stage, settings, overrides if spec is specs[-1] else {})
         before = [jobs[ref].job_id for ref in spec.upstream.values() if ref in jobs]
         if before and cluster == "slurm":
             dependency = f"--dependency=afterok:{':'.join(before)} --kill-on-invalid-dep=yes"

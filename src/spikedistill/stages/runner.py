@@ -15,7 +15,7 @@ from typing import Any
 from spikedistill import lease
 from spikedistill.artifacts import Store
 from spikedistill.errors import ArtifactError
-from spikedistill.plan import Spec
+from spikedistill.plan import PreprocessSpec, Spec
 from spikedistill.provenance import Clock
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,8 @@ def run_stage(spec: Spec, store: Store, options: StageOptions) -> Path:
     work.mkdir(parents=True, exist_ok=True)
     owner = _owner()
     if int(os.environ.get("RANK", "0")) > 0:
+        if isinstance(spec, PreprocessSpec):  # works in processes of its own, on rank 0
+            return store.path(spec.ref)
         if lease.wait_for_owner(work / "lease", owner, lambda: _is_done(spec, store)):
             _build(spec, StageJob(_paths(spec, store), work, work, options))
         return store.path(spec.ref)
