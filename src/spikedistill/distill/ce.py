@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from spikedistill.components import ComponentParams
 from spikedistill.distill.forward import Forward
+from spikedistill.distill.precision import full_precision
 from spikedistill.lazy import torch
 
 NEEDS_TEACHER = False
@@ -13,6 +14,7 @@ class Params(ComponentParams):
     """The baseline has no parameters."""
 
 
+@full_precision
 def mean_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """CE(mean over t of z[t], y), averaged over the batch.
 

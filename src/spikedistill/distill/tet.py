@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from spikedistill.components import ComponentParams
 from spikedistill.distill.forward import Forward
+from spikedistill.distill.precision import full_precision
 from spikedistill.lazy import torch
 
 NEEDS_TEACHER = False
@@ -13,6 +14,7 @@ class Params(ComponentParams):
     """The baseline has no parameters."""
 
 
+@full_precision
 def per_step_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """(1 / T) sum over t of CE(z[t], y), averaged over the batch (Deng et al. 2022, TET, without the MSE term).
 
