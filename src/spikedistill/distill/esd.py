@@ -30,6 +30,10 @@ class Params(ComponentParams):
         description="Weights of the cross-entropy, as in the authors' script of that name. cifar: alpha for every exit. "
         "imagenet: alpha for the branches, 1 for the last exit. dvs: 1 for every exit, without alpha.",
     )
+    pooling: Literal["global", "corner"] = Field(
+        "global",
+        description="What the branches average their last map over: all of it, or its top left 4x4 corner (the authors' code).",
+    )
 
     @model_validator(mode="after")
     def _alpha_has_an_effect(self) -> Self:

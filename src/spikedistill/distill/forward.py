@@ -9,18 +9,20 @@ from spikedistill.lazy import torch
 
 @dataclass(frozen=True)
 class Forward:
-    """One batch after the forward passes. What a method needs beyond logits and labels, it declares; the rest is None.
+    """One batch after the forward passes; everything in float32 or float64, nothing of the teacher carries gradient.
+
+    Letters: T step, B batch, C class, D channel, E exit.
 
     Attributes:
-        logits: of the student [T, B, C], float32 or float64.
+        logits: of the student [T, B, C]; [1, B, C], the mean over time, with rate-based backpropagation.
         labels: class numbers [B].
-        teacher_logits: [B, C] without gradient, for methods that declare NEEDS_TEACHER.
-        exits: logits of the side branches and, last, of the network itself [K, B, C], averaged over time; for NEEDS "exits".
-        features: the student's last feature maps [T, B, D, h, w]; for NEEDS "features".
-        teacher_features: the teacher's last feature maps [B, D, h, w]; for NEEDS "features".
-        teacher_weight: of the teacher's classifier [C, D]; for NEEDS "features".
-        noise: standard normal [B, C], drawn anew for every step; for NEEDS "noise".
-        progress: share of the training that is done, in [0, 1].
+        teacher_logits: [B, C]; None when the method needs no teacher.
+        exits: logits [E, B, C] of the side branches, then of the student; for methods with "exits" in NEEDS.
+        features: maps [T, B, D, h, w] after the student's last stage; for methods with "features" in NEEDS.
+        teacher_features: maps [B, D, h, w] after the teacher's last stage; likewise.
+        teacher_weight: weight [C, D] of the teacher's classifier; likewise.
+        noise: standard normal [B, C], a function of seed, epoch, step and place in the global batch; for methods with
+            "noise" in NEEDS.
     """
 
     logits: torch.Tensor
@@ -31,7 +33,6 @@ class Forward:
     teacher_features: torch.Tensor | None = None
     teacher_weight: torch.Tensor | None = None
     noise: torch.Tensor | None = None
-    progress: float = 0.0
 
     @property
     def teacher(self) -> torch.Tensor:

@@ -26,6 +26,11 @@ class Params(ComponentParams):
     )
 
 
+def needs(params: Params) -> frozenset[str]:
+    """The logits of every step, unless their mean is what learns."""
+    return frozenset({"steps"} if params.logits == "per_step" else ())
+
+
 @full_precision
 def divergences(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
     """tau^2 * KL(softmax(teacher / tau) || softmax(student / tau)) of each row, summed over classes.

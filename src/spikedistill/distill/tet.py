@@ -8,6 +8,7 @@ from spikedistill.distill.precision import full_precision
 from spikedistill.lazy import torch
 
 NEEDS_TEACHER = False
+NEEDS = frozenset({"steps"})
 
 
 class Params(ComponentParams):

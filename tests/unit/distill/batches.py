@@ -13,10 +13,6 @@ from spikedistill.distill.forward import Forward
 METHODS = components.names("distill")
 
 
-def needs_of(method):
-    return getattr(method, "NEEDS", frozenset())
-
-
 def with_every_choice():
     """Each method with its defaults, and with every value of every parameter that is a choice among names."""
     for name in METHODS:
@@ -29,7 +25,7 @@ def with_every_choice():
 every_choice = pytest.mark.parametrize(("name", "params"), list(with_every_choice()))
 
 
-def forward_of(method, num_steps=4, *, largest=2.0, dtype=torch.float32, seed=0):
+def forward_of(method, params, num_steps=4, *, largest=2.0, dtype=torch.float32, seed=0):
     """A batch of random values, with no more in it than the method declares: T steps, B=4, C=5, K=3 exits, D=6 maps of 4x4."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -41,7 +37,9 @@ def forward_of(method, num_steps=4, *, largest=2.0, dtype=torch.float32, seed=0)
     fields["teacher_features"] = uniform(4, 8, 4, 4).relu()
     fields["teacher_weight"] = uniform(5, 8)
     fields["noise"] = torch.randn(4, 5, generator=generator, dtype=torch.float64)
-    declared = {"logits", *needs_of(method)} | ({"teacher_logits"} if method.NEEDS_TEACHER else set())
+    declared = {"logits", *components.needs(method, method.Params(**params))} | (
+        {"teacher_logits"} if method.NEEDS_TEACHER else set()
+    )
     declared |= {"teacher_features", "teacher_weight"} if "features" in declared else set()
     given = {name: value.to(dtype) for name, value in fields.items() if name in declared}
     return Forward(labels=torch.tensor([0, 1, 2, 4]), **given)

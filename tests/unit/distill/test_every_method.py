@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from tests.unit.distill.batches import METHODS, changed, every_choice, forward_of, needs_of
+from tests.unit.distill.batches import METHODS, changed, every_choice, forward_of
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from spikedistill import components
@@ -16,10 +16,10 @@ STUDENT = ("logits", "exits", "features")  # what has a gradient
 BATCH_FIRST = ("labels", "teacher_logits", "teacher_features", "noise")
 
 
-def learners_of(method, forward):
+def learners_of(forward):
     """The student's tensors that the method is to move, with gradients on."""
-    names = {"exits"} if "exits" in needs_of(method) else {"logits"}
-    names |= {"features"} & needs_of(method)
+    names = ["exits"] if forward.exits is not None else ["logits"]
+    names += ["features"] if forward.features is not None else []
     return {name: getattr(forward, name).requires_grad_() for name in names}
 
 
@@ -35,8 +35,8 @@ def test_the_methods_are_found():
 @pytest.mark.parametrize("num_steps", [1, 4])
 def test_terms_are_finite_scalars_and_reach_every_step(name, params, num_steps):
     method = components.load("distill", name)
-    forward = forward_of(method, num_steps)
-    learners = learners_of(method, forward)
+    forward = forward_of(method, params, num_steps)
+    learners = learners_of(forward)
     terms = method.loss(forward, method.Params(**params))
     assert terms and all(term.shape == () and term.dtype == torch.float32 for term in terms.values())
     torch.stack(list(terms.values())).sum().backward()
@@ -48,7 +48,7 @@ def test_terms_are_finite_scalars_and_reach_every_step(name, params, num_steps):
 @every_choice
 def test_the_order_of_samples_does_not_matter(name, params):
     method = components.load("distill", name)
-    forward = forward_of(method)
+    forward = forward_of(method, params)
     order = torch.tensor([2, 0, 3, 1])
     ordered = {key: getattr(forward, key)[order] for key in BATCH_FIRST if getattr(forward, key) is not None}
     ordered |= {key: getattr(forward, key)[:, order] for key in STUDENT if getattr(forward, key) is not None}
@@ -72,14 +72,14 @@ def all_equal(logits, labels):
 @pytest.mark.parametrize("situation", [all_right, all_wrong, all_equal])
 def test_empty_sets_give_finite_losses_and_gradients(name, params, situation, num_steps):
     method = components.load("distill", name)
-    forward = forward_of(method, num_steps)
+    forward = forward_of(method, params, num_steps)
     extreme = {
         key: situation(getattr(forward, key), forward.labels) for key in ("logits", "exits") if getattr(forward, key) is not None
     }
     if forward.features is not None and situation is all_equal:
         extreme |= {key: torch.zeros_like(getattr(forward, key)) for key in ("features", "teacher_features")}
     forward = dataclasses.replace(forward, **extreme)
-    learners = learners_of(method, forward)
+    learners = learners_of(forward)
     loss = total(method, forward, params)
     loss.backward()
     assert loss.isfinite()
@@ -89,7 +89,7 @@ def test_empty_sets_give_finite_losses_and_gradients(name, params, situation, nu
 @every_choice
 def test_autocast_changes_nothing(name, params):
     method = components.load("distill", name)
-    forward = forward_of(method)
+    forward = forward_of(method, params)
     with torch.autocast("cpu", torch.bfloat16):
         autocast = total(method, forward, params)
     assert autocast.dtype == torch.float32
@@ -100,7 +100,7 @@ def test_autocast_changes_nothing(name, params):
 @pytest.mark.parametrize("seed", range(5))
 def test_half_precision_logits_up_to_50_stay_within_a_thousandth_of_float64(name, params, seed):
     method = components.load("distill", name)
-    half = forward_of(method, largest=50.0, dtype=torch.bfloat16, seed=seed)
+    half = forward_of(method, params, largest=50.0, dtype=torch.bfloat16, seed=seed)
     with torch.autocast("cpu", torch.bfloat16):
         actual = total(method, half, params)
     expected = total(method, changed(half, lambda value: value.double()), params)
@@ -113,21 +113,21 @@ def test_the_host_never_waits_for_the_device(name, params):
     """Values cannot be read under FakeTensorMode: .item(), an `if` on a tensor or indexing with a mask raises there."""
     method = components.load("distill", name)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        forward = changed(forward_of(method), mode.from_tensor)
+        forward = changed(forward_of(method, params), mode.from_tensor)
         forward = dataclasses.replace(forward, labels=mode.from_tensor(forward.labels))
-        learners = learners_of(method, forward)
+        learners = learners_of(forward)
         total(method, forward, params).backward()
         assert all(learner.grad.shape == learner.shape for learner in learners.values())
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_no_gradient_flows_into_the_teacher(name):
+@every_choice
+def test_no_gradient_flows_into_the_teacher(name, params):
     method = components.load("distill", name)
-    forward = forward_of(method)
-    learners_of(method, forward)
+    forward = forward_of(method, params)
+    learners_of(forward)
     teachers = [getattr(forward, key) for key in ("teacher_logits", "teacher_features", "teacher_weight")]
     teachers = [teacher.requires_grad_() for teacher in teachers if teacher is not None]
-    total(method, forward, {}).backward()
+    total(method, forward, params).backward()
     assert all(teacher.grad is None for teacher in teachers)
 
 
@@ -135,7 +135,7 @@ def test_no_gradient_flows_into_the_teacher(name):
 def test_method_is_described(name):
     method = components.load("distill", name)
     assert isinstance(method.NEEDS_TEACHER, bool)
-    assert needs_of(method) <= {"exits", "features", "noise"}
+    assert components.needs(method, method.Params()) <= {"steps", "exits", "features", "noise"}
     assert method.__doc__.splitlines()[0].endswith(".")
     assert issubclass(method.Params, ComponentParams)
     assert all(field.description for field in method.Params.model_fields.values())

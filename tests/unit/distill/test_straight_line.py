@@ -20,7 +20,7 @@ def as_lists(forward):
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_terms_equal_the_equations(name, params, num_steps, seed):
     method = components.load("distill", name)
-    forward = forward_of(method, num_steps, dtype=torch.float64, seed=seed)
+    forward = forward_of(method, params, num_steps, dtype=torch.float64, seed=seed)
     settings = method.Params(**params)
     terms = {key: term.item() for key, term in method.loss(forward, settings).items()}
     assert terms == pytest.approx(LOSSES[name](as_lists(forward), settings.model_dump()), rel=0, abs=1e-9)
