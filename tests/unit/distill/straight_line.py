@@ -133,7 +133,8 @@ def scaled(rows, low, high):
 
 
 def samd(batch, params):
-    steps, positions = batch["features"], [(i, j) for i in range(4) for j in range(4)]
+    steps, one_map = batch["features"], batch["teacher_features"][0][0]
+    positions = [(i, j) for i, row in enumerate(one_map) for j in range(len(row))]
     student, teacher = [], []
     for b, logits in enumerate(batch["teacher_logits"]):
         weight = batch["teacher_weight"][winner(logits)]
