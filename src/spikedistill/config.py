@@ -221,9 +221,10 @@ def _check_combinations(config: Config, problems: _Problems) -> None:
             if not re.match(LABEL, method_label):
                 problems.add([*key, "methods"], f"a label is letters, digits, '.', '_' and '-'; found {method_label!r}")
             component = components.load("distill", method.method or method_label)
-            if component.NEEDS_TEACHER and experiment.teacher is None:
+            needs = component.needs(component.Params.model_validate(method.params))
+            if "teacher" in needs and experiment.teacher is None:
                 problems.add([*key, "teacher"], f"method {method_label!r} distils from a teacher, and none is given")
-            for problem in _misfits(component.NEEDS, experiment):
+            for problem in _misfits(needs, experiment):
                 problems.add([*key, "methods", method_label], problem)
         _check_data(experiment, key, problems)
 
