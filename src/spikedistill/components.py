@@ -56,16 +56,6 @@ def load(kind: Kind, name: str) -> ModuleType:
     return importlib.import_module(f"spikedistill.{kind}.{stem(name)}")
 
 
-def needs(method: ModuleType, params: ComponentParams) -> frozenset[str]:
-    """What a method with these parameters needs beyond the student's mean logits: "steps", "exits", "features", "noise".
-
-    It is the method's `NEEDS`, or what its function `needs(params)` says; without either, nothing.
-    """
-    if hasattr(method, "needs"):
-        return method.needs(params)
-    return getattr(method, "NEEDS", frozenset())
-
-
 @functools.cache
 def architectures() -> dict[str, tuple[str, dict[str, Any]]]:
     """Every architecture: name -> (module of `models/` that defines it, its entry in the table)."""

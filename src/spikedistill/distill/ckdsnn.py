@@ -9,14 +9,10 @@ from pydantic import Field
 
 from spikedistill.components import ComponentParams, unknown
 from spikedistill.distill.ce import mean_cross_entropy
-from spikedistill.distill.forward import Forward
+from spikedistill.distill.forward import Forward, Need
 from spikedistill.distill.kd import kd_divergence
 from spikedistill.distill.precision import at_least_float32, full_precision
-from spikedistill.errors import ConfigError
 from spikedistill.lazy import torch
-
-NEEDS_TEACHER = True
-NEEDS = frozenset({"features", "noise"})
 
 MapVariant = Literal["code", "paper", "per_sample"]
 NoiseVariant = Literal["code", "paper", "paper_attached"]
@@ -115,6 +111,8 @@ def activation_map_loss(
 ) -> torch.Tensor:
     """SAMD: `map_divergence` of `spike_activation_map` from `class_activation_map`.
 
+    Where the maps differ in size, the larger one is averaged to the size of the smaller; the authors' networks never do.
+
     Args:
         student_features: last features [T, B, D', h, w]; D' need not be D, for the maps sum over it.
         teacher_features: last features F [B, D, h, w].
@@ -127,17 +125,13 @@ def activation_map_loss(
         Scalar in nats.
 
     Raises:
-        ConfigError: if the two networks' maps differ in size.
         ValueError: if there is no such variant.
     """
-    if student_features.shape[-2:] != teacher_features.shape[-2:]:
-        student_size, teacher_size = ("x".join(map(str, f.shape[-2:])) for f in (student_features, teacher_features))
-        raise ConfigError(
-            f"method ckdsnn compares activation maps, and the student's last features are {student_size} where the teacher's are "
-            f"{teacher_size}; choose architectures that reduce the image alike"
-        )
     student = spike_activation_map(student_features)
     teacher = class_activation_map(teacher_features, teacher_logits, teacher_weight)
+    if student.shape != teacher.shape:
+        height, width = (min(sides) for sides in zip(student.shape[1:], teacher.shape[1:], strict=True))
+        student, teacher = (torch.nn.functional.adaptive_avg_pool2d(maps, (height, width)) for maps in (student, teacher))
     return map_divergence(student, teacher, variant=variant, temperature=temperature)
 
 
@@ -193,10 +187,15 @@ def _log(share: float) -> float:
     return math.log(share) if share > 0 else -math.inf
 
 
+def needs(params: Params) -> frozenset[Need]:
+    """What the loss takes beside the student's logits and the labels."""
+    return frozenset({"teacher", "features", "noise"})
+
+
 def loss(forward: Forward, params: Params) -> dict[str, torch.Tensor]:
     """The terms of the loss, weighted."""
     assert forward.features is not None and forward.teacher_features is not None and forward.teacher_weight is not None
-    assert forward.noise is not None, "the engine gives what NEEDS names"
+    assert forward.noise is not None, "the engine gives what a method needs"
     samd = activation_map_loss(
         forward.features,
         forward.teacher_features,

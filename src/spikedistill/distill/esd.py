@@ -7,14 +7,11 @@ from typing import Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from spikedistill.components import ComponentParams, unknown
-from spikedistill.distill.forward import Forward
+from spikedistill.distill.forward import Forward, Need
 from spikedistill.distill.kd import divergences
 from spikedistill.distill.precision import full_precision
 from spikedistill.distill.tdd import self_target
 from spikedistill.lazy import torch
-
-NEEDS_TEACHER = False
-NEEDS = frozenset({"exits"})
 
 Variant = Literal["cifar", "dvs", "imagenet"]
 
@@ -32,7 +29,8 @@ class Params(ComponentParams):
     )
     pooling: Literal["global", "corner"] = Field(
         "global",
-        description="What the branches average their last map over: all of it, or its top left 4x4 corner (the authors' code).",
+        description="What the branches see of their last map: global averages all of it, corner its top left 4x4, "
+        "as the authors' code does.",
     )
 
     @model_validator(mode="after")
@@ -118,9 +116,14 @@ def esd_loss(
     return exits_cross_entropy(exits, labels, alpha, variant) + beta * exits_distillation(exits, labels, temperature)
 
 
+def needs(params: Params) -> frozenset[Need]:
+    """What the loss takes beside the student's logits and the labels."""
+    return frozenset({"exits"})
+
+
 def loss(forward: Forward, params: Params) -> dict[str, torch.Tensor]:
     """The terms of the loss, weighted."""
-    assert forward.exits is not None, "the engine gives what NEEDS names"
+    assert forward.exits is not None, "the engine gives what a method needs"
     return {
         "ce": exits_cross_entropy(forward.exits, forward.labels, params.alpha, params.variant),
         "self": params.beta * exits_distillation(forward.exits, forward.labels, params.temperature),

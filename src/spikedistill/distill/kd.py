@@ -8,12 +8,10 @@ from pydantic import Field
 
 from spikedistill.components import ComponentParams
 from spikedistill.distill.ce import mean_cross_entropy
-from spikedistill.distill.forward import Forward
+from spikedistill.distill.forward import Forward, Need
 from spikedistill.distill.precision import full_precision
 from spikedistill.distill.tet import per_step_cross_entropy
 from spikedistill.lazy import torch
-
-NEEDS_TEACHER = True
 
 
 class Params(ComponentParams):
@@ -24,11 +22,6 @@ class Params(ComponentParams):
     logits: Literal["per_step", "mean"] = Field(
         "per_step", description="Which logits learn, from labels and teacher alike: those of every step, or their mean over time."
     )
-
-
-def needs(params: Params) -> frozenset[str]:
-    """The logits of every step, unless their mean is what learns."""
-    return frozenset({"steps"} if params.logits == "per_step" else ())
 
 
 @full_precision
@@ -80,6 +73,11 @@ def per_step_kd(logits: torch.Tensor, teacher: torch.Tensor, temperature: float)
 def mean_kd(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
     """`kd_divergence`(mean over t of z[t], teacher); arguments as those of `per_step_kd`."""
     return kd_divergence(logits.mean(0), teacher, temperature)
+
+
+def needs(params: Params) -> frozenset[Need]:
+    """What the loss takes beside the student's logits and the labels."""
+    return frozenset({"teacher", "steps"} if params.logits == "per_step" else {"teacher"})
 
 
 def loss(forward: Forward, params: Params) -> dict[str, torch.Tensor]:

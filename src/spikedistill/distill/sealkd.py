@@ -7,14 +7,11 @@ import math
 from pydantic import Field
 
 from spikedistill.components import ComponentParams
-from spikedistill.distill.forward import Forward
+from spikedistill.distill.forward import Forward, Need
 from spikedistill.distill.kd import kd_divergence
 from spikedistill.distill.precision import full_precision
 from spikedistill.distill.tet import per_step_cross_entropy
 from spikedistill.lazy import torch
-
-NEEDS_TEACHER = True
-NEEDS = frozenset({"steps"})
 
 
 class Params(ComponentParams):
@@ -105,6 +102,11 @@ def sealkd_loss(
     """
     params = Params(alpha=alpha, beta=beta, temperature=temperature)
     return torch.stack(list(loss(Forward(logits, labels, teacher), params).values())).sum()
+
+
+def needs(params: Params) -> frozenset[Need]:
+    """What the loss takes beside the student's logits and the labels."""
+    return frozenset({"teacher", "steps"})
 
 
 def loss(forward: Forward, params: Params) -> dict[str, torch.Tensor]:

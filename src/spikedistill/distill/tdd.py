@@ -7,14 +7,11 @@ from typing import Literal, get_args
 from pydantic import Field
 
 from spikedistill.components import ComponentParams, unknown
-from spikedistill.distill.forward import Forward
+from spikedistill.distill.forward import Forward, Need
 from spikedistill.distill.kd import per_step_kd
 from spikedistill.distill.precision import full_precision
 from spikedistill.distill.tet import per_step_cross_entropy
 from spikedistill.lazy import torch
-
-NEEDS_TEACHER = True
-NEEDS = frozenset({"steps"})
 
 SelfTarget = Literal["ensemble", "correct_mean"]
 
@@ -85,6 +82,11 @@ def tdd_loss(
     """
     params = Params(alpha=alpha, beta=beta, temperature=temperature, self_target=self_target)
     return torch.stack(list(loss(Forward(logits, labels, teacher), params).values())).sum()
+
+
+def needs(params: Params) -> frozenset[Need]:
+    """What the loss takes beside the student's logits and the labels."""
+    return frozenset({"teacher", "steps"})
 
 
 def loss(forward: Forward, params: Params) -> dict[str, torch.Tensor]:

@@ -37,10 +37,9 @@ def forward_of(method, params, num_steps=4, *, largest=2.0, dtype=torch.float32,
     fields["teacher_features"] = uniform(4, 8, 4, 4).relu()
     fields["teacher_weight"] = uniform(5, 8)
     fields["noise"] = torch.randn(4, 5, generator=generator, dtype=torch.float64)
-    declared = {"logits", *components.needs(method, method.Params(**params))} | (
-        {"teacher_logits"} if method.NEEDS_TEACHER else set()
-    )
-    declared |= {"teacher_features", "teacher_weight"} if "features" in declared else set()
+    needs = method.needs(method.Params(**params))
+    declared = {"logits", *needs} | ({"teacher_logits"} if "teacher" in needs else set())
+    declared |= {"teacher_features", "teacher_weight"} if "features" in needs else set()
     given = {name: value.to(dtype) for name, value in fields.items() if name in declared}
     return Forward(labels=torch.tensor([0, 1, 2, 4]), **given)
 

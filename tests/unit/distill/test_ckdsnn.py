@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spikedistill.distill import ckdsnn, kd
-from spikedistill.errors import ConfigError
 
 MAPS = ["code", "paper", "per_sample"]
 NOISES = ["code", "paper", "paper_attached"]
@@ -75,9 +74,12 @@ def test_only_the_code_s_scaling_makes_samples_depend_on_each_other():
     assert change_of_first("paper") < 1e-12
 
 
-def test_maps_of_other_sizes_are_refused():
-    with pytest.raises(ConfigError, match="student's last features are 2x2 where the teacher's are 4x3"):
-        ckdsnn.activation_map_loss(draw(1, 2, 5, 2, 2), draw(2, 5, 4, 3), draw(2, 4), draw(4, 5), variant="code")
+def test_the_larger_map_is_averaged_to_the_size_of_the_smaller():
+    student, teacher = draw(1, 2, 5, 2, 2).abs(), (draw(2, 5, 4, 4, seed=1).abs(), draw(2, 4, seed=2), draw(4, 5, seed=3).abs())
+    maps = ckdsnn.spike_activation_map(student), ckdsnn.class_activation_map(*teacher)
+    quarters = torch.stack([q.mean((1, 2)) for half in maps[1].chunk(2, 1) for q in half.chunk(2, 2)], 1).view(2, 2, 2)
+    expected = ckdsnn.map_divergence(maps[0], quarters, variant="paper", temperature=2.0)
+    torch.testing.assert_close(ckdsnn.activation_map_loss(student, *teacher, variant="paper"), expected)
 
 
 def nld(logits, teacher, noise, variant, *, weight=0.9, scale=0.1):

@@ -47,7 +47,7 @@ def networks_of(spec, settings, backward):
     torch.manual_seed(spec.seed)
     shape = {"num_classes": 10, "in_channels": 1}
     student = build_student(spec.arch, time_steps=3, neuron=spec.neuron, backward=backward, divide_by_steps=False, **shape)
-    if "exits" in components.needs(components.load("distill", spec.method), settings):
+    if "exits" in components.load("distill", spec.method).needs(settings):
         add_exits(student, spec.arch, num_classes=10, pooling=settings.pooling)
     teacher = build_teacher(spec.arch, **shape).requires_grad_(False).eval()
     return student.double(), teacher.double()
@@ -58,7 +58,7 @@ def with_every_backward():
         name, params = choice.values
         method = components.load("distill", name)
         yield pytest.param(name, params, "bptt", id=f"{choice.id}-bptt")
-        if "steps" not in components.needs(method, method.Params(**params)):
+        if "steps" not in method.needs(method.Params(**params)):
             yield pytest.param(name, params, "rate", id=f"{choice.id}-rate")
 
 
@@ -71,7 +71,7 @@ def test_terms_of_fixed_weights_and_a_fixed_batch_equal_the_equations(name, para
     images = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     outputs, taught = student(images), teacher(images)
     labels = (outputs.prediction.argmax(-1) + torch.tensor([0, 1, 0, 1, 0])) % 10  # some samples are right
-    objective = Distillation(spec, teacher if method.NEEDS_TEACHER else None)
+    objective = Distillation(spec, teacher if "teacher" in method.needs(settings) else None)
     draws = []
     monkeypatch.setattr(torch, "randn", recorded(torch.randn, draws))
     terms = objective(outputs, Batch(images, labels, epoch=2, step=1, first=0, global_size=5))
