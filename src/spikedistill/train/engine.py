@@ -8,7 +8,6 @@ the weights come out bit-identical.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import resource
 import time
@@ -24,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from spikedistill.data.loader import Loader
 from spikedistill.errors import ConfigError, TrainingError
 from spikedistill.evaluate.activity import ActivityMeter
+from spikedistill.models import Outputs
 from spikedistill.neurons.lif import LIF
 from spikedistill.train.batchnorm import synchronise
 from spikedistill.train.blocks import checkpoint_blocks, compile_blocks
@@ -41,16 +41,36 @@ log = logging.getLogger(__name__)
 LOOK_STEPS = 20  # steps between looks at whether the loss is finite
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one step on one rank.
+
+    Attributes:
+        inputs: images [B, C, H, W] or frames [T, B, C, H, W], as the model gets them.
+        labels: class numbers [B].
+        epoch: from 0.
+        step: of the epoch, from 0.
+        first: place of the first sample in the step's global batch.
+        global_size: samples in the step's global batch, over all ranks.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    epoch: int
+    step: int
+    first: int
+    global_size: int
+
+
 class Objective(Protocol):
     """What is minimised."""
 
-    def __call__(self, outputs: Any, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Named terms of the loss, weighted; their sum is minimised.
 
         Args:
-            outputs: what the model returned, every tensor in float32 or float64.
-            inputs: the batch as the model got it.
-            labels: class numbers [B].
+            outputs: what the model returned, in float32 or float64.
+            batch: what the model got.
         """
 
 
@@ -59,8 +79,7 @@ class Run:
     """Everything that one training run consists of.
 
     Attributes:
-        model: trained in place; on `world.device`. It returns logits, [B, K] or [T, B, K], or a dataclass with them as
-            its field `logits`.
+        model: trained in place; on `world.device`. It returns `Outputs`.
         objective: what is minimised.
         loader: the training split, in training order.
         settings: the recipe.
@@ -143,7 +162,7 @@ class _Training:
         batches = clock.time_data(run.loader.epoch(self._epoch, self._start_step))
         for step, (inputs, labels) in enumerate(batches, self._start_step):
             _seed_draws(run, self._epoch, step)
-            self._history.put(step, self._step(inputs, labels))
+            self._history.put(step, self._step(step, inputs, labels))
             clock.samples += len(labels) * run.world.world_size
             self._look_around(step + 1, last=step + 1 == num_steps)
             if tracker.is_due():
@@ -163,9 +182,10 @@ class _Training:
         if number and self._epoch < run.settings.epochs:
             self._leave(number)
 
-    def _step(self, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def _step(self, step: int, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """One update of the weights; returns the figures of the step, which nobody waits for."""
         run, parts = self._run, self._run.options.accumulate
+        first, global_size = run.world.rank * len(labels), run.world.world_size * len(labels)
         self._optimizer.zero_grad(set_to_none=True)
         figures: dict[str, Tensor] = {}
         pieces = zip(_split(inputs, parts), labels.chunk(parts), strict=True)
@@ -173,8 +193,8 @@ class _Training:
             with self._synchronised(part + 1 == parts):
                 with torch.autocast(run.world.device.type, torch.bfloat16, enabled=run.settings.precision == "bf16"):
                     outputs = self._replica(x)
-                outputs = _in_full_precision(outputs)
-                terms = run.objective(outputs, x, y)
+                outputs = outputs.in_full_precision()
+                terms = run.objective(outputs, Batch(x, y, self._epoch, step, first + part * len(y), global_size))
                 loss = torch.stack(list(terms.values())).sum()
                 (loss / parts).backward()
             found = {"loss": loss, "accuracy": _accuracy(outputs, y), **{f"loss_{k}": v for k, v in terms.items()}}
@@ -334,23 +354,9 @@ def _split(inputs: Tensor, parts: int) -> tuple[Tensor, ...]:
     return inputs.chunk(parts, dim=inputs.dim() - 4)
 
 
-def _in_full_precision(outputs: Any) -> Any:
-    """The same structure with tensors of low precision in float32."""
-    if isinstance(outputs, Tensor):
-        return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
-    if dataclasses.is_dataclass(outputs) and not isinstance(outputs, type):
-        fields = {f.name: _in_full_precision(getattr(outputs, f.name)) for f in dataclasses.fields(outputs)}
-        return dataclasses.replace(outputs, **fields)
-    if isinstance(outputs, list | tuple):
-        return type(outputs)(_in_full_precision(each) for each in outputs)
-    return outputs
-
-
-def _accuracy(outputs: Any, labels: Tensor) -> Tensor:
-    """Share of the samples that the mean logits put into the right class."""
-    logits = (outputs if isinstance(outputs, Tensor) else outputs.logits).detach()
-    prediction = (logits.mean(0) if logits.dim() == 3 else logits).argmax(-1)
-    return (prediction == labels).double().mean()
+def _accuracy(outputs: Outputs, labels: Tensor) -> Tensor:
+    """Share of the samples that the prediction puts into the right class."""
+    return (outputs.prediction.detach().argmax(-1) == labels).double().mean()
 
 
 def _summarise(totals: dict[str, Tensor]) -> dict[str, float]:

@@ -17,7 +17,6 @@ import signal
 import socket
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,7 @@ from spikedistill.distill.kd import per_step_kd
 from spikedistill.distill.tet import per_step_cross_entropy
 from spikedistill.errors import ConfigError, TrainingError
 from spikedistill.evaluate.accuracy import evaluate
-from spikedistill.models import build_student, build_teacher
+from spikedistill.models import Outputs, build_student, build_teacher
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World
@@ -66,7 +65,7 @@ class Linear(nn.Module):
         self.layer = nn.Linear(64, len(CLASSES))
 
     def forward(self, x):
-        return self.layer(x.flatten(1))[None]
+        return Outputs(self.layer(x.flatten(1))[None], x)
 
 
 class Normalised(nn.Module):
@@ -80,32 +79,13 @@ class Normalised(nn.Module):
         self.head = nn.Linear(8, len(CLASSES))
 
     def forward(self, x):
-        return self.head(self.layers(x))[None]
-
-
-@dataclass
-class Outputs:
-    """A model may return more than logits."""
-
-    logits: torch.Tensor
-    features: tuple[torch.Tensor, ...]
-
-
-class Wrapped(nn.Module):
-    """A linear model that returns a dataclass."""
-
-    def __init__(self):
-        super().__init__()
-        self.model = Linear()
-
-    def forward(self, x):
-        logits = self.model(x)
-        return Outputs(logits, (logits * 2, x))
+        features = self.layers(x)
+        return Outputs(self.head(features)[None], features)
 
 
 def build(kind, data="images"):
     torch.manual_seed(0)
-    simple = {"linear": Linear, "normalised": Normalised, "wrapped": Wrapped}
+    simple = {"linear": Linear, "normalised": Normalised}
     if kind in simple:
         return simple[kind]()
     channels = 1 if data == "images" else 2
@@ -120,10 +100,10 @@ class Objective:
     def __init__(self, *, at=-1, action=None, teacher=None, noise=False):
         self.calls, self.at, self.action, self.teacher, self.noise = 0, at, action, teacher, noise
 
-    def __call__(self, outputs, inputs, labels):
+    def __call__(self, outputs, batch):
         self.calls += 1
-        logits = outputs if isinstance(outputs, torch.Tensor) else outputs.logits
-        loss = per_step_cross_entropy(logits, labels)
+        logits = outputs.logits
+        loss = per_step_cross_entropy(logits, batch.labels)
         if self.calls == self.at:
             if self.action == "nan":
                 loss = loss * float("nan")
@@ -132,7 +112,7 @@ class Objective:
         terms = {"ce": loss}
         if self.teacher is not None:
             with torch.no_grad():
-                told = self.teacher(inputs)
+                told = self.teacher(batch.inputs).logits
             terms["kd"] = per_step_kd(logits, told, 3.0)
         if self.noise:
             terms["noise"] = (logits * torch.randn_like(logits)).mean()

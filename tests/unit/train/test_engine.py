@@ -279,13 +279,6 @@ def test_blocks_of_a_residual_network_are_its_residual_blocks_and_the_stem(tmp_p
     assert len(inside) == 7
 
 
-def test_a_model_may_return_a_dataclass_with_logits(tmp_path):
-    bare = run_training(tmp_path / "bare", World(), model="linear", precision="bf16")
-    wrapped = run_training(tmp_path / "wrapped", World(), model="wrapped", precision="bf16")
-    assert torch.equal(bare.layer.weight, wrapped.model.layer.weight)
-    assert without_times(metrics(tmp_path / "bare")) == without_times(metrics(tmp_path / "wrapped"))
-
-
 def test_batch_that_ranks_cannot_share_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"train\.batch_size 8 cannot be shared equally by 3 ranks"):
         run_training(tmp_path, World(rank=0, world_size=3))
