@@ -7,6 +7,7 @@ equal ids mean equal work on every machine.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ class _Spec(BaseModel):
 
     schema_version: Literal[1] = 1
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """The content id: the first hex digits of the sha256 of the canonical JSON of the spec."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -217,6 +218,7 @@ def _teacher(teacher: TeacherConfig, data: PreprocessSpec) -> TeacherSpec:
     )
 
 
+@functools.cache
 def _network(arch: str) -> dict[str, Any]:
     """The hyperparameters behind an architecture's name: they change the result, so they are part of the spec."""
     return json.loads(json.dumps(components.architectures()[arch][1]))
@@ -232,6 +234,7 @@ def _models(
     for label, method in experiment.methods.items():
         name = (method.method or label).replace("_", "-")
         needs_teacher = components.load("distill", name).NEEDS_TEACHER
+        params = _resolved("distill", name, method.params)
         for seed in seeds:
             yield (
                 label,
@@ -244,7 +247,7 @@ def _models(
                     time_steps=student.time_steps,
                     neuron=student.neuron,
                     method=name,
-                    params=_resolved("distill", name, method.params),
+                    params=params,
                     train=student.train,
                     seed=seed,
                 ),
