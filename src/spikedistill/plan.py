@@ -88,6 +88,8 @@ class DistillSpec(_Spec):
     network: dict[str, Any]
     time_steps: int
     neuron: NeuronConfig
+    backward: Literal["bptt", "rate"]
+    divide_by_steps: bool
     method: str
     params: dict[str, Any]
     train: TrainConfig
@@ -233,8 +235,9 @@ def _models(
     student = experiment.student
     for label, method in experiment.methods.items():
         name = (method.method or label).replace("_", "-")
-        needs_teacher = components.load("distill", name).NEEDS_TEACHER
-        params = _resolved("distill", name, method.params)
+        component = components.load("distill", name)
+        checked = component.Params.model_validate(method.params)
+        needs_teacher, params = "teacher" in component.needs(checked), checked.model_dump(mode="json")
         for seed in seeds:
             yield (
                 label,
@@ -246,6 +249,8 @@ def _models(
                     network=_network(student.arch),
                     time_steps=student.time_steps,
                     neuron=student.neuron,
+                    backward=student.backward,
+                    divide_by_steps=student.divide_by_steps or student.backward != "rate",
                     method=name,
                     params=params,
                     train=student.train,

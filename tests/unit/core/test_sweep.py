@@ -145,6 +145,7 @@ def test_a_list_that_is_a_value_stays_whole(monkeypatch):
         alpha: float = 1.0
 
     monkeypatch.setattr(components.load("distill", "kd"), "Params", Params)
+    monkeypatch.setattr(components.load("distill", "kd"), "needs", lambda params: frozenset({"teacher"}))
     plan, found = rows(config(methods__soft__params={"exits": [1, 2], "weights": [0.5], "alpha": [1, 2]}))
     assert [m for _, m in found if m.startswith("soft")] == ["soft[alpha=1]", "soft[alpha=2]"]
     assert next(plan.stages[r.model].params for r in plan.rows if r.method == "soft[alpha=2]")["exits"] == [1, 2]
