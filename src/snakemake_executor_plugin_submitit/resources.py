@@ -143,10 +143,12 @@ def slurm_parameters(request: Request, *, name: str, comment: str) -> dict[str, 
         name: shown by squeue.
         comment: shown by sacct.
     """
-    options = dict(request.sbatch)
+    options: dict[str, Any] = dict(request.sbatch)
     if request.gpus_per_node:
         options["gpus-per-node"] = ":".join(filter(None, [request.gpu_model, str(request.gpus_per_node)]))
     options |= _extra_options(request.extra)
+    if "no-requeue" not in options:
+        options["requeue"] = True  # after preemption, or when a node fails; also where the site's default is not to
     parameters: dict[str, Any] = {
         "job_name": name,
         "comment": comment,
@@ -154,7 +156,7 @@ def slurm_parameters(request: Request, *, name: str, comment: str) -> dict[str, 
         "nodes": request.nodes,
         "ntasks_per_node": request.tasks_per_node,
         "cpus_per_task": request.cpus_per_task,
-        "signal_delay_s": min(SIGNAL_DELAY_S, 30 * request.runtime_min),
+        "signal_delay_s": min(SIGNAL_DELAY_S, 25 * request.runtime_min),
         "stderr_to_stdout": True,
         "wckey": "",
         # since Slurm 22.05 srun does not inherit the CPUs of a task; a lost rank must end its peers

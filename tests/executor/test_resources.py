@@ -34,6 +34,7 @@ def test_the_names_of_the_slurm_plugin_reach_sbatch():
         "gpus-per-node": "a100:4",
         "comment": "two words",
         "exclusive": True,
+        "requeue": True,
     }
 
 
