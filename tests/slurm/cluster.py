@@ -213,6 +213,10 @@ PartitionName=high Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=20 Preem
                 raise RuntimeError(f"{what}: not within {START_S} s; see {self.root / 'log'}")
             time.sleep(0.1)
 
+    def kill_process(self, pid: int) -> None:
+        """Kill a process of a job."""
+        os.kill(pid, signal.SIGKILL)
+
     def call(self, *command: str) -> subprocess.CompletedProcess:
         """Run one of Slurm's commands."""
         return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **self.environment})
