@@ -1,8 +1,10 @@
 """Snakemake resources -> what a job asks for, in one table. Names are those of snakemake-executor-plugin-slurm."""
 
 import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from snakemake_interface_common.exceptions import WorkflowError
@@ -239,18 +241,23 @@ def _extra_option(argument: str) -> tuple[str, str | bool]:
     return name, value if separator else True
 
 
-def slurm_parameters(request: Request, *, name: str, comment: str) -> dict[str, Any]:
+def slurm_parameters(request: Request, *, name: str, comment: str, folder: Path) -> dict[str, Any]:
     """Parameters of submitit's Slurm executor.
+
+    A job of one task is its batch script, without a step of `srun`: slurmctld serves 2 calls for it instead of 5, the command
+    may use `srun` itself, and the signal before the time limit (`B:`) reaches the task and not what it runs.
 
     Args:
         request: what the job asks for.
         name: shown by squeue.
         comment: shown by sacct.
+        folder: submitit's, from which the job reads its task.
     """
     options: dict[str, Any] = dict(request.sbatch)
     if request.gpus_per_node:
         options["gpus-per-node"] = ":".join(filter(None, [request.gpu_model, str(request.gpus_per_node)]))
     options |= dict(_extra_option(argument) for argument in request.extra)
+    signal_delay_s = min(SIGNAL_DELAY_S, 30 * request.runtime_min)
     parameters: dict[str, Any] = {
         "job_name": name,
         "comment": comment,
@@ -258,13 +265,19 @@ def slurm_parameters(request: Request, *, name: str, comment: str) -> dict[str, 
         "nodes": request.nodes,
         "ntasks_per_node": request.tasks_per_node,
         "cpus_per_task": request.cpus_per_task,
-        "signal_delay_s": min(SIGNAL_DELAY_S, 30 * request.runtime_min),
+        "signal_delay_s": signal_delay_s,
         "stderr_to_stdout": True,
         "wckey": "",
-        # since Slurm 22.05 srun does not inherit the CPUs of a task; a lost rank must end its peers
-        "srun_args": [f"--cpus-per-task={request.cpus_per_task}", "--kill-on-bad-exit=1"],
         "additional_parameters": options,
     }
+    if request.num_tasks > 1:
+        # since Slurm 22.05 srun does not inherit the CPUs of a task; a lost rank must end its peers
+        parameters["srun_args"] = [f"--cpus-per-task={request.cpus_per_task}", "--kill-on-bad-exit=1"]
+    else:
+        options["signal"] = f"B:USR2@{signal_delay_s}"
+        run = shlex.join([sys.executable, "-u", "-m", "submitit.core._submit", str(folder)])
+        # the shell has to become the task, for the signal is sent to the shell alone
+        parameters |= {"use_srun": False, "setup": ["export SUBMITIT_EXECUTOR=slurm", f"exec {run}"]}
     if request.mem_mb is not None:
         parameters["mem"] = f"{request.mem_mb}MB"
     return parameters

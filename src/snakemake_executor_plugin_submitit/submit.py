@@ -186,7 +186,7 @@ def _slurm(place: Path, request: Request, name: str, comment: str) -> Any:
         executor = SlurmExecutor(folder=place, max_num_timeout=request.max_requeues)
     except RuntimeError as err:
         raise WorkflowError(f"Slurm's sbatch is not on this machine ({err}); use cluster local, or a login node") from err
-    executor.update_parameters(**slurm_parameters(request, name=name, comment=comment))
+    executor.update_parameters(**slurm_parameters(request, name=name, comment=comment, folder=place))
     return executor
 
 

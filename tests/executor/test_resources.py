@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from snakemake_interface_common.exceptions import WorkflowError
 
@@ -23,7 +25,7 @@ def test_the_names_of_the_slurm_plugin_reach_sbatch():
         },
         threads=6,
     )
-    parameters = slurm_parameters(request, name="train.a", comment="run")
+    parameters = slurm_parameters(request, name="train.a", comment="run", folder=Path("jobs"))
     assert parameters["time"] == 90
     assert parameters["mem"] == "2000MB"
     assert (parameters["nodes"], parameters["ntasks_per_node"], parameters["cpus_per_task"]) == (2, 4, 6)
@@ -52,7 +54,8 @@ def test_the_names_of_the_slurm_plugin_reach_sbatch():
 def test_gpus_are_counted_however_they_are_written(resources, gpus, options):
     request = parse_resources(resources)
     assert (request.gpus_per_node, request.gpu_model) == gpus
-    assert slurm_parameters(request, name="a", comment="")["additional_parameters"] == options
+    found = slurm_parameters(request, name="a", comment="", folder=Path("jobs"))["additional_parameters"]
+    assert found == options | {"signal": "B:USR2@90"}
 
 
 def test_what_is_given_per_gpu_is_shared_by_the_tasks_of_a_node():
