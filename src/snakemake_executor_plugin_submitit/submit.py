@@ -337,7 +337,8 @@ def _slurm(folder: Path, request: Request, name: str, comment: str, count: int) 
         executor = SlurmExecutor(folder=_literal(folder), max_num_timeout=request.max_requeues)
     except RuntimeError as err:
         raise WorkflowError(f"Slurm's sbatch is not on this machine ({err}); use cluster local, or a login node") from err
-    executor.update_parameters(**slurm_parameters(request, name=name, comment=comment), array_parallelism=count)
+    parameters = slurm_parameters(request, name=name, comment=comment, folder=folder)
+    executor.update_parameters(**parameters, array_parallelism=count)
     return executor
 
 
