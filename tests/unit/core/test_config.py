@@ -134,8 +134,8 @@ FIXED_REFS = [
     "data/digits-dvs-2281730604",
     "teachers/digits-dvs-resnet18-seed0-df2e3db57a",
     "evaluations/teacher-digits-dvs-resnet18-seed0-e65e1e5e78",
-    "students/digits-dvs-resnet18-kd-seed7-b885b32081",
-    "evaluations/student-digits-dvs-resnet18-kd-seed7-848bd2fa6f",
+    "students/digits-dvs-resnet18-kd-seed7-ac9149dc1b",
+    "evaluations/student-digits-dvs-resnet18-kd-seed7-c9d4965f5f",
 ]
 
 
