@@ -35,6 +35,7 @@ def fit(spec: TeacherSpec | DistillSpec, job: StageJob, make_objective: Callable
             "train",
             batch_size=spec.train.batch_size,
             seed=spec.seed,
+            inputs=spec.inputs,
             augment=spec.train.augment,
             shuffle=True,
             rank=world.rank,
