@@ -3,12 +3,13 @@
 images.npy or frames.npy   uint8 (frames: uint16 if a count exceeds 255), C order
 index.json                 what the rows are, how they were made
 splits.json                row numbers of each split
+splits/<name>.json         other split lists of the same rows, if the dataset has any
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from spikedistill.errors import DataError
 
 SCHEMA = 1
+_BLOCK_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def write_index(
     rows: Sequence[Mapping[str, Any]],
     splits: Mapping[str, Sequence[int]],
     recipe: Mapping[str, Any],
+    split_lists: Mapping[str, Mapping[str, Sequence[int]]] | None = None,
 ) -> None:
     """Write index.json and splits.json beside the array that already lies in `folder`.
 
@@ -82,6 +85,7 @@ def write_index(
         rows: one mapping per row with at least "id" and "label".
         splits: row numbers by the name of the split; mean and std of images are those of "train".
         recipe: how the array was made.
+        split_lists: every split that the dataset knows, by name, to be written beside: each as `splits`.
 
     Raises:
         DataError: if the rows or the splits do not fit the array.
@@ -92,39 +96,77 @@ def write_index(
     for name, members in splits.items():
         if not len(members) or min(members) < 0 or max(members) >= len(rows) or len(set(members)) != len(members):
             raise DataError(f"{folder}: split {name!r} is empty, repeats a row, or names one that does not exist")
-    mean, std = _statistics(samples, splits["train"]) if kind == "images" else (None, None)
-    index = {
+    mean, std = _statistics(folder / "images.npy", splits["train"]) if kind == "images" else (None, None)
+    head = {
         "schema": SCHEMA,
         "kind": kind,
         "class_names": list(class_names),
         "dtype": str(samples.dtype),
         "shape": list(samples.shape),
-        "max": int(samples.max()),
+        "max": max(int(block.max()) for _, block in _blocks(folder / f"{kind}.npy")),
         "mean": mean,
         "std": std,
         "recipe": dict(recipe),
-        "rows": [dict(row) for row in rows],
     }
-    (folder / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    with (folder / "index.json").open("w", encoding="utf-8") as stream:
+        stream.write(json.dumps(head, indent=1).removesuffix("\n}") + ',\n "rows": [')
+        for number, row in enumerate(rows):
+            stream.write(("," if number else "") + "\n  " + json.dumps(dict(row)))
+        stream.write("\n ]\n}\n")
+    _write_split(folder / "splits.json", splits)
+    for name, lists in (split_lists or {}).items():
+        (folder / "splits").mkdir(exist_ok=True)
+        _write_split(folder / "splits" / f"{name}.json", lists)
+
+
+def _write_split(path: Path, splits: Mapping[str, Sequence[int]]) -> None:
     lists = {name: [int(i) for i in members] for name, members in splits.items()}
-    (folder / "splits.json").write_text(json.dumps(lists) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(lists) + "\n", encoding="utf-8")
 
 
-def _statistics(samples: npt.NDArray[Any], rows: Sequence[int]) -> tuple[list[float], list[float]]:
-    train = samples[np.asarray(rows)].astype(np.float64) / 255
-    mean, std = train.mean(axis=(0, 2, 3)), train.std(axis=(0, 2, 3))
-    return [round(float(m), 6) for m in mean], [round(float(s), 6) for s in std]
+def _blocks(path: Path) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """The samples of an array file a few megabytes at a time, each with the number of its first."""
+    samples = np.load(path, mmap_mode="r")
+    per_block = max(1, _BLOCK_BYTES // max(1, samples[:1].nbytes))
+    sample_shape, header = samples.shape[1:], samples.offset
+    with path.open("rb") as stream:
+        stream.seek(header)
+        for start in range(0, len(samples), per_block):
+            shape = (min(per_block, len(samples) - start), *sample_shape)
+            yield start, np.fromfile(stream, dtype=samples.dtype, count=int(np.prod(shape))).reshape(shape)
 
 
-def open_store(folder: Path) -> SampleStore:
+def _statistics(path: Path, rows: Sequence[int]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of the values / 255 per channel, from the exact sums of integers."""
+    chosen = np.sort(np.asarray(rows))
+    channels = np.load(path, mmap_mode="r").shape[1]
+    total, squares = np.zeros(channels, dtype=np.int64), np.zeros(channels, dtype=np.int64)
+    count = 0
+    for start, block in _blocks(path):
+        inside = chosen[(chosen >= start) & (chosen < start + len(block))] - start
+        values = block[inside].astype(np.int64)
+        total += values.sum(axis=(0, 2, 3))
+        squares += (values * values).sum(axis=(0, 2, 3))
+        count += values[:, 0].size
+    mean = total / count
+    std = np.sqrt(squares / count - mean * mean)
+    return [round(float(m) / 255, 6) for m in mean], [round(float(s) / 255, 6) for s in std]
+
+
+def open_store(folder: Path, split_list: str | None = None) -> SampleStore:
     """Open a prepared dataset; the array is memory-mapped.
+
+    Args:
+        folder: the prepared dataset.
+        split_list: another of its split lists, by name; None: the one that it was prepared with.
 
     Raises:
         DataError: if the files are missing, of another version, or do not fit each other.
     """
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        splits = json.loads((folder / "splits.json").read_text(encoding="utf-8"))
+        list_file = folder / ("splits.json" if split_list is None else f"splits/{split_list}.json")
+        splits = json.loads(list_file.read_text(encoding="utf-8"))
         samples = np.load(folder / f"{index['kind']}.npy", mmap_mode="r")
     except (OSError, ValueError, KeyError) as err:
         raise DataError(f"{folder}: not a prepared dataset ({err}); run the preprocess stage again") from err
