@@ -87,6 +87,8 @@ class DistillSpec(_Spec):
     network: dict[str, Any]
     time_steps: int
     neuron: NeuronConfig
+    backward: Literal["bptt", "rate"]
+    divide_by_steps: bool
     method: str
     params: dict[str, Any]
     train: TrainConfig
@@ -231,7 +233,8 @@ def _models(
     student = experiment.student
     for label, method in experiment.methods.items():
         name = (method.method or label).replace("_", "-")
-        needs_teacher = components.load("distill", name).NEEDS_TEACHER
+        component = components.load("distill", name)
+        needs_teacher = "teacher" in component.needs(component.Params.model_validate(method.params))
         for seed in seeds:
             yield (
                 label,
@@ -243,6 +246,8 @@ def _models(
                     network=_network(student.arch),
                     time_steps=student.time_steps,
                     neuron=student.neuron,
+                    backward=student.backward,
+                    divide_by_steps=student.divide_by_steps or student.backward != "rate",
                     method=name,
                     params=_resolved("distill", name, method.params),
                     train=student.train,

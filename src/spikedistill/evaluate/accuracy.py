@@ -21,7 +21,7 @@ def evaluate(model: nn.Module, loader: Loader, world: World, *, class_names: tup
     """Measure a teacher or a student.
 
     Args:
-        model: returns logits [B, K] or [T, B, K]; put into evaluation mode.
+        model: returns `Outputs` with logits [B, K] or [T, B, K]; put into evaluation mode.
         loader: the split, in evaluation order, of this rank.
         world: the ranks; every one gets the result.
         class_names: K names.
@@ -40,7 +40,7 @@ def evaluate(model: nn.Module, loader: Loader, world: World, *, class_names: tup
     counters: dict[str, Tensor] = {}
     with ActivityMeter(model) as activity:
         for inputs, labels in loader.epoch(0):
-            logits = model(inputs).double()
+            logits = model(inputs).logits.double()
             for name, value in _count(logits, labels, len(class_names)).items():
                 counters[name] = counters.get(name, 0) + value
     totals = {name: world.sum(value) for name, value in sorted(counters.items())}

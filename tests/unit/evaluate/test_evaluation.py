@@ -12,6 +12,7 @@ from spikedistill.data.loader import Loader
 from spikedistill.data.store import SampleStore
 from spikedistill.errors import ConfigError
 from spikedistill.evaluate.accuracy import evaluate
+from spikedistill.models import Outputs
 from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.train.distributed import World
@@ -28,7 +29,7 @@ class Recall(nn.Module):
         self.logits = logits
 
     def forward(self, x):
-        return self.logits[..., (x.flatten() * 255).round().long(), :]
+        return Outputs(self.logits[..., (x.flatten() * 255).round().long(), :], x)
 
 
 def store_of(labels, num_classes):
@@ -112,7 +113,7 @@ class TwoLayers(nn.Module):
         batch = len(x)
         spikes = self.first(torch.tensor([1.0, 0.6]).repeat(3 * batch, 1))
         self.second(torch.zeros(3 * batch, 1))
-        return spikes.unflatten(0, (3, batch))
+        return Outputs(spikes.unflatten(0, (3, batch)), x)
 
 
 def test_firing_rates_by_layer_and_step():

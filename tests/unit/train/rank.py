@@ -20,7 +20,7 @@ from spikedistill.data.store import SampleStore
 from spikedistill.distill.tet import per_step_cross_entropy
 from spikedistill.errors import TrainingError
 from spikedistill.evaluate.accuracy import evaluate
-from spikedistill.models import build_student
+from spikedistill.models import Outputs, build_student
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World
@@ -50,7 +50,7 @@ class Linear(nn.Module):
         self.layer = nn.Linear(64, len(CLASSES))
 
     def forward(self, x):
-        return self.layer(x.flatten(1))[None]
+        return Outputs(self.layer(x.flatten(1))[None], x)
 
 
 def build(kind):
@@ -66,11 +66,11 @@ class Objective:
     def __init__(self, *, kill_at=-1, nan_at=-1):
         self.calls, self.kill_at, self.nan_at = 0, kill_at, nan_at
 
-    def __call__(self, outputs, inputs, labels):
+    def __call__(self, outputs, batch):
         self.calls += 1
         if self.calls == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        loss = per_step_cross_entropy(outputs, labels)
+        loss = per_step_cross_entropy(outputs.logits, batch.labels)
         return {"ce": loss * float("nan") if self.calls == self.nan_at else loss}
 
 
