@@ -9,7 +9,7 @@ splits/<name>.json         other split lists of the same rows, if the dataset ha
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,6 @@ import numpy.typing as npt
 from spikedistill.errors import DataError
 
 SCHEMA = 1
-_BLOCK_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -96,27 +95,32 @@ def write_index(
     for name, members in splits.items():
         if not len(members) or min(members) < 0 or max(members) >= len(rows) or len(set(members)) != len(members):
             raise DataError(f"{folder}: split {name!r} is empty, repeats a row, or names one that does not exist")
-    mean, std = _statistics(folder / "images.npy", splits["train"]) if kind == "images" else (None, None)
-    head = {
+    mean, std = _statistics(samples, splits["train"]) if kind == "images" else (None, None)
+    index = {
         "schema": SCHEMA,
         "kind": kind,
         "class_names": list(class_names),
         "dtype": str(samples.dtype),
         "shape": list(samples.shape),
-        "max": max(int(block.max()) for _, block in _blocks(folder / f"{kind}.npy")),
+        "max": int(samples.max()) if kind == "images" else max(row["max"] for row in rows),
         "mean": mean,
         "std": std,
         "recipe": dict(recipe),
     }
-    with (folder / "index.json").open("w", encoding="utf-8") as stream:
-        stream.write(json.dumps(head, indent=1).removesuffix("\n}") + ',\n "rows": [')
-        for number, row in enumerate(rows):
-            stream.write(("," if number else "") + "\n  " + json.dumps(dict(row)))
-        stream.write("\n ]\n}\n")
+    _write_index_file(folder / "index.json", index, rows)
     _write_split(folder / "splits.json", splits)
     for name, lists in (split_lists or {}).items():
         (folder / "splits").mkdir(exist_ok=True)
         _write_split(folder / "splits" / f"{name}.json", lists)
+
+
+def _write_index_file(path: Path, index: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write the index row by row: a dataset may have a great many."""
+    with path.open("w", encoding="utf-8") as stream:
+        stream.write(json.dumps(index, indent=1).removesuffix("\n}") + ',\n "rows": [')
+        for number, row in enumerate(rows):
+            stream.write(("," if number else "") + "\n  " + json.dumps(dict(row)))
+        stream.write("\n ]\n}\n")
 
 
 def _write_split(path: Path, splits: Mapping[str, Sequence[int]]) -> None:
@@ -124,33 +128,10 @@ def _write_split(path: Path, splits: Mapping[str, Sequence[int]]) -> None:
     path.write_text(json.dumps(lists) + "\n", encoding="utf-8")
 
 
-def _blocks(path: Path) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """The samples of an array file a few megabytes at a time, each with the number of its first."""
-    samples = np.load(path, mmap_mode="r")
-    per_block = max(1, _BLOCK_BYTES // max(1, samples[:1].nbytes))
-    sample_shape, header = samples.shape[1:], samples.offset
-    with path.open("rb") as stream:
-        stream.seek(header)
-        for start in range(0, len(samples), per_block):
-            shape = (min(per_block, len(samples) - start), *sample_shape)
-            yield start, np.fromfile(stream, dtype=samples.dtype, count=int(np.prod(shape))).reshape(shape)
-
-
-def _statistics(path: Path, rows: Sequence[int]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of the values / 255 per channel, from the exact sums of integers."""
-    chosen = np.sort(np.asarray(rows))
-    channels = np.load(path, mmap_mode="r").shape[1]
-    total, squares = np.zeros(channels, dtype=np.int64), np.zeros(channels, dtype=np.int64)
-    count = 0
-    for start, block in _blocks(path):
-        inside = chosen[(chosen >= start) & (chosen < start + len(block))] - start
-        values = block[inside].astype(np.int64)
-        total += values.sum(axis=(0, 2, 3))
-        squares += (values * values).sum(axis=(0, 2, 3))
-        count += values[:, 0].size
-    mean = total / count
-    std = np.sqrt(squares / count - mean * mean)
-    return [round(float(m) / 255, 6) for m in mean], [round(float(s) / 255, 6) for s in std]
+def _statistics(samples: npt.NDArray[Any], rows: Sequence[int]) -> tuple[list[float], list[float]]:
+    train = samples[np.asarray(rows)].astype(np.float64) / 255
+    mean, std = train.mean(axis=(0, 2, 3)), train.std(axis=(0, 2, 3))
+    return [round(float(m), 6) for m in mean], [round(float(s), 6) for s in std]
 
 
 def open_store(folder: Path, split_list: str | None = None) -> SampleStore:
