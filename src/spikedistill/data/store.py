@@ -4,12 +4,13 @@ images.npy or frames.npy   uint8 (frames: uint16 if a count exceeds 255), C orde
 files.json                 instead of images.npy: images stay in the user's files; see images.ImageFiles
 index.json                 what the rows are, how they were made
 splits.json                row numbers of each split
+splits/<name>.json         other split lists of the same rows, if the dataset has any
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -76,6 +77,7 @@ def write_index(
     splits: Mapping[str, Sequence[int]],
     recipe: Mapping[str, Any],
     statistics: tuple[Sequence[float], Sequence[float]] | None = None,
+    split_lists: Mapping[str, Mapping[str, Sequence[int]]] | None = None,
 ) -> None:
     """Write index.json and splits.json beside the array that already lies in `folder`.
 
@@ -87,6 +89,7 @@ def write_index(
         splits: row numbers by the name of the split; mean and std of images are those of "train".
         recipe: how the array was made.
         statistics: mean and std of images where they are known; None: measured on "train".
+        split_lists: every split that the dataset knows, by name, to be written beside: each as `splits`.
 
     Raises:
         DataError: if the rows or the splits do not fit the array.
@@ -104,15 +107,36 @@ def write_index(
         "class_names": list(class_names),
         "dtype": str(samples.dtype),
         "shape": list(samples.shape),
-        "max": 255 if isinstance(samples, ImageFiles) else int(samples.max()),
+        "max": _maximum(kind, samples, rows),
         "mean": mean,
         "std": std,
         "recipe": dict(recipe),
-        "rows": [dict(row) for row in rows],
     }
-    (folder / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    _write_index_file(folder / "index.json", index, rows)
+    _write_split(folder / "splits.json", splits)
+    for name, lists in (split_lists or {}).items():
+        (folder / "splits").mkdir(exist_ok=True)
+        _write_split(folder / "splits" / f"{name}.json", lists)
+
+
+def _write_index_file(path: Path, index: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write the index row by row: a dataset may have a great many."""
+    with path.open("w", encoding="utf-8") as stream:
+        stream.write(json.dumps(index, indent=1).removesuffix("\n}") + ',\n "rows": [')
+        for number, row in enumerate(rows):
+            stream.write(("," if number else "") + "\n  " + json.dumps(dict(row)))
+        stream.write("\n ]\n}\n")
+
+
+def _write_split(path: Path, splits: Mapping[str, Sequence[int]]) -> None:
     lists = {name: [int(i) for i in members] for name, members in splits.items()}
-    (folder / "splits.json").write_text(json.dumps(lists) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(lists) + "\n", encoding="utf-8")
+
+
+def _maximum(kind: str, samples: Any, rows: Sequence[Mapping[str, Any]]) -> int:
+    if kind == "frames":
+        return max(row["max"] for row in rows)
+    return 255 if isinstance(samples, ImageFiles) else int(samples.max())
 
 
 def _statistics(samples: npt.NDArray[Any], rows: Sequence[int]) -> tuple[list[float], list[float]]:
@@ -135,15 +159,20 @@ def _open_samples(folder: Path, kind: str, rows: Sequence[Mapping[str, Any]]) ->
     return np.load(folder / f"{kind}.npy", mmap_mode="r")
 
 
-def open_store(folder: Path) -> SampleStore:
+def open_store(folder: Path, split_list: str | None = None) -> SampleStore:
     """Open a prepared dataset; the array is memory-mapped.
+
+    Args:
+        folder: the prepared dataset.
+        split_list: another of its split lists, by name; None: the one that it was prepared with.
 
     Raises:
         DataError: if the files are missing, of another version, or do not fit each other.
     """
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        splits = json.loads((folder / "splits.json").read_text(encoding="utf-8"))
+        list_file = folder / ("splits.json" if split_list is None else f"splits/{split_list}.json")
+        splits = json.loads(list_file.read_text(encoding="utf-8"))
         samples = _open_samples(folder, index["kind"], index["rows"])
     except (OSError, ValueError, KeyError) as err:
         raise DataError(f"{folder}: not a prepared dataset ({err}); run the preprocess stage again") from err

@@ -4,14 +4,17 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from spikedistill.data.archives import Member
 from spikedistill.data.datasets import digits, digits_dvs
-from spikedistill.data.events import read_aedat2, write_aedat2
-from spikedistill.data.frames import FrameRecipe, Recording, write_frames
+from spikedistill.data.events import decode_aedat2, write_aedat2
+from spikedistill.data.frames import FrameParams, Recording, whole_files, write_frames
 from spikedistill.data.simulate import simulate_digits
 from spikedistill.data.store import open_store
 from spikedistill.errors import DataError
 
 FIRST_RECORDINGS_SHA256 = "ccfbadf612bfc7ae58c9bb61de9d791ec2d460fae76fbc8b8e40bd8df8b8a774"
+
+DECODE = whole_files(decode_aedat2)
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +57,9 @@ def test_every_bad_recording_is_reported_in_one_run(tmp_path):
     write_aedat2(tmp_path / "good.aedat", events)
     (tmp_path / "empty.aedat").write_bytes(b"")
     (tmp_path / "page.aedat").write_bytes(b"<html>")
-    recordings = [Recording(tmp_path / f"{name}.aedat", name, 0) for name in ("good", "empty", "page")]
+    recordings = [Recording(Member(str(tmp_path / f"{name}.aedat")), name, 0) for name in ("good", "empty", "page")]
     with pytest.raises(DataError) as caught:
-        write_frames(recordings, read_aedat2, FrameRecipe(4, "number", 34, 34), tmp_path, num_workers=2)
+        write_frames(recordings, DECODE, FrameParams(num_frames=4), tmp_path, sensor=(34, 34), num_workers=2)
     assert "2 of 3 recordings cannot be used" in str(caught.value)
     assert "empty.aedat" in str(caught.value) and "page.aedat" in str(caught.value)
     assert not (tmp_path / "frames.npy").exists()
@@ -66,8 +69,8 @@ def test_frames_keep_every_event(tmp_path):
     recorded = simulate_digits(load_digits().images[:2].astype(np.int64), 0)
     for number, events in enumerate(recorded):
         write_aedat2(tmp_path / f"{number}.aedat", events)
-    recordings = [Recording(tmp_path / f"{n}.aedat", str(n), n) for n in range(2)]
-    rows = write_frames(recordings, read_aedat2, FrameRecipe(4, "number", 34, 34), tmp_path, num_workers=1)
+    recordings = [Recording(Member(str(tmp_path / f"{n}.aedat")), str(n), n) for n in range(2)]
+    rows = write_frames(recordings, DECODE, FrameParams(num_frames=4), tmp_path, sensor=(34, 34), num_workers=1)
     frames = np.load(tmp_path / "frames.npy")
     assert [row["events"] for row in rows] == [len(e.t) for e in recorded] == frames.sum((1, 2, 3, 4)).tolist()
 

@@ -32,7 +32,7 @@ def make_frames(folder, dtype=np.uint8):
     folder.mkdir(exist_ok=True)
     frames = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (60, 3, 2, 6, 6), dtype=dtype, endpoint=True)
     np.save(folder / "frames.npy", frames)
-    rows = [{"id": str(i), "label": i % 5} for i in range(60)]
+    rows = [{"id": str(i), "label": i % 5, "max": int(frames[i].max())} for i in range(60)]
     splits = {"train": list(range(1, 60)), "test": [0]}
     write_index(folder, kind="frames", class_names=list("abcde"), rows=rows, splits=splits, recipe={})
     return open_store(folder)
