@@ -18,6 +18,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from spikedistill import components
+from spikedistill.data.inputs import InputConfig
+from spikedistill.data.meta import DatasetMeta
 from spikedistill.errors import ConfigError
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.sweep import Path as KeyPath
@@ -40,6 +42,7 @@ class DatasetConfig(_Section):
         None, description="Folder of the data as downloaded; never changed. Not needed by datasets that make their own."
     )
     params: dict[str, Any] = Field({}, description="Parameters of the dataset; see its `Params`.")
+    inputs: InputConfig = Field(InputConfig(), description="What of a sample the networks see: crop, size, scale.")
 
 
 class TeacherConfig(_Section):
@@ -352,11 +355,20 @@ def _check_data(experiment: ExperimentConfig, key: list[str], problems: _Problem
             f"must equal the number of event frames, {meta.num_frames} (dataset.params.num_frames); "
             f"found {experiment.student.time_steps}",
         )
-    if component.NEEDS_RAW:
-        if dataset.root is None:
-            problems.add([*key, "dataset", "root"], f"dataset {dataset.name!r} needs the folder of its downloaded files")
-        elif not Path(dataset.root).expanduser().is_dir():
-            problems.add([*key, "dataset", "root"], f"no such folder: {dataset.root}")
+    if component.NEEDS_RAW and dataset.root is None:
+        problems.add([*key, "dataset", "root"], f"dataset {dataset.name!r} needs the folder of its downloaded files")
+    if dataset.root is not None and not Path(dataset.root).expanduser().is_dir():
+        problems.add([*key, "dataset", "root"], f"no such folder: {dataset.root}")
+    _check_inputs(experiment, key, meta, problems)
+
+
+def _check_inputs(experiment: ExperimentConfig, key: list[str], meta: DatasetMeta, problems: _Problems) -> None:
+    inputs = experiment.dataset.inputs
+    for name, reason in inputs.problems(meta):
+        problems.add([*key, "dataset", "inputs", name], reason)
+    for role, network in (("teacher", experiment.teacher), ("student", experiment.student)):
+        for name, reason in network.train.augment.problems(meta, inputs) if network else ():
+            problems.add([*key, role, "train", "augment", name], reason)
 
 
 def read_config(files: Sequence[Path], overrides: Sequence[str] = ()) -> dict[str, Any]:

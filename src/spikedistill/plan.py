@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from spikedistill import components
 from spikedistill.config import Config, ExperimentConfig, TeacherConfig
+from spikedistill.data.inputs import InputConfig
 from spikedistill.errors import ConfigError
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.train.settings import TrainConfig
@@ -61,6 +62,7 @@ class TeacherSpec(_Spec):
     stage: Literal["teacher"] = "teacher"
     data: str
     dataset: str
+    inputs: InputConfig
     arch: str
     network: dict[str, Any]
     train: TrainConfig
@@ -84,6 +86,7 @@ class DistillSpec(_Spec):
     data: str
     teacher: str | None
     dataset: str
+    inputs: InputConfig
     arch: str
     network: dict[str, Any]
     time_steps: int
@@ -209,10 +212,11 @@ def _preprocess(experiment: ExperimentConfig) -> PreprocessSpec:
     return PreprocessSpec(dataset=name, params=_resolved("data.datasets", name, experiment.dataset.params))
 
 
-def _teacher(teacher: TeacherConfig, data: PreprocessSpec) -> TeacherSpec:
+def _teacher(teacher: TeacherConfig, data: PreprocessSpec, inputs: InputConfig) -> TeacherSpec:
     return TeacherSpec(
         data=data.ref,
         dataset=data.dataset,
+        inputs=inputs,
         arch=teacher.arch,
         network=_network(teacher.arch),
         train=teacher.train,
@@ -229,7 +233,8 @@ def _network(arch: str) -> dict[str, Any]:
 def _models(
     experiment: ExperimentConfig, data: PreprocessSpec, seeds: list[int]
 ) -> Iterator[tuple[str, TeacherSpec | DistillSpec]]:
-    teacher = _teacher(experiment.teacher, data) if experiment.teacher else None
+    inputs = experiment.dataset.inputs
+    teacher = _teacher(experiment.teacher, data, inputs) if experiment.teacher else None
     if teacher:
         yield "teacher", teacher
     student = experiment.student
@@ -245,6 +250,7 @@ def _models(
                     data=data.ref,
                     teacher=teacher.ref if teacher and needs_teacher else None,
                     dataset=data.dataset,
+                    inputs=inputs,
                     arch=student.arch,
                     network=_network(student.arch),
                     time_steps=student.time_steps,
