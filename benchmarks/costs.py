@@ -95,10 +95,14 @@ def calibrate() -> None:
     data = np.array(rows)
     weighted = data[:, :2] / data[:, 2:]
     solution = np.clip(np.linalg.lstsq(weighted, np.ones(len(rows)), rcond=None)[0], 1e-15, None)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'}")
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'}"
+    )
     print(f"macs per second {1 / solution[0]:.3g}, elements per second {1 / solution[1]:.3g}")
     for case, row in zip(CASES, data, strict=True):
-        print(f"{case!s:40} measured {row[2]:8.3f} s   model {row[:2] @ solution:8.3f} s   ratio {row[:2] @ solution / row[2]:.2f}")
+        print(
+            f"{case!s:40} measured {row[2]:8.3f} s   model {row[:2] @ solution:8.3f} s   ratio {row[:2] @ solution / row[2]:.2f}"
+        )
     print(f"peak resident memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 
