@@ -21,9 +21,11 @@ from spikedistill.config import Config, ExperimentConfig, TeacherConfig
 from spikedistill.data.inputs import InputConfig
 from spikedistill.errors import ConfigError
 from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.rehearsal import rehearsal
 from spikedistill.train.settings import TrainConfig
 
 ID_LENGTH = 10
+CHANNEL_KEYS = ("widths", "stages", "hidden")  # what `width` scales in the table of an architecture
 
 
 class _Spec(BaseModel):
@@ -188,6 +190,7 @@ class Plan:
 
 def build_plan(config: Config) -> Plan:
     """Expand a checked configuration into its stages."""
+    config = rehearsal(config) if config.rehearse else config
     stages: dict[str, Spec] = {}
     rows: list[Row] = []
     raw: dict[str, str] = {}
@@ -218,16 +221,21 @@ def _teacher(teacher: TeacherConfig, data: PreprocessSpec, inputs: InputConfig) 
         dataset=data.dataset,
         inputs=inputs,
         arch=teacher.arch,
-        network=_network(teacher.arch),
+        network=network_of(teacher.arch, teacher.width),
         train=teacher.train,
         seed=teacher.seed,
     )
 
 
 @functools.cache
-def _network(arch: str) -> dict[str, Any]:
+def network_of(arch: str, width: float) -> dict[str, Any]:
     """The hyperparameters behind an architecture's name: they change the result, so they are part of the spec."""
-    return json.loads(json.dumps(components.architectures()[arch][1]))
+    entry = json.loads(json.dumps(components.architectures()[arch][1]))
+    return {key: _scaled(value, width) if key in CHANNEL_KEYS else value for key, value in entry.items()}
+
+
+def _scaled(channels: Any, width: float) -> Any:
+    return [_scaled(each, width) for each in channels] if isinstance(channels, list) else max(1, round(channels * width))
 
 
 def _models(
@@ -252,7 +260,7 @@ def _models(
                     dataset=data.dataset,
                     inputs=inputs,
                     arch=student.arch,
-                    network=_network(student.arch),
+                    network=network_of(student.arch, student.width),
                     time_steps=student.time_steps,
                     neuron=student.neuron,
                     backward=student.backward,
