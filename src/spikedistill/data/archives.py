@@ -6,6 +6,7 @@ compared. Archives are compared with their published md5.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import logging
 import os
@@ -118,13 +119,15 @@ def unpack_tar(archive: Path, target: Path) -> None:
     """Unpack a tar archive; files that would land elsewhere are refused.
 
     Raises:
-        DataError: if it is damaged.
+        DataError: if it is damaged, or the disk is full.
     """
     try:
         with tarfile.open(archive) as opened:
             opened.extractall(target, filter="data")
-    except (OSError, tarfile.TarError, EOFError, zlib.error) as err:
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as err:
         raise DataError(f"{archive}: not a readable tar archive ({err}); get it again") from err
+    except OSError as err:
+        raise DataError(f"{archive}: cannot be unpacked to {target}: {err.strerror or err}") from err
 
 
 def check_md5(files: dict[Path, str]) -> None:
@@ -136,15 +139,19 @@ def check_md5(files: dict[Path, str]) -> None:
     Raises:
         DataError: naming every file that differs, with both sums.
     """
-    with ThreadPoolExecutor(min(len(files), os.cpu_count() or 1) or 1) as pool:
-        found = list(pool.map(_md5, files))
-    sums = dict(zip(files, found, strict=True))
-    wrong = [f"{path}: md5 {sums[path]}, expected {expected}" for path, expected in files.items() if sums[path] != expected]
-    if wrong:
+    if wrong := wrong_md5(files):
         raise DataError(
             f"{len(wrong)} of {len(files)} archives are not as published (set strict: false to use them all the same):\n  "
             + "\n  ".join(wrong)
         )
+
+
+def wrong_md5(files: dict[Path, str]) -> list[str]:
+    """A line for each file that differs from its published md5, with both sums."""
+    with ThreadPoolExecutor(min(len(files), os.cpu_count() or 1) or 1) as pool:
+        found = list(pool.map(_md5, files))
+    sums = dict(zip(files, found, strict=True))
+    return [f"{path}: md5 {sums[path]}, expected {expected}" for path, expected in files.items() if sums[path] != expected]
 
 
 def _md5(path: Path) -> str:
