@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from spikedistill import lease
 from spikedistill.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -165,7 +166,7 @@ def is_empty_but_for(folder: Path, name: str) -> bool:
 
 
 def download(sources: Sequence[tuple[str, str, str]], folder: Path) -> None:
-    """Download what is not there yet; a broken download goes on where it stopped.
+    """Download what is not there yet; a broken download goes on where it stopped. Of several that start, one downloads.
 
     Args:
         sources: (file name, address, md5) of each file.
@@ -175,18 +176,24 @@ def download(sources: Sequence[tuple[str, str, str]], folder: Path) -> None:
         DataError: if the network or the disk does not play along, or a file is not as published.
     """
     folder.mkdir(exist_ok=True)
-    for name, url, md5 in sources:
-        target = folder / name
-        if target.exists():
-            continue
-        part = target.with_name(f"{name}.part")
-        log.info("downloading %s to %s", url, target)
-        _fetch(url, part)
-        found = _md5(part)
-        if found != md5:
-            part.unlink()
-            raise DataError(f"{url}: md5 {found}, expected {md5}; what was downloaded is thrown away, start again")
-        part.rename(target)
+    with lease.held(folder / ".downloading", str(os.getpid()), lambda: all((folder / name).exists() for name, _, _ in sources)):
+        for name, url, md5 in sources:
+            if not (folder / name).exists():
+                _download_one(url, folder / name, md5)
+
+
+def _download_one(url: str, target: Path, md5: str) -> None:
+    part = target.with_name(f"{target.name}.part")
+    log.info("downloading %s to %s", url, target)
+    _fetch(url, part)
+    found, size = _md5(part), part.stat().st_size
+    if found != md5:
+        part.unlink()
+        raise DataError(
+            f"{url}: {size} bytes with md5 {found}, expected {md5}; thrown away. Start again, or get it with a browser and put "
+            f"it into {target.parent}"
+        )
+    part.rename(target)
 
 
 def _fetch(url: str, part: Path) -> None:

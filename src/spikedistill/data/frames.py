@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import functools
 import logging
 import multiprocessing
@@ -256,7 +257,8 @@ def write_frames(
         problems = _integrate_all(recordings, task, facts, num_workers)
         problems += _same_under_two_labels(recordings, facts)
         if problems:
-            problems = [f"{len(problems)} of {len(recordings)} recordings cannot be used:\n  " + "\n  ".join(problems)]
+            lines = "\n  ".join(dict.fromkeys(problems))  # one for a file of many recordings
+            problems = [f"{len(problems)} of {len(recordings)} recordings cannot be used:\n  {lines}"]
         if incomplete or problems:
             path.unlink()
             raise DataError("\n".join([incomplete, *problems] if incomplete else problems))
@@ -346,21 +348,25 @@ def _convert_all(jobs: list[_Job], task: _Task) -> list[_Outcome]:
 def _convert(job: _Job, task: _Task, descriptor: int) -> Iterator[_Outcome]:
     """Decode one file and write the rows of its recordings."""
     file = job[0][1].file
-    open_rows = {number: row for number, (row, _) in enumerate(job)}
     try:
         for number, sample in task.decode(file, [recording.window_us for _, recording in job], task.params.truncated):
-            row = open_rows.pop(number)
+            row, recording = job[number]
             try:
                 frames, facts = _integrate_one(sample, task)
             except DataError as err:
-                yield row, f"{_place(job[number][1])}: {err}"
+                yield row, f"{_place(recording)}: {err}"
                 continue
             if frames is not None and frames.dtype.itemsize <= task.dtype.itemsize:
-                os.pwrite(descriptor, frames.astype(task.dtype, copy=False).data, HEADER_BYTES + row * task.row_bytes)
+                _write_row(descriptor, frames.astype(task.dtype, copy=False), row, task)
             yield row, facts
-    except DataError as err:
-        for row in open_rows.values():
+    except DataError as err:  # perhaps after the last of its recordings; the file is damaged all the same
+        for row, _ in job:
             yield row, str(err)
+
+
+def _write_row(descriptor: int, frames: npt.NDArray[Any], row: int, task: _Task) -> None:
+    if os.pwrite(descriptor, frames.data, HEADER_BYTES + row * task.row_bytes) < task.row_bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), task.path)
 
 
 def _place(recording: Recording) -> str:
