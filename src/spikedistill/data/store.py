@@ -1,6 +1,7 @@
 """A prepared dataset on disk: one array, its index, its split lists. Numpy only.
 
 images.npy or frames.npy   uint8 (frames: uint16 if a count exceeds 255), C order
+files.json                 instead of images.npy: images stay in the user's files; see images.ImageFiles
 index.json                 what the rows are, how they were made
 splits.json                row numbers of each split
 splits/<name>.json         other split lists of the same rows, if the dataset has any
@@ -17,6 +18,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from spikedistill.data.images import INDEX as FILES_INDEX
+from spikedistill.data.images import ImageFiles
 from spikedistill.errors import DataError
 
 SCHEMA = 1
@@ -28,7 +31,7 @@ class SampleStore:
 
     Attributes:
         kind: "images" or "frames".
-        samples: memory-mapped [N, C, H, W] or [N, T, 2, H, W].
+        samples: memory-mapped [N, C, H, W] or [N, T, 2, H, W]; or images in files.
         labels: int64 [N].
         splits: row numbers by the name of the split.
         class_names: in the order of the labels.
@@ -37,7 +40,7 @@ class SampleStore:
     """
 
     kind: Literal["images", "frames"]
-    samples: npt.NDArray[Any]
+    samples: npt.NDArray[Any] | ImageFiles
     labels: npt.NDArray[np.int64]
     splits: dict[str, npt.NDArray[np.int64]]
     class_names: tuple[str, ...]
@@ -73,36 +76,38 @@ def write_index(
     rows: Sequence[Mapping[str, Any]],
     splits: Mapping[str, Sequence[int]],
     recipe: Mapping[str, Any],
+    statistics: tuple[Sequence[float], Sequence[float]] | None = None,
     split_lists: Mapping[str, Mapping[str, Sequence[int]]] | None = None,
 ) -> None:
     """Write index.json and splits.json beside the array that already lies in `folder`.
 
     Args:
-        folder: where `images.npy` or `frames.npy` lies.
+        folder: where `images.npy`, `frames.npy` or `files.json` lies.
         kind: which of the two.
         class_names: in the order of the labels.
         rows: one mapping per row with at least "id" and "label".
         splits: row numbers by the name of the split; mean and std of images are those of "train".
         recipe: how the array was made.
+        statistics: mean and std of images where they are known; None: measured on "train".
         split_lists: every split that the dataset knows, by name, to be written beside: each as `splits`.
 
     Raises:
         DataError: if the rows or the splits do not fit the array.
     """
-    samples = np.load(folder / f"{kind}.npy", mmap_mode="r")
+    samples = _open_samples(folder, kind, rows)
     if len(rows) != len(samples):
         raise DataError(f"{folder}: {len(samples)} samples, but {len(rows)} rows in the index")
     for name, members in splits.items():
         if not len(members) or min(members) < 0 or max(members) >= len(rows) or len(set(members)) != len(members):
             raise DataError(f"{folder}: split {name!r} is empty, repeats a row, or names one that does not exist")
-    mean, std = _statistics(samples, splits["train"]) if kind == "images" else (None, None)
+    mean, std = (None, None) if kind == "frames" else statistics or _statistics(samples, splits["train"])
     index = {
         "schema": SCHEMA,
         "kind": kind,
         "class_names": list(class_names),
         "dtype": str(samples.dtype),
         "shape": list(samples.shape),
-        "max": int(samples.max()) if kind == "images" else max(row["max"] for row in rows),
+        "max": _maximum(kind, samples, rows),
         "mean": mean,
         "std": std,
         "recipe": dict(recipe),
@@ -128,10 +133,30 @@ def _write_split(path: Path, splits: Mapping[str, Sequence[int]]) -> None:
     path.write_text(json.dumps(lists) + "\n", encoding="utf-8")
 
 
+def _maximum(kind: str, samples: Any, rows: Sequence[Mapping[str, Any]]) -> int:
+    if kind == "frames":
+        return max(row["max"] for row in rows)
+    return 255 if isinstance(samples, ImageFiles) else int(samples.max())
+
+
 def _statistics(samples: npt.NDArray[Any], rows: Sequence[int]) -> tuple[list[float], list[float]]:
-    train = samples[np.asarray(rows)].astype(np.float64) / 255
-    mean, std = train.mean(axis=(0, 2, 3)), train.std(axis=(0, 2, 3))
-    return [round(float(m), 6) for m in mean], [round(float(s), 6) for s in std]
+    """Mean and standard deviation per channel over all pixels, from exact sums of a few rows at a time."""
+    channels = samples.shape[1]
+    total, squares = np.zeros(channels, dtype=np.int64), np.zeros(channels, dtype=np.int64)
+    for start in range(0, len(rows), 1024):
+        part = samples[np.asarray(rows[start : start + 1024])].astype(np.uint32)
+        total += part.sum(axis=(0, 2, 3), dtype=np.int64)
+        squares += (part * part).sum(axis=(0, 2, 3), dtype=np.int64)
+    count = len(rows) * samples.shape[2] * samples.shape[3]
+    mean = total / count
+    std = np.sqrt(squares / count - mean**2)
+    return [round(float(m) / 255, 6) for m in mean], [round(float(s) / 255, 6) for s in std]
+
+
+def _open_samples(folder: Path, kind: str, rows: Sequence[Mapping[str, Any]]) -> Any:
+    if (folder / FILES_INDEX).exists():
+        return ImageFiles.open(folder, [row["id"] for row in rows])
+    return np.load(folder / f"{kind}.npy", mmap_mode="r")
 
 
 def open_store(folder: Path, split_list: str | None = None) -> SampleStore:
@@ -148,7 +173,7 @@ def open_store(folder: Path, split_list: str | None = None) -> SampleStore:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         list_file = folder / ("splits.json" if split_list is None else f"splits/{split_list}.json")
         splits = json.loads(list_file.read_text(encoding="utf-8"))
-        samples = np.load(folder / f"{index['kind']}.npy", mmap_mode="r")
+        samples = _open_samples(folder, index["kind"], index["rows"])
     except (OSError, ValueError, KeyError) as err:
         raise DataError(f"{folder}: not a prepared dataset ({err}); run the preprocess stage again") from err
     if index["schema"] != SCHEMA or list(samples.shape) != index["shape"]:
