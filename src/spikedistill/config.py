@@ -24,6 +24,7 @@ from spikedistill.errors import ConfigError
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.sweep import Path as KeyPath
 from spikedistill.sweep import SweepError, Variant, model_of, replaced, swept, takes_plain_values, variants
+from spikedistill.train.options import EngineOptions
 from spikedistill.train.settings import TrainConfig
 
 LABEL = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -48,6 +49,9 @@ class TeacherConfig(_Section):
     """The ANN whose knowledge is distilled. Experiments with an equal teacher share one."""
 
     arch: str = Field(description="Architecture: a name of an ARCHITECTURES table in src/spikedistill/models.")
+    width: float = Field(
+        1.0, gt=0, le=8, description="Channels of every layer, as a multiple of the architecture's; rounded, at least 1."
+    )
     seed: int = Field(0, ge=0, description="Seed of the teacher's initial weights, sample order and augmentation.")
     train: TrainConfig = Field(description="How the teacher is trained.")
 
@@ -56,6 +60,9 @@ class StudentConfig(_Section):
     """The SNN that is trained."""
 
     arch: str = Field(description="Architecture: a name of an ARCHITECTURES table in src/spikedistill/models.")
+    width: float = Field(
+        1.0, gt=0, le=8, description="Channels of every layer, as a multiple of the architecture's; rounded, at least 1."
+    )
     time_steps: int = Field(ge=1, description="Time steps T per sample. With event frames: the number of frames.")
     neuron: NeuronConfig = Field(default_factory=NeuronConfig, description="The spiking neuron.")
     backward: Literal["bptt", "rate"] = Field(
@@ -101,7 +108,13 @@ class Config(_Section):
 
     store: str = Field("store", description="Folder of the artifacts: data, teachers, students, evaluations. May be shared.")
     results: str = Field("results", description="Folder of the report and the TensorBoard logs.")
+    engine: EngineOptions = Field(EngineOptions(), description="How training runs; changes no id.")
     seeds: list[int] = Field([0], min_length=1, description="One student per method and seed.")
+    rehearse: bool = Field(
+        False,
+        description="Try the whole workflow first: networks of an eighth of their width, one epoch each. The data is prepared "
+        "as for the real run; the report goes to `results` with -rehearsal at the end.",
+    )
     experiments: dict[str, ExperimentConfig] = Field(min_length=1, description="Comparisons, by a label of your choice.")
 
 

@@ -7,6 +7,7 @@ equal ids mean equal work on every machine.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator
@@ -20,9 +21,11 @@ from spikedistill.config import Config, ExperimentConfig, TeacherConfig
 from spikedistill.data.inputs import InputConfig
 from spikedistill.errors import ConfigError
 from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.rehearsal import rehearsal
 from spikedistill.train.settings import TrainConfig
 
 ID_LENGTH = 10
+CHANNEL_KEYS = ("widths", "stages", "hidden")  # what `width` scales in the table of an architecture
 
 
 class _Spec(BaseModel):
@@ -30,7 +33,7 @@ class _Spec(BaseModel):
 
     schema_version: Literal[1] = 1
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """The content id: the first hex digits of the sha256 of the canonical JSON of the spec."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -187,6 +190,7 @@ class Plan:
 
 def build_plan(config: Config) -> Plan:
     """Expand a checked configuration into its stages."""
+    config = rehearsal(config) if config.rehearse else config
     stages: dict[str, Spec] = {}
     rows: list[Row] = []
     raw: dict[str, str] = {}
@@ -217,15 +221,21 @@ def _teacher(teacher: TeacherConfig, data: PreprocessSpec, inputs: InputConfig) 
         dataset=data.dataset,
         inputs=inputs,
         arch=teacher.arch,
-        network=_network(teacher.arch),
+        network=network_of(teacher.arch, teacher.width),
         train=teacher.train,
         seed=teacher.seed,
     )
 
 
-def _network(arch: str) -> dict[str, Any]:
+@functools.cache
+def network_of(arch: str, width: float) -> dict[str, Any]:
     """The hyperparameters behind an architecture's name: they change the result, so they are part of the spec."""
-    return json.loads(json.dumps(components.architectures()[arch][1]))
+    entry = json.loads(json.dumps(components.architectures()[arch][1]))
+    return {key: _scaled(value, width) if key in CHANNEL_KEYS else value for key, value in entry.items()}
+
+
+def _scaled(channels: Any, width: float) -> Any:
+    return [_scaled(each, width) for each in channels] if isinstance(channels, list) else max(1, round(channels * width))
 
 
 def _models(
@@ -239,7 +249,8 @@ def _models(
     for label, method in experiment.methods.items():
         name = (method.method or label).replace("_", "-")
         component = components.load("distill", name)
-        needs_teacher = "teacher" in component.needs(component.Params.model_validate(method.params))
+        checked = component.Params.model_validate(method.params)
+        needs_teacher, params = "teacher" in component.needs(checked), checked.model_dump(mode="json")
         for seed in seeds:
             yield (
                 label,
@@ -249,13 +260,13 @@ def _models(
                     dataset=data.dataset,
                     inputs=inputs,
                     arch=student.arch,
-                    network=_network(student.arch),
+                    network=network_of(student.arch, student.width),
                     time_steps=student.time_steps,
                     neuron=student.neuron,
                     backward=student.backward,
                     divide_by_steps=student.divide_by_steps or student.backward != "rate",
                     method=name,
-                    params=_resolved("distill", name, method.params),
+                    params=params,
                     train=student.train,
                     seed=seed,
                 ),

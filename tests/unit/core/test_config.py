@@ -134,8 +134,8 @@ FIXED_REFS = [
     "data/digits-dvs-2281730604",
     "teachers/digits-dvs-resnet18-seed0-7d4444c5a5",
     "evaluations/teacher-digits-dvs-resnet18-seed0-c71e76ef3e",
-    "students/digits-dvs-resnet18-kd-seed7-7e32a48c0c",
-    "evaluations/student-digits-dvs-resnet18-kd-seed7-e71414e539",
+    "students/digits-dvs-resnet18-kd-seed7-347a31e7cd",
+    "evaluations/student-digits-dvs-resnet18-kd-seed7-304da51143",
 ]
 
 
