@@ -22,6 +22,10 @@ CHUNK = 500
 CALL_TIMEOUT_S = 120
 LATENESS_S = 10.0
 MB = {"": 2**-20, "K": 2**-10, "M": 1.0, "G": 2.0**10, "T": 2.0**20}
+HEADERS = (
+    *("rule", "runs", "not well", "limit\nmin", "longest\nmin"),
+    *("memory\nMB/node", "peak\nMB/node", "peak\n%", "CPU\n%", "GPU\nhours"),
+)
 
 
 class NoAccountingError(Exception):
@@ -136,8 +140,8 @@ def _resources(text: str) -> dict[str, str]:
 
 
 def _megabytes(text: str) -> float:
-    number, unit = re.fullmatch(r"([\d.]+)([KMGT]?)", text).groups()  # type: ignore[union-attr] - Slurm's own form
-    return float(number) * MB[unit]
+    unit = text[-1:] if text[-1:].isalpha() else ""
+    return float(text.removesuffix(unit)) * MB[unit]
 
 
 def _seconds(text: str) -> float:
@@ -173,9 +177,8 @@ def summarise(usages: Sequence[Usage]) -> str:
                 sum(u.gpus * u.minutes_used for u in runs) / 60,
             ]
         )
-    headers = "rule|runs|not well|limit\nmin|longest\nmin|memory\nMB/node|peak\nMB/node|peak\n%|CPU\n%|GPU\nhours".split("|")
     digits = ("", "", "", ".0f", ".1f", ".0f", ".0f", ".0f", ".0f", ".1f")
-    return tabulate(rows, headers=headers, floatfmt=digits, missingval="-")
+    return tabulate(rows, headers=HEADERS, floatfmt=digits, missingval="-")
 
 
 def _most(numbers: Iterable[float | None]) -> float | None:
