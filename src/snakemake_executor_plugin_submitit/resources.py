@@ -1,5 +1,6 @@
 """Snakemake resources -> what a job asks for, in one table. Names are those of snakemake-executor-plugin-slurm."""
 
+import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -74,6 +75,7 @@ class Request:
         max_requeues: how often a job that reached its time limit goes back into the queue.
         sbatch: further options by sbatch's names.
         extra: further arguments for sbatch, as given.
+        mpi: the command starts its tasks itself, with `srun` or `mpirun`; submitit starts one process only.
     """
 
     nodes: int = 1
@@ -86,11 +88,17 @@ class Request:
     max_requeues: int = 3
     sbatch: dict[str, str | bool] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
+    mpi: bool = False
 
     @property
     def num_tasks(self) -> int:
-        """Ranks of the job."""
+        """Tasks of the job, each with its CPUs."""
         return self.nodes * self.tasks_per_node
+
+    @property
+    def num_ranks(self) -> int:
+        """Tasks that submitit starts."""
+        return 1 if self.mpi else self.num_tasks
 
 
 def parse_resources(resources: Mapping[str, Any], threads: int = 1) -> Request:
@@ -108,6 +116,7 @@ def parse_resources(resources: Mapping[str, Any], threads: int = 1) -> Request:
     for name, option in SBATCH_OPTIONS.items():
         if value := _text(resources, name):
             sbatch.setdefault(option, value)
+    _check_cluster(sbatch)
     gpus_per_node, gpu_model = _gpus(resources, sbatch)
     tasks_per_node = _tasks_per_node(counts, gpus_per_node)
     sbatch |= _switches(resources)
@@ -122,7 +131,18 @@ def parse_resources(resources: Mapping[str, Any], threads: int = 1) -> Request:
         max_requeues=0 if "no-requeue" in sbatch else _count("max_requeues", resources.get("max_requeues", 3), least=0),
         sbatch=sbatch,
         extra=tuple(_split_extra(resources)),
+        mpi=_text(resources, "mpi") is not None,
     )
+
+
+def _check_cluster(sbatch: Mapping[str, str | bool]) -> None:
+    """Job ids of several clusters may be equal, and Slurm's commands ask one cluster unless told otherwise."""
+    cluster, here = sbatch.get("clusters"), os.environ.get("SLURM_CLUSTERS")
+    if cluster not in (None, here):
+        raise WorkflowError(
+            f"resource clusters={cluster!r}: all jobs of a run go to one cluster; start Snakemake with SLURM_CLUSTERS={cluster} "
+            "in its environment"
+        )
 
 
 def _count(name: str, value: Any, least: int = 1) -> int:
@@ -244,7 +264,7 @@ def _extra_option(argument: str) -> tuple[str, str | bool]:
 def slurm_parameters(request: Request, *, name: str, comment: str, folder: Path) -> dict[str, Any]:
     """Parameters of submitit's Slurm executor.
 
-    A job of one task is its batch script, without a step of `srun`: slurmctld serves 2 calls for it instead of 5, the command
+    A job of one rank is its batch script, without a step of `srun`: slurmctld serves 2 calls for it instead of 5, the command
     may use `srun` itself, and the signal before the time limit (`B:`) reaches the task and not what it runs.
 
     Args:
@@ -272,14 +292,15 @@ def slurm_parameters(request: Request, *, name: str, comment: str, folder: Path)
         "wckey": "",
         "additional_parameters": options,
     }
-    if request.num_tasks > 1:
+    if request.num_ranks > 1:
         # since Slurm 22.05 srun does not inherit the CPUs of a task; a lost rank must end its peers
         parameters["srun_args"] = [f"--cpus-per-task={request.cpus_per_task}", "--kill-on-bad-exit=1"]
     else:
         options["signal"] = f"B:USR2@{signal_delay_s}"
         run = shlex.join([sys.executable, "-u", "-m", "submitit.core._submit", str(folder)])
         # the shell has to become the task, for the signal is sent to the shell alone
-        parameters |= {"use_srun": False, "setup": ["export SUBMITIT_EXECUTOR=slurm", f"exec {run}"]}
+        cpus = f"export SRUN_CPUS_PER_TASK={request.cpus_per_task}"  # for the command's own srun
+        parameters |= {"use_srun": False, "setup": ["export SUBMITIT_EXECUTOR=slurm", cpus, f"exec {run}"]}
     if request.mem_mb is not None:
         parameters["mem"] = f"{request.mem_mb}MB"
     return parameters

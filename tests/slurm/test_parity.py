@@ -12,7 +12,7 @@ SNAKEFILE = """
 SHOW = "scontrol -d show job $SLURM_JOB_ID > {output}"
 
 rule all:
-    input: expand("{n}.txt", n="gpus gres licence reserved alone extra mailed fits module second used".split())
+    input: expand("{n}.txt", n="gpus gres licence reserved alone extra mailed fits module mpi second used".split())
 rule gpus:
     output: "gpus.txt"
     resources: gpus_per_node=2, gpu_model="a100"
@@ -49,6 +49,10 @@ rule module:
     output: "module.txt"
     envmodules: "toolbox/1.2"
     shell: "printf %s \\"$LOADED\\" > {output}"
+rule mpi:
+    output: "mpi.txt"
+    resources: mpi="srun", nodes=2, tasks=4
+    shell: "{resources.mpi} bash -c 'echo $SLURM_PROCID on $SLURMD_NODENAME' > {output}; spmd echo alone >> {output}"
 rule first:
     output: temp("first.txt")
     group: "pair"
@@ -84,7 +88,7 @@ def test_what_users_ask_for_reaches_slurm_and_the_report_tells_what_was_used(slu
     (tmp_path / "partitions.yaml").write_text(PARTITIONS)
     modules = {"BASH_FUNC_module%%": '() { [ "$1" = load ] && export LOADED="$2"; return 0; }'}
     flags = ["--submitit-efficiency-report", "--submitit-partitions", "partitions.yaml", "--sdm", "env-modules", "-j", "20"]
-    done = snakemake(tmp_path, *flags, cluster="slurm", **slurm_cluster.environment, **modules)
+    done = snakemake(tmp_path, *flags, cluster="slurm", **slurm_cluster.environment, **modules, SLURM_CLUSTERS="lab")
     assert done.returncode == 0, done.stdout
     shown = {path.stem: path.read_text() for path in tmp_path.glob("*.txt")}
     assert "gres/gpu=2" in shown["gpus"] and "gpu:a100:2" in shown["gpus"]
@@ -95,6 +99,10 @@ def test_what_users_ask_for_reaches_slurm_and_the_report_tells_what_was_used(slu
     assert "Nice=7" in shown["extra"]
     assert "Partition=other" in shown["fits"]  # runtime of 200 minutes
     assert shown["module"] == "toolbox/1.2"
+    *ranks, alone = shown["mpi"].splitlines()
+    assert sorted(line.split()[0] for line in ranks) == ["0", "1", "2", "3"]
+    assert len({line.split()[2] for line in ranks}) == 2
+    assert alone == "alone"
     first, second = shown["second"].split()
     assert first == second, "jobs of a group share one Slurm job"
     mails = slurm_cluster.root / "log" / "mails"
@@ -102,7 +110,7 @@ def test_what_users_ask_for_reaches_slurm_and_the_report_tells_what_was_used(slu
     assert "used" in done.stdout and "peak" in done.stdout, done.stdout
     with (tmp_path / ".snakemake/submitit/efficiency.tsv").open() as stream:
         rows = {row["rule"]: row for row in csv.DictReader(stream, delimiter="\t")}
-    assert len(rows) == 11  # the group is one job
+    assert len(rows) == 12  # the group is one job
     assert (rows["used"]["state"], float(rows["used"]["minutes_asked"])) == ("COMPLETED", 3)
     assert float(rows["used"]["mem_mb_asked"]) == 400
     assert 150 <= float(rows["used"]["mem_mb_used"]) < 400
