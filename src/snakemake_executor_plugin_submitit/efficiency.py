@@ -68,7 +68,8 @@ class Usage:
 def find_jobs(folder: Path) -> dict[str, str]:
     """Names of the jobs by id, of all attempts whose logs are in the executor's folder."""
     logs = ((LOG.fullmatch(log.name), log) for log in folder.glob("*/[0-9]*/*_0_log.out"))
-    return {match[1]: log.parent.parent.name for match, log in logs if match}
+    # logs of an array lie together; in the job's own folder is a link
+    return {match[1]: log.parent.parent.name for match, log in logs if match and log.is_symlink() == ("_" in match[1])}
 
 
 def read_usage(names: Mapping[str, str]) -> list[Usage]:

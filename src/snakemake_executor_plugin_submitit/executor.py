@@ -25,7 +25,7 @@ from snakemake_executor_plugin_submitit.local_slots import Share, SlotPool
 from snakemake_executor_plugin_submitit.partitions import choose_partition, read_partitions
 from snakemake_executor_plugin_submitit.processes import ProcessId
 from snakemake_executor_plugin_submitit.registry import Record, Registry, Submission
-from snakemake_executor_plugin_submitit.resources import Request, parse_resources
+from snakemake_executor_plugin_submitit.resources import Request, find_slips, parse_resources
 
 if TYPE_CHECKING:
     from snakemake_executor_plugin_submitit.submit import SubmittedJob
@@ -76,6 +76,7 @@ class Executor(RemoteExecutor):
         self._queue = states.SlurmQueue()
         self._numbers = itertools.count()
         self._reasons_told: set[str] = set()
+        self._names_seen: set[str] = set()
         self._next_question, self._pause_s = 0.0, FIRST_QUESTION_S
         self._tickets: dict[int, _Ticket] = {}
         self._starting = threading.RLock()
@@ -117,6 +118,7 @@ class Executor(RemoteExecutor):
     def _ticket(self, job: JobExecutorInterface) -> _Ticket | None:
         info = SubmittedJobInfo(job, aux={"ticket": next(self._numbers)})
         name = _name(job)
+        self._warn_of_slips(job.resources.keys())
         try:
             request = parse_resources(job.resources, threads=job.threads)
             if self._partitions_file:
@@ -131,6 +133,12 @@ class Executor(RemoteExecutor):
         self._tickets[info.aux["ticket"]] = ticket
         self.report_job_submission(info)
         return ticket
+
+    def _warn_of_slips(self, names: Iterable[str]) -> None:
+        new = set(names) - self._names_seen
+        self._names_seen |= new
+        for slip, name in find_slips(new).items():
+            self.logger.warning(f"resource {slip} means nothing to Slurm here and was left to Snakemake; did you mean {name}?")
 
     def _adopt(self, ticket: _Ticket) -> bool:
         found = self._adopter.find(ticket.outputs, ticket.info.job) if self._cluster == "slurm" else None

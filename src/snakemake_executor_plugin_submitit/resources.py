@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,9 @@ COUNTS = ("runtime", "nodes", "tasks", "tasks_per_node", "tasks_per_gpu", "cpus_
 SWITCHES: dict[str, tuple[str, str | None]] = {"exclusive": ("exclusive", None), "requeue": ("requeue", "no-requeue")}
 WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 EXCLUSIVE_WORDS = ("user", "mcs", "topo")
+GPUS = ("gpus_per_node", "gpu", "gpus")
+NAMES = frozenset({*SBATCH_OPTIONS, *COUNTS, *SWITCHES, *GPUS, "gpu_model", "max_requeues", "mpi", "slurm_extra"})
+NAMES_OF_SNAKEMAKE = frozenset({"mem", "mem_mib", "disk", "disk_mb", "disk_mib", "tmpdir"})
 # sbatch options that slurm_extra may not hold -> the resource to use instead, or what sets them
 GIVEN_BY = {
     **{option: f"use the resource {name}" for name, option in reversed(SBATCH_OPTIONS.items())},
@@ -135,6 +138,20 @@ def parse_resources(resources: Mapping[str, Any], threads: int = 1) -> Request:
     )
 
 
+def find_slips(names: Iterable[str]) -> dict[str, str]:
+    """Names that mean nothing here and look like one that does -> that one."""
+    import difflib
+
+    slips = {}
+    for name in names:
+        if name not in NAMES | NAMES_OF_SNAKEMAKE and not name.startswith("_"):
+            spellings = (name, name.removeprefix("slurm_"), f"slurm_{name}")
+            found = [match for each in spellings for match in difflib.get_close_matches(each, NAMES, n=1, cutoff=0.8)]
+            if found:
+                slips[name] = found[0]
+    return slips
+
+
 def _check_cluster(sbatch: Mapping[str, str | bool]) -> None:
     """Job ids of several clusters may be equal, and Slurm's commands ask one cluster unless told otherwise."""
     cluster, here = sbatch.get("clusters"), os.environ.get("SLURM_CLUSTERS")
@@ -196,7 +213,7 @@ def _need_gpus(name: str, gpus_per_node: int) -> int:
 
 def _gpus(resources: Mapping[str, Any], sbatch: dict[str, str | bool]) -> tuple[int, str | None]:
     """GPUs of a node and their model; the GPUs of `gres` are moved here, so that they are asked for in one way only."""
-    name = next((name for name in ("gpus_per_node", "gpu", "gpus") if resources.get(name) is not None), None)
+    name = next((name for name in GPUS if resources.get(name) is not None), None)
     count = _count(name, resources[name], least=0) if name else 0
     model = _text(resources, "gpu_model")
     gres = str(sbatch.pop("gres", ""))

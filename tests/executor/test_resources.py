@@ -4,7 +4,7 @@ import pytest
 from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_executor_plugin_submitit.local_slots import SlotPool
-from snakemake_executor_plugin_submitit.resources import Request, parse_resources, slurm_parameters
+from snakemake_executor_plugin_submitit.resources import Request, find_slips, parse_resources, slurm_parameters
 from snakemake_executor_plugin_submitit.states import _parse
 
 
@@ -115,6 +115,17 @@ def test_a_job_that_must_not_be_requeued_is_not_requeued_at_its_time_limit_eithe
 def test_what_makes_no_sense_is_named(resources, message):
     with pytest.raises(WorkflowError, match=message):
         parse_resources(resources)
+
+
+def test_a_slip_of_the_pen_is_told_from_a_resource_of_ones_own():
+    slips = find_slips(["slurm_acount", "partition", "slurm_qos", "licence", "mem_gb", "mem_mb", "tmpdir", "downloads", "_cores"])
+    assert slips == {
+        "slurm_acount": "slurm_account",
+        "partition": "slurm_partition",
+        "slurm_qos": "qos",
+        "licence": "licenses",
+        "mem_gb": "mem_mb",
+    }
 
 
 def test_a_pool_gives_out_what_is_free_and_takes_it_back():

@@ -27,7 +27,7 @@ rule licence:
     shell: SHOW
 rule reserved:
     output: "reserved.txt"
-    resources: reservation="course"
+    resources: reservation="course", slurm_acount="lab"
     shell: SHOW
 rule alone:
     output: "alone.txt"
@@ -94,6 +94,7 @@ def test_what_users_ask_for_reaches_slurm_and_the_report_tells_what_was_used(slu
     assert "gres/gpu=2" in shown["gpus"] and "gpu:a100:2" in shown["gpus"]
     assert "gres/gpu=1" in shown["gres"]
     assert "Licenses=toolbox:2" in shown["licence"]
+    assert "resource slurm_acount means nothing to Slurm here" in done.stdout and "did you mean slurm_account?" in done.stdout
     assert "Reservation=course" in shown["reserved"]
     assert "OverSubscribe=NO" in shown["alone"]
     assert "Nice=7" in shown["extra"]
