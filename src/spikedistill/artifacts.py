@@ -152,9 +152,14 @@ class Store:
 
     @contextlib.contextmanager
     def building(self, ref: str, spec: dict[str, Any], upstream: tuple[str, ...]) -> Iterator[Build]:
-        """Build an artifact in a hidden sibling folder; commit it in one rename when the block ends without an error."""
+        """Build an artifact in a hidden sibling folder; commit it in one rename when the block ends without an error.
+
+        The caller holds the artifact's lease: what a killed build left behind is removed.
+        """
         target = self.path(ref)
         target.parent.mkdir(parents=True, exist_ok=True)
+        for remains in target.parent.glob(f".{target.name}.*.tmp"):
+            shutil.rmtree(remains, ignore_errors=True)
         folder = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
         folder.mkdir()
         try:

@@ -90,6 +90,7 @@ def _add_stage_commands(commands: argparse._SubParsersAction, configured: argpar
     which.add_argument("--spec", metavar="JSON", help="the stage's spec, as `spikedistill plan --json` prints it")
     run.add_argument("--store", help="folder of the artifacts (default: as configured)")
     run.add_argument("--results", help="folder of the report and TensorBoard logs (default: as configured)")
+    run.add_argument("--engine", metavar="JSON", help="how training runs (default: as configured)")
     run.add_argument("--raw", type=Path, help="folder of the downloaded data (default: as configured)")
     run.add_argument("--log-file", type=Path, help="write the log there too")
     run.set_defaults(command=_run)
@@ -177,18 +178,23 @@ def _run(options: argparse.Namespace) -> None:
     from spikedistill.artifacts import Store
     from spikedistill.plan import parse_spec
     from spikedistill.stages.runner import StageOptions, run_stage
+    from spikedistill.train.options import EngineOptions, parse_engine_options
 
     start_logging(options.log_file)
     if options.spec:
         spec = parse_spec(options.spec)
         store, results, raw = options.store or "store", options.results or "results", options.raw
+        engine = EngineOptions()
     else:
         plan = _load_plan(options)
         spec = plan.find(options.name)
         store, results = options.store or plan.config.store, options.results or plan.config.results
         raw = options.raw or (Path(plan.raw[spec.ref]) if spec.ref in plan.raw else None)
+        engine = plan.config.engine
+    if options.engine:
+        engine = parse_engine_options(options.engine)
     Store(store).check()
-    run_stage(spec, Store(store), StageOptions(Path(results), raw, len(os.sched_getaffinity(0))))
+    run_stage(spec, Store(store), StageOptions(Path(results), raw, len(os.sched_getaffinity(0)), engine))
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ equal ids mean equal work on every machine.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator
@@ -17,11 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from spikedistill import components
 from spikedistill.config import Config, ExperimentConfig, TeacherConfig
+from spikedistill.data.inputs import InputConfig
 from spikedistill.errors import ConfigError
 from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.rehearsal import rehearsal
 from spikedistill.train.settings import TrainConfig
 
 ID_LENGTH = 10
+CHANNEL_KEYS = ("widths", "stages", "hidden")  # what `width` scales in the table of an architecture
 
 
 class _Spec(BaseModel):
@@ -29,7 +33,7 @@ class _Spec(BaseModel):
 
     schema_version: Literal[1] = 1
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """The content id: the first hex digits of the sha256 of the canonical JSON of the spec."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -60,6 +64,7 @@ class TeacherSpec(_Spec):
     stage: Literal["teacher"] = "teacher"
     data: str
     dataset: str
+    inputs: InputConfig
     arch: str
     network: dict[str, Any]
     train: TrainConfig
@@ -83,6 +88,7 @@ class DistillSpec(_Spec):
     data: str
     teacher: str | None
     dataset: str
+    inputs: InputConfig
     arch: str
     network: dict[str, Any]
     time_steps: int
@@ -184,6 +190,7 @@ class Plan:
 
 def build_plan(config: Config) -> Plan:
     """Expand a checked configuration into its stages."""
+    config = rehearsal(config) if config.rehearse else config
     stages: dict[str, Spec] = {}
     rows: list[Row] = []
     raw: dict[str, str] = {}
@@ -208,33 +215,42 @@ def _preprocess(experiment: ExperimentConfig) -> PreprocessSpec:
     return PreprocessSpec(dataset=name, params=_resolved("data.datasets", name, experiment.dataset.params))
 
 
-def _teacher(teacher: TeacherConfig, data: PreprocessSpec) -> TeacherSpec:
+def _teacher(teacher: TeacherConfig, data: PreprocessSpec, inputs: InputConfig) -> TeacherSpec:
     return TeacherSpec(
         data=data.ref,
         dataset=data.dataset,
+        inputs=inputs,
         arch=teacher.arch,
-        network=_network(teacher.arch),
+        network=network_of(teacher.arch, teacher.width),
         train=teacher.train,
         seed=teacher.seed,
     )
 
 
-def _network(arch: str) -> dict[str, Any]:
+@functools.cache
+def network_of(arch: str, width: float) -> dict[str, Any]:
     """The hyperparameters behind an architecture's name: they change the result, so they are part of the spec."""
-    return json.loads(json.dumps(components.architectures()[arch][1]))
+    entry = json.loads(json.dumps(components.architectures()[arch][1]))
+    return {key: _scaled(value, width) if key in CHANNEL_KEYS else value for key, value in entry.items()}
+
+
+def _scaled(channels: Any, width: float) -> Any:
+    return [_scaled(each, width) for each in channels] if isinstance(channels, list) else max(1, round(channels * width))
 
 
 def _models(
     experiment: ExperimentConfig, data: PreprocessSpec, seeds: list[int]
 ) -> Iterator[tuple[str, TeacherSpec | DistillSpec]]:
-    teacher = _teacher(experiment.teacher, data) if experiment.teacher else None
+    inputs = experiment.dataset.inputs
+    teacher = _teacher(experiment.teacher, data, inputs) if experiment.teacher else None
     if teacher:
         yield "teacher", teacher
     student = experiment.student
     for label, method in experiment.methods.items():
         name = (method.method or label).replace("_", "-")
         component = components.load("distill", name)
-        needs_teacher = "teacher" in component.needs(component.Params.model_validate(method.params))
+        checked = component.Params.model_validate(method.params)
+        needs_teacher, params = "teacher" in component.needs(checked), checked.model_dump(mode="json")
         for seed in seeds:
             yield (
                 label,
@@ -242,14 +258,15 @@ def _models(
                     data=data.ref,
                     teacher=teacher.ref if teacher and needs_teacher else None,
                     dataset=data.dataset,
+                    inputs=inputs,
                     arch=student.arch,
-                    network=_network(student.arch),
+                    network=network_of(student.arch, student.width),
                     time_steps=student.time_steps,
                     neuron=student.neuron,
                     backward=student.backward,
                     divide_by_steps=student.divide_by_steps or student.backward != "rate",
                     method=name,
-                    params=_resolved("distill", name, method.params),
+                    params=params,
                     train=student.train,
                     seed=seed,
                 ),

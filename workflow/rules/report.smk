@@ -3,7 +3,7 @@
 
 rule report:
     input:
-        evaluations=evaluations(),
+        evaluations=evaluations,
     output:
         table_html=report(
             report_file("results.html"),

@@ -22,7 +22,15 @@ def build(spec: EvaluateSpec, job: StageJob) -> None:
         data = open_store(job.inputs["data"])
         model_spec = read_model_spec(job.inputs["model"] / MANIFEST)
         network = load_network(model_spec, data, job.inputs["model"]).to(world.device)
-        loader = Loader(data, "test", batch_size=BATCH_SIZE, rank=world.rank, world_size=world.world_size, device=world.device)
+        loader = Loader(
+            data,
+            "test",
+            batch_size=BATCH_SIZE,
+            inputs=model_spec.inputs,
+            rank=world.rank,
+            world_size=world.world_size,
+            device=world.device,
+        )
         role = "teacher" if isinstance(model_spec, TeacherSpec) else "student"
         result = {"role": role, **evaluate(network, loader, world, class_names=data.class_names)}
         job.provenance.update(device=world.device_name, world_size=world.world_size)

@@ -17,6 +17,7 @@ from spikedistill.artifacts import Store
 from spikedistill.errors import ArtifactError
 from spikedistill.plan import PreprocessSpec, Spec
 from spikedistill.provenance import Clock
+from spikedistill.train.options import EngineOptions
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ class StageOptions:
     results: Path = Path("results")
     raw: Path | None = None
     num_workers: int = 1
+    engine: EngineOptions = field(default_factory=EngineOptions)
 
 
 @dataclass(frozen=True)

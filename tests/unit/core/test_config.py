@@ -132,10 +132,10 @@ experiments:
 """
 FIXED_REFS = [
     "data/digits-dvs-2281730604",
-    "teachers/digits-dvs-resnet18-seed0-df2e3db57a",
-    "evaluations/teacher-digits-dvs-resnet18-seed0-e65e1e5e78",
-    "students/digits-dvs-resnet18-kd-seed7-b885b32081",
-    "evaluations/student-digits-dvs-resnet18-kd-seed7-848bd2fa6f",
+    "teachers/digits-dvs-resnet18-seed0-7d4444c5a5",
+    "evaluations/teacher-digits-dvs-resnet18-seed0-c71e76ef3e",
+    "students/digits-dvs-resnet18-kd-seed7-347a31e7cd",
+    "evaluations/student-digits-dvs-resnet18-kd-seed7-304da51143",
 ]
 
 
