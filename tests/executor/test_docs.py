@@ -2,13 +2,16 @@
 
 import dataclasses
 import re
+import shlex
 from pathlib import Path
 
 from snakemake_executor_plugin_submitit import ExecutorSettings
 from snakemake_executor_plugin_submitit.partitions import LIMITS, read_partitions
 from snakemake_executor_plugin_submitit.resources import NAMES, SBATCH_OPTIONS
+from tests.running import run
 
-TEXT = (Path(__file__).parents[2] / "docs" / "executor.md").read_text()
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "executor.md").read_text()
 
 
 def rows(heading):
@@ -40,6 +43,16 @@ def test_every_resource_is_in_the_table_with_its_option():
     assert documented.keys() == NAMES
     for name, option in SBATCH_OPTIONS.items():
         assert f"--{option}" in documented[name], name
+
+
+def test_the_example_of_the_readme_runs(tmp_path):
+    section = (ROOT / "README.md").read_text().partition("\n## The executor plugin")[2].partition("\n## ")[0]
+    (tmp_path / "Snakefile").write_text(section.partition("```snakemake\n")[2].partition("```")[0])
+    command = next(line for line in section.splitlines() if line.startswith("snakemake ") and "local" in line)
+    done = run(tmp_path, *shlex.split(command))
+    assert done.returncode == 0, done.stdout
+    lines = [*(f"part {n}" for n in range(3)), *(f"rank {rank} of 4" for rank in range(4))]
+    assert (tmp_path / "all.txt").read_text().splitlines() == lines
 
 
 def test_the_file_of_partitions_is_one_and_its_keys_are_told(tmp_path):
