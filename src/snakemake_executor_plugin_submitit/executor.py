@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import os
 import re
+import shlex
 import threading
 import time
 import uuid
@@ -24,6 +25,7 @@ from snakemake_executor_plugin_submitit.adoption import Adopter
 from snakemake_executor_plugin_submitit.local_slots import Share, SlotPool
 from snakemake_executor_plugin_submitit.partitions import choose_partition, read_partitions
 from snakemake_executor_plugin_submitit.processes import ProcessId
+from snakemake_executor_plugin_submitit.quoting import shell_quotes
 from snakemake_executor_plugin_submitit.registry import Record, Registry, Submission
 from snakemake_executor_plugin_submitit.resources import Request, find_slips, parse_resources
 
@@ -150,7 +152,8 @@ class Executor(RemoteExecutor):
         return True
 
     def _command(self, job: JobExecutorInterface) -> str:
-        command = self.format_job_exec(job)
+        with shell_quotes():
+            command = self.format_job_exec(job)
         return command.replace(" -m snakemake ", " -m snakemake_executor_plugin_submitit.shim ", 1)
 
     def get_job_args(self, job: JobExecutorInterface, **kwargs: Any) -> str:
@@ -164,6 +167,10 @@ class Executor(RemoteExecutor):
         listing = folder / f"{uuid.uuid4().hex}.txt"
         listing.write_text("\n".join(map(str, files)) + "\n", encoding="utf-8")
         return f"{arguments} {format_cli_arg('--wait-for-files-file', listing)}"
+
+    def get_python_executable(self) -> str:
+        """Python in the job, quoted for a shell."""
+        return shlex.quote(super().get_python_executable())
 
     # --- submission
 

@@ -192,9 +192,13 @@ class CommandTask:
             time.sleep(1)
 
     def _write_result(self, result: dict[str, Any]) -> None:
-        write_json(Path(self.folder) / RESULT, result)
-        if self.ended is not None:
-            Path(self.ended).touch()
+        try:
+            write_json(Path(self.folder) / RESULT, result)
+            if self.ended is not None:
+                Path(self.ended).touch()
+        except OSError as err:  # then it is Slurm that tells of the end
+            print(f"the result of the job cannot be written: {err}", file=sys.stderr, flush=True)
+            raise SystemExit(1) from None
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
