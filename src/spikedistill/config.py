@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from spikedistill import components
 from spikedistill.errors import ConfigError
+from spikedistill.evaluate.settings import EvaluateConfig
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.train.settings import TrainConfig
 
@@ -72,6 +73,11 @@ class ExperimentConfig(_Section):
     methods: dict[str, MethodConfig] = Field(
         min_length=1, description="Methods to compare, by a label of your choice; each is trained once per seed."
     )
+    baseline: str | None = Field(
+        None,
+        description="Label of the method that the report compares the others with, seed by seed. "
+        "Default: the first that needs no teacher, else the first.",
+    )
 
 
 class Config(_Section):
@@ -80,6 +86,7 @@ class Config(_Section):
     store: str = Field("store", description="Folder of the artifacts: data, teachers, students, evaluations. May be shared.")
     results: str = Field("results", description="Folder of the report and the TensorBoard logs.")
     seeds: list[int] = Field([0], min_length=1, description="One student per method and seed.")
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="How trained networks are measured.")
     experiments: dict[str, ExperimentConfig] = Field(min_length=1, description="Comparisons, by a label of your choice.")
 
 
@@ -216,6 +223,8 @@ def _check_combinations(config: Config, problems: _Problems) -> None:
             component = components.load("distill", method.method or method_label)
             if component.NEEDS_TEACHER and experiment.teacher is None:
                 problems.add([*key, "teacher"], f"method {method_label!r} distils from a teacher, and none is given")
+        if experiment.baseline is not None and experiment.baseline not in experiment.methods:
+            problems.add([*key, "baseline"], components.unknown("method", experiment.baseline, experiment.methods))
         _check_data(experiment, key, problems)
 
 

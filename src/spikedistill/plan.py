@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from spikedistill import components
 from spikedistill.config import Config, ExperimentConfig, TeacherConfig
 from spikedistill.errors import ConfigError
+from spikedistill.evaluate.settings import EvaluateConfig
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.train.settings import TrainConfig
 
@@ -109,6 +110,8 @@ class EvaluateSpec(_Spec):
     stage: Literal["evaluate"] = "evaluate"
     data: str
     model: str
+    teacher: str | None
+    settings: EvaluateConfig
 
     @property
     def ref(self) -> str:
@@ -119,7 +122,7 @@ class EvaluateSpec(_Spec):
     @property
     def upstream(self) -> dict[str, str]:
         """References of the artifacts that this stage reads, by role."""
-        return {"data": self.data, "model": self.model}
+        return {"data": self.data, "model": self.model} | ({"teacher": self.teacher} if self.teacher else {})
 
 
 Spec = PreprocessSpec | TeacherSpec | DistillSpec | EvaluateSpec
@@ -190,8 +193,8 @@ def build_plan(config: Config) -> Plan:
         if experiment.dataset.root is not None:
             raw[data.ref] = experiment.dataset.root
         stages[data.ref] = data
-        for method, model in _models(experiment, data, config.seeds):
-            evaluation = EvaluateSpec(data=data.ref, model=model.ref)
+        for method, model, teacher in _models(experiment, data, config.seeds):
+            evaluation = EvaluateSpec(data=data.ref, model=model.ref, teacher=teacher, settings=config.evaluate)
             stages |= {model.ref: model, evaluation.ref: evaluation}
             rows.append(Row(label, method, model.seed, model.ref, evaluation.ref))
     return Plan(config, stages, tuple(rows), raw)
@@ -224,10 +227,11 @@ def _network(arch: str) -> dict[str, Any]:
 
 def _models(
     experiment: ExperimentConfig, data: PreprocessSpec, seeds: list[int]
-) -> Iterator[tuple[str, TeacherSpec | DistillSpec]]:
+) -> Iterator[tuple[str, TeacherSpec | DistillSpec, str | None]]:
+    """Every row's label and network, and the teacher that a student's predictions are compared with."""
     teacher = _teacher(experiment.teacher, data) if experiment.teacher else None
     if teacher:
-        yield "teacher", teacher
+        yield "teacher", teacher, None
     student = experiment.student
     for label, method in experiment.methods.items():
         name = (method.method or label).replace("_", "-")
@@ -248,4 +252,5 @@ def _models(
                     train=student.train,
                     seed=seed,
                 ),
+                teacher.ref if teacher else None,
             )
