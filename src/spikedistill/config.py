@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -52,6 +52,13 @@ class StudentConfig(_Section):
     arch: str = Field(description="Architecture: a name of an ARCHITECTURES table in src/spikedistill/models.")
     time_steps: int = Field(ge=1, description="Time steps T per sample. With event frames: the number of frames.")
     neuron: NeuronConfig = Field(default_factory=NeuronConfig, description="The spiking neuron.")
+    backward: Literal["bptt", "rate"] = Field(
+        "bptt",
+        description="How gradients are computed: through all time steps, or rate-based, whose memory does not grow with T.",
+    )
+    divide_by_steps: bool = Field(
+        True, description="With backward: rate, divide the gradient by T, as the authors' code does; no effect otherwise."
+    )
     train: TrainConfig = Field(description="How students are trained, whatever the method.")
 
 
@@ -223,9 +230,27 @@ def _check_combinations(config: Config, problems: _Problems) -> None:
             component = components.load("distill", method.method or method_label)
             if component.NEEDS_TEACHER and experiment.teacher is None:
                 problems.add([*key, "teacher"], f"method {method_label!r} distils from a teacher, and none is given")
+            for problem in _misfits(component.NEEDS, experiment):
+                problems.add([*key, "methods", method_label], problem)
         if experiment.baseline is not None and experiment.baseline not in experiment.methods:
             problems.add([*key, "baseline"], components.unknown("method", experiment.baseline, experiment.methods))
         _check_data(experiment, key, problems)
+
+
+def _misfits(needs: frozenset[str], experiment: ExperimentConfig) -> Iterator[str]:
+    """Why a method cannot work with the networks of an experiment."""
+    if "steps" in needs and experiment.student.backward == "rate":
+        yield (
+            "needs the logits of every time step, and student.backward: rate has a gradient for their mean alone; "
+            "set backward to bptt, or use a method that works on the mean, such as ce or esd"
+        )
+    if "features" in needs and experiment.teacher is not None:
+        entry = components.architectures()[experiment.teacher.arch][1]
+        if entry.get("hidden") or entry.get("pooled_size"):
+            yield (
+                f"needs a teacher that classifies by one linear layer on pooled features, and {experiment.teacher.arch!r} "
+                "does not; choose another teacher.arch, such as resnet18 or resnet34"
+            )
 
 
 def _check_data(experiment: ExperimentConfig, key: list[str], problems: _Problems) -> None:

@@ -88,6 +88,8 @@ class DistillSpec(_Spec):
     network: dict[str, Any]
     time_steps: int
     neuron: NeuronConfig
+    backward: Literal["bptt", "rate"]
+    divide_by_steps: bool
     method: str
     params: dict[str, Any]
     train: TrainConfig
@@ -247,6 +249,8 @@ def _models(
                     network=_network(student.arch),
                     time_steps=student.time_steps,
                     neuron=student.neuron,
+                    backward=student.backward,
+                    divide_by_steps=student.divide_by_steps or student.backward != "rate",
                     method=name,
                     params=_resolved("distill", name, method.params),
                     train=student.train,

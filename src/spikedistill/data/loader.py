@@ -23,8 +23,8 @@ class Loader:
 
     Training (`shuffle`): batch k of an epoch is positions [k * batch_size, (k + 1) * batch_size) of a permutation, and
     each rank takes an equal, contiguous part of it; what does not fill a batch is left out of that epoch. Evaluation: batch
-    k is samples [k * batch_size, (k + 1) * batch_size), and rank r takes batches r, r + world_size, …: every sample once, no padding,
-    and in the same company whatever the number of ranks.
+    k is samples [k * batch_size, (k + 1) * batch_size), and rank r takes batches r, r + world_size, …: every sample once, no
+    padding, and in the same company whatever the number of ranks.
     """
 
     def __init__(  # noqa: PLR0913 - a dataset, a recipe and a rank

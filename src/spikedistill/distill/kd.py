@@ -10,6 +10,7 @@ from spikedistill.distill.tet import per_step_cross_entropy
 from spikedistill.lazy import torch
 
 NEEDS_TEACHER = True
+NEEDS = frozenset({"steps"})
 
 
 class Params(ComponentParams):

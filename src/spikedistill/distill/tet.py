@@ -7,6 +7,7 @@ from spikedistill.distill.forward import Forward
 from spikedistill.lazy import torch
 
 NEEDS_TEACHER = False
+NEEDS = frozenset({"steps"})
 
 
 class Params(ComponentParams):

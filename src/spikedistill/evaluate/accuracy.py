@@ -38,17 +38,19 @@ class Scores:
             teacher: the teacher's logits [B, K], to compare a student with.
         """
         for name, value in _score(logits.detach().double(), labels, teacher).items():
-            column = self._columns.setdefault(name, torch.zeros(*value.shape[:-1], self._num_samples, device=self._device).double())
+            column = self._columns.setdefault(
+                name, torch.zeros(*value.shape[:-1], self._num_samples, device=self._device).double()
+            )
             column[..., start : start + len(labels)] = value
 
     def summary(self, world: World) -> dict[str, Any]:
         """The figures over the samples of all ranks.
 
         Returns:
-            "num_samples", "accuracy" and "top5" of the mean logits, "nll" in nats, "ece" (expected calibration error, Guo et al. 2017,
-            with 15 bins of equal width), "confusion" (a row per true class); of a student "accuracy_at_step", that of the mean of the
-            first t logits, and "accuracy_of_step", that of step t alone; with a teacher "teacher_agreement", the share of samples on
-            which both predict the same class. Shares are in [0, 1].
+            "num_samples", "accuracy" and "top5" of the mean logits, "nll" in nats, "ece" (expected calibration error, Guo et
+            al. 2017, with 15 bins of equal width), "confusion" (a row per true class); of a student "accuracy_at_step", that
+            of the mean of the first t logits, and "accuracy_of_step", that of step t alone; with a teacher
+            "teacher_agreement", the share of samples on which both predict the same class. Shares are in [0, 1].
         """
         column = {name: world.sum(value) for name, value in sorted(self._columns.items())}
         labels, predictions = column["label"].long(), column["prediction"].long()

@@ -55,8 +55,8 @@ class ActivityMeter:
 
         Returns:
             "activation_sparsity": share of zero outputs over spiking and ReLU layers; "membrane_updates" per sample;
-            with spiking layers also "firing_rate": its "mean" over neurons and steps, and "layers": of each its name, rate, rate per
-            step, number of neurons, and how many of them are dead (fired never) or saturated (fired at every step).
+            with spiking layers also "firing_rate": its "mean" over neurons and steps, and "layers": of each its name, rate,
+            rate per step, number of neurons, and how many of them are dead (fired never) or saturated (fired at every step).
         """
         layers = []
         activations = active = updates = 0

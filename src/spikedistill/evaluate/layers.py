@@ -21,8 +21,8 @@ KINDS: dict[str, tuple[type[nn.Module], ...]] = {
 def find_layers(model: nn.Module, *kinds: str) -> dict[str, nn.Module]:
     """The layers of some `KINDS` in the order of the network, by readable name.
 
-    A name is the place and the kind, numbered where a place has several: stem.lif, stage1.block2.conv1, stage2.block1.shortcut.conv,
-    head.linear.
+    A name is the place and the kind, numbered where a place has several: stem.lif, stage1.block2.conv1,
+    stage2.block1.shortcut.conv, head.linear.
     """
     found = [(path, kind, module) for path, module in model.named_modules() for kind in kinds if isinstance(module, KINDS[kind])]
     places = [(_place(path.split(".")), kind) for path, kind, _ in found]

@@ -53,8 +53,9 @@ def measure(
         teacher: whose predictions to compare with, in evaluation mode.
 
     Returns:
-        The figures of `Scores.summary`, `ActivityMeter.summary`, `footprint` and, as "operations", `OperationMeter.summary`; "timing"
-        of this rank's device: "latency_ms" of one sample, the median of several runs, and "throughput" in samples per second.
+        The figures of `Scores.summary`, `ActivityMeter.summary`, `footprint` and, as "operations", `OperationMeter.summary`;
+        "timing" of this rank's device: "latency_ms" of one sample, the median of several runs, and "throughput" in samples per
+        second.
 
     Raises:
         ConfigError: if there are more ranks than batches.

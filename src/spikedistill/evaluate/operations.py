@@ -9,12 +9,12 @@ Counted per convolution and linear layer, from what really flows into it:
 
 A static image goes through the stem once, for all T steps, and is counted once. Averaged spikes are real-valued.
 
-The estimate that papers use instead of the count of synops is kept beside it: the layer's MACs of all T steps times the mean of its
-input. It counts spikes into the padding, too, so it is larger, most of all on small maps.
+The estimate that papers use instead of the count of synops is kept beside it: the layer's MACs of all T steps times the mean
+of its input. It counts spikes into the padding, too, so it is larger, most of all on small maps.
 
 Dense and effective operations are NeuroBench's (Yik et al. 2025, https://doi.org/10.1038/s41467-025-56739-4): dense is every
-product of an input and a weight; effective are those of a non-zero input and a non-zero weight, ACs of layers with spiking input and
-MACs of the others.
+product of an input and a weight; effective are those of a non-zero input and a non-zero weight, ACs of layers with spiking
+input and MACs of the others.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from spikedistill.train.distributed import World
 class OperationMeter:
     """Watches what flows into every convolution and linear layer while the block runs.
 
-    It keeps, per layer and position of its input, how often that was not zero: whole numbers, so exact. How many weights a position
-    reaches is a property of the layer, and the product of both is the number of operations.
+    It keeps, per layer and position of its input, how often that was not zero: whole numbers, so exact. How many weights a
+    position reaches is a property of the layer, and the product of both is the number of operations.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -74,8 +74,8 @@ class OperationMeter:
             energy: of one operation.
 
         Returns:
-            "macs", "synops", "energy_pj", their "estimate" (synops and energy_pj), "dense", "effective_macs", "effective_acs", and
-            "layers" with the same of each layer and the share of its inputs that are not zero ("input_rate").
+            "macs", "synops", "energy_pj", their "estimate" (synops and energy_pj), "dense", "effective_macs", "effective_acs",
+            and "layers" with the same of each layer and the share of its inputs that are not zero ("input_rate").
         """
         layers = []
         for name, layer in self._layers.items():
@@ -146,8 +146,8 @@ def footprint(model: nn.Module) -> dict[str, Any]:
     """The size of a network, whatever the data.
 
     Returns:
-        "parameters"; "footprint", bytes of parameters and buffers; "connection_sparsity", the share of zero weights in convolution
-        and linear layers.
+        "parameters"; "footprint", bytes of parameters and buffers; "connection_sparsity", the share of zero weights in
+        convolution and linear layers.
     """
     stored = [*model.parameters(), *model.buffers()]
     weights: list[Tensor] = [layer.weight for layer in find_layers(model, "conv", "linear").values()]  # type: ignore[misc]

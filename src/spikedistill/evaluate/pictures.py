@@ -32,7 +32,8 @@ def choose(store: SampleStore) -> npt.NDArray[np.int64]:
 def write_examples(model: Student | Teacher, store: SampleStore, device: torch.device, folder: Path) -> None:
     """Write the examples of a network, compressed, to `FILE` in `folder`.
 
-    Arrays: "samples" as stored, [B, C, H, W] or [B, T, 2, H, W]; "labels" and "predictions" [B]; "maps" [B, h, w], see `attention`.
+    Arrays: "samples" as stored, [B, C, H, W] or [B, T, 2, H, W]; "labels" and "predictions" [B]; "maps" [B, h, w], see
+    `attention`.
     """
     rows = choose(store)
     chosen = SampleStore(
@@ -55,8 +56,8 @@ def attention(model: Student | Teacher, inputs: Tensor, labels: Tensor) -> tuple
     """The predicted classes [B] of a batch, and a map [B, h, w] of what the network attends to.
 
     Of a teacher: the gradient-weighted class activation map of the true class after the last stage (Selvaraju et al. 2017, arXiv
-    1610.02391), which for global pooling and one linear layer is the class activation map of Zhou et al. 2016. Of a student: the mean
-    of the last stage's output, its spikes, over time and channels.
+    1610.02391), which for global pooling and one linear layer is the class activation map of Zhou et al. 2016. Of a student:
+    the mean of the last stage's output, its spikes, over time and channels.
     """
     outputs = model(inputs)
     predictions = outputs.prediction.argmax(-1)

@@ -3,26 +3,52 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from typing import Any
 
 from torch import nn
 
 from spikedistill import components
 from spikedistill.errors import ConfigError
-from spikedistill.models.wrappers import Student, Teacher
+from spikedistill.models.exits import Exits, Pooling
+from spikedistill.models.network import Activation, Network, init_fan_out
+from spikedistill.models.wrappers import Backward, Outputs, Student, Teacher
 from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.settings import NeuronConfig
 
+__all__ = ["Outputs", "Student", "Teacher", "add_exits", "build_student", "build_teacher"]
 
-def build_student(name: str, *, num_classes: int, in_channels: int, time_steps: int, neuron: NeuronConfig) -> Student:
-    """A spiking network that maps images [B, C, H, W] or frames [T, B, C, H, W] to logits [T, B, num_classes].
+
+def build_student(
+    name: str,
+    *,
+    num_classes: int,
+    in_channels: int,
+    time_steps: int,
+    neuron: NeuronConfig,
+    backward: Backward = "bptt",
+    divide_by_steps: bool = True,
+) -> Student:
+    """A spiking network that maps images [B, C, H, W] or frames [T, B, C, H, W] to `Outputs`, logits [T, B, num_classes].
+
+    Args:
+        name: an architecture.
+        num_classes: number of classes.
+        in_channels: C.
+        time_steps: T.
+        neuron: of every spiking layer.
+        backward: how it trains, see `Student`.
+        divide_by_steps: see `Student`.
 
     Raises:
         ConfigError: if there is no architecture of that name.
     """
     network = _build(name, num_classes, in_channels, lambda: LIF(neuron, time_steps))
-    return Student(network, time_steps)
+    return Student(network, time_steps, backward=backward, divide_by_steps=divide_by_steps)
+
+
+def add_exits(student: Student, name: str, *, num_classes: int, pooling: Pooling) -> None:
+    """Give a student of architecture `name` its side branches for training; see `Exits`."""
+    residual = bool(components.architectures()[name][1].get("residual_exits"))
+    student.exits = Exits(student.network.widths, num_classes, pooling=pooling, residual=residual)
 
 
 def build_teacher(name: str, *, num_classes: int, in_channels: int) -> Teacher:
@@ -33,14 +59,12 @@ def build_teacher(name: str, *, num_classes: int, in_channels: int) -> Teacher:
     Raises:
         ConfigError: if there is no architecture of that name.
     """
-    teacher = Teacher(_build(name, num_classes, in_channels, lambda: nn.ReLU(inplace=True)))
-    for module in teacher.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    teacher = Teacher(_build(name, num_classes, in_channels, nn.ReLU))
+    init_fan_out(teacher)
     return teacher
 
 
-def _build(name: str, num_classes: int, in_channels: int, activation: Callable[[], nn.Module]) -> Any:
+def _build(name: str, num_classes: int, in_channels: int, activation: Activation) -> Network:
     try:
         module, entry = components.architectures()[name]
     except KeyError:

@@ -1,46 +1,124 @@
 """How a network meets time: one definition of layers serves the ANN teacher and the SNN student.
 
-Letters: T step, B batch, C channel, K class.
+Letters: T step, B batch, C input channel, D channel, E exit, K class.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
+from spikedistill.models.exits import Exits
+from spikedistill.models.network import Network
+from spikedistill.neurons.rate import convert_to_rate, spike_pass
 
-class Network(Protocol):
-    """What an architecture family builds: layers on a plain batch, the first convolution apart."""
+Backward = Literal["bptt", "rate"]
 
-    def encode(self, x: Tensor) -> Tensor:
-        """The first convolution: [N, C, H, W] -> [N, D, h, w], without normalisation or activation."""
 
-    def classify(self, y: Tensor) -> Tensor:
-        """Everything after it: [N, D, h, w] -> logits [N, K]."""
+@dataclass(frozen=True)
+class Outputs:
+    """What a forward pass gives; a method takes from it what it needs and never reaches into the network.
+
+    Attributes:
+        logits: of a student [T, B, K], of a teacher [B, K]; [1, B, K], the mean over time, of a student that trains
+            with rate-based backpropagation.
+        features: maps after the last stage, [T, B, D, h, w] or [B, D, h, w]; [1, B, D, h, w] of means likewise.
+        exits: logits [E, B, K] of the side branches, then of the network itself; None without branches.
+    """
+
+    logits: Tensor
+    features: Tensor
+    exits: Tensor | None = None
+
+    @property
+    def prediction(self) -> Tensor:
+        """Logits [B, K] that a class is predicted from: the mean over time."""
+        return self.logits.mean(0) if self.logits.dim() == 3 else self.logits
+
+    def in_full_precision(self) -> Outputs:
+        """The same with float16 and bfloat16 turned into float32: losses are never computed in less."""
+
+        def full(x: Tensor) -> Tensor:
+            return x if x.dtype == torch.float64 else x.float()
+
+        return Outputs(full(self.logits), full(self.features), None if self.exits is None else full(self.exits))
 
 
 class Student(nn.Module):
     """A spiking network over T steps; inside, time is folded into the batch, row t * B + b."""
 
-    def __init__(self, network: Network, time_steps: int) -> None:
-        """Wrap a network whose activations are spiking neurons of the same number of steps."""
+    def __init__(self, network: Network, time_steps: int, *, backward: Backward = "bptt", divide_by_steps: bool = True) -> None:
+        """Wrap a network whose activations are spiking neurons of the same number of steps.
+
+        Args:
+            network: the layers.
+            time_steps: T.
+            backward: backpropagation through time, or rate-based backpropagation (see `neurons.rate`).
+            divide_by_steps: with rate-based backpropagation, divide every gradient by T, as the authors' code does.
+        """
         super().__init__()
         self.network = network
         self.time_steps = time_steps
+        self.backward = backward
+        self.divide_by_steps = divide_by_steps
+        self.exits: Exits | None = None
+        if backward == "rate":
+            convert_to_rate(network, time_steps)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits [T, B, K] of images [B, C, H, W] (the same at every step) or frames [T, B, C, H, W].
+    def forward(self, x: Tensor) -> Outputs:
+        """The outputs for images [B, C, H, W] (the same at every step) or frames [T, B, C, H, W].
 
-        A static image is encoded once: its convolution is the same at every step.
+        A static image is encoded once: its first convolution is the same at every step.
         """
+        if self.backward == "rate" and self.training:
+            return self._rate_forward(x)
+        stages = self.network.features(self._fold(x))
+        logits = self.network.classify(stages[-1]).unflatten(0, (self.time_steps, -1))
+        features = stages[-1].unflatten(0, (self.time_steps, -1))
+        if self.exits is None or not self.training:
+            return Outputs(logits, features)
+        rates = [stage.unflatten(0, (self.time_steps, -1)).mean(0) for stage in stages[:-1]]
+        return Outputs(logits, features, torch.cat([self.exits(rates), logits.mean(0, keepdim=True)]))
+
+    def _fold(self, x: Tensor) -> Tensor:
+        """The stem's output for every step [T * B, D, h, w]."""
         if x.dim() == 4:
-            y = self.network.encode(x).repeat(self.time_steps, 1, 1, 1)
-        else:
-            if len(x) != self.time_steps:
-                raise ValueError(f"{len(x)} frames for a network of {self.time_steps} time steps")
-            y = self.network.encode(x.flatten(0, 1))
-        return self.network.classify(y).unflatten(0, (self.time_steps, -1))
+            return self.network.encode(x).repeat(self.time_steps, 1, 1, 1)
+        if len(x) != self.time_steps:
+            raise ValueError(f"{len(x)} frames for a network of {self.time_steps} time steps")
+        return self.network.encode(x.flatten(0, 1))
+
+    def _rate_forward(self, x: Tensor) -> Outputs:
+        with spike_pass(self.network):
+            self.network.classify(self.network.features(self._fold(x))[-1])
+        stages = self.network.features(self.network.encode(x if x.dim() == 4 else x.mean(0)))
+        logits = self.network.classify(stages[-1])[None]
+        exits = None if self.exits is None else torch.cat([self.exits(stages[:-1]), logits])
+        outputs = Outputs(logits, stages[-1][None], exits)
+        return self._scaled(outputs) if self.divide_by_steps else outputs
+
+    def _scaled(self, outputs: Outputs) -> Outputs:
+        """The same values; gradients into them are divided by T."""
+
+        def scaled(x: Tensor) -> Tensor:
+            return _DividedGradient.apply(x, self.time_steps)
+
+        exits = None if outputs.exits is None else scaled(outputs.exits)
+        return Outputs(scaled(outputs.logits), scaled(outputs.features), exits)
+
+
+class _DividedGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, divisor: int) -> Tensor:
+        ctx.divisor = divisor  # type: ignore[attr-defined]
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0] / ctx.divisor, None  # type: ignore[attr-defined]
 
 
 class Teacher(nn.Module):
@@ -51,6 +129,7 @@ class Teacher(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits [B, K] of images [B, C, H, W] or frames [T, B, C, H, W]."""
-        return self.network.classify(self.network.encode(x.mean(0) if x.dim() == 5 else x))
+    def forward(self, x: Tensor) -> Outputs:
+        """The outputs for images [B, C, H, W] or frames [T, B, C, H, W]."""
+        features = self.network.features(self.network.encode(x.mean(0) if x.dim() == 5 else x))[-1]
+        return Outputs(self.network.classify(features), features)

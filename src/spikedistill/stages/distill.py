@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 from torch import Tensor, nn
 
@@ -9,36 +11,79 @@ from spikedistill import components
 from spikedistill.artifacts import MANIFEST
 from spikedistill.data.store import SampleStore
 from spikedistill.distill.forward import Forward
+from spikedistill.models import Outputs, Student, Teacher, add_exits
 from spikedistill.plan import DistillSpec
 from spikedistill.stages.fitting import fit
-from spikedistill.stages.networks import load_network, read_model_spec
+from spikedistill.stages.networks import build_network, load_network, read_model_spec
 from spikedistill.stages.runner import StageJob
 from spikedistill.train.distributed import World
+from spikedistill.train.engine import Batch
 
 
 def build(spec: DistillSpec, job: StageJob) -> None:
     """Train the student of `spec` with its method."""
-    fit(spec, job, lambda data, world: Distillation(spec, _teacher(job, data, world)))
+    fit(spec, job, lambda data: _student(spec, data), lambda data, world: Distillation(spec, _teacher(job, data, world)))
 
 
-def _teacher(job: StageJob, data: SampleStore, world: World) -> nn.Module | None:
+def _student(spec: DistillSpec, data: SampleStore) -> nn.Module:
+    student = build_network(spec, data)
+    assert isinstance(student, Student)
+    method = components.load("distill", spec.method)
+    if "exits" in method.NEEDS:
+        pooling = method.Params.model_validate(spec.params).pooling
+        add_exits(student, spec.arch, num_classes=data.num_classes, pooling=pooling)
+    return student
+
+
+def _teacher(job: StageJob, data: SampleStore, world: World) -> Teacher | None:
     if "teacher" not in job.inputs:
         return None
     folder = job.inputs["teacher"]
-    return load_network(read_model_spec(folder / MANIFEST), data, folder).to(world.device)
+    teacher = load_network(read_model_spec(folder / MANIFEST), data, folder).to(world.device)
+    assert isinstance(teacher, Teacher)
+    return teacher
 
 
 class Distillation:
     """A method as the engine's objective: runs the teacher, if any, on the batch that the student saw."""
 
-    def __init__(self, spec: DistillSpec, teacher: nn.Module | None) -> None:
+    def __init__(self, spec: DistillSpec, teacher: Teacher | None) -> None:
         """Use the method of `spec`, with a teacher in evaluation mode."""
         self._method = components.load("distill", spec.method)
         self._params = self._method.Params.model_validate(spec.params)
         self._teacher = teacher
+        self._seed = spec.seed
 
-    def __call__(self, outputs: Tensor, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """The terms of the method's loss."""
+        needs = self._method.NEEDS
+        teacher = None if self._teacher is None else self._run_teacher(self._teacher, batch.inputs, outputs.logits.dtype)
+        with_features = "features" in needs and teacher is not None and self._teacher is not None
+        return self._method.loss(
+            Forward(
+                logits=outputs.logits,
+                labels=batch.labels,
+                teacher_logits=None if teacher is None else teacher.logits,
+                exits=outputs.exits,
+                features=outputs.features if with_features else None,
+                teacher_features=teacher.features if with_features and teacher is not None else None,
+                teacher_weight=self._teacher.network.class_weight if with_features and self._teacher is not None else None,
+                noise=self._noise(outputs, batch) if "noise" in needs else None,
+            ),
+            self._params,
+        )
+
+    @staticmethod
+    def _run_teacher(teacher: Teacher, inputs: Tensor, dtype: torch.dtype) -> Outputs:
         with torch.no_grad():
-            teacher_logits = None if self._teacher is None else self._teacher(inputs).to(outputs.dtype)
-        return self._method.loss(Forward(outputs, labels, teacher_logits), self._params)
+            outputs = teacher(inputs)
+        return Outputs(outputs.logits.to(dtype), outputs.features.to(dtype))
+
+    def _noise(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """Standard normal draws [B, C]: those of this rank's rows of the global batch."""
+        key = f"noise {self._seed} {batch.epoch} {batch.step}".encode()
+        seed = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1
+        logits = outputs.logits
+        generator = torch.Generator(logits.device).manual_seed(seed)
+        draws = torch.randn(batch.global_size, logits.shape[-1], generator=generator, device=logits.device, dtype=logits.dtype)
+        return draws[batch.first : batch.first + len(batch.labels)]

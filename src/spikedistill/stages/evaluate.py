@@ -28,9 +28,7 @@ def build(spec: EvaluateSpec, job: StageJob) -> None:
         teacher = _network(job.inputs["teacher"], data, world) if "teacher" in job.inputs else None
         size = batch_size(len(data.split("test")))
         loader = Loader(data, "test", batch_size=size, rank=world.rank, world_size=world.world_size, device=world.device)
-        figures = measure(
-            network, loader, world, num_classes=data.num_classes, energy=spec.settings.energy, teacher=teacher
-        )
+        figures = measure(network, loader, world, num_classes=data.num_classes, energy=spec.settings.energy, teacher=teacher)
         job.provenance.update(device=world.device_name, world_size=world.world_size)
         if world.is_leader:
             is_teacher = isinstance(read_model_spec(job.inputs["model"] / MANIFEST), TeacherSpec)
@@ -40,4 +38,6 @@ def build(spec: EvaluateSpec, job: StageJob) -> None:
 
 
 def _network(folder: Path, data: SampleStore, world: World) -> Student | Teacher:
-    return load_network(read_model_spec(folder / MANIFEST), data, folder).to(world.device)
+    network = load_network(read_model_spec(folder / MANIFEST), data, folder).to(world.device)
+    assert isinstance(network, Student | Teacher)
+    return network

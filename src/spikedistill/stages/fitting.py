@@ -6,11 +6,12 @@ import shutil
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
 from spikedistill.data.loader import Loader
 from spikedistill.data.store import SampleStore, open_store
 from spikedistill.plan import DistillSpec, TeacherSpec
-from spikedistill.stages.networks import build_network, save_network
+from spikedistill.stages.networks import save_network
 from spikedistill.stages.runner import StageJob
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World
@@ -18,18 +19,24 @@ from spikedistill.train.engine import Objective, Run, train
 from spikedistill.train.tracking import Tracker
 
 
-def fit(spec: TeacherSpec | DistillSpec, job: StageJob, make_objective: Callable[[SampleStore, World], Objective]) -> None:
+def fit(
+    spec: TeacherSpec | DistillSpec,
+    job: StageJob,
+    make_model: Callable[[SampleStore], nn.Module],
+    make_objective: Callable[[SampleStore, World], Objective],
+) -> None:
     """Train the network of `spec` and write its weights and metrics into the artifact.
 
     Args:
         spec: teacher or student.
         job: inputs and outputs.
+        make_model: gives the network with fresh weights, for the data.
         make_objective: gives the objective, for the data and the device of this rank.
     """
     with World.from_environment() as world:
         data = open_store(job.inputs["data"])
         torch.manual_seed(spec.seed)
-        model = build_network(spec, data).to(world.device)
+        model = make_model(data).to(world.device)
         loader = Loader(
             data,
             "train",

@@ -10,7 +10,7 @@ from torch import nn
 
 from spikedistill.data.store import SampleStore
 from spikedistill.errors import ConfigError
-from spikedistill.models import build_student, build_teacher
+from spikedistill.models import Student, build_student, build_teacher
 from spikedistill.plan import DistillSpec, TeacherSpec, parse_spec
 
 WEIGHTS = "weights.safetensors"
@@ -26,11 +26,15 @@ def build_network(spec: TeacherSpec | DistillSpec, data: SampleStore) -> nn.Modu
         in_channels=data.channels,
         time_steps=spec.time_steps,
         neuron=spec.neuron,
+        backward=spec.backward,
+        divide_by_steps=spec.divide_by_steps,
     )
 
 
 def save_network(network: nn.Module, folder: Path) -> None:
-    """Write the weights as safetensors."""
+    """Write the weights as safetensors; side branches serve training alone and are left out."""
+    if isinstance(network, Student):
+        network.exits = None
     save_model(network, str(folder / WEIGHTS))
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
+from spikedistill.models import Outputs
 from spikedistill.plan import TeacherSpec
 from spikedistill.stages.fitting import fit
+from spikedistill.stages.networks import build_network
 from spikedistill.stages.runner import StageJob
+from spikedistill.train.engine import Batch
 
 
 def build(spec: TeacherSpec, job: StageJob) -> None:
     """Train the teacher of `spec` by cross-entropy."""
-    fit(spec, job, lambda data, world: _cross_entropy)
+    fit(spec, job, lambda data: build_network(spec, data), lambda data, world: _cross_entropy)
 
 
-def _cross_entropy(outputs: Tensor, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    return {"ce": functional.cross_entropy(outputs, labels)}
+def _cross_entropy(outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+    return {"ce": functional.cross_entropy(outputs.logits, batch.labels)}

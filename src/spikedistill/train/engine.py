@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from spikedistill.data.loader import Loader
 from spikedistill.errors import ConfigError, TrainingError
+from spikedistill.models import Outputs
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World
 from spikedistill.train.optim import build_optimizer, learning_rate, set_learning_rate
@@ -26,16 +27,36 @@ from spikedistill.train.tracking import Tracker
 CHECK_STEPS = 100  # steps between looks at whether the loss is finite: each one waits for the device
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one step on one rank.
+
+    Attributes:
+        inputs: images [B, C, H, W] or frames [T, B, C, H, W], as the model gets them.
+        labels: class numbers [B].
+        epoch: from 0.
+        step: of the epoch, from 0.
+        first: place of the first sample in the step's global batch.
+        global_size: samples in the step's global batch, over all ranks.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    epoch: int
+    step: int
+    first: int
+    global_size: int
+
+
 class Objective(Protocol):
     """What is minimised."""
 
-    def __call__(self, outputs: Tensor, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Named terms of the loss, weighted; their sum is minimised.
 
         Args:
             outputs: what the model returned, in float32 or float64.
-            inputs: the batch as the model got it.
-            labels: class numbers [B].
+            batch: what the model got.
         """
 
 
@@ -115,12 +136,11 @@ class _Tally:
         self.samples = 0
         self.started = time.perf_counter()
 
-    def add(self, step: int, loss: Tensor, terms: dict[str, Tensor], logits: Tensor, labels: Tensor) -> None:
+    def add(self, step: int, loss: Tensor, terms: dict[str, Tensor], prediction: Tensor, labels: Tensor) -> None:
         self.losses[step] = loss.detach()
         for name, value in terms.items():
             self.terms[name] = self.terms.get(name, 0) + value.detach().double()
-        prediction = (logits.mean(0) if logits.dim() == 3 else logits).argmax(-1)
-        self.correct += (prediction == labels).sum()
+        self.correct += (prediction.argmax(-1) == labels).sum()
         self.samples += len(labels)
 
 
@@ -133,13 +153,14 @@ def _train_epoch(
     for step, (inputs, labels) in enumerate(run.loader.epoch(epoch)):
         with torch.autocast(run.world.device.type, torch.bfloat16, enabled=run.settings.precision == "bf16"):
             outputs = replica(inputs)
-        outputs = outputs if outputs.dtype == torch.float64 else outputs.float()
-        terms = run.objective(outputs, inputs, labels)
+        outputs = outputs.in_full_precision()
+        batch = Batch(inputs, labels, epoch, step, run.world.rank * len(labels), run.world.world_size * len(labels))
+        terms = run.objective(outputs, batch)
         loss = torch.stack(list(terms.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        tally.add(step, loss, terms, outputs.detach(), labels)
+        tally.add(step, loss, terms, outputs.prediction.detach(), labels)
         if (step + 1) % CHECK_STEPS == 0 or step + 1 == num_steps:
             _check_finite(run, tally.losses, epoch)
         if tracker.is_due():

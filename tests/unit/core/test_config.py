@@ -68,6 +68,25 @@ def test_a_mistake_is_named_with_file_key_and_what_is_allowed(path, value, messa
     assert "mine.yaml: " in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("method", "backward", "arch", "message"),
+    [
+        (
+            "tet",
+            "rate",
+            "resnet8",
+            "needs the logits of every time step, and student.backward: rate has a gradient for their mean",
+        ),
+    ],
+)
+def test_a_combination_that_cannot_work_is_refused_with_the_reason(method, backward, arch, message):
+    config = changed("experiments/digits/student/backward", backward)
+    config["experiments"]["digits"]["methods"] = {method: {}}
+    config["experiments"]["digits"]["teacher"]["arch"] = arch
+    with pytest.raises(ConfigError, match=message):
+        parse_config(config)
+
+
 def test_all_mistakes_are_reported_at_once():
     config = changed("experiments/digits/student/time_steps", 0)
     config["store_"] = "x"
@@ -113,10 +132,10 @@ experiments:
 """
 FIXED_REFS = [
     "data/digits-dvs-2281730604",
-    "teachers/digits-dvs-resnet18-seed0-ca3b60908c",
-    "evaluations/teacher-digits-dvs-resnet18-seed0-10947850ca",
-    "students/digits-dvs-resnet18-kd-seed7-f46c386565",
-    "evaluations/student-digits-dvs-resnet18-kd-seed7-70acfd8848",
+    "teachers/digits-dvs-resnet18-seed0-df2e3db57a",
+    "evaluations/teacher-digits-dvs-resnet18-seed0-0133a6f99e",
+    "students/digits-dvs-resnet18-kd-seed7-5ac3a9325a",
+    "evaluations/student-digits-dvs-resnet18-kd-seed7-b8dad422cb",
 ]
 
 

@@ -8,16 +8,33 @@ import torch
 
 from spikedistill import components
 from spikedistill.errors import ConfigError
-from spikedistill.models import build_student, build_teacher
+from spikedistill.models import add_exits, build_student, build_teacher
+from spikedistill.models.exits import Exits
 from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.settings import NeuronConfig
 
 GOLDEN = Path(__file__).parents[2] / "golden"
-CASES = [
-    case
-    for case in json.loads((GOLDEN / "model_params.json").read_text())["cases"]
-    if case["net"] in components.architectures() and case["num_classes"] <= 100 and case["family"].startswith("seal/tdd")
-]
+SIZES = json.loads((GOLDEN / "model_params.json").read_text())
+OTHER_NAMES = {
+    ("resnet34", "ann", 1000): "resnet34_imagenet",
+    ("resnet19(width8)", "snn"): "resnet19_ckd",
+    ("resnet19(width8)", "ann"): "resnet19_ckd_teacher",
+    ("resnet20(width1)", "snn"): "resnet20_ckd",
+    ("resnet20(width1)", "ann"): "resnet20_ckd_teacher",
+    ("vggsnn_cifar", "snn"): "vggsnn",
+    ("vggsnn_dvs", "snn"): "vggsnn",
+}
+LEFT_OUT = {"resnet50", "vgg11"}  # no recipe uses them
+
+
+def our_name(case):
+    """The name of a reference network here."""
+    net, kind, classes = case["net"], case["kind"], case["num_classes"]
+    suffix = "_imagenet" if net.startswith(("preact", "sew")) else ""
+    return OTHER_NAMES.get((net, kind, classes)) or OTHER_NAMES.get((net, kind)) or net + suffix
+
+
+CASES = [case for case in SIZES["cases"] if case["net"] not in LEFT_OUT]
 
 
 def small_student(time_steps=3, threshold=1.0):
@@ -31,27 +48,44 @@ def test_size_of_reference_networks(case):
     sizes = {"num_classes": case["num_classes"], "in_channels": case["in_channels"]}
     with torch.device("meta"):
         if case["kind"] == "ann":
-            network = build_teacher(case["net"], **sizes)
+            network = build_teacher(our_name(case), **sizes)
         else:
-            network = build_student(case["net"], **sizes, time_steps=4, neuron=NeuronConfig())
+            network = build_student(our_name(case), **sizes, time_steps=4, neuron=NeuronConfig())
     assert sum(p.numel() for p in network.parameters()) == case["params"]
     assert sum(isinstance(m, LIF) for m in network.modules()) == case["num_lif"]
 
 
-def test_golden_sizes_cover_both_kinds():
-    assert {(c["net"], c["kind"]) for c in CASES} >= {("resnet18", "snn"), ("resnet18", "ann"), ("resnet34", "ann")}
+@pytest.mark.parametrize(
+    ("key", "name", "classes"),
+    [
+        ("resnet18_c10", "resnet18", 10),
+        ("resnet18_c100", "resnet18", 100),
+        ("resnet19_c10", "resnet19", 10),
+        ("preact_resnet34_c1000", "preact_resnet34_imagenet", 1000),
+    ],
+)
+def test_size_of_reference_branches(key, name, classes):
+    expected = SIZES["esd_branches"][key]
+    with torch.device("meta"):
+        student = build_student(name, num_classes=classes, in_channels=3, time_steps=4, neuron=NeuronConfig())
+        add_exits(student, name, num_classes=classes, pooling="global")
+    sizes = [sum(p.numel() for p in branch.parameters()) for branch in student.exits.branches]
+    assert sizes == [expected[f"scala{i + 1}"] for i in range(len(sizes))]
+    assert [sum(p.numel() for p in c.parameters()) for c in student.exits.classifiers] == [expected["fc_each"]] * len(sizes)
+    assert sum(p.numel() for p in student.parameters()) == expected["total_with_branches"]
 
 
 @pytest.mark.parametrize("name", sorted(components.architectures()))
 def test_every_architecture_learns_in_both_roles(name):
-    x, labels = torch.rand(3, 2, 8, 8), torch.tensor([0, 1, 2])
+    x, labels = torch.rand(3, 2, 32, 32), torch.tensor([0, 1, 2])
     student = build_student(name, num_classes=3, in_channels=2, time_steps=2, neuron=NeuronConfig())
     teacher = build_teacher(name, num_classes=3, in_channels=2)
     for network, shape in ((student, (2, 3, 3)), (teacher, (3, 3))):
-        logits = network(x)
-        assert logits.shape == shape
-        mean = logits.mean(0) if logits.dim() == 3 else logits
-        torch.nn.functional.cross_entropy(mean, labels).backward()
+        outputs = network(x)
+        assert outputs.logits.shape == shape
+        assert outputs.features.shape[:-3] == shape[:-1]
+        assert outputs.features.shape[-3] == network.network.widths[-1]
+        torch.nn.functional.cross_entropy(outputs.prediction, labels).backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
         assert network.network.stem.weight.grad.abs().sum() > 0
 
@@ -64,8 +98,8 @@ def test_student_and_teacher_share_their_parameters_by_name():
 def test_static_image_encoded_once_equals_repeated_frames():
     image = torch.rand(4, 1, 8, 8)
     once, repeated = small_student(), small_student()
-    logits = once(image)
-    torch.testing.assert_close(logits, repeated(image.expand(3, -1, -1, -1, -1)))
+    logits = once(image).logits
+    torch.testing.assert_close(logits, repeated(image.expand(3, -1, -1, -1, -1)).logits)
     for (name, ours), theirs in zip(once.state_dict().items(), repeated.state_dict().values(), strict=True):
         torch.testing.assert_close(ours, theirs, msg=name)
 
@@ -73,8 +107,8 @@ def test_static_image_encoded_once_equals_repeated_frames():
 def test_gradients_of_a_static_image_equal_those_of_repeated_frames():
     image = torch.rand(4, 1, 8, 8)
     once, repeated = small_student(), small_student()
-    once(image).square().sum().backward()
-    repeated(image.expand(3, -1, -1, -1, -1)).square().sum().backward()
+    once(image).logits.square().sum().backward()
+    repeated(image.expand(3, -1, -1, -1, -1)).logits.square().sum().backward()
     for (name, ours), theirs in zip(once.named_parameters(), repeated.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-4, msg=name)
 
@@ -91,7 +125,7 @@ def test_samples_of_a_batch_do_not_mix_over_time():
     image = torch.rand(4, 1, 8, 8)
     changed = image.clone()
     changed[0] += 1.0
-    differs = (student(image) != student(changed)).any(dim=2)
+    differs = (student(image).logits != student(changed).logits).any(dim=2)
     assert differs[:, 0].any()
     assert not differs[:, 1:].any()
 
@@ -101,12 +135,13 @@ def test_later_frames_do_not_change_earlier_logits():
     frames = torch.rand(3, 2, 1, 8, 8)
     changed = frames.clone()
     changed[2] += 1.0
-    torch.testing.assert_close(student(frames)[:2], student(changed)[:2])
-    assert not torch.equal(student(frames)[2], student(changed)[2])
+    before, after = student(frames).logits, student(changed).logits
+    torch.testing.assert_close(before[:2], after[:2])
+    assert not torch.equal(before[2], after[2])
 
 
 def test_one_time_step():
-    assert small_student(time_steps=1)(torch.rand(2, 1, 8, 8)).shape == (1, 2, 5)
+    assert small_student(time_steps=1)(torch.rand(2, 1, 8, 8)).logits.shape == (1, 2, 5)
 
 
 def test_wrong_number_of_frames_is_refused():
@@ -117,7 +152,7 @@ def test_wrong_number_of_frames_is_refused():
 def test_teacher_sees_the_mean_of_the_frames():
     teacher = build_teacher("resnet8", num_classes=5, in_channels=2).eval()
     frames = torch.rand(4, 3, 2, 8, 8)
-    torch.testing.assert_close(teacher(frames), teacher(frames.mean(0)))
+    torch.testing.assert_close(teacher(frames).logits, teacher(frames.mean(0)).logits)
 
 
 def test_teacher_starts_from_the_fan_out():
@@ -130,3 +165,31 @@ def test_teacher_starts_from_the_fan_out():
 def test_unknown_architecture_suggests_the_likeliest():
     with pytest.raises(ConfigError, match=r"unknown architecture 'resnet81'\. Did you mean 'resnet"):
         build_teacher("resnet81", num_classes=2, in_channels=1)
+
+
+@pytest.mark.parametrize("name", ["resnet8", "preact_resnet18"])
+@pytest.mark.parametrize("backward", ["bptt", "rate"])
+@pytest.mark.parametrize("pooling", ["global", "corner"])
+def test_exits_end_with_the_student_and_exist_in_training_only(name, backward, pooling):
+    torch.manual_seed(0)
+    student = build_student(
+        name, num_classes=3, in_channels=2, time_steps=2, neuron=NeuronConfig(threshold=0.3), backward=backward
+    )
+    add_exits(student, name, num_classes=3, pooling=pooling)
+    frames = torch.rand(2, 4, 2, 16, 16)
+    outputs = student(frames)
+    assert outputs.exits.shape == (len(student.network.widths), 4, 3)
+    torch.testing.assert_close(outputs.exits[-1], outputs.prediction)
+    outputs.exits.square().sum().backward()
+    assert all(p.grad is not None for p in student.parameters())
+    assert student.eval()(frames).exits is None
+
+
+def test_corner_pooling_sees_the_corner():
+    exits = Exits((4, 8), 3, pooling="corner", residual=False).eval()
+    rates = torch.rand(2, 4, 16, 16)
+    changed = rates.clone()
+    changed[..., 12:, 12:] += 1  # reaches no more than rows and columns 5 to 7 of the halved map
+    torch.testing.assert_close(exits([rates]), exits([changed]))
+    exits.pooling = "global"
+    assert not torch.equal(exits([rates]), exits([changed]))

@@ -19,8 +19,9 @@ from spikedistill.data.loader import Loader
 from spikedistill.data.store import SampleStore
 from spikedistill.distill.tet import per_step_cross_entropy
 from spikedistill.errors import TrainingError
-from spikedistill.evaluate.accuracy import evaluate
-from spikedistill.models import build_student
+from spikedistill.evaluate.measure import measure
+from spikedistill.evaluate.settings import EnergyConfig
+from spikedistill.models import Outputs, build_student, build_teacher
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World
@@ -50,7 +51,7 @@ class Linear(nn.Module):
         self.layer = nn.Linear(64, len(CLASSES))
 
     def forward(self, x):
-        return self.layer(x.flatten(1))[None]
+        return Outputs(self.layer(x.flatten(1))[None], x)
 
 
 def build(kind):
@@ -66,11 +67,11 @@ class Objective:
     def __init__(self, *, kill_at=-1, nan_at=-1):
         self.calls, self.kill_at, self.nan_at = 0, kill_at, nan_at
 
-    def __call__(self, outputs, inputs, labels):
+    def __call__(self, outputs, batch):
         self.calls += 1
         if self.calls == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        loss = per_step_cross_entropy(outputs, labels)
+        loss = per_step_cross_entropy(outputs.logits, batch.labels)
         return {"ce": loss * float("nan") if self.calls == self.nan_at else loss}
 
 
@@ -128,7 +129,9 @@ def run_evaluation(world):
     torch.manual_seed(0)
     neuron = NeuronConfig(threshold=0.05)  # low, so that untrained layers fire
     model = build_student("resnet8", num_classes=len(CLASSES), in_channels=1, time_steps=2, neuron=neuron)
-    return evaluate(model, loader, world, class_names=CLASSES)
+    teacher = build_teacher("resnet8", num_classes=len(CLASSES), in_channels=1)
+    figures = measure(model, loader, world, num_classes=len(CLASSES), energy=EnergyConfig(), teacher=teacher.eval())
+    return figures | {"timing": None}
 
 
 def main():

@@ -1,0 +1,100 @@
+"""The shape that every architecture has: a first convolution, stages, and a classifier of the pooled last stage.
+
+Letters: N images (T * B in a spiking network, time-major), C input channel, D channel, K class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+Activation = Callable[[], nn.Module]
+
+
+class Network(nn.Module):
+    """Layers on a plain batch; what is spiking about them comes with the activations that they were built from."""
+
+    def __init__(
+        self,
+        *,
+        stem: nn.Module,
+        after_stem: nn.Module,
+        stages: Sequence[nn.Module],
+        widths: Sequence[int],
+        classifier: nn.Module,
+        pooled_size: int = 1,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            stem: the first convolution alone, so that a static image needs it once and not T times.
+            after_stem: its normalisation, activation and pooling.
+            stages: what follows; the output of each can be tapped.
+            widths: number of channels after each stage.
+            classifier: [N, D * pooled_size**2] -> logits [N, K].
+            pooled_size: side of the map that the last stage is averaged to.
+        """
+        super().__init__()
+        self.stem = stem
+        self.after_stem = after_stem
+        self.stages = nn.ModuleList(stages)
+        self.widths = tuple(widths)
+        self.classifier = classifier
+        self.pooled_size = pooled_size
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The first convolution: [N, C, H, W] -> [N, D, h, w]."""
+        return self.stem(x)
+
+    def features(self, y: Tensor) -> list[Tensor]:
+        """The output [N, D, h, w] of every stage, given that of `encode`."""
+        y = self.after_stem(y)
+        outputs = []
+        for stage in self.stages:
+            y = stage(y)
+            outputs.append(y)
+        return outputs
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits [N, K] of the output of the last stage."""
+        if self.pooled_size == 1:
+            return self.classifier(features.mean((2, 3)))
+        pooled = nn.functional.adaptive_avg_pool2d(features, self.pooled_size)
+        return self.classifier(pooled.flatten(1))
+
+    @property
+    def class_weight(self) -> Tensor | None:
+        """Weight [K, D] of the classifier where it is one linear layer on the globally pooled features, else None."""
+        plain = self.pooled_size == 1 and isinstance(self.classifier, nn.Linear)
+        return self.classifier.weight if plain else None  # type: ignore[return-value]
+
+
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1, *, bias: bool = False) -> nn.Conv2d:
+    """A 3x3 convolution that keeps the size at stride 1."""
+    return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=bias)
+
+
+def build_stem(kind: str, in_channels: int, width: int, *, bias: bool = False) -> tuple[nn.Conv2d, nn.Module]:
+    """The first convolution and the pooling that goes with it.
+
+    Args:
+        kind: "small" keeps the size (CIFAR, event frames up to 48x48), "strided" halves it, "imagenet" quarters it.
+        in_channels: C.
+        width: D.
+        bias: of the convolution.
+    """
+    if kind == "imagenet":
+        return nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=bias), nn.MaxPool2d(3, stride=2, padding=1)
+    return conv3x3(in_channels, width, {"small": 1, "strided": 2}[kind], bias=bias), nn.Identity()
+
+
+def init_fan_out(module: nn.Module) -> None:
+    """He's normal distribution over the fan-out for every convolution of `module` (He et al. 2015)."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            if layer.bias is not None:
+                with torch.no_grad():
+                    layer.bias.zero_()

@@ -1,0 +1,72 @@
+"""Pre-activation residual networks (He et al. 2016, "Identity mappings") as SeAl-KD, TDD and ESD use them on ImageNet.
+
+The residual stream is real-valued: every block fires on its input, and the shortcut carries the raw input on, through a
+1x1 convolution with normalisation where the shape changes. There is no neuron in the stem and none after the sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from spikedistill.models.network import Activation, Network, build_stem, conv3x3, init_fan_out
+
+ARCHITECTURES = {
+    "preact_resnet18": {"blocks": (2, 2, 2, 2), "widths": (64, 128, 256, 512), "residual_exits": True},
+    "preact_resnet18_dvs": {"blocks": (2, 2, 2, 2), "widths": (64, 128, 256, 512), "residual_exits": True, "stem": "strided"},
+    "preact_resnet18_imagenet": {
+        "blocks": (2, 2, 2, 2), "widths": (64, 128, 256, 512), "residual_exits": True, "stem": "imagenet"
+    },
+    "preact_resnet34": {"blocks": (3, 4, 6, 3), "widths": (64, 128, 256, 512), "residual_exits": True},
+    "preact_resnet34_dvs": {"blocks": (3, 4, 6, 3), "widths": (64, 128, 256, 512), "residual_exits": True, "stem": "strided"},
+    "preact_resnet34_imagenet": {
+        "blocks": (3, 4, 6, 3), "widths": (64, 128, 256, 512), "residual_exits": True, "stem": "imagenet"
+    },
+}  # fmt: skip
+
+
+def build(entry: Mapping[str, Any], *, num_classes: int, in_channels: int, activation: Activation) -> Network:
+    """Build one entry of `ARCHITECTURES`; the first block of every stage but the first halves the size."""
+    widths = entry["widths"]
+    stem, pool = build_stem(entry.get("stem", "small"), in_channels, widths[0], bias=True)
+    stages = []
+    channels = widths[0]
+    for index, (count, width) in enumerate(zip(entry["blocks"], widths, strict=True)):
+        first = PreActBlock(channels, width, 1 if index == 0 else 2, activation)
+        stages.append(nn.Sequential(first, *(PreActBlock(width, width, 1, activation) for _ in range(count - 1))))
+        channels = width
+    network = Network(
+        stem=stem,
+        after_stem=nn.Sequential(nn.BatchNorm2d(widths[0]), pool),
+        stages=stages,
+        widths=widths,
+        classifier=nn.Linear(channels, num_classes),
+    )
+    init_fan_out(network)
+    return network
+
+
+class PreActBlock(nn.Module):
+    """activation - conv - norm - activation - conv - norm, plus the raw input."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, activation: Activation) -> None:
+        """Create a block; the shortcut is a projection of the raw input where the shape changes."""
+        super().__init__()
+        self.body = nn.Sequential(
+            activation(),
+            conv3x3(in_channels, out_channels, stride, bias=True),
+            nn.BatchNorm2d(out_channels),
+            activation(),
+            conv3x3(out_channels, out_channels, bias=True),
+            nn.BatchNorm2d(out_channels),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            projection = nn.Conv2d(in_channels, out_channels, 1, stride=stride)
+            self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, D, H / stride, W / stride]."""
+        return self.body(x) + self.shortcut(x)

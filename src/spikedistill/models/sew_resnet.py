@@ -1,0 +1,67 @@
+"""Spike-element-wise residual networks (Fang et al. 2021, SEW-ResNet) with the ADD connection.
+
+A neuron follows every convolution and normalisation, in the shortcut too; spikes of body and shortcut are added, so the
+stream between blocks holds small integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from spikedistill.models.network import Activation, Network, build_stem, conv3x3, init_fan_out
+
+ARCHITECTURES = {
+    "sew_resnet18": {"blocks": (2, 2, 2, 2), "widths": (64, 128, 256, 512)},
+    "sew_resnet18_dvs": {"blocks": (2, 2, 2, 2), "widths": (64, 128, 256, 512), "stem": "strided"},
+    "sew_resnet18_imagenet": {"blocks": (2, 2, 2, 2), "widths": (64, 128, 256, 512), "stem": "imagenet"},
+    "sew_resnet34": {"blocks": (3, 4, 6, 3), "widths": (64, 128, 256, 512)},
+    "sew_resnet34_dvs": {"blocks": (3, 4, 6, 3), "widths": (64, 128, 256, 512), "stem": "strided"},
+    "sew_resnet34_imagenet": {"blocks": (3, 4, 6, 3), "widths": (64, 128, 256, 512), "stem": "imagenet"},
+}
+
+
+def build(entry: Mapping[str, Any], *, num_classes: int, in_channels: int, activation: Activation) -> Network:
+    """Build one entry of `ARCHITECTURES`; the first block of every stage but the first halves the size."""
+    widths = entry["widths"]
+    stem, pool = build_stem(entry.get("stem", "small"), in_channels, widths[0], bias=True)
+    stages = []
+    channels = widths[0]
+    for index, (count, width) in enumerate(zip(entry["blocks"], widths, strict=True)):
+        first = SewBlock(channels, width, 1 if index == 0 else 2, activation)
+        stages.append(nn.Sequential(first, *(SewBlock(width, width, 1, activation) for _ in range(count - 1))))
+        channels = width
+    network = Network(
+        stem=stem,
+        after_stem=nn.Sequential(nn.BatchNorm2d(widths[0]), activation(), pool),
+        stages=stages,
+        widths=widths,
+        classifier=nn.Linear(channels, num_classes),
+    )
+    init_fan_out(network)
+    return network
+
+
+def _layer(convolution: nn.Conv2d, activation: Activation) -> nn.Sequential:
+    return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels), activation())
+
+
+class SewBlock(nn.Module):
+    """Two layers of conv - norm - activation, plus the shortcut."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, activation: Activation) -> None:
+        """Create a block; the shortcut is a spiking projection where the shape changes."""
+        super().__init__()
+        self.body = nn.Sequential(
+            _layer(conv3x3(in_channels, out_channels, stride, bias=True), activation),
+            _layer(conv3x3(out_channels, out_channels, bias=True), activation),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = _layer(nn.Conv2d(in_channels, out_channels, 1, stride=stride), activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, D, H / stride, W / stride]."""
+        return self.body(x) + self.shortcut(x)

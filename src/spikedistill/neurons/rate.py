@@ -1,0 +1,215 @@
+"""Rate-based backpropagation (arXiv 2410.11488), multi-step: training memory that does not grow with T.
+
+A training forward has two passes. The spike pass runs all T steps without a graph; meanwhile each neuron keeps its mean
+rate and its eligibility, each normalisation its statistics. The rate pass runs every layer once, with a graph, on inputs
+averaged over time: its values are the means of the spike pass, its gradients are those of the mean rates.
+
+    kappa[1] = 1,   kappa[t+1] = 1 + decay * kappa[t] * dv[t]/dh[t]
+    eligibility e = (1/T) sum over t of kappa[t] * g[t]        g[t] the surrogate's derivative at h[t]
+    LIF in the rate pass: value r = (1/T) sum over t of s[t], derivative e, elementwise
+
+e is exactly the derivative of the mean rate by a constant that is added to the input at every step, so gradients are exact
+for layers whose input is constant in time and approximate elsewhere.
+
+Letters: T step, B batch, D channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from spikedistill.neurons.lif import LIF
+from spikedistill.neurons.settings import NeuronConfig
+
+
+class RateModule(nn.Module):
+    """A module that behaves differently in the two passes of a training forward; in evaluation it is the ordinary one."""
+
+    recording = False
+
+
+@contextmanager
+def spike_pass(network: nn.Module) -> Iterator[None]:
+    """The block runs the spike pass of `network`: no graph, statistics are kept for the rate pass."""
+    modules = [module for module in network.modules() if isinstance(module, RateModule)]
+    for module in modules:
+        module.recording = True
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in modules:
+            module.recording = False
+
+
+def convert_to_rate(network: nn.Module, time_steps: int) -> None:
+    """Replace, in place, every layer that is not linear in its input by one that knows both passes.
+
+    Parameters keep their names, so weights move freely between a network that was converted and one that was not.
+
+    Args:
+        network: its neurons are `LIF`.
+        time_steps: T.
+    """
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, LIF):
+                setattr(module, name, RateLIF(child.neuron, child.time_steps))
+            elif isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, RateBatchNorm2d.like(child))
+            elif isinstance(child, nn.MaxPool2d | nn.ReLU):
+                setattr(module, name, StraightThrough(child, time_steps))
+
+
+def spike_statistics(x_seq: Tensor, neuron: NeuronConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """Run LIF neurons and gather what the rate pass needs, with memory for one step.
+
+    Args:
+        x_seq: input current [T, B, ...].
+        neuron: the neuron.
+
+    Returns:
+        Spikes [T, B, ...], mean rate [B, ...] and eligibility [B, ...].
+    """
+    x_seq = x_seq if x_seq.dtype in (torch.float32, torch.float64) else x_seq.float()
+    spikes = torch.empty_like(x_seq)
+    v = torch.zeros_like(x_seq[0])
+    kappa = torch.ones_like(v)
+    eligibility = torch.zeros_like(v)
+    for t, x in enumerate(x_seq):
+        h = torch.add(x, v, alpha=neuron.decay)
+        spike = torch.ge(h, neuron.threshold, out=spikes[t])
+        sigmoid = (h - neuron.threshold).mul_(neuron.alpha).sigmoid_()
+        surrogate = (1 - sigmoid).mul_(sigmoid).mul_(neuron.alpha)
+        eligibility.addcmul_(kappa, surrogate)
+        if neuron.reset == "hard":
+            kept = (1 - spike) if neuron.detach_reset else (1 - spike).addcmul_(h, surrogate, value=-1)
+            v = h.mul_(1 - spike)
+        else:
+            kept = torch.ones_like(v) if neuron.detach_reset else 1 - neuron.threshold * surrogate
+            v = h.sub_(spike, alpha=neuron.threshold)
+        kappa = kappa.mul_(kept).mul_(neuron.decay).add_(1)
+    return spikes, spikes.mean(0), eligibility.div_(len(x_seq))
+
+
+class _Replaced(torch.autograd.Function):
+    """The value of one tensor, the derivative of another."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, value: Tensor, derivative: Tensor) -> Tensor:
+        ctx.save_for_backward(derivative)
+        return value.to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (derivative,) = ctx.saved_tensors
+        return (gradients[0] * derivative).to(gradients[0].dtype), None, None
+
+
+class RateLIF(RateModule, LIF):
+    """LIF neurons on [T * B, ...] in the spike pass, on mean currents [B, ...] in the rate pass."""
+
+    def __init__(self, neuron: NeuronConfig, time_steps: int) -> None:
+        """Create a layer that runs `time_steps` steps in the spike pass."""
+        super().__init__(neuron, time_steps)
+        self.rate: Tensor | None = None
+        self.eligibility: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Spikes in the spike pass and in evaluation, mean rates in the rate pass."""
+        if not self.training:
+            return super().forward(x)
+        if self.recording:
+            folded = x.unflatten(0, (self.time_steps, -1))
+            spikes, self.rate, self.eligibility = spike_statistics(folded, self.neuron)
+            return spikes.flatten(0, 1).to(x.dtype)
+        rate, eligibility = self.rate, self.eligibility
+        self.rate = self.eligibility = None
+        return _Replaced.apply(x, rate, eligibility)
+
+
+class StraightThrough(RateModule):
+    """A layer that does not commute with the mean over time: the rate pass has the spike pass's mean and its own gradient."""
+
+    def __init__(self, layer: nn.Module, time_steps: int) -> None:
+        """Wrap `layer`."""
+        super().__init__()
+        self.layer = layer
+        self.time_steps = time_steps
+        self.mean: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The layer's output; in the rate pass, its mean over time."""
+        y = self.layer(x)
+        if not self.training:
+            return y
+        if self.recording:
+            self.mean = y.unflatten(0, (self.time_steps, -1)).mean(0)
+            return y
+        mean, self.mean = self.mean, None
+        assert mean is not None, "a rate pass follows a spike pass"
+        return y + (mean - y).detach()
+
+
+class RateBatchNorm2d(RateModule, nn.BatchNorm2d):
+    """Batch normalisation whose rate pass uses the statistics of the spike pass and leaves the running ones alone.
+
+    mean and variance have the values of the spike pass, over (T * B, h, w), and the gradients of the mean and the
+    variance of the rate-pass input over (B, h, w).
+    """
+
+    mean: Tensor
+    inverse_std: Tensor
+
+    @classmethod
+    def like(cls, norm: nn.BatchNorm2d) -> RateBatchNorm2d:
+        """One that shares the parameters and buffers of `norm`."""
+        new = cls(norm.num_features, eps=norm.eps, momentum=norm.momentum)
+        new.weight, new.bias = norm.weight, norm.bias
+        for name, buffer in norm.named_buffers():
+            setattr(new, name, buffer)
+        new.train(norm.training)
+        return new
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, D, h, w] -> the same shape."""
+        if not self.training:
+            return super().forward(x)
+        if self.recording:
+            assert self.momentum is not None and self.num_batches_tracked is not None
+            self.num_batches_tracked.add_(1)
+            y, self.mean, self.inverse_std = torch.native_batch_norm(
+                x, self.weight, self.bias, self.running_mean, self.running_var, True, self.momentum, self.eps
+            )
+            return y
+        return _RateNorm.apply(x, self.weight, self.bias, self.mean, self.inverse_std, self.eps)
+
+
+class _RateNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, inverse_std: Tensor, eps: float) -> Tensor:
+        ctx.save_for_backward(x, weight, mean, inverse_std)
+        ctx.eps = eps
+        variance = inverse_std.pow(-2).sub_(eps).clamp_(min=0)
+        return nn.functional.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, inverse_std = ctx.saved_tensors
+        gradient = gradients[0].contiguous(memory_format=torch.channels_last if _channels_last(x) else torch.contiguous_format)
+        grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient, x, weight, None, None, mean, inverse_std, True, ctx.eps, [True, True, True]
+        )
+        return grad_x, grad_weight, grad_bias, None, None, None
+
+
+def _channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last)

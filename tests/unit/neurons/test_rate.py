@@ -1,0 +1,211 @@
+"""Rate-based backpropagation: the reference's numbers, and what its two passes promise."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from spikedistill.models import build_student
+from spikedistill.models.network import Network
+from spikedistill.models.wrappers import Student
+from spikedistill.neurons.lif import LIF, lif
+from spikedistill.neurons.rate import RateBatchNorm2d, RateLIF, spike_pass, spike_statistics
+from spikedistill.neurons.settings import NeuronConfig
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+RESETS = [("hard", False), ("hard", True), ("soft", False), ("soft", True)]
+
+
+def golden(name):
+    return json.loads((GOLDEN / f"{name}.json").read_text())["cases"]
+
+
+def tensor(values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def neuron_of(hparams):
+    decay = {0.2: 0.19999998807907104}.get(hparams["decay"], hparams["decay"])  # the reference keeps a float32 logit
+    reset = "soft" if str(hparams["reset"]).startswith("soft") else "hard"
+    return NeuronConfig(decay=decay, threshold=hparams["v_threshold"], reset=reset, detach_reset=hparams["detach_reset"])
+
+
+@pytest.mark.parametrize("case", golden("rate_bp_lif"), ids=lambda c: c["name"])
+def test_neuron_reproduces_the_reference(case):
+    inputs, expected = case["inputs"], case["expected"]
+    x = tensor(inputs["x_TBN"])
+    layer = RateLIF(neuron_of(case["hparams"]), len(x))
+    with spike_pass(layer):
+        spikes = layer(x.flatten(0, 1))
+    torch.testing.assert_close(spikes, tensor(expected["spikes"]).flatten(0, 1), rtol=0, atol=0)
+    torch.testing.assert_close(layer.rate, tensor(expected["mean_rate"]), rtol=0, atol=1e-9)
+    torch.testing.assert_close(layer.eligibility, tensor(expected["eligibility"]), rtol=0, atol=1e-9)
+    c = tensor(inputs["rate_input_c_BN"]).requires_grad_()
+    out = layer(c)
+    out.backward(tensor(inputs["upstream_grad_BN"]))
+    torch.testing.assert_close(out.detach(), tensor(expected["rate_output_value"]), rtol=0, atol=1e-9)
+    torch.testing.assert_close(c.grad, tensor(expected["grad_c"]), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("case", golden("rate_bp_bn"), ids=lambda c: c["name"])
+def test_normalisation_reproduces_the_reference(case):
+    inputs, expected = case["inputs"], case["expected"]
+    x = tensor(inputs["x_TBCHW"])
+    norm = RateBatchNorm2d(x.shape[2], eps=case["hparams"]["eps"], momentum=case["hparams"]["momentum"]).double()
+    with torch.no_grad():
+        norm.weight.copy_(tensor(inputs["gamma"]))
+        norm.bias.copy_(tensor(inputs["beta"]))
+    with spike_pass(norm):
+        norm(x.flatten(0, 1))
+    rates = x.mean(0).requires_grad_()
+    out = norm(rates)
+    out.backward(tensor(inputs["upstream_grad_BCHW"]))
+    for ours, name in (
+        (out.detach(), "rate_output"),
+        (rates.grad, "grad_rate_input"),
+        (norm.weight.grad, "grad_gamma"),
+        (norm.bias.grad, "grad_beta"),
+        (norm.running_mean, "running_mean_after"),
+        (norm.running_var, "running_var_after"),
+    ):
+        torch.testing.assert_close(ours, tensor(expected[name]), rtol=0, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
+
+
+class Flat(nn.Module):
+    """A perceptron over [N, D, 1, 1], so that it fits the shape of `Network`."""
+
+    def __init__(self, *layers):
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return self.layers(x.flatten(1))[..., None, None]
+
+
+def toy(case):
+    """The reference's toy network and the names of its parameters there."""
+    neuron, steps = neuron_of(case["hparams"]), case["hparams"]["T"]
+    shapes = {name: torch.Size(tensor(value).shape) for name, value in case["inputs"]["parameters"].items()}
+    out = nn.Linear(shapes["out.weight"][1], shapes["out.weight"][0])
+    if "c1.weight" not in shapes:
+        first = nn.Linear(*reversed(shapes["fc1.weight"]))
+        more = [nn.Linear(*reversed(shapes["fc2.weight"])), LIF(neuron, steps)] if "fc2.weight" in shapes else []
+        names = {"stem.layers.0": "fc1", "stages.0.layers.1": "fc2", "classifier": "out"}
+        network = Network(
+            stem=Flat(first),
+            after_stem=nn.Identity(),
+            stages=[Flat(LIF(neuron, steps), *more)],
+            widths=[out.in_features],
+            classifier=out,
+        )
+        return Student(network.double(), steps, backward="rate"), names
+    c1, c2 = (nn.Conv2d(*reversed(shapes[f"{c}.weight"][:2]), 3, padding=1, bias=f"{c}.bias" in shapes) for c in ("c1", "c2"))
+    network = Network(
+        stem=c1,
+        after_stem=nn.Sequential(nn.BatchNorm2d(c1.out_channels), LIF(neuron, steps)),
+        stages=[nn.Sequential(c2, nn.BatchNorm2d(c2.out_channels), LIF(neuron, steps))],
+        widths=[c2.out_channels],
+        classifier=out,
+    )
+    names = {"stem": "c1", "after_stem.0": "bn1", "stages.0.0": "c2", "stages.0.1": "bn2", "classifier": "out"}
+    return Student(network.double(), steps, backward="rate"), names
+
+
+@pytest.mark.parametrize("case", golden("rate_bp_toy"), ids=lambda c: c["name"])
+def test_networks_reproduce_the_reference(case):
+    student, names = toy(case)
+    values, expected = case["inputs"]["parameters"], case["expected"]
+
+    def reference_name(name):
+        prefix, _, leaf = name.rpartition(".")
+        return f"{names[prefix]}.{leaf}"
+
+    parameters = dict(student.network.named_parameters())
+    buffers = {name: b for name, b in student.network.named_buffers() if "running" in name}
+    assert {reference_name(name) for name in (*parameters, *buffers)} == set(values)
+    with torch.no_grad():
+        for name, held in (*parameters.items(), *buffers.items()):
+            held.copy_(tensor(values[reference_name(name)]))
+    x = tensor(case["inputs"]["x_T_B"])
+    x = x if x.dim() == 5 else x[..., None, None]
+    outputs = student(x)
+    loss = nn.functional.cross_entropy(outputs.prediction, torch.tensor(case["inputs"]["labels"]))
+    loss.backward()
+    torch.testing.assert_close(outputs.prediction.detach(), tensor(expected["mean_logits"]), rtol=0, atol=1e-9)
+    assert float(loss.detach()) == pytest.approx(expected["loss_value"], abs=1e-9)
+    gradients = expected["grads_with_1_over_T_factor"]
+    for name, parameter in parameters.items():
+        torch.testing.assert_close(
+            parameter.grad, tensor(gradients[reference_name(name)]), rtol=0, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}"
+        )
+
+
+@pytest.mark.parametrize(("reset", "detach"), RESETS)
+def test_eligibility_is_the_derivative_of_the_mean_rate_by_a_constant_input(reset, detach):
+    torch.manual_seed(0)
+    neuron = NeuronConfig(decay=0.3, reset=reset, detach_reset=detach)
+    x = torch.randn(5, 3, 7, dtype=torch.float64) + 0.7
+    constant = torch.zeros(3, 7, dtype=torch.float64, requires_grad=True)
+    v_reset = 0.0 if reset == "hard" else None
+    exact = lif(x + constant, decay=0.3, threshold=1.0, v_reset=v_reset, detach_reset=detach, alpha=4.0)
+    exact.mean(0).sum().backward()
+    spikes, rate, eligibility = spike_statistics(x, neuron)
+    torch.testing.assert_close(spikes, exact.detach(), rtol=0, atol=0)
+    torch.testing.assert_close(rate, exact.detach().mean(0))
+    torch.testing.assert_close(eligibility, constant.grad, rtol=1e-12, atol=1e-12)
+
+
+NETWORKS = ["resnet8", "resnet18", "resnet19", "resnet20_ckd", "preact_resnet18_imagenet", "sew_resnet18_imagenet", "vggsnn"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("static", [True, False], ids=["image", "events"])
+def test_rate_pass_has_the_mean_of_the_spike_pass_and_leaves_running_statistics_alone(name, static):
+    torch.manual_seed(0)
+    sizes = {"num_classes": 5, "in_channels": 2, "time_steps": 3, "neuron": NeuronConfig(threshold=0.4)}
+    rate, time = build_student(name, **sizes, backward="rate"), build_student(name, **sizes)
+    time.load_state_dict(rate.state_dict())
+    rate, time = rate.double(), time.double()
+    x = torch.rand(*(() if static else (3,)), 4, 2, 16, 16, dtype=torch.float64)
+    through_rates, through_time = rate(x), time(x)
+    torch.testing.assert_close(through_rates.prediction, through_time.prediction, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(through_rates.features[0], through_time.features.mean(0), rtol=1e-9, atol=1e-9)
+    for (key, ours), theirs in zip(rate.named_buffers(), time.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs, msg=key)
+    rate.eval()
+    time.load_state_dict(rate.state_dict())
+    torch.testing.assert_close(rate(x).logits, time.eval()(x).logits)
+
+
+def test_the_division_by_the_number_of_steps_is_a_switch():
+    gradients = {}
+    for divide in (True, False):
+        torch.manual_seed(0)
+        student = build_student(
+            "resnet8",
+            num_classes=3,
+            in_channels=1,
+            time_steps=4,
+            neuron=NeuronConfig(threshold=0.4),
+            backward="rate",
+            divide_by_steps=divide,
+        )
+        torch.manual_seed(1)
+        student(torch.rand(2, 1, 8, 8)).logits.square().sum().backward()
+        gradients[divide] = [p.grad for p in student.parameters()]
+    for divided, whole in zip(gradients[True], gradients[False], strict=True):
+        torch.testing.assert_close(4 * divided, whole)
+
+
+def test_nothing_of_the_spike_pass_is_kept_for_backward():
+    """The graph of the rate pass holds tensors of one step, whatever T."""
+    saved = {}
+    for steps in (2, 8):
+        student = build_student("resnet8", num_classes=3, in_channels=1, time_steps=steps, neuron=NeuronConfig(), backward="rate")
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x):
+            student(torch.rand(steps, 2, 1, 8, 8))
+        saved[steps] = sum(sizes)
+    assert saved[2] == saved[8]
