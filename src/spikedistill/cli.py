@@ -12,7 +12,7 @@ from pathlib import Path
 
 import spikedistill
 from spikedistill import components
-from spikedistill.config import config_schema, parse_config, read_config
+from spikedistill.config import config_schema, parse_config, read_config, read_resolved
 from spikedistill.errors import SpikedistillError
 from spikedistill.plan import Plan, build_plan
 
@@ -65,7 +65,9 @@ def _config_arguments() -> argparse.ArgumentParser:
 
 def _add_plan_commands(commands: argparse._SubParsersAction, configured: argparse.ArgumentParser) -> None:  # type: ignore[type-arg]
     plan = commands.add_parser("plan", parents=[configured], help="what would run, with ids, and what is there already")
-    plan.add_argument("--json", action="store_true", help="print the specs as JSON, one a line")
+    how = plan.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="print the specs as JSON, one a line")
+    how.add_argument("--table", action="store_true", help="one line per row of the report instead of one per stage")
     plan.set_defaults(command=_plan)
     status = commands.add_parser("status", parents=[configured], help="how far every stage is")
     status.set_defaults(command=_status)
@@ -92,7 +94,7 @@ def _add_stage_commands(commands: argparse._SubParsersAction, configured: argpar
     run.add_argument("--log-file", type=Path, help="write the log there too")
     run.set_defaults(command=_run)
     report = commands.add_parser("report", parents=[configured], help="write the tables and figures; print the table")
-    report.add_argument("--resolved", metavar="JSON", help="the whole configuration as JSON, instead of files")
+    report.add_argument("--resolved", type=Path, metavar="FILE", help="the whole configuration as JSON, instead of --configfile")
     report.add_argument("--log-file", type=Path, help="write the log there too")
     report.set_defaults(command=_report)
     submit = commands.add_parser("submit", parents=[configured], help="submit one stage through submitit")
@@ -123,14 +125,14 @@ def _load_plan(options: argparse.Namespace) -> Plan:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    from spikedistill.progress import plan_table
+    from spikedistill.progress import plan_table, run_table
 
     plan = _load_plan(options)
     if options.json:
         for spec in plan.stages.values():
             print(spec.model_dump_json())
         return
-    print(plan_table(plan))
+    print(run_table(plan) if options.table else plan_table(plan))
 
 
 def _status(options: argparse.Namespace) -> None:
@@ -196,7 +198,7 @@ def _report(options: argparse.Namespace) -> None:
     from spikedistill.stages.report import collect_records
 
     start_logging(options.log_file)
-    plan = build_plan(parse_config(json.loads(options.resolved))) if options.resolved else _load_plan(options)
+    plan = build_plan(read_resolved(options.resolved)) if options.resolved else _load_plan(options)
     records = collect_records(plan, Store(plan.config.store))
     write_report(records, Path(plan.config.results))
     print(terminal_table(records))

@@ -1,11 +1,13 @@
 """The models of config.yaml, and the check that reports every mistake at once. Imports no torch.
 
-A configuration is a mapping. It becomes a `Config` through `parse_config`, whose `ConfigError` lists all problems, each with
-file, key, what is allowed and the likeliest word meant.
+A configuration is a mapping. It becomes a `Config` through `parse_config`, which expands lists into runs (sweep.py) and whose
+`ConfigError` lists all problems, each with file, key, what is allowed and the likeliest word meant.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +21,8 @@ from spikedistill import components
 from spikedistill.errors import ConfigError
 from spikedistill.evaluate.settings import EvaluateConfig
 from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.sweep import Path as KeyPath
+from spikedistill.sweep import SweepError, Variant, model_of, replaced, swept, takes_plain_values, variants
 from spikedistill.train.settings import TrainConfig
 
 LABEL = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -69,6 +73,9 @@ class MethodConfig(_Section):
         None, description="Method: the stem of a file in src/spikedistill/distill. Default: the label of this entry."
     )
     params: dict[str, Any] = Field({}, description="Parameters of the method; see its `Params`.")
+    together: list[list[str]] = Field(
+        [], description="Groups of parameters given as lists that are walked in step, as in [[alpha, beta]], not crossed."
+    )
 
 
 class ExperimentConfig(_Section):
@@ -84,6 +91,11 @@ class ExperimentConfig(_Section):
         None,
         description="Label of the method that the report compares the others with, seed by seed. "
         "Default: the first that needs no teacher, else the first.",
+    )
+    together: list[list[str]] = Field(
+        [],
+        description="Groups of keys given as lists that are walked in step, as in "
+        "[[dataset.params.num_frames, student.time_steps]], not crossed.",
     )
 
 
@@ -105,7 +117,8 @@ class _Problems:
         self._lines: dict[tuple[str, str], None] = {}
 
     def add(self, key: Sequence[str | int], message: str) -> None:
-        self._lines[".".join(map(str, key)) or "(top level)", message] = None
+        """Note a problem; the variants of a sweep share one line, under the key as it was written."""
+        self._lines[".".join(str(part).partition("[")[0] for part in key) or "(top level)", message] = None
 
     def add_validation(self, error: ValidationError, model: type[BaseModel], prefix: Sequence[str | int] = ()) -> None:
         for detail in error.errors(include_url=False):
@@ -150,7 +163,7 @@ def _is_union(annotation: Any) -> bool:
 
 
 def parse_config(values: Mapping[str, Any], source: str = "config.yaml") -> Config:
-    """Check a configuration and return it typed.
+    """Check a configuration and return it typed, with one experiment or method for each variant of a sweep.
 
     Args:
         values: the merged mapping, as Snakemake or `read_config` gives it.
@@ -160,6 +173,8 @@ def parse_config(values: Mapping[str, Any], source: str = "config.yaml") -> Conf
         ConfigError: listing every problem.
     """
     problems = _Problems(source)
+    _check_labels(values, problems)
+    values = _expand(values, problems)
     config = None
     try:
         config = Config.model_validate(dict(values))
@@ -175,6 +190,80 @@ def parse_config(values: Mapping[str, Any], source: str = "config.yaml") -> Conf
     _check_combinations(config, problems)
     problems.raise_if_any()
     return config
+
+
+def _expand(values: Mapping[str, Any], problems: _Problems) -> dict[str, Any]:
+    """The configuration with an experiment or a method for each combination of listed values."""
+    expanded = dict(values)
+    if not isinstance(values.get("experiments"), Mapping):
+        return expanded
+    experiments: dict[Any, Any] = {}
+    for label, experiment in values["experiments"].items():
+        if not isinstance(experiment, Mapping):
+            experiments[label] = experiment
+            continue
+        key = ["experiments", str(label)]
+        found = _variants(dict(_swept_of_experiment(experiment)), experiment, key, problems)
+        methods = _expand_methods(experiment, key, problems)
+        for variant in found:
+            one = replaced(experiment, variant.values)
+            experiments[f"{label}{variant.suffix}" if variant.suffix else label] = one | methods
+    expanded["experiments"] = experiments
+    return expanded
+
+
+def _expand_methods(experiment: Mapping[str, Any], key: list[str], problems: _Problems) -> dict[str, Any]:
+    if not isinstance(experiment.get("methods"), Mapping):
+        return {}
+    methods: dict[Any, Any] = {}
+    for label, method in experiment["methods"].items():
+        if not isinstance(method, Mapping):
+            methods[label] = method
+            continue
+        name = method.get("method") or label
+        lists = dict(_swept_params("distill", name, method.get("params"), ()))
+        for variant in _variants(lists, method, [*key, "methods", str(label)], problems, within=("params",)):
+            if variant.values:
+                params = replaced(method["params"], variant.values)
+                methods[f"{label}{variant.suffix}"] = {**method, "method": name, "params": params}
+            else:
+                methods[label] = method
+    return {"methods": methods}
+
+
+def _swept_of_experiment(experiment: Mapping[str, Any]) -> Iterator[tuple[KeyPath, list[Any]]]:
+    for key, section in experiment.items():
+        if key in ("teacher", "student") and isinstance(section, Mapping):
+            yield from swept(section, TeacherConfig if key == "teacher" else StudentConfig, (key,))
+        elif key == "dataset" and isinstance(section, Mapping):
+            yield from _swept_params("data.datasets", section.get("name"), section.get("params"), ("dataset", "params"))
+
+
+def _swept_params(kind: components.Kind, name: Any, params: Any, prefix: KeyPath) -> Iterator[tuple[KeyPath, list[Any]]]:
+    if (
+        isinstance(name, str)
+        and isinstance(params, Mapping)
+        and components.stem(name).replace("_", "-") in components.names(kind)
+    ):
+        yield from swept(params, components.load(kind, name).Params, prefix)
+
+
+def _variants(
+    lists: dict[KeyPath, list[Any]],
+    section: Mapping[str, Any],
+    key: list[str],
+    problems: _Problems,
+    within: tuple[str, ...] = (),
+) -> list[Variant]:
+    """The variants of a section; a single one where nothing is swept, or where the sweep is not valid."""
+    together = section.get("together") or []
+    if not isinstance(together, list) or not all(isinstance(group, list) for group in together):
+        return [Variant("", {})]  # the check of types says what is wrong
+    try:
+        return variants(lists, together)
+    except SweepError as err:
+        problems.add([*key, *(within if err.path != ("together",) else ()), *err.path], str(err))
+        return [Variant("", {path: values[0] for path, values in lists.items() if values})]
 
 
 def _mappings(parent: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -215,22 +304,29 @@ def _check_component(problems: _Problems, key: list[str], kind: components.Kind,
         problems.add_validation(err, model, [*key, "params"])
 
 
+def _check_labels(values: Mapping[str, Any], problems: _Problems) -> None:
+    for label, experiment in _mappings(values, "experiments"):
+        key = ["experiments", label]
+        if not re.match(LABEL, label):
+            problems.add(key, f"a label is letters, digits, '.', '_' and '-' (it names files); found {label!r}")
+        for method, _ in _mappings(experiment, "methods"):
+            if method == "teacher":
+                problems.add([*key, "methods"], "the label 'teacher' is taken by the teacher's own row; choose another")
+            if not re.match(LABEL, method):
+                problems.add([*key, "methods"], f"a label is letters, digits, '.', '_' and '-'; found {method!r}")
+
+
 def _check_combinations(config: Config, problems: _Problems) -> None:
     if len(set(config.seeds)) != len(config.seeds):
         problems.add(["seeds"], f"each seed may stand once; found {config.seeds}")
     for label, experiment in config.experiments.items():
         key = ["experiments", label]
-        if not re.match(LABEL, label):
-            problems.add(key, f"a label is letters, digits, '.', '_' and '-' (it names files); found {label!r}")
         for method_label, method in experiment.methods.items():
-            if method_label == "teacher":
-                problems.add([*key, "methods"], "the label 'teacher' is taken by the teacher's own row; choose another")
-            if not re.match(LABEL, method_label):
-                problems.add([*key, "methods"], f"a label is letters, digits, '.', '_' and '-'; found {method_label!r}")
             component = components.load("distill", method.method or method_label)
-            if component.NEEDS_TEACHER and experiment.teacher is None:
+            needs = component.needs(component.Params.model_validate(method.params))
+            if "teacher" in needs and experiment.teacher is None:
                 problems.add([*key, "teacher"], f"method {method_label!r} distils from a teacher, and none is given")
-            for problem in _misfits(component.NEEDS, experiment):
+            for problem in _misfits(needs, experiment):
                 problems.add([*key, "methods", method_label], problem)
         if experiment.baseline is not None and experiment.baseline not in experiment.methods:
             problems.add([*key, "baseline"], components.unknown("method", experiment.baseline, experiment.methods))
@@ -305,6 +401,23 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return values
 
 
+def write_resolved(values: Mapping[str, Any], file: Path) -> None:
+    """Keep a configuration as it is used, files and overrides merged, for `read_resolved`; atomically."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    draft.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    draft.replace(file)
+
+
+def read_resolved(file: Path) -> Config:
+    """The configuration that `write_resolved` kept, checked.
+
+    Raises:
+        ConfigError: if there is none, or it is not valid any more.
+    """
+    return parse_config(_read_yaml(file), source=str(file))  # JSON is YAML
+
+
 def merge(target: dict[str, Any], update: Mapping[str, Any]) -> None:
     """Merge `update` into `target` in place: mappings key by key, everything else replaced."""
     for key, value in update.items():
@@ -322,9 +435,23 @@ def config_schema() -> dict[str, Any]:
     definitions = schema["$defs"]
     _narrow_params(definitions, "DatasetConfig", "name", "data.datasets")
     _narrow_params(definitions, "MethodConfig", "method", "distill")
-    for section in ("TeacherConfig", "StudentConfig"):
+    for section, model in (("TeacherConfig", TeacherConfig), ("StudentConfig", StudentConfig)):
         definitions[section]["properties"]["arch"]["enum"] = sorted(components.architectures())
+        _allow_sweeps(definitions, model, section)
     return schema
+
+
+def _allow_sweeps(definitions: dict[str, Any], model: type[BaseModel], name: str) -> None:
+    """Let every key that takes a plain value take a list of them, too."""
+    properties = definitions[name]["properties"]
+    for key, field in model.model_fields.items():
+        section = model_of(field.annotation)
+        if section:
+            _allow_sweeps(definitions, section, section.__name__)
+        elif takes_plain_values(field.annotation) and properties[key].get("anyOf", [{}])[-1].get("type") != "array":
+            about = {k: v for k, v in properties[key].items() if k in ("default", "description", "title")}
+            one = {k: v for k, v in properties[key].items() if k not in about}
+            properties[key] = {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}], **about}
 
 
 def _narrow_params(definitions: dict[str, Any], section: str, key: str, kind: components.Kind) -> None:
@@ -335,6 +462,8 @@ def _narrow_params(definitions: dict[str, Any], section: str, key: str, kind: co
         definitions.update(params.pop("$defs", {}))
         definition = f"{kind.rpartition('.')[2]}.{name}"
         definitions[definition] = params
+        if "properties" in params:
+            _allow_sweeps(definitions, model, definition)
         when = {"properties": {key: {"const": name}}, "required": [key]}
         conditions.append({"if": when, "then": {"properties": {"params": {"$ref": f"#/$defs/{definition}"}}}})
     definitions[section]["allOf"] = conditions

@@ -237,7 +237,8 @@ def _models(
     student = experiment.student
     for label, method in experiment.methods.items():
         name = (method.method or label).replace("_", "-")
-        needs_teacher = components.load("distill", name).NEEDS_TEACHER
+        component = components.load("distill", name)
+        needs_teacher = "teacher" in component.needs(component.Params.model_validate(method.params))
         for seed in seeds:
             yield (
                 label,

@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from spikedistill.artifacts import Store
 from spikedistill.lease import STALE_S
-from spikedistill.plan import Plan, Spec
+from spikedistill.plan import DistillSpec, Plan, Row, Spec, TeacherSpec
 
 
 def plan_table(plan: Plan) -> str:
@@ -21,6 +21,25 @@ def plan_table(plan: Plan) -> str:
     missing = sum(state != "cached" for _, _, state in rows)
     table = tabulate(rows, headers=["stage", "artifact", "state"], tablefmt="simple")
     return f"{table}\n\n{len(rows)} stages: {len(rows) - missing} cached in {store.root}, {missing} to run"
+
+
+def run_table(plan: Plan) -> str:
+    """What would be compared: each row of the report, with how many of its runs (seeds) are trained and measured."""
+    settled = settled_refs(plan, Store(plan.config.store))
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in plan.rows:
+        groups.setdefault((row.experiment, row.method), []).append(row)
+    lines = [(*names, *_run_cells(plan, rows, settled)) for names, rows in groups.items()]
+    headers = ["experiment", "method", "architecture", "T", "epochs", "batch", "lr", "runs", "done"]
+    return f"{tabulate(lines, headers=headers, tablefmt='simple', disable_numparse=True)}\n\n{len(plan.rows)} runs"
+
+
+def _run_cells(plan: Plan, rows: list[Row], settled: frozenset[str]) -> list[str]:
+    spec = plan.stages[rows[0].model]
+    assert isinstance(spec, TeacherSpec | DistillSpec)
+    steps = str(spec.time_steps) if isinstance(spec, DistillSpec) else "-"
+    done = sum(row.evaluation in settled for row in rows)
+    return [spec.arch, steps, *map(str, (spec.train.epochs, spec.train.batch_size, spec.train.lr, len(rows), done))]
 
 
 def settled_refs(plan: Plan, store: Store) -> frozenset[str]:

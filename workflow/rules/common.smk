@@ -6,7 +6,7 @@ from snakemake.utils import min_version
 
 from spikedistill.artifacts import Store
 from spikedistill.command import stage_arguments
-from spikedistill.config import parse_config
+from spikedistill.config import parse_config, write_resolved
 from spikedistill.errors import SpikedistillError
 from spikedistill.plan import build_plan
 from spikedistill.progress import settled_refs
@@ -28,6 +28,11 @@ def load_plan():
 PLAN = load_plan()
 STORE = Store(PLAN.config.store)
 SETTLED = settled_refs(PLAN, STORE)
+RESOLVED_CONFIG = str(Path(PLAN.config.results) / "config.json")
+
+
+onstart:
+    write_resolved(config, Path(RESOLVED_CONFIG))
 
 
 wildcard_constraints:

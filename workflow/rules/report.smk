@@ -46,7 +46,7 @@ rule report:
     resources:
         **STAGE_RESOURCES["report"],
     params:
-        config=PLAN.config.model_dump_json(),
+        config=RESOLVED_CONFIG,
     message:
         "report"
     shell:

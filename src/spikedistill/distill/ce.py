@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from spikedistill.components import ComponentParams
-from spikedistill.distill.forward import Forward
+from spikedistill.distill.forward import Forward, Need
+from spikedistill.distill.precision import full_precision
 from spikedistill.lazy import torch
-
-NEEDS_TEACHER = False
-NEEDS: frozenset[str] = frozenset()
 
 
 class Params(ComponentParams):
     """The baseline has no parameters."""
 
 
+@full_precision
 def mean_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """CE(mean over t of z[t], y), averaged over the batch.
 
@@ -25,6 +24,11 @@ def mean_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tens
         Scalar in nats.
     """
     return torch.nn.functional.cross_entropy(logits.mean(0), labels)
+
+
+def needs(params: Params) -> frozenset[Need]:
+    """What the loss takes beside the student's logits and the labels."""
+    return frozenset()
 
 
 def loss(forward: Forward, params: Params) -> dict[str, torch.Tensor]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from spikedistill.lazy import torch
+
+Need = Literal["teacher", "steps", "exits", "features", "noise"]
+"""What a method's loss may ask for, beside the student's logits and the labels."""
 
 
 @dataclass(frozen=True)
@@ -14,15 +18,16 @@ class Forward:
     Letters: T step, B batch, C class, D channel, E exit.
 
     Attributes:
-        logits: of the student [T, B, C]; [1, B, C], the mean over time, with rate-based backpropagation.
+        logits: of the student [T, B, C]; [1, B, C], the mean over time, with rate-based backpropagation, which a method that
+            needs "steps" cannot work with.
         labels: class numbers [B].
-        teacher_logits: [B, C]; None when the method needs no teacher.
-        exits: logits [E, B, C] of the side branches, then of the student; for methods with "exits" in NEEDS.
-        features: maps [T, B, D, h, w] after the student's last stage; for methods with "features" in NEEDS.
+        teacher_logits: [B, C]; for methods that need "teacher".
+        exits: logits [E, B, C] of the side branches, then of the student; for methods that need "exits".
+        features: maps [T, B, D, h, w] after the student's last stage; for methods that need "features".
         teacher_features: maps [B, D, h, w] after the teacher's last stage; likewise.
         teacher_weight: weight [C, D] of the teacher's classifier; likewise.
-        noise: standard normal [B, C], a function of seed, epoch, step and place in the global batch; for methods with
-            "noise" in NEEDS.
+        noise: standard normal [B, C], a function of seed, epoch, step and place in the global batch; for methods that
+            need "noise".
     """
 
     logits: torch.Tensor
@@ -36,6 +41,6 @@ class Forward:
 
     @property
     def teacher(self) -> torch.Tensor:
-        """The teacher's logits, for methods that declare NEEDS_TEACHER."""
-        assert self.teacher_logits is not None, "the engine runs the teacher for methods that declare NEEDS_TEACHER"
+        """The teacher's logits, for methods that need "teacher"."""
+        assert self.teacher_logits is not None, "the engine gives what a method needs"
         return self.teacher_logits

@@ -1,40 +1,58 @@
-"""Logit distillation at every time step (Hinton et al. 2015), beside cross-entropy at every step."""
+"""Logit distillation from a teacher (Hinton et al. 2015): at every time step, or of the mean over time."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from pydantic import Field
 
 from spikedistill.components import ComponentParams
-from spikedistill.distill.forward import Forward
+from spikedistill.distill.ce import mean_cross_entropy
+from spikedistill.distill.forward import Forward, Need
+from spikedistill.distill.precision import full_precision
 from spikedistill.distill.tet import per_step_cross_entropy
 from spikedistill.lazy import torch
 
-NEEDS_TEACHER = True
-NEEDS = frozenset({"steps"})
-
 
 class Params(ComponentParams):
-    """L = per-step CE + alpha * per-step KD."""
+    """L = CE + alpha * KD, both on the logits of every step or both on their mean over time."""
 
     alpha: float = Field(1.0, ge=0, description="Weight of the distillation term.")
     temperature: float = Field(3.0, gt=0, description="Softmax temperature tau; the term is scaled by its square.")
+    logits: Literal["per_step", "mean"] = Field(
+        "per_step", description="Which logits learn, from labels and teacher alike: those of every step, or their mean over time."
+    )
+
+
+@full_precision
+def divergences(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+    """tau^2 * KL(softmax(teacher / tau) || softmax(student / tau)) of each row, summed over classes.
+
+    Args:
+        student: logits [..., B, C] of the learner.
+        teacher: logits [B, C] or [..., B, C] of the target; no gradient flows into them.
+        temperature: tau > 0.
+
+    Returns:
+        [..., B] in nats.
+    """
+    log_p = torch.log_softmax(student / temperature, dim=-1)
+    log_q = torch.log_softmax(teacher.detach() / temperature, dim=-1)
+    return temperature**2 * torch.nn.functional.kl_div(log_p, log_q, reduction="none", log_target=True).sum(-1)
 
 
 def kd_divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """tau^2 * KL(softmax(teacher / tau) || softmax(student / tau)), summed over classes, averaged over samples.
+    """Mean of `divergences` over samples, and over steps where there are any.
 
     Args:
-        student: logits [B, C] of the learner.
-        teacher: logits [B, C] of the target; no gradient flows into them.
+        student: logits [B, C] or [T, B, C] of the learner.
+        teacher: logits [B, C] or [T, B, C] of the target; no gradient flows into them.
         temperature: tau > 0.
 
     Returns:
         Scalar in nats; 0 where both distributions agree.
     """
-    log_p = torch.nn.functional.log_softmax(student / temperature, dim=-1)
-    log_q = torch.nn.functional.log_softmax(teacher.detach() / temperature, dim=-1)
-    divergence = torch.nn.functional.kl_div(log_p, log_q, reduction="batchmean", log_target=True)
-    return temperature**2 * divergence
+    return divergences(student, teacher, temperature).mean()
 
 
 def per_step_kd(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -48,12 +66,25 @@ def per_step_kd(logits: torch.Tensor, teacher: torch.Tensor, temperature: float)
     Returns:
         Scalar in nats.
     """
-    return kd_divergence(logits.flatten(0, 1), teacher.repeat(len(logits), 1), temperature)
+    return kd_divergence(logits, teacher, temperature)
+
+
+@full_precision
+def mean_kd(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+    """`kd_divergence`(mean over t of z[t], teacher); arguments as those of `per_step_kd`."""
+    return kd_divergence(logits.mean(0), teacher, temperature)
+
+
+def needs(params: Params) -> frozenset[Need]:
+    """What the loss takes beside the student's logits and the labels."""
+    return frozenset({"teacher", "steps"} if params.logits == "per_step" else {"teacher"})
 
 
 def loss(forward: Forward, params: Params) -> dict[str, torch.Tensor]:
     """The terms of the loss, weighted."""
+    per_step = params.logits == "per_step"
+    cross_entropy, distillation = (per_step_cross_entropy, per_step_kd) if per_step else (mean_cross_entropy, mean_kd)
     return {
-        "ce": per_step_cross_entropy(forward.logits, forward.labels),
-        "kd": params.alpha * per_step_kd(forward.logits, forward.teacher, params.temperature),
+        "ce": cross_entropy(forward.logits, forward.labels),
+        "kd": params.alpha * distillation(forward.logits, forward.teacher, params.temperature),
     }

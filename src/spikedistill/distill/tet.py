@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from spikedistill.components import ComponentParams
-from spikedistill.distill.forward import Forward
+from spikedistill.distill.forward import Forward, Need
+from spikedistill.distill.precision import full_precision
 from spikedistill.lazy import torch
-
-NEEDS_TEACHER = False
-NEEDS = frozenset({"steps"})
 
 
 class Params(ComponentParams):
     """The baseline has no parameters."""
 
 
+@full_precision
 def per_step_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """(1 / T) sum over t of CE(z[t], y), averaged over the batch (Deng et al. 2022, TET, without the MSE term).
 
@@ -25,6 +24,11 @@ def per_step_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.
         Scalar in nats.
     """
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)))
+
+
+def needs(params: Params) -> frozenset[Need]:
+    """What the loss takes beside the student's logits and the labels."""
+    return frozenset({"steps"})
 
 
 def loss(forward: Forward, params: Params) -> dict[str, torch.Tensor]:

@@ -20,8 +20,8 @@ class Network(nn.Module):
         self,
         *,
         stem: nn.Module,
-        after_stem: nn.Module,
-        stages: Sequence[nn.Module],
+        after_stem: nn.Sequential,
+        stages: Sequence[nn.Sequential],
         widths: Sequence[int],
         classifier: nn.Module,
         pooled_size: int = 1,
@@ -56,6 +56,13 @@ class Network(nn.Module):
             y = stage(y)
             outputs.append(y)
         return outputs
+
+    def last_features(self, y: Tensor) -> Tensor:
+        """The last of `features`; without a graph, nothing is held longer than the next layer needs it."""
+        for part in (self.after_stem, *self.stages):
+            for layer in part:
+                y = layer(y)
+        return y
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits [N, K] of the output of the last stage."""

@@ -93,7 +93,7 @@ class Student(nn.Module):
 
     def _rate_forward(self, x: Tensor) -> Outputs:
         with spike_pass(self.network):
-            self.network.classify(self.network.features(self._fold(x))[-1])
+            self.network.classify(self.network.last_features(self._fold(x)))
         stages = self.network.features(self.network.encode(x if x.dim() == 4 else x.mean(0)))
         logits = self.network.classify(stages[-1])[None]
         exits = None if self.exits is None else torch.cat([self.exits(stages[:-1]), logits])
@@ -131,5 +131,5 @@ class Teacher(nn.Module):
 
     def forward(self, x: Tensor) -> Outputs:
         """The outputs for images [B, C, H, W] or frames [T, B, C, H, W]."""
-        features = self.network.features(self.network.encode(x.mean(0) if x.dim() == 5 else x))[-1]
+        features = self.network.last_features(self.network.encode(x.mean(0) if x.dim() == 5 else x))
         return Outputs(self.network.classify(features), features)

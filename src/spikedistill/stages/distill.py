@@ -29,9 +29,9 @@ def _student(spec: DistillSpec, data: SampleStore) -> nn.Module:
     student = build_network(spec, data)
     assert isinstance(student, Student)
     method = components.load("distill", spec.method)
-    if "exits" in method.NEEDS:
-        pooling = method.Params.model_validate(spec.params).pooling
-        add_exits(student, spec.arch, num_classes=data.num_classes, pooling=pooling)
+    params = method.Params.model_validate(spec.params)
+    if "exits" in method.needs(params):
+        add_exits(student, spec.arch, num_classes=data.num_classes, pooling=params.pooling)
     return student
 
 
@@ -51,14 +51,14 @@ class Distillation:
         """Use the method of `spec`, with a teacher in evaluation mode."""
         self._method = components.load("distill", spec.method)
         self._params = self._method.Params.model_validate(spec.params)
+        self._needs = self._method.needs(self._params)
         self._teacher = teacher
         self._seed = spec.seed
 
     def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """The terms of the method's loss."""
-        needs = self._method.NEEDS
         teacher = None if self._teacher is None else self._run_teacher(self._teacher, batch.inputs, outputs.logits.dtype)
-        with_features = "features" in needs and teacher is not None and self._teacher is not None
+        with_features = "features" in self._needs and teacher is not None and self._teacher is not None
         return self._method.loss(
             Forward(
                 logits=outputs.logits,
@@ -68,7 +68,7 @@ class Distillation:
                 features=outputs.features if with_features else None,
                 teacher_features=teacher.features if with_features and teacher is not None else None,
                 teacher_weight=self._teacher.network.class_weight if with_features and self._teacher is not None else None,
-                noise=self._noise(outputs, batch) if "noise" in needs else None,
+                noise=self._noise(outputs, batch) if "noise" in self._needs else None,
             ),
             self._params,
         )

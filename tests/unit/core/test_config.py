@@ -134,8 +134,8 @@ FIXED_REFS = [
     "data/digits-dvs-2281730604",
     "teachers/digits-dvs-resnet18-seed0-df2e3db57a",
     "evaluations/teacher-digits-dvs-resnet18-seed0-0133a6f99e",
-    "students/digits-dvs-resnet18-kd-seed7-5ac3a9325a",
-    "evaluations/student-digits-dvs-resnet18-kd-seed7-b8dad422cb",
+    "students/digits-dvs-resnet18-kd-seed7-b885b32081",
+    "evaluations/student-digits-dvs-resnet18-kd-seed7-751d2bcbeb",
 ]
 
 

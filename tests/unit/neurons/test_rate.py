@@ -92,11 +92,11 @@ def toy(case):
     if "c1.weight" not in shapes:
         first = nn.Linear(*reversed(shapes["fc1.weight"]))
         more = [nn.Linear(*reversed(shapes["fc2.weight"])), LIF(neuron, steps)] if "fc2.weight" in shapes else []
-        names = {"stem.layers.0": "fc1", "stages.0.layers.1": "fc2", "classifier": "out"}
+        names = {"stem.layers.0": "fc1", "stages.0.0.layers.1": "fc2", "classifier": "out"}
         network = Network(
             stem=Flat(first),
-            after_stem=nn.Identity(),
-            stages=[Flat(LIF(neuron, steps), *more)],
+            after_stem=nn.Sequential(),
+            stages=[nn.Sequential(Flat(LIF(neuron, steps), *more))],
             widths=[out.in_features],
             classifier=out,
         )

@@ -1,0 +1,219 @@
+"""CKDSNN (arXiv 2511.06902): the teacher's saliency map on the last features, and its logits smoothed by noise."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, get_args
+
+from pydantic import Field
+
+from spikedistill.components import ComponentParams, unknown
+from spikedistill.distill.ce import mean_cross_entropy
+from spikedistill.distill.forward import Forward, Need
+from spikedistill.distill.kd import kd_divergence
+from spikedistill.distill.precision import at_least_float32, full_precision
+from spikedistill.lazy import torch
+
+MapVariant = Literal["code", "paper", "per_sample"]
+NoiseVariant = Literal["code", "paper", "paper_attached"]
+
+
+class Params(ComponentParams):
+    """L = CE of the mean logits + beta * SAMD + gamma * NLD."""
+
+    beta: float = Field(1.0, ge=0, description="Weight of SAMD, the distillation of activation maps.")
+    gamma: float = Field(1.0, ge=0, description="Weight of NLD, the distillation of noise-smoothed logits.")
+    temperature: float = Field(2.0, gt=0, description="Softmax temperature tau of both.")
+    samd_variant: MapVariant = Field(
+        "code",
+        description="code: maps scaled to [0, 1] over the whole batch, no factor tau^2. paper: maps as they are, factor tau^2. "
+        "per_sample: maps scaled to [0, 1] each by itself, factor tau^2.",
+    )
+    nld_variant: NoiseVariant = Field(
+        "code",
+        description="code: probabilities mixed with those of noise, scaled by the variance of the logits. paper: noise added to "
+        "the logits, scaled by their standard deviation, a constant. paper_attached: the same, with the gradient of the scale.",
+    )
+    noise_weight: float = Field(0.9, ge=0, le=1, description="Of nld_variant code: share w of the student; 1 is no noise.")
+    noise_scale: float = Field(0.1, ge=0, description="Of the other variants of NLD: factor lambda of the noise; 0 is none.")
+
+
+@full_precision
+def class_activation_map(features: torch.Tensor, logits: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """M[b] = relu(sum over d of W[argmax a[b], d] * F[b, d]), the teacher's map for the class that it predicts.
+
+    Args:
+        features: F [B, D, h, w].
+        logits: a [B, C].
+        weight: W [C, D], of the linear layer behind global average pooling.
+
+    Returns:
+        [B, h, w], without gradient.
+    """
+    chosen = weight.detach()[logits.argmax(-1)][..., None, None]
+    return torch.relu((chosen * features.detach()).sum(1))
+
+
+def spike_activation_map(features: torch.Tensor) -> torch.Tensor:
+    """M[b] = sum over t and d of F[t, b, d], of the student's features [T, B, D, h, w]: [B, h, w], at least float32."""
+    return features.sum((0, 2), dtype=at_least_float32(features.dtype))
+
+
+@full_precision
+def map_divergence(student: torch.Tensor, teacher: torch.Tensor, *, variant: MapVariant, temperature: float) -> torch.Tensor:
+    """KL of the softmax over positions of two maps, teacher to student, averaged over samples.
+
+    With N(M) = (M - min M) / (max(M - min M) + 1e-3), minima and maxima with gradient, and P = softmax over h * w:
+
+    - `code`: N over the whole batch, P of N(M) / tau with 1e-10 added to every probability, no factor tau^2;
+    - `per_sample`: N over each sample, P of N(M) / tau, factor tau^2;
+    - `paper`: P of M / tau, factor tau^2.
+
+    Args:
+        student: map [B, h, w].
+        teacher: map [B, h, w], without gradient.
+        variant: which of the three.
+        temperature: tau > 0.
+
+    Returns:
+        Scalar in nats.
+
+    Raises:
+        ValueError: if there is no such variant.
+    """
+    student, teacher = student.flatten(1), teacher.flatten(1)
+    if variant == "paper":
+        return kd_divergence(student, teacher, temperature)
+    if variant == "per_sample":
+        return kd_divergence(_scaled_each(student), _scaled_each(teacher), temperature)
+    if variant == "code":
+        p, q = (torch.softmax(_scaled(maps, maps.min(), maps.max()) / temperature, dim=-1) + 1e-10 for maps in (student, teacher))
+        return (q * (q / p).log()).sum(-1).mean()
+    raise ValueError(unknown("variant", variant, get_args(MapVariant)))
+
+
+def _scaled_each(maps: torch.Tensor) -> torch.Tensor:
+    return _scaled(maps, maps.min(1, keepdim=True).values, maps.max(1, keepdim=True).values)
+
+
+def _scaled(maps: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    return (maps - low) / (high - low + 1e-3)
+
+
+def activation_map_loss(
+    student_features: torch.Tensor,
+    teacher_features: torch.Tensor,
+    teacher_logits: torch.Tensor,
+    teacher_weight: torch.Tensor,
+    *,
+    variant: MapVariant,
+    temperature: float = 2.0,
+) -> torch.Tensor:
+    """SAMD: `map_divergence` of `spike_activation_map` from `class_activation_map`.
+
+    Where the maps differ in size, the larger one is averaged to the size of the smaller; the authors' networks never do.
+
+    Args:
+        student_features: last features [T, B, D', h, w]; D' need not be D, for the maps sum over it.
+        teacher_features: last features F [B, D, h, w].
+        teacher_logits: a [B, C].
+        teacher_weight: W [C, D].
+        variant: of `map_divergence`.
+        temperature: tau > 0.
+
+    Returns:
+        Scalar in nats.
+
+    Raises:
+        ValueError: if there is no such variant.
+    """
+    student = spike_activation_map(student_features)
+    teacher = class_activation_map(teacher_features, teacher_logits, teacher_weight)
+    height, width = (min(sides) for sides in zip(student.shape[1:], teacher.shape[1:], strict=True))
+    student, teacher = (torch.nn.functional.adaptive_avg_pool2d(maps, (height, width)) for maps in (student, teacher))
+    return map_divergence(student, teacher, variant=variant, temperature=temperature)
+
+
+@full_precision
+def noise_smoothed_loss(
+    logits: torch.Tensor,
+    teacher: torch.Tensor,
+    noise: torch.Tensor,
+    *,
+    temperature: float,
+    noise_weight: float,
+    variant: NoiseVariant,
+    noise_scale: float = 0.1,
+) -> torch.Tensor:
+    """NLD: tau^2 * KL(softmax(a / tau) || P), averaged over samples, where noise smooths the student's P.
+
+    With mean and std (unbiased) of each row of z, and S the softmax over classes:
+
+    - `code`: P = w S(z / tau) + (1 - w) S(eps / tau), eps = mean + n * std^2, with the gradient of mean and std;
+    - `paper`: P = S((z + lambda * eps) / tau), eps = mean + n * std, mean and std taken as constants;
+    - `paper_attached`: the same with the gradient of mean and std.
+
+    Args:
+        logits: z [B, C], averaged over time; C > 1.
+        teacher: a [B, C]; no gradient flows into it.
+        noise: n [B, C], standard normal, drawn anew at every training step.
+        temperature: tau > 0.
+        noise_weight: w, of `code`.
+        variant: which of the three.
+        noise_scale: lambda, of `paper` and `paper_attached`.
+
+    Returns:
+        Scalar in nats.
+
+    Raises:
+        ValueError: if there is no such variant.
+    """
+    if variant == "code":
+        var, mean = torch.var_mean(logits, dim=-1, keepdim=True)
+        smoothed = torch.logaddexp(
+            torch.log_softmax(logits / temperature, dim=-1) + _log(noise_weight),
+            torch.log_softmax((mean + noise * var) / temperature, dim=-1) + _log(1 - noise_weight),
+        )
+        # normalised log-probabilities are their own log-softmax, so the temperature is undone before it is applied
+        return kd_divergence(temperature * smoothed, teacher, temperature)
+    if variant in ("paper", "paper_attached"):
+        std, mean = torch.std_mean(logits if variant == "paper_attached" else logits.detach(), dim=-1, keepdim=True)
+        return kd_divergence(logits + noise_scale * (mean + noise * std), teacher, temperature)
+    raise ValueError(unknown("variant", variant, get_args(NoiseVariant)))
+
+
+def _log(share: float) -> float:
+    return math.log(share) if share > 0 else -math.inf
+
+
+def needs(params: Params) -> frozenset[Need]:
+    """What the loss takes beside the student's logits and the labels."""
+    return frozenset({"teacher", "features", "noise"})
+
+
+def loss(forward: Forward, params: Params) -> dict[str, torch.Tensor]:
+    """The terms of the loss, weighted."""
+    assert forward.features is not None and forward.teacher_features is not None and forward.teacher_weight is not None
+    assert forward.noise is not None, "the engine gives what a method needs"
+    samd = activation_map_loss(
+        forward.features,
+        forward.teacher_features,
+        forward.teacher,
+        forward.teacher_weight,
+        variant=params.samd_variant,
+        temperature=params.temperature,
+    )
+    nld = noise_smoothed_loss(
+        forward.logits.mean(0, dtype=at_least_float32(forward.logits.dtype)),
+        forward.teacher,
+        forward.noise,
+        temperature=params.temperature,
+        noise_weight=params.noise_weight,
+        variant=params.nld_variant,
+        noise_scale=params.noise_scale,
+    )
+    return {
+        "ce": mean_cross_entropy(forward.logits, forward.labels),
+        "samd": params.beta * samd,
+        "nld": params.gamma * nld,
+    }

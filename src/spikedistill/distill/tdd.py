@@ -1,0 +1,99 @@
+"""Temporal decoupling distillation (arXiv 2501.15925): every step learns from the teacher and from the other steps."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from pydantic import Field
+
+from spikedistill.components import ComponentParams, unknown
+from spikedistill.distill.forward import Forward, Need
+from spikedistill.distill.kd import per_step_kd
+from spikedistill.distill.precision import full_precision
+from spikedistill.distill.tet import per_step_cross_entropy
+from spikedistill.lazy import torch
+
+SelfTarget = Literal["ensemble", "correct_mean"]
+
+
+class Params(ComponentParams):
+    """L = per-step CE + alpha * per-step KD from the teacher + beta * per-step KD from the student's own target."""
+
+    alpha: float = Field(0.2, ge=0, description="Weight of what every step learns from the teacher.")
+    beta: float = Field(0.5, ge=0, description="Weight of what every step learns from the student's own target.")
+    temperature: float = Field(3.0, gt=0, description="Softmax temperature tau of both; they are scaled by its square.")
+    self_target: SelfTarget = Field(
+        "correct_mean",
+        description="The student's own target. correct_mean (the authors' code): mean over the steps that are right, uniform "
+        "where none is. ensemble (the paper): mean over all steps.",
+    )
+
+
+@full_precision
+def self_target(logits: torch.Tensor, labels: torch.Tensor, kind: SelfTarget) -> torch.Tensor:
+    """The logits w that the student sets itself, without gradient.
+
+    `ensemble`: w = mean over t of z[t]. `correct_mean`: w[b] = sum over t of m[t, b] z[t, b] / max(1, sum over t of m[t, b])
+    with m[t, b] = 1 where argmax z[t, b] = y[b], so that w[b] = 0, a uniform target, where no step is right.
+
+    Args:
+        logits: z [T, B, C].
+        labels: y [B].
+        kind: which of the two.
+
+    Returns:
+        w [B, C].
+
+    Raises:
+        ValueError: if there is no such kind.
+    """
+    logits = logits.detach()
+    if kind == "ensemble":
+        return logits.mean(0)
+    if kind == "correct_mean":
+        right = (logits.argmax(-1, keepdim=True) == labels[:, None]).to(logits.dtype)
+        return (right * logits).sum(0) / right.sum(0).clamp(min=1)
+    raise ValueError(unknown("self target", kind, get_args(SelfTarget)))
+
+
+def tdd_loss(
+    logits: torch.Tensor,
+    teacher: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    alpha: float,
+    beta: float,
+    temperature: float,
+    self_target: SelfTarget,
+) -> torch.Tensor:
+    """Per-step CE(z, y) + alpha * per-step KD(z <- a) + beta * per-step KD(z <- w), with w of `self_target`.
+
+    Args:
+        logits: z [T, B, C].
+        teacher: a [B, C].
+        labels: y [B].
+        alpha: weight of the teacher.
+        beta: weight of the own target.
+        temperature: tau > 0 of both.
+        self_target: kind of the own target.
+
+    Returns:
+        Scalar in nats.
+    """
+    params = Params(alpha=alpha, beta=beta, temperature=temperature, self_target=self_target)
+    return torch.stack(list(loss(Forward(logits, labels, teacher), params).values())).sum()
+
+
+def needs(params: Params) -> frozenset[Need]:
+    """What the loss takes beside the student's logits and the labels."""
+    return frozenset({"teacher", "steps"})
+
+
+def loss(forward: Forward, params: Params) -> dict[str, torch.Tensor]:
+    """The terms of the loss, weighted."""
+    target = self_target(forward.logits, forward.labels, params.self_target)
+    return {
+        "ce": per_step_cross_entropy(forward.logits, forward.labels),
+        "kd": params.alpha * per_step_kd(forward.logits, forward.teacher, params.temperature),
+        "self": params.beta * per_step_kd(forward.logits, target, params.temperature),
+    }
