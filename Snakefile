@@ -22,6 +22,6 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        artifacts=all_artifacts(),
+        lost=lost_artifacts,
         report=rules.report.output,
     localrule: True

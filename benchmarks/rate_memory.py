@@ -93,7 +93,8 @@ def main() -> None:
             rows.append({"backward": backward, "time_steps": steps, **figures})
             print(f"{backward:>9} {steps:>3} {figures['held_mib']:>12.1f} {figures['peak_mib']:>12.1f}")
     if options.out:
-        command = f"python benchmarks/rate_memory.py --arch {options.arch} --batch-size {options.batch_size} --side {options.side}"
+        shape = f"--arch {options.arch} --batch-size {options.batch_size} --side {options.side}"
+        command = f"python benchmarks/rate_memory.py {shape}"
         machine = {"machine": platform.machine(), "device": options.device, "torch": torch.__version__}
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps({"command": command, **machine, "rows": rows}, indent=1) + "\n", encoding="utf-8")

@@ -30,6 +30,18 @@ class ExecutorSettings(ExecutorSettingsBase):
         default=20.0,
         metadata={"help": "Longest pause between two questions to Slurm; results are noticed sooner, from files."},
     )
+    array_size: int = field(
+        default=500,
+        metadata={"help": "Most jobs that go out as one job array; 1: no arrays. At most the site's MaxArraySize - 1."},
+    )
+    detach: bool = field(
+        default=False,
+        metadata={"help": "On Ctrl-C leave the jobs running; the same command adopts them later."},
+    )
+    keep_days: int = field(
+        default=30,
+        metadata={"help": "Days to keep logs of attempts other than a job's latest; 0: for ever."},
+    )
     local_cpus: int | None = field(
         default=None,
         metadata={"help": "CPUs that local jobs share (default: those of this process).", "type": int},
@@ -42,6 +54,12 @@ class ExecutorSettings(ExecutorSettingsBase):
         default=None,
         metadata={"help": "Memory in MB that local jobs share (default: that of this machine).", "type": int},
     )
+
+    def __post_init__(self) -> None:
+        """Called where this executor is chosen, before Snakemake looks at its locks."""
+        from snakemake_executor_plugin_submitit.locks import watch_locks
+
+        watch_locks()
 
 
 common_settings = CommonSettings(

@@ -1,41 +1,62 @@
 """Snakemake's executor interface, thin: what to submit, how jobs stand, what to tell the user."""
 
 import asyncio
+import contextlib
+import itertools
+import os
 import re
+import threading
 import time
 import uuid
-from collections.abc import AsyncGenerator, Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
+from snakemake_interface_executor_plugins.utils import format_cli_arg
 
 from snakemake_executor_plugin_submitit import states
+from snakemake_executor_plugin_submitit.adoption import Adopter
 from snakemake_executor_plugin_submitit.local_slots import Share, SlotPool
+from snakemake_executor_plugin_submitit.processes import ProcessId
+from snakemake_executor_plugin_submitit.registry import Record, Registry, Submission
 from snakemake_executor_plugin_submitit.resources import Request, parse_resources
 
 if TYPE_CHECKING:
     from snakemake_executor_plugin_submitit.submit import SubmittedJob
+    from snakemake_executor_plugin_submitit.submitter import Submitter
 
 TICK_S = 0.25
 FIRST_QUESTION_S = 2.0
 LOST_S = 120.0
+MAX_RESUBMISSIONS = 5
+ENDED = "ended"
+NAMES_SHOWN = 4
+OF_AN_OUTER_JOB = ("SLURM_", "SLURMD_", "SUBMITIT_", "SPMD_")
+KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")
 
 
 @dataclass
 class _Ticket:
-    """A job of the workflow: waiting for local room, or submitted."""
+    """A job of the workflow: waiting to be submitted, or submitted."""
 
     info: SubmittedJobInfo
     request: Request
     command: str
     name: str
+    outputs: tuple[str, ...]
     job: "SubmittedJob | None" = None
+    submission: Submission | None = None
+    record: Record | None = None
     share: Share | None = None
+    refusal: str | None = None
     last_seen: float = 0.0
+    resubmissions: int = 0
+    excluded: set[str] = field(default_factory=set)
 
 
 class Executor(RemoteExecutor):
@@ -45,114 +66,305 @@ class Executor(RemoteExecutor):
         """Set up after Snakemake's part; the wait thread is running already."""
         settings = self.workflow.executor_settings
         self._cluster = settings.cluster
-        self._folder = settings.folder
+        self._folder = Path(settings.folder).absolute()
+        self._detach = settings.detach
+        if self._detach and self._cluster == "local":
+            raise WorkflowError("--submitit-detach needs cluster slurm: jobs on this machine end with the main process")
         self._run_id = uuid.uuid4().hex[:12]
         self._max_pause_s = settings.poll_seconds
         self._queue = states.SlurmQueue()
+        self._numbers = itertools.count()
+        self._reasons_told: set[str] = set()
+        self._next_question, self._pause_s = 0.0, FIRST_QUESTION_S
+        self._tickets: dict[int, _Ticket] = {}
+        self._starting = threading.RLock()
+        self._submitter: Submitter[_Ticket] | None = None
+        self._array_size = settings.array_size
         self._pool = SlotPool(settings.local_cpus, settings.local_gpus, settings.local_mem_mb)
+        if self._cluster == "slurm":
+            _leave_outer_job()
+        self._registry = Registry(self._folder)
+        self._adopter = Adopter(self._registry, self._queue, self.workflow, self.logger)
+        self._retention(settings.keep_days)
 
-    @property
-    def _tickets(self) -> dict[str, _Ticket]:
-        """The live jobs by id; made on first use, as the wait thread may come before `__post_init__`."""
-        return self.__dict__.setdefault("_live", {})
+    def _retention(self, days: int) -> None:
+        from snakemake_executor_plugin_submitit.retention import remove_old
+
+        keep = self._adopter.places
+        threading.Thread(target=remove_old, args=(self._folder, days, keep), daemon=True).start()
+
+    def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:
+        """Take the jobs that are ready: adopt those that run already, submit the others."""
+        tickets = []
+        for job in jobs:
+            self.run_job_pre(job)
+            ticket = self._ticket(job)
+            if ticket is not None and not self._adopt(ticket):
+                tickets.append(ticket)
+        if tickets and self._cluster == "slurm":
+            self._sender().add(tickets)
+        else:
+            self._start_waiting()
 
     def run_job(self, job: JobExecutorInterface) -> None:
-        """Submit a job, or queue it until this machine has room."""
-        info = SubmittedJobInfo(job)
+        """Take one job."""
+        self.run_jobs([job])
+
+    def _ticket(self, job: JobExecutorInterface) -> _Ticket | None:
+        info = SubmittedJobInfo(job, aux={"ticket": next(self._numbers)})
+        name = _name(job)
         try:
             request = parse_resources(job.resources, threads=job.threads)
-            ticket = _Ticket(info, request, self._command(job), _name(job))
             if self._cluster == "local":
                 self._pool.check(request)
-                info.external_jobid = f"local-{uuid.uuid4().hex[:8]}"
-            else:
-                self._start(ticket, ())
+            outputs = tuple(str(Path(file).absolute()) for file in job.output)
+            ticket = _Ticket(info, request, self._command(job), name, outputs)
         except WorkflowError as err:
-            self.report_job_error(info, msg=f"{_name(job)}: {err}\n")
-            return
-        ticket.last_seen = time.monotonic()
-        self._next_question = 0.0
-        self._pause_s = FIRST_QUESTION_S
-        self._tickets[str(info.external_jobid)] = ticket
+            self.report_job_error(info, msg=f"{name}: {err}\n")
+            return None
+        self._tickets[info.aux["ticket"]] = ticket
         self.report_job_submission(info)
-        self._start_waiting()
+        return ticket
+
+    def _adopt(self, ticket: _Ticket) -> bool:
+        found = self._adopter.find(ticket.outputs, ticket.info.job) if self._cluster == "slurm" else None
+        if found is None:
+            return False
+        ticket.submission, ticket.record, job = found
+        self._note_submitted(ticket, job)
+        self.logger.info(f"{ticket.name}: adopted slurm job {job.job_id}, log {job.log_path}")
+        return True
 
     def _command(self, job: JobExecutorInterface) -> str:
         command = self.format_job_exec(job)
         return command.replace(" -m snakemake ", " -m snakemake_executor_plugin_submitit.shim ", 1)
 
-    def _start(self, ticket: _Ticket, gpus: Iterable[int]) -> None:
-        from snakemake_executor_plugin_submitit.submit import submit
+    def get_job_args(self, job: JobExecutorInterface, **kwargs: Any) -> str:
+        """Arguments of Snakemake in the job: it waits for its inputs, not for a folder that goes with this process."""
+        arguments = super(RemoteExecutor, self).get_job_args(job, **kwargs)
+        files = list(job.get_wait_for_files())
+        if len(files) <= 20:
+            return f"{arguments} {format_cli_arg('--wait-for-files', files, skip=not files)}"
+        folder = self._folder / "inputs"
+        folder.mkdir(parents=True, exist_ok=True)
+        listing = folder / f"{uuid.uuid4().hex}.txt"
+        listing.write_text("\n".join(map(str, files)) + "\n", encoding="utf-8")
+        return f"{arguments} {format_cli_arg('--wait-for-files-file', listing)}"
 
-        ticket.job = submit(
-            ticket.command,
-            cluster=self._cluster,
-            folder=self._folder,
-            name=ticket.name,
-            resources=ticket.request,
-            comment=f"snakemake {self._run_id}",
-            gpus=tuple(gpus),
-        )
-        if ticket.info.external_jobid is None:
-            ticket.info.external_jobid = ticket.job.job_id
-        self.logger.info(f"{ticket.name}: {self._cluster} job {ticket.job.job_id}, log {ticket.job.log_path}")
+    # --- submission
+
+    def _sender(self) -> "Submitter[_Ticket]":
+        if self._submitter is None:
+            from snakemake_executor_plugin_submitit.submitter import Submitter
+
+            self._submitter = Submitter(
+                self._send,
+                lambda ticket: (repr(ticket.request), tuple(sorted(ticket.excluded))),
+                most=self._array_size,
+                say=self.logger.warning,
+            )
+        return self._submitter
+
+    def _send(self, tickets: Sequence[_Ticket]) -> None:
+        """In the submitter's thread: one call of sbatch. What is refused for good is noted for the wait thread."""
+        from snakemake_executor_plugin_submitit.submit import BusyError
+
+        try:
+            self._submit(tickets)
+        except BusyError:
+            raise
+        except (WorkflowError, OSError) as err:
+            if len(tickets) > 1 and "array" in str(err).lower():
+                self._array_size = max(1, len(tickets) // 2)  # more than the site's MaxArraySize
+                for half in (tickets[: self._array_size], tickets[self._array_size :]):
+                    self._send(half)
+                return
+            for ticket in tickets:
+                ticket.refusal = str(err)
+
+    def _submit(self, tickets: Sequence[_Ticket], gpus: Iterable[int] = ()) -> None:
+        from snakemake_executor_plugin_submitit.submit import array_folder, plan, send
+
+        first = tickets[0]
+        (self._folder / ENDED).mkdir(parents=True, exist_ok=True)
+        owner = ProcessId.own() if self._cluster == "local" else None
+        plans = [
+            plan(t.command, folder=self._folder, name=t.name, request=t.request, ended=self._folder / ENDED, owner=owner)
+            for t in tickets
+        ]
+        folder = plans[0].place if len(plans) == 1 else array_folder(self._folder)
+        records = [Record(t.name, str(p.place), t.outputs) for t, p in zip(tickets, plans, strict=True)]
+        submission = Submission(self._cluster, str(folder), records, is_array=len(plans) > 1)
+        if self._cluster == "slurm":
+            self._registry.note(submission)
+        try:
+            jobs = send(
+                plans,
+                cluster=self._cluster,
+                folder=folder,
+                request=first.request,
+                name=first.name if len(tickets) == 1 else _array_name(tickets),
+                comment=f"snakemake {self._run_id}",
+                exclude=first.excluded,
+                gpus=tuple(gpus),
+            )
+        except BaseException:
+            self._registry.forget(submission)
+            for each in plans:
+                with contextlib.suppress(OSError):
+                    each.place.rmdir()
+            raise
+        submission.job_id = jobs[0].job_id.partition("_")[0]
+        if self._cluster == "slurm":
+            self._registry.note(submission)
+        for ticket, job, record in zip(tickets, jobs, records, strict=True):
+            ticket.submission, ticket.record = submission, record
+            self._note_submitted(ticket, job)
+        self._tell_submitted(tickets, submission.job_id)
+
+    def _note_submitted(self, ticket: _Ticket, job: "SubmittedJob") -> None:
+        ticket.info.external_jobid = job.job_id
+        ticket.last_seen = time.monotonic()
+        ticket.job = job
+        self._next_question, self._pause_s = min(self._next_question, time.monotonic() + FIRST_QUESTION_S), FIRST_QUESTION_S
+
+    def _tell_submitted(self, tickets: Sequence[_Ticket], job_id: str) -> None:
+        job = tickets[0].job
+        assert job is not None
+        if len(tickets) == 1:
+            self.logger.info(f"{tickets[0].name}: {self._cluster} job {job_id}, log {job.log_path}")
+        else:
+            logs = self._folder / "<name>" / "latest"
+            self.logger.info(f"{len(tickets)} jobs as array {job_id}: {_names(tickets)}; logs in {logs}")
 
     def _start_waiting(self) -> None:
         """Local only: start the jobs for which there is room, oldest first."""
         if self._cluster != "local":
             return
-        with self._starting():
+        with self._starting:
             for ticket in list(self._tickets.values()):
-                if ticket.job is None and self.wait:
+                if ticket.job is None and ticket.refusal is None and self.wait:
                     ticket.share = self._pool.take(ticket.request)
-                    if ticket.share is not None:
-                        self._start(ticket, ticket.share.gpus)
+                    if ticket.share is None:
+                        continue
+                    try:
+                        self._submit([ticket], ticket.share.gpus)
+                    except (WorkflowError, OSError) as err:
+                        ticket.refusal = str(err)
 
-    def _starting(self) -> Any:
-        import threading
-
-        return self.__dict__.setdefault("_start_lock", threading.RLock())
+    # --- how jobs stand
 
     async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncGenerator[SubmittedJobInfo, None]:
         """Report the jobs that ended; yield the others."""
         if not active_jobs:  # also before `__post_init__`: the wait thread starts first
             return
-        answers = self._ask_slurm(active_jobs)
+        marks = self._end_marks()
+        answers = self._ask_slurm()
         for info in active_jobs:
-            ticket = self._tickets.get(str(info.external_jobid))
-            if ticket is None:
-                continue
-            state = None if answers is None else answers.get(str(info.external_jobid))
-            status = None if ticket.job is None else ticket.job.poll(state)
-            if status is None and not self._is_lost(ticket, answers, state):
+            ticket = self._tickets[info.aux["ticket"]]
+            if not self._settle(ticket, answers, marks):
                 yield info
-                continue
-            self._finish(ticket, status, state)
         self._start_waiting()
 
-    def _ask_slurm(self, active_jobs: list[SubmittedJobInfo]) -> dict[str, states.State] | None:
-        now = time.monotonic()
-        if self._cluster == "local" or now < getattr(self, "_next_question", 0.0):
+    def _end_marks(self) -> set[str]:
+        try:
+            return set(os.listdir(self._folder / ENDED))  # noqa: PTH208 - the names, not paths: cheap for thousands
+        except OSError:
+            return set()
+
+    def _ask_slurm(self) -> dict[str, states.State] | None:
+        if self._cluster == "local" or time.monotonic() < self._next_question:
             return None
-        self._pause_s = min(self._max_pause_s, 1.5 * getattr(self, "_pause_s", FIRST_QUESTION_S))
-        answers = self._queue.ask({str(info.external_jobid) for info in active_jobs})
+        ids = {ticket.job.job_id for ticket in self._tickets.values() if ticket.job is not None}
+        if not ids:
+            return None
+        self._pause_s = min(self._max_pause_s, 1.5 * self._pause_s)
+        answers = self._queue.ask(ids)
         ended = any(not state.is_alive for state in (answers or {}).values())
-        self._next_question = time.monotonic() + (FIRST_QUESTION_S if ended else self._pause_s)
+        self._next_question = time.monotonic() + min(self._max_pause_s, FIRST_QUESTION_S if ended else self._pause_s)
+        self._tell_reasons(answers or {})
         return answers
 
+    def _tell_reasons(self, answers: dict[str, states.State]) -> None:
+        """Say once for every reason why jobs wait."""
+        waiting: dict[str, list[_Ticket]] = {}
+        for ticket in self._tickets.values():
+            state = answers.get(ticket.job.job_id) if ticket.job else None
+            if state and state.name == "PENDING" and state.reason and state.reason not in self._reasons_told:
+                waiting.setdefault(state.reason, []).append(ticket)
+        for reason, tickets in waiting.items():
+            self._reasons_told.add(reason)
+            self.logger.info(f"waiting in Slurm's queue, reason {reason}: {_names(tickets)}")
+
+    def _settle(self, ticket: _Ticket, answers: dict[str, states.State] | None, marks: set[str]) -> bool:
+        """Report a job's outcome, or have it submitted again; whether it was reported."""
+        if ticket.refusal is not None:
+            self._drop(ticket)
+            self.report_job_error(ticket.info, msg=f"{ticket.name}: {ticket.refusal}\n")
+            return True
+        if ticket.job is None:
+            return False
+        from snakemake_executor_plugin_submitit.submit import end_mark
+
+        mark = end_mark(ticket.job.folder)
+        state = None if answers is None else answers.get(ticket.job.job_id)
+        status = ticket.job.poll(state, look=mark in marks)
+        if status is None and not self._is_lost(ticket, answers, state):
+            return False
+        if mark in marks:
+            with contextlib.suppress(OSError):
+                (self._folder / ENDED / mark).unlink()
+        if status != 0 and self._resubmit(ticket, state):
+            return False
+        self._drop(ticket)
+        if status == 0:
+            self.report_job_success(ticket.info)
+        else:
+            self._report_failure(ticket, status, state)
+        return True
+
     def _is_lost(self, ticket: _Ticket, answers: dict[str, states.State] | None, state: states.State | None) -> bool:
-        if ticket.job is None or answers is None or state is not None:
-            ticket.last_seen = time.monotonic() if state is not None or ticket.job is None else ticket.last_seen
+        if answers is None or state is not None:
+            ticket.last_seen = time.monotonic() if state is not None or self._cluster == "local" else ticket.last_seen
             return False
         return time.monotonic() - ticket.last_seen > LOST_S
 
-    def _finish(self, ticket: _Ticket, status: int | None, state: states.State | None) -> None:
-        del self._tickets[str(ticket.info.external_jobid)]
+    def _resubmit(self, ticket: _Ticket, state: states.State | None) -> bool:
+        """A job that lost its place through no fault of its own is submitted again, without using up a retry."""
+        from snakemake_executor_plugin_submitit.task import read_result
+
+        assert ticket.job is not None
+        if self._cluster == "local" or ticket.resubmissions >= MAX_RESUBMISSIONS:
+            return False
+        failure = (read_result(ticket.job.folder) or {}).get("failure", {})
+        if failure.get("node_down"):
+            nodes: tuple[str, ...] = (failure["host"],)
+            why = f"node {failure['host']} failed"
+            states.cancel([ticket.job.job_id])
+        elif state is not None and state.name in states.LOST_PLACE and not failure:
+            nodes = states.failed_nodes(state)
+            why = f"state {state.name}" + (f", node {', '.join(nodes)}" if nodes else "")
+        else:
+            return False
+        self.logger.warning(f"{ticket.name}: slurm job {ticket.job.job_id} lost its place ({why}); it is submitted again")
+        self._settle_record(ticket)
+        ticket.resubmissions += 1
+        ticket.excluded.update(nodes)
+        ticket.job = ticket.info.external_jobid = None
+        self._sender().add([ticket])
+        return True
+
+    def _drop(self, ticket: _Ticket) -> None:
+        self._tickets.pop(ticket.info.aux["ticket"], None)
+        self._settle_record(ticket)
         if ticket.share is not None:
             self._pool.give_back(ticket.share)
-        if status == 0:
-            self.report_job_success(ticket.info)
-            return
+
+    def _settle_record(self, ticket: _Ticket) -> None:
+        if ticket.submission is not None and ticket.record is not None:
+            self._registry.settle(ticket.submission, ticket.record)
+
+    def _report_failure(self, ticket: _Ticket, status: int | None, state: states.State | None) -> None:
         assert ticket.job is not None
         if state is None and self._cluster == "slurm":
             state = (self._queue.ask({ticket.job.job_id}) or {}).get(ticket.job.job_id)
@@ -163,22 +375,76 @@ class Executor(RemoteExecutor):
         """A short pause; files are looked at often, Slurm is asked seldom."""
         await asyncio.sleep(TICK_S)
 
+    # --- the end
+
     def cancel(self) -> None:
         """Cancel every job of this run, also those that a check holds just now, and return at once."""
         self.wait = False
-        tickets = list(self._tickets.values())
-        self.cancel_jobs([ticket.info for ticket in tickets])
+        self._queue.stop()
+        if self._submitter is not None and not self._submitter.stop(2.0):
+            self.logger.warning("sbatch does not answer: a job may appear in the queue; it will end by itself")
+        if self._detach:
+            left = [ticket for ticket in self._tickets.values() if ticket.job is not None]
+            self.logger.info(f"{len(left)} jobs are left running; the same command adopts them")
+        else:
+            self.cancel_jobs([ticket.info for ticket in list(self._tickets.values())])
         self.shutdown()
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
         """Cancel jobs."""
-        with self._starting():
-            jobs = [t.job for info in active_jobs if (t := self._tickets.get(str(info.external_jobid))) and t.job]
-            if self._cluster == "slurm":
-                states.cancel([job.job_id for job in jobs])
-            else:
-                for job in jobs:
-                    job.cancel()
+        with self._starting:
+            tickets = [t for info in active_jobs if (t := self._tickets.get(info.aux["ticket"])) and t.job]
+            if self._cluster == "local":
+                for ticket in tickets:
+                    assert ticket.job is not None
+                    ticket.job.cancel()
+                return
+        failed = states.cancel(_shortest_ids(tickets))
+        if failed:
+            self.logger.error(f"these jobs could not be cancelled; run: scancel {' '.join(failed)}")
+        for ticket in tickets:
+            if not failed:
+                self._settle_record(ticket)
+
+    def shutdown(self) -> None:
+        """End the threads."""
+        self.wait = False
+        if self._submitter is not None:
+            self._submitter.stop(2.0)
+        super().shutdown()
+
+
+def _shortest_ids(tickets: Sequence[_Ticket]) -> list[str]:
+    """Ids to cancel: an array of which all jobs are meant by its own."""
+    ids: list[str] = []
+    by_submission: dict[str, list[_Ticket]] = {}
+    for ticket in tickets:
+        assert ticket.job is not None and ticket.submission is not None
+        by_submission.setdefault(ticket.submission.uid, []).append(ticket)
+    for group in by_submission.values():
+        submission = group[0].submission
+        assert submission is not None
+        if submission.is_array and submission.job_id is not None and len(group) == len(submission.records):
+            ids.append(submission.job_id)
+        else:
+            ids += [ticket.job.job_id for ticket in group if ticket.job]
+    return ids
+
+
+def _leave_outer_job() -> None:
+    """When the main process runs in a Slurm job itself, its variables must not reach the jobs that it submits."""
+    for name in [name for name in os.environ if name.startswith(OF_AN_OUTER_JOB) and name not in KEPT]:
+        del os.environ[name]
+
+
+def _names(tickets: Sequence[_Ticket]) -> str:
+    names = ", ".join(ticket.name for ticket in tickets[:NAMES_SHOWN])
+    return names if len(tickets) <= NAMES_SHOWN else f"{names} and {len(tickets) - NAMES_SHOWN} more"
+
+
+def _array_name(tickets: Sequence[_Ticket]) -> str:
+    rules = dict.fromkeys(ticket.name.partition(".")[0] for ticket in tickets)
+    return "+".join(rules)[:120]
 
 
 def _name(job: JobExecutorInterface) -> str:

@@ -2,24 +2,29 @@
 
 They meet in a folder that every node sees. `spmd` on rank 0 publishes `command-<n>.json`; every rank leaves
 `status-<n>-<rank>.json` when its process ended; `end` says that there is nothing more to come. All files appear by rename.
+That a rank ended or vanished is known sooner over the connections of `wire`.
 """
 
 import contextlib
 import ctypes
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from snakemake_executor_plugin_submitit.jsonfile import read_json, write_json
+from snakemake_executor_plugin_submitit.wire import Hub, Line
+
 END = "end"
 POLL_S = 0.1
+LOOK_S = 1.0  # between looks at files, which may lie on a network file system
+LOST_S = 2.0  # from the end of a connection to the verdict that the rank vanished
 TERMINATE_S = 5.0
 PREFIX = "SPMD_"
 PER_RANK = ("SPMD_", "SLURM", "SUBMITIT_", "CUDA_VISIBLE_DEVICES")  # what a rank keeps of its own environment
@@ -69,31 +74,23 @@ def prepare_child() -> None:
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file that appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    temporary.write_text(json.dumps(content), encoding="utf-8")
-    temporary.rename(path)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
 def lead(me: Member, argv: list[str]) -> int:
     """On rank 0: publish a command, run it, and wait for every rank; returns the exit status of the gang."""
     folder = Path(me.folder)
     number = _claim_number(folder)
+    hub = Hub()
     command = {"argv": argv, "cwd": str(Path.cwd()), "address": _address(me), "port": _free_port()}
-    command["environment"] = dict(os.environ)
+    command |= {"hub": hub.port, "token": hub.token, "environment": dict(os.environ)}
     write_json(folder / f"command-{number}.json", command)
-    status = _run(me, number, command)
-    failure = _wait_for_all(me, number)
+    peers = _Peers(me, number, hub)
+    report = _run(me, command, lambda: bool(peers.failures()))
+    peers.add(report)
+    failure = peers.wait()
+    hub.close()
     if failure is None:
-        return status
+        return int(report["status"])
+    if failure.get("lost"):
+        failure["node_down"] = _is_node_down(failure["host"])
     print(_describe(failure), file=sys.stderr, flush=True)
     write_json(folder / "failure.json", failure)
     return int(failure["status"]) if 0 < int(failure["status"]) < 256 else 1
@@ -103,20 +100,93 @@ def follow(me: Member) -> int:
     """On another rank: run whatever rank 0 publishes, until the end."""
     folder = Path(me.folder)
     number = 0
+    pause_s = POLL_S
     while True:
-        command = _read_json(folder / f"command-{number}.json")
+        command = read_json(folder / f"command-{number}.json")
         if command is not None:
-            _run(me, number, command)
+            _follow_command(me, number, command)
             number += 1
+            pause_s = POLL_S
         elif (folder / END).exists():
             return 0
         else:
-            time.sleep(POLL_S)
+            time.sleep(pause_s)
+            pause_s = min(LOOK_S, 1.05 * pause_s)
+
+
+def _follow_command(me: Member, number: int, command: dict[str, Any]) -> None:
+    folder = Path(me.folder)
+    line = Line.connect(command["address"], command["hub"], command["token"], me.rank, host())
+    next_look = 0.0
+
+    def is_over() -> bool:
+        nonlocal next_look
+        if line is not None and line.should_stop():
+            return True
+        if time.monotonic() < next_look:
+            return False
+        next_look = time.monotonic() + LOOK_S
+        return (folder / END).exists() or (folder / "failure.json").exists()
+
+    report = _run(me, command, is_over)
+    write_json(folder / f"status-{number}-{me.rank}.json", report)
+    if line is not None:
+        line.report(report)
+        line.close()
 
 
 def read_failure(folder: str) -> dict[str, Any] | None:
-    """The first rank that failed: rank, host, exit status; None when none did."""
-    return _read_json(Path(folder) / "failure.json")
+    """The first rank that failed: rank, host, exit status, whether it vanished; None when none did."""
+    return read_json(Path(folder) / "failure.json")
+
+
+class _Peers:
+    """What rank 0 knows of the others during one command."""
+
+    def __init__(self, me: Member, number: int, hub: Hub) -> None:
+        self._me, self._number, self._hub = me, number, hub
+        self._reports: dict[int, dict[str, Any]] = {}
+        self._next_look = 0.0
+
+    def add(self, report: dict[str, Any]) -> None:
+        """Note the end of a rank."""
+        self._reports[report["rank"]] = report
+
+    def failures(self) -> list[dict[str, Any]]:
+        """Reports of the ranks that failed by themselves."""
+        now = time.monotonic()
+        self._reports |= self._hub.reports
+        for rank, since in list(self._hub.lost_at.items()):
+            if rank not in self._reports and now - since > LOST_S:
+                lost = {"rank": rank, "host": self._hub.hosts[rank], "status": 1, "stopped": False, "lost": True}
+                self._reports[rank] = read_json(self._file(rank)) or lost | {"time": time.time() - (now - since)}
+        if now >= self._next_look:
+            self._next_look = now + LOOK_S
+            silent = set(range(1, self._me.world_size)) - self._reports.keys() - self._hub.connected
+            self._reports |= {rank: found for rank in silent if (found := read_json(self._file(rank)))}
+        return [r for r in self._reports.values() if r["status"] != 0 and not r["stopped"]]
+
+    def wait(self) -> dict[str, Any] | None:
+        """Wait until every rank ended; returns the first that failed by itself."""
+        deadline = None
+        while len(self._reports) < self._me.world_size:
+            if deadline is None and self.failures():
+                deadline = time.monotonic() + 2 * TERMINATE_S
+                self._hub.stop_all()
+            if deadline is not None and time.monotonic() > deadline:
+                break
+            time.sleep(POLL_S)
+            self.failures()
+        return min(self.failures(), key=_cause_first, default=None)
+
+    def _file(self, rank: int) -> Path:
+        return Path(self._me.folder) / f"status-{self._number}-{rank}.json"
+
+
+def _cause_first(report: dict[str, Any]) -> float:
+    """When a rank failed; one that was killed is the cause of failures just before it, which were noticed sooner."""
+    was_killed = report.get("lost") or report["status"] < 0
+    return float(report["time"]) - LOST_S * was_killed
 
 
 def _claim_number(folder: Path) -> int:
@@ -130,13 +200,22 @@ def _claim_number(folder: Path) -> int:
             return number
 
 
-def _run(me: Member, number: int, command: dict[str, Any]) -> int:
-    """Run the command of all ranks on this one; stop it when another rank failed. Leaves this rank's status."""
+def _run(me: Member, command: dict[str, Any], is_over: Callable[[], bool]) -> dict[str, Any]:
+    """Run the command of all ranks on this one; stop it when `is_over`. Returns this rank's report.
+
+    A signal from outside (preemption, cancel) is passed on: then it is Slurm that gives the time and kills.
+    """
     environment = {k: v for k, v in command["environment"].items() if not k.startswith(PER_RANK)}
     environment |= {k: v for k, v in os.environ.items() if k.startswith(PER_RANK)}
     environment |= me.distributed_environment(command["address"], command["port"])
     stopped = False
-    started = time.time()
+    signalled = False
+
+    def pass_on(number: int, frame: Any) -> None:
+        nonlocal signalled
+        signalled = True
+        _kill(child, me, signal.SIGTERM)
+
     try:
         child = subprocess.Popen(
             command["argv"], cwd=command["cwd"], env=environment, preexec_fn=prepare_child, start_new_session=me.rank > 0
@@ -145,21 +224,19 @@ def _run(me: Member, number: int, command: dict[str, Any]) -> int:
         print(f"spmd: cannot run {command['argv'][0]!r}: {err.strerror}", file=sys.stderr, flush=True)
         status = 127
     else:
-        _forward_signals(child, me)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, pass_on)
         while (code := child.poll()) is None:
-            if not stopped and _failures(me, number):
+            if not stopped and is_over():
                 stopped = True
                 _stop(child, me)
             time.sleep(POLL_S)
         status = code
-    report = {"rank": me.rank, "host": _host(), "status": status, "stopped": stopped, "time": time.time()}
-    write_json(Path(me.folder) / f"status-{number}-{me.rank}.json", report | {"started": started})
-    return status
-
-
-def _forward_signals(child: "subprocess.Popen[bytes]", me: Member) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: _stop(child, me))
+    ended = time.time()
+    if status in (-signal.SIGTERM, -signal.SIGKILL) and not signalled:
+        time.sleep(5 * POLL_S)  # the same signal may be on its way to this process
+    report = {"rank": me.rank, "host": host(), "status": status, "stopped": stopped or signalled}
+    return report | {"time": ended, "age": time.time() - ended}
 
 
 def _stop(child: "subprocess.Popen[bytes]", me: Member) -> None:
@@ -178,53 +255,51 @@ def _kill(child: "subprocess.Popen[bytes]", me: Member, number: int) -> None:
             child.send_signal(number)
 
 
-def _failures(me: Member, number: int) -> list[dict[str, Any]]:
-    statuses = (_read_json(Path(me.folder) / f"status-{number}-{rank}.json") for rank in range(me.world_size))
-    return [s for s in statuses if s and s["status"] != 0 and not s["stopped"]]
-
-
-def _wait_for_all(me: Member, number: int) -> dict[str, Any] | None:
-    """Wait until every rank left its status; returns the first that failed by itself."""
-    folder = Path(me.folder)
-    deadline = None
-    while not all((folder / f"status-{number}-{rank}.json").exists() for rank in range(me.world_size)):
-        if deadline is None and _failures(me, number):
-            deadline = time.monotonic() + 2 * TERMINATE_S
-        if deadline is not None and time.monotonic() > deadline:
-            break
-        time.sleep(POLL_S)
-    failures = _failures(me, number)
-    return min(failures, key=lambda s: s["time"]) if failures else None
-
-
 def _describe(failure: dict[str, Any]) -> str:
     status = int(failure["status"])
-    how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"failed with exit status {status}"
+    if failure.get("lost"):
+        how = "is gone, its node does not answer" if failure["node_down"] else "was killed"
+    else:
+        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"failed with exit status {status}"
     return f"spmd: rank {failure['rank']} on {failure['host']} {how}; all ranks were stopped"
 
 
-def _host() -> str:
+def host() -> str:
+    """The name of this node, as Slurm has it."""
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def _is_node_down(node: str) -> bool:
+    """Whether nothing listens where Slurm's daemon of that node should."""
+    facts = _slurm_node(node)
+    if "NodeAddr" not in facts or "Port" not in facts:
+        return False
+    try:
+        socket.create_connection((facts["NodeAddr"], int(facts["Port"])), timeout=5.0).close()
+    except OSError:
+        return True
+    return False
 
 
 def _address(me: Member) -> str:
     """An address of this node that the others can reach."""
     if me.num_nodes == 1:
         return "127.0.0.1"
-    name = _host()
+    name = host()
     try:
         socket.getaddrinfo(name, None)
     except OSError:
-        return _slurm_address(name) or socket.gethostname()
+        return _slurm_node(name).get("NodeAddr") or socket.gethostname()
     return name
 
 
-def _slurm_address(node: str) -> str | None:
+def _slurm_node(node: str) -> dict[str, str]:
+    """What Slurm says of a node; empty outside of Slurm."""
     try:
         shown = subprocess.run(["scontrol", "show", "node", node], capture_output=True, text=True, timeout=20).stdout
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    return next((word.partition("=")[2] for word in shown.split() if word.startswith("NodeAddr=")), None)
+        return {}
+    return {name: value for word in shown.split() for name, separator, value in [word.partition("=")] if separator}
 
 
 def _free_port() -> int:

@@ -1,8 +1,10 @@
 """Snakemake resources -> what a job asks for, in one table. Names are those of snakemake-executor-plugin-slurm."""
 
 import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from snakemake_interface_common.exceptions import WorkflowError
@@ -10,7 +12,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 DEFAULT_RUNTIME_MIN = 60
 SIGNAL_DELAY_S = 90
 
-# resource -> sbatch option, given as --option=value
+# resource -> sbatch option, given as --option=value; of several names for one option, the first that is set counts
 SBATCH_OPTIONS = {
     "slurm_partition": "partition",
     "slurm_account": "account",
@@ -22,12 +24,39 @@ SBATCH_OPTIONS = {
     "exclude": "exclude",
     "licenses": "licenses",
     "clusters": "clusters",
+    "cluster": "clusters",
+    "slurm_cluster": "clusters",
     "mail_type": "mail-type",
     "mail_user": "mail-user",
     "dependency": "dependency",
     "mem_mb_per_cpu": "mem-per-cpu",
 }
-COUNTS = ("runtime", "mem_mb", "mem_mb_per_cpu", "nodes", "tasks_per_node", "tasks", "cpus_per_task", "max_requeues")
+MEMORY = ("mem_mb", "mem_mb_per_cpu", "mem_mb_per_gpu")
+COUNTS = ("runtime", "nodes", "tasks", "tasks_per_node", "tasks_per_gpu", "cpus_per_task", "cpus_per_gpu", *MEMORY)
+# resource -> (sbatch option when true, when false)
+SWITCHES: dict[str, tuple[str, str | None]] = {"exclusive": ("exclusive", None), "requeue": ("requeue", "no-requeue")}
+WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+EXCLUSIVE_WORDS = ("user", "mcs", "topo")
+# sbatch options that slurm_extra may not hold -> the resource to use instead, or what sets them
+GIVEN_BY = {
+    **{option: f"use the resource {name}" for name, option in reversed(SBATCH_OPTIONS.items())},
+    "time": "use the resource runtime",
+    "mem": "use the resource mem_mb",
+    "mem-per-gpu": "use the resource mem_mb_per_gpu",
+    "nodes": "use the resource nodes",
+    "ntasks": "use the resource tasks",
+    "ntasks-per-node": "use the resource tasks_per_node",
+    "ntasks-per-gpu": "use the resource tasks_per_gpu",
+    "cpus-per-task": "use the resource cpus_per_task",
+    "cpus-per-gpu": "use the resource cpus_per_gpu",
+    **dict.fromkeys(("gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket"), "use the resource gpus_per_node"),
+    "no-requeue": "use the resource requeue",
+    "array": "jobs that ask for the same go out as one array by themselves",
+    **dict.fromkeys(
+        ("job-name", "output", "error", "open-mode", "signal", "chdir", "parsable", "wrap", "wait", "test-only"),
+        "the executor sets it, or needs it as it is",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +84,7 @@ class Request:
     mem_mb: int | None = None
     runtime_min: int = DEFAULT_RUNTIME_MIN
     max_requeues: int = 3
-    sbatch: dict[str, str] = field(default_factory=dict)
+    sbatch: dict[str, str | bool] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
 
     @property
@@ -75,17 +104,23 @@ def parse_resources(resources: Mapping[str, Any], threads: int = 1) -> Request:
         WorkflowError: naming the resource, what was found and what is allowed.
     """
     counts = {name: _count(name, resources[name]) for name in COUNTS if resources.get(name) is not None}
-    tasks_per_node = _tasks_per_node(counts)
+    sbatch: dict[str, str | bool] = {}
+    for name, option in SBATCH_OPTIONS.items():
+        if value := _text(resources, name):
+            sbatch.setdefault(option, value)
+    gpus_per_node, gpu_model = _gpus(resources, sbatch)
+    tasks_per_node = _tasks_per_node(counts, gpus_per_node)
+    sbatch |= _switches(resources)
     return Request(
         nodes=counts.get("nodes", 1),
         tasks_per_node=tasks_per_node,
-        cpus_per_task=counts.get("cpus_per_task", threads),
-        gpus_per_node=_gpus(resources),
-        gpu_model=_text(resources, "gpu_model"),
-        mem_mb=None if "mem_mb_per_cpu" in counts else counts.get("mem_mb"),
+        cpus_per_task=_cpus_per_task(counts, gpus_per_node, tasks_per_node, threads),
+        gpus_per_node=gpus_per_node,
+        gpu_model=gpu_model,
+        mem_mb=_mem_mb(counts, gpus_per_node),
         runtime_min=counts.get("runtime", DEFAULT_RUNTIME_MIN),
-        max_requeues=_count("max_requeues", resources.get("max_requeues", 3), least=0),
-        sbatch={option: value for name, option in SBATCH_OPTIONS.items() if (value := _text(resources, name))},
+        max_requeues=0 if "no-requeue" in sbatch else _count("max_requeues", resources.get("max_requeues", 3), least=0),
+        sbatch=sbatch,
         extra=tuple(_split_extra(resources)),
     )
 
@@ -101,21 +136,80 @@ def _count(name: str, value: Any, least: int = 1) -> int:
     return count
 
 
-def _tasks_per_node(counts: Mapping[str, int]) -> int:
+def _tasks_per_node(counts: Mapping[str, int], gpus_per_node: int) -> int:
     nodes = counts.get("nodes", 1)
     if "tasks_per_node" in counts:
         return counts["tasks_per_node"]
+    if "tasks_per_gpu" in counts:
+        return counts["tasks_per_gpu"] * _need_gpus("tasks_per_gpu", gpus_per_node)
     tasks = counts.get("tasks", nodes)
     if tasks % nodes:
         raise WorkflowError(f"resource tasks={tasks}: cannot be shared equally by nodes={nodes}")
     return tasks // nodes
 
 
-def _gpus(resources: Mapping[str, Any]) -> int:
-    for name in ("gpus_per_node", "gpu", "gpus"):
-        if resources.get(name) is not None:
-            return _count(name, resources[name], least=0)
-    return 0
+def _cpus_per_task(counts: Mapping[str, int], gpus_per_node: int, tasks_per_node: int, threads: int) -> int:
+    if "cpus_per_task" in counts or "cpus_per_gpu" not in counts:
+        return counts.get("cpus_per_task", threads)
+    cpus_per_node = counts["cpus_per_gpu"] * _need_gpus("cpus_per_gpu", gpus_per_node)
+    if cpus_per_node % tasks_per_node:
+        raise WorkflowError(
+            f"resource cpus_per_gpu={counts['cpus_per_gpu']}: {cpus_per_node} CPUs of a node cannot be shared equally by its "
+            f"{tasks_per_node} tasks; use cpus_per_task"
+        )
+    return cpus_per_node // tasks_per_node
+
+
+def _mem_mb(counts: Mapping[str, int], gpus_per_node: int) -> int | None:
+    if "mem_mb_per_cpu" in counts:
+        return None
+    if "mem_mb_per_gpu" in counts:
+        return counts["mem_mb_per_gpu"] * _need_gpus("mem_mb_per_gpu", gpus_per_node)
+    return counts.get("mem_mb")
+
+
+def _need_gpus(name: str, gpus_per_node: int) -> int:
+    if not gpus_per_node:
+        raise WorkflowError(f"resource {name}: the job asks for no GPU; set gpus_per_node too")
+    return gpus_per_node
+
+
+def _gpus(resources: Mapping[str, Any], sbatch: dict[str, str | bool]) -> tuple[int, str | None]:
+    """GPUs of a node and their model; the GPUs of `gres` are moved here, so that they are asked for in one way only."""
+    name = next((name for name in ("gpus_per_node", "gpu", "gpus") if resources.get(name) is not None), None)
+    count = _count(name, resources[name], least=0) if name else 0
+    model = _text(resources, "gpu_model")
+    gres = str(sbatch.pop("gres", ""))
+    items = [item.strip() for item in gres.split(",") if item.strip()]
+    gpus = [item for item in items if item.split(":")[0] == "gpu"]
+    if others := [item for item in items if item not in gpus]:
+        sbatch["gres"] = ",".join(others)
+    if not gpus:
+        return count, model
+    if count or len(gpus) > 1:
+        raise WorkflowError(f"resource gres={gres!r}: ask for GPUs once, of one model, in gpus_per_node or in gres")
+    words = gpus[0].split(":")[1:]
+    if words and not words[-1].isdigit():
+        words.append("1")
+    return int(words[-1]) if words else 1, words[0] if len(words) > 1 else model
+
+
+def _switches(resources: Mapping[str, Any]) -> dict[str, str | bool]:
+    options: dict[str, str | bool] = {}
+    for name, (yes, no) in SWITCHES.items():
+        text = _text(resources, name)
+        if text is None:
+            continue
+        if name == "exclusive" and text.lower() in EXCLUSIVE_WORDS:
+            options[yes] = text.lower()
+            continue
+        if text.lower() not in WORDS:
+            also = f", or one of {', '.join(EXCLUSIVE_WORDS)}" if name == "exclusive" else ""
+            raise WorkflowError(f"resource {name}={text!r}: expected true or false{also}")
+        option = yes if WORDS[text.lower()] else no
+        if option:
+            options[option] = True
+    return options
 
 
 def _text(resources: Mapping[str, Any], name: str) -> str | None:
@@ -130,23 +224,42 @@ def _text(resources: Mapping[str, Any], name: str) -> str | None:
 def _split_extra(resources: Mapping[str, Any]) -> list[str]:
     text = _text(resources, "slurm_extra")
     try:
-        return shlex.split(text) if text else []
+        arguments = shlex.split(text) if text else []
     except ValueError as err:
         raise WorkflowError(f"resource slurm_extra={text!r}: {err}") from err
+    for argument in arguments:
+        if not argument.startswith("--"):
+            raise WorkflowError(f"resource slurm_extra: write options as --name=value or --name; found {argument!r}")
+        option, _ = _extra_option(argument)
+        if option in GIVEN_BY:
+            raise WorkflowError(f"resource slurm_extra: --{option} is not for slurm_extra; {GIVEN_BY[option]}")
+    return arguments
 
 
-def slurm_parameters(request: Request, *, name: str, comment: str) -> dict[str, Any]:
+def _extra_option(argument: str) -> tuple[str, str | bool]:
+    name, separator, value = argument.removeprefix("--").partition("=")
+    return name, value if separator else True
+
+
+def slurm_parameters(request: Request, *, name: str, comment: str, folder: Path) -> dict[str, Any]:
     """Parameters of submitit's Slurm executor.
+
+    A job of one task is its batch script, without a step of `srun`: slurmctld serves 2 calls for it instead of 5, the command
+    may use `srun` itself, and the signal before the time limit (`B:`) reaches the task and not what it runs.
 
     Args:
         request: what the job asks for.
         name: shown by squeue.
         comment: shown by sacct.
+        folder: submitit's, from which the job reads its task.
     """
-    options = dict(request.sbatch)
+    options: dict[str, Any] = dict(request.sbatch)
     if request.gpus_per_node:
         options["gpus-per-node"] = ":".join(filter(None, [request.gpu_model, str(request.gpus_per_node)]))
-    options |= _extra_options(request.extra)
+    options |= dict(_extra_option(argument) for argument in request.extra)
+    if "no-requeue" not in options:
+        options["requeue"] = True  # after preemption, or when a node fails; also where the site's default is not to
+    signal_delay_s = min(SIGNAL_DELAY_S, 25 * request.runtime_min)
     parameters: dict[str, Any] = {
         "job_name": name,
         "comment": comment,
@@ -154,23 +267,19 @@ def slurm_parameters(request: Request, *, name: str, comment: str) -> dict[str, 
         "nodes": request.nodes,
         "ntasks_per_node": request.tasks_per_node,
         "cpus_per_task": request.cpus_per_task,
-        "signal_delay_s": min(SIGNAL_DELAY_S, 30 * request.runtime_min),
+        "signal_delay_s": signal_delay_s,
         "stderr_to_stdout": True,
         "wckey": "",
-        # since Slurm 22.05 srun does not inherit the CPUs of a task; a lost rank must end its peers
-        "srun_args": [f"--cpus-per-task={request.cpus_per_task}", "--kill-on-bad-exit=1"],
         "additional_parameters": options,
     }
+    if request.num_tasks > 1:
+        # since Slurm 22.05 srun does not inherit the CPUs of a task; a lost rank must end its peers
+        parameters["srun_args"] = [f"--cpus-per-task={request.cpus_per_task}", "--kill-on-bad-exit=1"]
+    else:
+        options["signal"] = f"B:USR2@{signal_delay_s}"
+        run = shlex.join([sys.executable, "-u", "-m", "submitit.core._submit", str(folder)])
+        # the shell has to become the task, for the signal is sent to the shell alone
+        parameters |= {"use_srun": False, "setup": ["export SUBMITIT_EXECUTOR=slurm", f"exec {run}"]}
     if request.mem_mb is not None:
         parameters["mem"] = f"{request.mem_mb}MB"
     return parameters
-
-
-def _extra_options(arguments: tuple[str, ...]) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for argument in arguments:
-        if not argument.startswith("--"):
-            raise WorkflowError(f"resource slurm_extra: write options as --name=value or --name; found {argument!r}")
-        name, separator, value = argument[2:].partition("=")
-        options[name] = value if separator else True
-    return options

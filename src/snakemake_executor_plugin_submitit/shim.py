@@ -13,23 +13,36 @@ OTHER_PLUGINS = "snakemake_executor_plugin_"
 
 def main() -> None:
     """Run Snakemake's command line."""
-    _hide_other_executors()
+    _list_modules_once()
+    _never_report()
     _retry_outside_only()
     from snakemake.cli import main as snakemake_main
 
     snakemake_main([*sys.argv[1:], "--max-jobs-per-timespan", "1000/0s"])
 
 
-def _hide_other_executors() -> None:
-    """Every executor plugin on the path is imported by every Snakemake; a job needs this one alone."""
+def _list_modules_once() -> None:
+    """Five registries of plugins list all modules of the path; executors of other names are imported for nothing."""
+    listed = [m for m in pkgutil.iter_modules() if not m.name.startswith(OTHER_PLUGINS) or m.name == __package__]
     iterate = pkgutil.iter_modules
 
-    def iter_modules(*args: Any, **kwargs: Any) -> Iterator[pkgutil.ModuleInfo]:
-        for module in iterate(*args, **kwargs):
-            if not module.name.startswith(OTHER_PLUGINS) or module.name == __package__:
-                yield module
+    def iter_modules(path: Any = None, prefix: str = "") -> Iterator[pkgutil.ModuleInfo]:
+        return iter(listed) if path is None and not prefix else iterate(path, prefix)
 
-    pkgutil.iter_modules = iter_modules  # type: ignore[assignment]
+    pkgutil.iter_modules = iter_modules
+
+
+def _never_report() -> None:
+    """A job makes no report of the workflow, for which Snakemake would load a quarter of what it loads."""
+    try:
+        from snakemake_interface_report_plugins.registry import ReportPluginRegistry
+    except ImportError:
+        return
+
+    def collect_plugins(self: Any) -> None:
+        self.plugins = {}
+
+    ReportPluginRegistry.collect_plugins = collect_plugins
 
 
 def _retry_outside_only() -> None:

@@ -1,7 +1,10 @@
 """What Slurm says about jobs, in one question for all of them. An answer that cannot be had is no answer: alive."""
 
+import contextlib
+import re
 import subprocess
-from collections.abc import Collection, Sequence
+import threading
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 ALIVE = frozenset(
@@ -20,8 +23,11 @@ ALIVE = frozenset(
         "STAGE_OUT",
         "STOPPED",
         "RESV_DEL_HOLD",
+        "UNKNOWN",
     }
 )
+# the job was well, its place was lost: it may start anew
+LOST_PLACE = frozenset({"PREEMPTED", "NODE_FAIL", "BOOT_FAIL"})
 
 HINTS = {
     "OUT_OF_MEMORY": "it needs more memory: raise mem_mb",
@@ -33,6 +39,8 @@ HINTS = {
     "DEADLINE": "its deadline passed",
 }
 CALL_TIMEOUT_S = 60
+CANCEL_CHUNK = 200
+NO_ACCOUNTING = "accounting storage is disabled"
 
 
 @dataclass(frozen=True)
@@ -57,26 +65,56 @@ class State:
 class SlurmQueue:
     """Asks squeue for the living and sacct for those that squeue no longer knows."""
 
+    def __init__(self) -> None:
+        """Create; nothing is asked yet."""
+        self._running: subprocess.Popen[str] | None = None
+        self._stopped = threading.Event()
+
     def ask(self, job_ids: Collection[str]) -> dict[str, State] | None:
-        """States of the jobs that Slurm knows; None when squeue gave no answer."""
-        listing = _call(["squeue", "--me", "-h", "-t", "all", "-o", "%i|%T|%r|%N"])
+        """States of the jobs that Slurm knows; None when squeue gave no answer.
+
+        A job that squeue does not know is UNKNOWN when sacct gave no answer.
+        """
+        listing, _ = self._call(["squeue", "--me", "-h", "-r", "-t", "all", "-o", "%i|%T|%r|%N"])
         if listing is None:
             return None
         found = _parse(listing, job_ids)
         vanished = [job_id for job_id in job_ids if job_id not in found]
         return found | self._ask_accounting(vanished) if vanished else found
 
+    def stop(self) -> None:
+        """Give up the question that is under way, and ask no more."""
+        self._stopped.set()
+        running = self._running
+        if running is not None:
+            with contextlib.suppress(ProcessLookupError):
+                running.kill()
+
     def _ask_accounting(self, job_ids: Sequence[str]) -> dict[str, State]:
-        listing = _call(["sacct", "-X", "-n", "-P", "-o", "JobID,State,Reason,NodeList", "-j", ",".join(job_ids)])
-        return _parse(listing or "", job_ids)
+        command = ["sacct", "-X", "-n", "-P", "-o", "JobID,State,Reason,NodeList", "-j", ",".join(job_ids)]
+        listing, error = self._call(command)
+        if listing is not None:
+            return _parse(listing, job_ids)
+        if NO_ACCOUNTING in error:
+            return {}
+        return {job_id: State("UNKNOWN", "no answer from sacct") for job_id in job_ids}
 
-
-def _call(command: list[str]) -> str | None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CALL_TIMEOUT_S)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
+    def _call(self, command: list[str]) -> tuple[str | None, str]:
+        """Output, None when the command failed; and its error text."""
+        if self._stopped.is_set():
+            return None, ""
+        try:
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as self._running:
+                try:
+                    output, error = self._running.communicate(timeout=CALL_TIMEOUT_S)
+                except subprocess.TimeoutExpired:
+                    self._running.kill()
+                    return None, ""
+                return (output if self._running.returncode == 0 else None), error
+        except OSError:
+            return None, NO_ACCOUNTING if command[0] == "sacct" else ""
+        finally:
+            self._running = None
 
 
 def _parse(listing: str, job_ids: Collection[str]) -> dict[str, State]:
@@ -90,7 +128,38 @@ def _parse(listing: str, job_ids: Collection[str]) -> dict[str, State]:
     return found
 
 
-def cancel(job_ids: Sequence[str]) -> None:
-    """Cancel jobs, 200 at a time."""
-    for start in range(0, len(job_ids), 200):
-        _call(["scancel", *job_ids[start : start + 200]])
+def _output(command: list[str]) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=CALL_TIMEOUT_S).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def failed_nodes(state: State) -> tuple[str, ...]:
+    """Nodes to stay away from, of a job that ended with NODE_FAIL or BOOT_FAIL: its only one, or those that are not up."""
+    if state.name not in ("NODE_FAIL", "BOOT_FAIL") or not state.nodes:
+        return ()
+    if not re.search(r"[\[,]", state.nodes):
+        return (state.nodes,)
+    listing = _output(["sinfo", "-h", "-N", "-n", state.nodes, "-o", "%N|%T"])
+    nodes = dict(line.strip().split("|", 1) for line in listing.splitlines() if "|" in line)
+    return tuple(sorted(node for node, name in nodes.items() if re.match(r"down|drain|fail|error", name) or name.endswith("*")))
+
+
+def cancel(job_ids: Iterable[str]) -> list[str]:
+    """Cancel jobs, 200 at a time, a whole array by its own id; returns those for which scancel failed twice."""
+    failed = []
+    ids = list(dict.fromkeys(job_ids))
+    for start in range(0, len(ids), CANCEL_CHUNK):
+        chunk = ids[start : start + CANCEL_CHUNK]
+        if not (_scancel(chunk) or _scancel(chunk)):
+            failed += chunk
+    return failed
+
+
+def _scancel(job_ids: Sequence[str]) -> bool:
+    try:
+        done = subprocess.run(["scancel", *job_ids], capture_output=True, text=True, timeout=CALL_TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0 or "Invalid job id" in done.stderr

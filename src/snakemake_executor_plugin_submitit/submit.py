@@ -1,16 +1,18 @@
-"""Submit one command through submitit. The executor and single-job tools share this."""
+"""Submit commands through submitit, one by one or as an array. The executor and single-job tools share this."""
 
 import os
 import re
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_executor_plugin_submitit import states
+from snakemake_executor_plugin_submitit.processes import ProcessId
 from snakemake_executor_plugin_submitit.resources import Request, parse_resources, slurm_parameters
 from snakemake_executor_plugin_submitit.task import CommandTask, read_result
 
@@ -24,22 +26,31 @@ TRANSIENT = (
     "slurm temporarily unable to accept job",
     "slurmctld is not responding",
     "connection refused",
+    "connection timed out",
+    "zero bytes were transmitted or received",
+    "submitjob",  # a limit on submitted jobs: there is room when others have ended
 )
+OUT_OF_MEMORY = ("oom-kill", "oom_kill", "out of memory", "exceeded memory limit", "exceeded job memory limit")
 BACK_OFF_S = (5, 10, 20, 40, 80, 160)
+ARRAYS = "arrays"
+
+
+class BusyError(Exception):
+    """Slurm cannot take the job now; it may later."""
 
 
 class SubmittedJob:
     """A job that was submitted: where its files are, how it stands, how to end it."""
 
-    def __init__(self, cluster: str, folder: Path, name: str, handle: Any) -> None:
-        """Wrap submitit's job."""
+    def __init__(self, cluster: str, folder: Path, name: str, job_id: str, handle: Any = None) -> None:
+        """Describe a job; `handle` is submitit's, which local jobs need."""
         self.cluster = cluster
         self.folder = folder
         self.name = name
-        self.job_id = str(handle.job_id)
+        self.job_id = job_id
         self._handle = handle
         self._ended_at: float | None = None
-        self._grace_s = RESULT_GRACE_S
+        self._looks = 0
 
     @property
     def log_path(self) -> Path:
@@ -57,32 +68,40 @@ class SubmittedJob:
         if result is not None:
             return "COMPLETED" if result["status"] == 0 else "FAILED"
         if self.cluster == "local":
-            return "RUNNING" if self._handle.state == "RUNNING" else "FAILED"
+            return "RUNNING" if self._is_running_here() else "FAILED"
         answer = states.SlurmQueue().ask([self.job_id]) or {}
         return answer.get(self.job_id, states.State("UNKNOWN")).name
 
-    def poll(self, state: states.State | None = None) -> int | None:
+    def _is_running_here(self) -> bool:
+        return self._handle is not None and self._handle.state == "RUNNING"
+
+    def poll(self, state: states.State | None = None, *, look: bool = True) -> int | None:
         """The exit status when the job has ended, else None.
+
+        Slurm's word for an end without a result counts when it is given twice: a job on its way back into the queue may show
+        a final state for a moment.
 
         Args:
             state: what Slurm says of it, if asked.
+            look: look for the result also when nothing says that the job ended.
         """
-        result = read_result(self.folder)
+        if self.cluster == "local":
+            ended: bool | None = not self._is_running_here()
+        else:
+            ended = None if state is None else not state.is_alive
+        result = read_result(self.folder) if look or ended or self._ended_at is not None else None
         if result is not None:
             return int(result["status"])
-        if self.cluster == "local":
-            ended = self._handle.state != "RUNNING"
-        elif state is not None:
-            ended = not state.is_alive
-        else:
-            ended = self._ended_at is not None  # nobody asked, or no answer: as before
-        if not ended:
-            self._ended_at = None
+        if ended is None:
             return None
-        if self._ended_at is None:
-            self._ended_at = time.monotonic()
-            self._grace_s = RESULT_GRACE_S if state and state.name == "COMPLETED" else FAILURE_GRACE_S
-        return 1 if time.monotonic() - self._ended_at > self._grace_s else None
+        if not ended:
+            self._ended_at, self._looks = None, 0
+            return None
+        now = time.monotonic()
+        self._ended_at = self._ended_at or now
+        self._looks += 1
+        grace_s = RESULT_GRACE_S if state and state.name == "COMPLETED" else FAILURE_GRACE_S
+        return 1 if self._looks > 1 and now - self._ended_at >= 0.9 * grace_s else None
 
     def wait(self, poll_s: float = 1.0) -> int:
         """Wait for the end; returns the exit status."""
@@ -97,7 +116,8 @@ class SubmittedJob:
     def cancel(self) -> None:
         """End the job."""
         if self.cluster == "local":
-            self._handle.cancel()
+            if self._handle is not None:
+                self._handle.cancel()
         else:
             states.cancel([self.job_id])
 
@@ -105,19 +125,26 @@ class SubmittedJob:
         """What a user needs to know of a job that failed: id, state, node, rank, log, and the log's last lines."""
         result = read_result(self.folder) or {}
         failure = result.get("failure") or {"host": result.get("host") or (state.nodes if state else "")}
+        tail = _tail(self.log_path)
+        if "state" in result:
+            state = states.State(result["state"], result["reason"], failure.get("host", ""))
+        elif (state is None or state.is_alive or state.name == "FAILED") and any(
+            sign in "\n".join(tail).lower() for sign in OUT_OF_MEMORY
+        ):
+            state = states.State("OUT_OF_MEMORY", "by the log")
         facts = [f"{self.name}: {self.cluster} job {self.job_id} failed"]
-        if state and state.name not in ("COMPLETED", "FAILED"):
+        if state and not state.is_alive and state.name not in ("COMPLETED", "FAILED"):
             facts.append(f"state {state.name}" + (f" ({state.reason})" if state.reason else ""))
         if "status" in result:
             facts.append(f"exit status {result['status']}")
         if "rank" in failure:
-            facts.append(f"rank {failure['rank']} failed first")
+            facts.append(f"rank {failure['rank']} failed first" + (" (killed from outside)" if failure.get("lost") else ""))
         if failure.get("host"):
             facts.append(f"node {failure['host']}")
         lines = [", ".join(facts), f"log: {self.log_path}"]
         if state and state.hint:
             lines.append(f"hint: {state.hint}")
-        return "\n".join([*lines, *_tail(self.log_path)])
+        return "\n".join([*lines, *tail])
 
 
 def _tail(path: Path) -> list[str]:
@@ -126,6 +153,106 @@ def _tail(path: Path) -> list[str]:
     except OSError:
         return ["(there is no log: the job did not start, or the node cannot write to this folder)"]
     return [f"last lines of {path.name}:", *(f"    {line}" for line in lines[-LOG_TAIL:])]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job that is ready to be submitted: its name, its folder, and what it runs."""
+
+    name: str
+    place: Path
+    task: CommandTask
+
+
+def plan(
+    command: str,
+    *,
+    folder: Path,
+    name: str,
+    request: Request,
+    ended: Path | None = None,
+    owner: ProcessId | None = None,
+) -> Plan:
+    """Make the folder of a job.
+
+    Args:
+        command: a shell line.
+        folder: where the job's folder goes, by `name` and time.
+        name: of the job.
+        request: what the job asks for.
+        ended: folder in which a file by the name of the job's folder tells of its end; None: none.
+        owner: the process with which a local job ends.
+
+    Raises:
+        WorkflowError: if the folder cannot be made.
+    """
+    place = _new_folder(folder, name)
+    token = None if ended is None else str(ended / end_mark(place))
+    per_node, cpus = request.gpus_per_node, request.cpus_per_task
+    task = CommandTask(command, str(place), gpus_per_node=per_node, cpus_per_task=cpus, ended=token, owner=owner)
+    return Plan(name, place, task)
+
+
+def end_mark(place: Path) -> str:
+    """Name of the file that tells of a job's end."""
+    return f"{place.parent.name}+{place.name}"
+
+
+def array_folder(folder: Path) -> Path:
+    """A new folder for the submission files and logs of an array."""
+    return _new_folder(folder, ARRAYS)
+
+
+def send(
+    plans: Sequence[Plan],
+    *,
+    cluster: str,
+    folder: Path,
+    request: Request,
+    name: str,
+    comment: str = "",
+    exclude: Collection[str] = (),
+    gpus: Sequence[int] = (),
+) -> list[SubmittedJob]:
+    """Submit jobs with equal requests, several as one array.
+
+    Args:
+        plans: the jobs.
+        cluster: "slurm" or "local"; only one job at a time on "local".
+        folder: for submission files and logs: the job's own, or that of the array.
+        request: what each asks for.
+        name: shown by squeue.
+        comment: kept by Slurm's accounting.
+        exclude: nodes to stay away from.
+        gpus: on "local", the numbers of the GPUs to use; () with GPUs asked for: the first ones.
+
+    Raises:
+        BusyError: if the same may work later.
+        WorkflowError: if a resource is not valid, or the job was refused; with Slurm's own words.
+    """
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    if exclude:
+        nodes = ",".join(filter(None, [request.sbatch.get("exclude"), *sorted(exclude)]))
+        request = replace(request, sbatch=request.sbatch | {"exclude": nodes})
+    executor = _slurm(folder, request, name, comment, len(plans)) if cluster == "slurm" else _local(folder, request, gpus)
+    try:
+        if len(plans) == 1:
+            handles = [executor.submit(plans[0].task)]
+        else:
+            with executor.batch():
+                handles = [executor.submit(each.task) for each in plans]
+    except (FailedJobError, FailedSubmissionError, OSError) as err:
+        _remove_unsubmitted(folder)
+        text = str(err).strip() or type(err).__name__
+        if any(sign in text.lower() for sign in TRANSIENT):
+            raise BusyError(text) from err
+        raise WorkflowError(f"the job was refused: {text}") from err
+    jobs = [SubmittedJob(cluster, p.place, p.name, str(h.job_id), h) for p, h in zip(plans, handles, strict=True)]
+    if len(jobs) > 1:
+        for job in jobs:
+            _link_logs(job, folder, request.num_tasks)
+    return jobs
 
 
 def submit(
@@ -138,7 +265,7 @@ def submit(
     comment: str = "",
     gpus: Sequence[int] = (),
 ) -> SubmittedJob:
-    """Submit one command as a job.
+    """Submit one command as a job; tries again for some minutes while Slurm is busy.
 
     Args:
         command: a shell line, or a list of words. Begin it with `spmd` to have it run on every rank.
@@ -154,10 +281,24 @@ def submit(
     """
     request = resources if isinstance(resources, Request) else parse_resources(resources)
     line = command if isinstance(command, str) else shlex.join(command)
-    place = _new_folder(Path(folder).absolute(), name)
-    task = CommandTask(line, str(place), gpus_per_node=request.gpus_per_node, cpus_per_task=request.cpus_per_task)
-    executor = _slurm(place, request, name, comment) if cluster == "slurm" else _local(place, request, gpus)
-    return SubmittedJob(cluster, place, name, _submit_patiently(executor, task))
+    job = plan(line, folder=Path(folder).absolute(), name=name, request=request)
+
+    def send_one() -> SubmittedJob:
+        return send([job], cluster=cluster, folder=job.place, request=request, name=name, comment=comment, gpus=gpus)[0]
+
+    return _patiently(send_one)
+
+
+def _patiently(send_one: Callable[[], SubmittedJob]) -> SubmittedJob:
+    for pause_s in BACK_OFF_S:
+        try:
+            return send_one()
+        except BusyError:
+            time.sleep(pause_s)
+    try:
+        return send_one()
+    except BusyError as err:
+        raise WorkflowError(f"the job was refused: {err}") from err
 
 
 def _new_folder(folder: Path, name: str) -> Path:
@@ -165,35 +306,55 @@ def _new_folder(folder: Path, name: str) -> Path:
     stamp = time.strftime("%Y%m%dT%H%M%S")
     for attempt in range(10_000):
         place = folder / safe / (f"{stamp}-{attempt}" if attempt else stamp)
+        latest = place.parent / "latest"
+        temporary = place.parent / f".latest-{os.getpid()}-{attempt}"
         try:
             place.mkdir(parents=True)
+            temporary.symlink_to(place.name)
+            temporary.replace(latest)
         except FileExistsError:
             continue
         except OSError as err:
             raise WorkflowError(f"{place}: the job's folder cannot be made: {err.strerror}") from err
-        latest = place.parent / "latest"
-        temporary = place.parent / f".latest-{os.getpid()}-{attempt}"
-        temporary.symlink_to(place.name)
-        temporary.replace(latest)
         return place
     raise WorkflowError(f"{folder / safe}: too many attempts in one second")
 
 
-def _slurm(place: Path, request: Request, name: str, comment: str) -> Any:
+def _link_logs(job: SubmittedJob, folder: Path, ranks: int) -> None:
+    """Logs of an array lie together; each job's own folder points to its own."""
+    for rank in range(ranks):
+        log = job.rank_log(rank)
+        log.symlink_to(os.path.relpath(folder / log.name, log.parent))
+
+
+def _remove_unsubmitted(folder: Path) -> None:
+    for left in (*folder.glob("*.pkl"), *folder.glob(".submission_file_*")):
+        left.unlink(missing_ok=True)
+
+
+def _slurm(folder: Path, request: Request, name: str, comment: str, count: int) -> Any:
     from submitit import SlurmExecutor
 
     try:
-        executor = SlurmExecutor(folder=place, max_num_timeout=request.max_requeues)
+        executor = SlurmExecutor(folder=_literal(folder), max_num_timeout=request.max_requeues)
     except RuntimeError as err:
         raise WorkflowError(f"Slurm's sbatch is not on this machine ({err}); use cluster local, or a login node") from err
-    executor.update_parameters(**slurm_parameters(request, name=name, comment=comment))
+    parameters = slurm_parameters(request, name=name, comment=comment, folder=folder)
+    executor.update_parameters(**parameters, array_parallelism=count)
     return executor
 
 
-def _local(place: Path, request: Request, gpus: Sequence[int]) -> Any:
+def _literal(folder: Path) -> Path:
+    """Refuse a folder in whose name submitit and Slurm would see a pattern."""
+    if "%" in str(folder):
+        raise WorkflowError(f"{folder}: Slurm cannot write logs to a path with %; use another --submitit-folder")
+    return folder
+
+
+def _local(folder: Path, request: Request, gpus: Sequence[int]) -> Any:
     from submitit import LocalExecutor
 
-    executor = LocalExecutor(folder=place, max_num_timeout=0)
+    executor = LocalExecutor(folder=folder, max_num_timeout=request.max_requeues)
     num_gpus = request.nodes * request.gpus_per_node
     executor.update_parameters(
         timeout_min=request.runtime_min,
@@ -204,17 +365,3 @@ def _local(place: Path, request: Request, gpus: Sequence[int]) -> Any:
         signal_delay_s=10,
     )
     return executor
-
-
-def _submit_patiently(executor: Any, task: CommandTask) -> Any:
-    from submitit.core.utils import FailedJobError
-
-    for pause_s in (*BACK_OFF_S, None):
-        try:
-            return executor.submit(task)
-        except (FailedJobError, OSError) as err:
-            text = str(err).strip()
-            if pause_s is None or not any(sign in text.lower() for sign in TRANSIENT):
-                raise WorkflowError(f"the job was refused: {text}") from err
-            time.sleep(pause_s)
-    raise AssertionError("unreachable")

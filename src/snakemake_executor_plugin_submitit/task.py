@@ -1,31 +1,46 @@
 """The one task that submitit runs on every rank of a job.
 
 Rank 0 runs the job's command, which for Snakemake is its own remote job step. Other ranks wait for what `spmd` on rank 0
-publishes, and run that too. The outcome is a small JSON file, written atomically, which the main process reads.
+publishes, and run that too. The outcome is a small JSON file, written atomically, which the main process reads. It is written
+once, when there is nothing left to try: a job that Slurm is about to put back into its queue leaves none.
 """
 
 import contextlib
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from snakemake_executor_plugin_submitit import gang
+from snakemake_executor_plugin_submitit.jsonfile import read_json, write_json
+from snakemake_executor_plugin_submitit.processes import ProcessId
 
+RESULT = "result.json"
 HOLD_S = 600.0
+SETTLE_S = 1.0  # Slurm signals the processes of a job one after another
 TERMINATE_S = 5.0
+LOCAL_TERMINATE_S = 0.6  # submitit's local controller kills after one second
+REQUEUE_S = 60.0
 
 
 class CommandTask:
     """Runs a shell command on rank 0 of a job, and on the other ranks what `spmd` publishes."""
 
-    def __init__(self, command: str, folder: str, *, gpus_per_node: int, cpus_per_task: int) -> None:
+    def __init__(
+        self,
+        command: str,
+        folder: str,
+        *,
+        gpus_per_node: int,
+        cpus_per_task: int,
+        ended: str | None = None,
+        owner: ProcessId | None = None,
+    ) -> None:
         """Describe the task; nothing runs yet.
 
         Args:
@@ -33,21 +48,33 @@ class CommandTask:
             folder: the job's folder, seen by every node.
             gpus_per_node: 0 hides all GPUs from the command.
             cpus_per_task: threads that numeric libraries may use, unless OMP_NUM_THREADS says otherwise.
+            ended: file to make when the result is there; None: none.
+            owner: the process with which the job ends, on this machine; None: none.
         """
         self.command = command
         self.folder = folder
         self.gpus_per_node = gpus_per_node
         self.cpus_per_task = cpus_per_task
+        self.ended = ended
+        self.owner = owner
+        self.requeues = 0
         self._child: subprocess.Popen[bytes] | None = None
         self._stopped_by: int | None = None
+        self._on_slurm = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What describes the task, without the process of this attempt."""
+        return vars(self) | {"_child": None, "_stopped_by": None}
 
     def __call__(self) -> int:
         """Run this rank; returns 0, or exits so that Slurm books the job as failed."""
         import submitit
 
         environment = submitit.JobEnvironment()
+        self._on_slurm = environment.cluster == "slurm"
+        restarts = os.environ.get("SLURM_RESTART_COUNT", "0") if self._on_slurm else "0"
         me = gang.Member(
-            folder=str(Path(self.folder) / f"ranks-{environment.job_id}-{os.environ.get('SLURM_RESTART_COUNT', '0')}"),
+            folder=str(Path(self.folder) / f"ranks-{environment.job_id}-{restarts}-{self.requeues}"),
             rank=environment.global_rank,
             world_size=environment.num_tasks,
             local_rank=environment.local_rank,
@@ -55,28 +82,53 @@ class CommandTask:
             num_nodes=environment.num_nodes,
         )
         Path(me.folder).mkdir(parents=True, exist_ok=True)
-        on_slurm = "SLURM_JOB_ID" in os.environ
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        if self.owner is not None:
+            threading.Thread(target=self._end_with_owner, daemon=True).start()
         self._set_environment(me)
         if me.rank > 0:
             return gang.follow(me)
-        status = self._run_command(me)
-        if self._stopped_by is not None and on_slurm:
-            self._hold()
-        self._write_result(me, status)
-        if status:
-            print(f"the command failed with exit status {status}", file=sys.stderr, flush=True)
-            raise SystemExit(status if status > 0 else 1)
+        result = read_json(Path(self.folder) / RESULT)
+        if result is None:  # else a node failed after the end, and Slurm started the job again
+            result = self._lead(me, environment)
+            self._write_result(result)
+        if result["status"]:
+            print(f"the command failed: {result.get('reason') or result['status']}", file=sys.stderr, flush=True)
+            raise SystemExit(result["status"] if 0 < result["status"] < 256 else 1)
         return 0
 
     def checkpoint(self) -> Any:
         """Called by submitit shortly before the time limit: stop the command; the requeued job starts it again."""
         from submitit.helpers import DelayedSubmission
 
+        self._kill_child(signal.SIGTERM)
+        deadline = time.monotonic() + TERMINATE_S
+        while self._is_child_alive() and time.monotonic() < deadline:
+            time.sleep(0.05)
         self._kill_child(signal.SIGKILL)
-        fresh = CommandTask(self.command, self.folder, gpus_per_node=self.gpus_per_node, cpus_per_task=self.cpus_per_task)
-        return DelayedSubmission(fresh)
+        self.requeues += 1
+        return DelayedSubmission(self)
+
+    def _lead(self, me: gang.Member, environment: Any) -> dict[str, Any]:
+        """Run the command to its end; returns the result. Does not return while the job may come back."""
+        from submitit.core.utils import UncompletedJobError
+
+        result: dict[str, Any] = {"status": 1, "host": gang.host()}
+        try:
+            result["status"] = self._run_command(me)
+            if result["status"] and self._on_slurm:
+                time.sleep(SETTLE_S)
+            failure = gang.read_failure(me.folder)
+            if failure is not None:
+                result["failure"] = failure
+            elif result["status"] and self._stopped_by is not None and self._on_slurm:
+                self._hold()
+        except UncompletedJobError:
+            return result | {"status": 1, "state": "TIMEOUT", "reason": f"the time limit was reached {self.requeues} times"}
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+            return result | {"status": 1, "state": "TIMEOUT", "reason": self._requeue(environment.job_id)}
+        return result
 
     def _set_environment(self, me: gang.Member) -> None:
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
@@ -95,15 +147,43 @@ class CommandTask:
         return status
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
+        """Pass a signal on. On Slurm it is Slurm that gives the time and kills."""
         self._stopped_by = number
         self._kill_child(signal.SIGTERM)
-        signal.signal(signal.SIGALRM, lambda *_: self._kill_child(signal.SIGKILL))
-        signal.setitimer(signal.ITIMER_REAL, TERMINATE_S)
+        if not self._on_slurm:
+            signal.signal(signal.SIGALRM, lambda *_: self._kill_child(signal.SIGKILL))
+            signal.setitimer(signal.ITIMER_REAL, LOCAL_TERMINATE_S)
 
     def _kill_child(self, number: int) -> None:
         if self._child is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._child.pid, number)
+
+    def _is_child_alive(self) -> bool:
+        """Without reaping it: a signal handler may interrupt the wait that does."""
+        if self._child is None:
+            return False
+        try:
+            return os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:
+            return False
+
+    def _end_with_owner(self) -> None:
+        assert self.owner is not None
+        while self.owner.is_alive():
+            time.sleep(1)
+        self._kill_child(signal.SIGKILL)
+        os._exit(1)
+
+    def _requeue(self, job_id: str) -> str:
+        """Ask again for what Slurm did not do at once; returns only with the reason why it will not."""
+        deadline = time.monotonic() + REQUEUE_S
+        while time.monotonic() < deadline:
+            asked = subprocess.run(["scontrol", "requeue", job_id], capture_output=True, text=True)
+            if asked.returncode == 0:
+                self._hold()
+            time.sleep(5)
+        return f"the time limit was reached, and Slurm did not requeue the job: {asked.stderr.strip()}"
 
     def _hold(self) -> None:
         """Slurm is stopping this job (preemption, cancel): leave no result, so that a requeue is not taken for an end."""
@@ -111,20 +191,12 @@ class CommandTask:
         while time.monotonic() < deadline:
             time.sleep(1)
 
-    def _write_result(self, me: gang.Member, status: int) -> None:
-        result = {"status": status, "host": socket.gethostname(), "stopped_by": self._stopped_by}
-        failure = gang.read_failure(me.folder)
-        if failure:
-            result["failure"] = failure
-        gang.write_json(Path(self.folder) / RESULT, result)
-
-
-RESULT = "result.json"
+    def _write_result(self, result: dict[str, Any]) -> None:
+        write_json(Path(self.folder) / RESULT, result)
+        if self.ended is not None:
+            Path(self.ended).touch()
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
     """The outcome of the job of a folder, or None while there is none."""
-    try:
-        return json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    return read_json(folder / RESULT)

@@ -90,6 +90,7 @@ def _add_stage_commands(commands: argparse._SubParsersAction, configured: argpar
     which.add_argument("--spec", metavar="JSON", help="the stage's spec, as `spikedistill plan --json` prints it")
     run.add_argument("--store", help="folder of the artifacts (default: as configured)")
     run.add_argument("--results", help="folder of the report and TensorBoard logs (default: as configured)")
+    run.add_argument("--engine", metavar="JSON", help="how training runs (default: as configured)")
     run.add_argument("--raw", type=Path, help="folder of the downloaded data (default: as configured)")
     run.add_argument("--log-file", type=Path, help="write the log there too")
     run.set_defaults(command=_run)
@@ -177,31 +178,38 @@ def _run(options: argparse.Namespace) -> None:
     from spikedistill.artifacts import Store
     from spikedistill.plan import parse_spec
     from spikedistill.stages.runner import StageOptions, run_stage
+    from spikedistill.train.options import EngineOptions, parse_engine_options
 
     start_logging(options.log_file)
     if options.spec:
         spec = parse_spec(options.spec)
         store, results, raw = options.store or "store", options.results or "results", options.raw
+        engine = EngineOptions()
     else:
         plan = _load_plan(options)
         spec = plan.find(options.name)
         store, results = options.store or plan.config.store, options.results or plan.config.results
         raw = options.raw or (Path(plan.raw[spec.ref]) if spec.ref in plan.raw else None)
+        engine = plan.config.engine
+    if options.engine:
+        engine = parse_engine_options(options.engine)
     Store(store).check()
-    run_stage(spec, Store(store), StageOptions(Path(results), raw, len(os.sched_getaffinity(0))))
+    run_stage(spec, Store(store), StageOptions(Path(results), raw, len(os.sched_getaffinity(0)), engine))
 
 
 def _report(options: argparse.Namespace) -> None:
     from spikedistill.artifacts import Store
     from spikedistill.report.tables import terminal_table
-    from spikedistill.report.writer import write_report
-    from spikedistill.stages.report import collect_records
+    from spikedistill.report.writer import outdate, write_report
+    from spikedistill.stages.report import collect
 
     start_logging(options.log_file)
     plan = build_plan(read_resolved(options.resolved)) if options.resolved else _load_plan(options)
-    records = collect_records(plan, Store(plan.config.store))
-    write_report(records, Path(plan.config.results))
-    print(terminal_table(records))
+    comparison = collect(plan, Store(plan.config.store))
+    files = write_report(comparison, Path(plan.config.results))
+    if comparison.is_partial:
+        outdate(files)
+    print(terminal_table(comparison))
 
 
 def _submit(options: argparse.Namespace) -> int:

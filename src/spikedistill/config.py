@@ -23,6 +23,7 @@ from spikedistill.evaluate.settings import EvaluateConfig
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.sweep import Path as KeyPath
 from spikedistill.sweep import SweepError, Variant, model_of, replaced, swept, takes_plain_values, variants
+from spikedistill.train.options import EngineOptions
 from spikedistill.train.settings import TrainConfig
 
 LABEL = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -104,6 +105,7 @@ class Config(_Section):
 
     store: str = Field("store", description="Folder of the artifacts: data, teachers, students, evaluations. May be shared.")
     results: str = Field("results", description="Folder of the report and the TensorBoard logs.")
+    engine: EngineOptions = Field(EngineOptions(), description="How training runs; changes no id.")
     seeds: list[int] = Field([0], min_length=1, description="One student per method and seed.")
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="How trained networks are measured.")
     experiments: dict[str, ExperimentConfig] = Field(min_length=1, description="Comparisons, by a label of your choice.")

@@ -7,6 +7,7 @@ equal ids mean equal work on every machine.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ class _Spec(BaseModel):
 
     schema_version: Literal[1] = 1
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """The content id: the first hex digits of the sha256 of the canonical JSON of the spec."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -222,6 +223,7 @@ def _teacher(teacher: TeacherConfig, data: PreprocessSpec) -> TeacherSpec:
     )
 
 
+@functools.cache
 def _network(arch: str) -> dict[str, Any]:
     """The hyperparameters behind an architecture's name: they change the result, so they are part of the spec."""
     return json.loads(json.dumps(components.architectures()[arch][1]))
@@ -238,7 +240,8 @@ def _models(
     for label, method in experiment.methods.items():
         name = (method.method or label).replace("_", "-")
         component = components.load("distill", name)
-        needs_teacher = "teacher" in component.needs(component.Params.model_validate(method.params))
+        checked = component.Params.model_validate(method.params)
+        needs_teacher, params = "teacher" in component.needs(checked), checked.model_dump(mode="json")
         for seed in seeds:
             yield (
                 label,
@@ -253,7 +256,7 @@ def _models(
                     backward=student.backward,
                     divide_by_steps=student.divide_by_steps or student.backward != "rate",
                     method=name,
-                    params=_resolved("distill", name, method.params),
+                    params=params,
                     train=student.train,
                     seed=seed,
                 ),

@@ -11,12 +11,13 @@ from tabulate import tabulate
 from spikedistill.artifacts import Store
 from spikedistill.lease import STALE_S
 from spikedistill.plan import DistillSpec, Plan, Row, Spec, TeacherSpec
+from spikedistill.provenance import STARTS
 
 
 def plan_table(plan: Plan) -> str:
     """What would run: each stage with its artifact, and whether it is in the store."""
     store = Store(plan.config.store)
-    settled = settled_refs(plan, store)
+    settled = Settled(plan, store)
     rows = [(spec.stage, Path(ref).name, _cached(store, spec, settled)) for ref, spec in plan.stages.items()]
     missing = sum(state != "cached" for _, _, state in rows)
     table = tabulate(rows, headers=["stage", "artifact", "state"], tablefmt="simple")
@@ -25,7 +26,7 @@ def plan_table(plan: Plan) -> str:
 
 def run_table(plan: Plan) -> str:
     """What would be compared: each row of the report, with how many of its runs (seeds) are trained and measured."""
-    settled = settled_refs(plan, Store(plan.config.store))
+    settled = Settled(plan, Store(plan.config.store))
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in plan.rows:
         groups.setdefault((row.experiment, row.method), []).append(row)
@@ -34,7 +35,7 @@ def run_table(plan: Plan) -> str:
     return f"{tabulate(lines, headers=headers, tablefmt='simple', disable_numparse=True)}\n\n{len(plan.rows)} runs"
 
 
-def _run_cells(plan: Plan, rows: list[Row], settled: frozenset[str]) -> list[str]:
+def _run_cells(plan: Plan, rows: list[Row], settled: Settled) -> list[str]:
     spec = plan.stages[rows[0].model]
     assert isinstance(spec, TeacherSpec | DistillSpec)
     steps = str(spec.time_steps) if isinstance(spec, DistillSpec) else "-"
@@ -42,16 +43,33 @@ def _run_cells(plan: Plan, rows: list[Row], settled: frozenset[str]) -> list[str
     return [spec.arch, steps, *map(str, (spec.train.epochs, spec.train.batch_size, spec.train.lr, len(rows), done))]
 
 
-def settled_refs(plan: Plan, store: Store) -> frozenset[str]:
-    """Artifacts of the plan that are there, and whose upstream is, all the way up, what they were made from."""
-    settled: set[str] = set()
-    for ref, spec in plan.stages.items():  # upstream first
-        if settled.issuperset(spec.upstream.values()) and store.is_current(ref, spec.upstream.values()):
-            settled.add(ref)
-    return frozenset(settled)
+class Settled:
+    """The artifacts of a plan that are there, and whose upstream is, all the way up, what they were made from.
+
+    Asked with `in`; looks into the store only for what is asked, and once.
+    """
+
+    def __init__(self, plan: Plan, store: Store) -> None:
+        """Look at nothing yet."""
+        self._plan = plan
+        self._store = store
+        self._known: dict[str, bool] = {}
+
+    def __contains__(self, ref: str) -> bool:
+        if ref not in self._known:
+            upstream = self._plan.stages[ref].upstream.values()
+            self._known[ref] = all(each in self for each in upstream) and self._store.is_current(ref, upstream)
+        return self._known[ref]
+
+    def lost(self) -> list[str]:
+        """Artifacts that are not there, although something that was made from them is."""
+        stages = self._plan.stages
+        made = (ref for ref in stages if self._store.manifest_path(ref).exists())
+        upstream = dict.fromkeys(each for ref in made for each in stages[ref].upstream.values())
+        return [ref for ref in upstream if not self._store.manifest_path(ref).exists()]
 
 
-def _cached(store: Store, spec: Spec, settled: frozenset[str]) -> str:
+def _cached(store: Store, spec: Spec, settled: Settled) -> str:
     if spec.ref in settled:
         return "cached"
     states = {"missing": "to run", "complete": "to run: its upstream changed", "unreadable": "damaged: see spikedistill verify"}
@@ -61,11 +79,12 @@ def _cached(store: Store, spec: Spec, settled: frozenset[str]) -> str:
 def status_table(plan: Plan) -> str:
     """How far every stage is: done, running (with epoch and host), interrupted, or not started."""
     store = Store(plan.config.store)
-    rows = [(spec.stage, Path(ref).name, _progress(store, spec)) for ref, spec in plan.stages.items()]
+    rows = [(spec.stage, Path(ref).name, stage_state(store, spec)) for ref, spec in plan.stages.items()]
     return tabulate(rows, headers=["stage", "artifact", "state"], tablefmt="simple")
 
 
-def _progress(store: Store, spec: Spec) -> str:
+def stage_state(store: Store, spec: Spec) -> str:
+    """How far a stage is, in words."""
     if store.status(spec.ref) == "complete":
         manifest = store.manifest(spec.ref)
         return f"done in {manifest['wall_s']:.0f} s on {manifest['host']}"
@@ -76,7 +95,8 @@ def _progress(store: Store, spec: Spec) -> str:
         age_s = time.time() - (work / "lease").stat().st_mtime
         holder = json.loads((work / "lease").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return f"interrupted{so_far}; goes on when run again" if epoch else "not started"
+        was_started = (work / STARTS).exists()
+        return f"interrupted{so_far}; goes on when run again" if was_started else "not started"
     if age_s > STALE_S:
         return f"interrupted on {holder['host']}{so_far}; goes on when run again"
     return f"running on {holder['host']}{so_far}"

@@ -10,7 +10,7 @@ from spikedistill.artifacts import Store
 from spikedistill.command import stage_command, stage_log
 from spikedistill.errors import ArtifactError, ConfigError
 from spikedistill.plan import Plan, Spec
-from spikedistill.progress import settled_refs
+from spikedistill.progress import Settled
 from spikedistill.resources import read_profile, stage_resources
 
 FOLDER = Path(".snakemake") / "submitit"
@@ -46,7 +46,7 @@ def submit_stage(
     spec = plan.find(name)
     settings = _profile(profile)
     where = cluster or settings.get("submitit-cluster", "slurm")
-    settled = settled_refs(plan, store)
+    settled = Settled(plan, store)
     todo = [s for s in plan.with_upstream(spec) if s.ref not in settled]
     if not todo:
         print(f"{spec.ref} is there already: {store.path(spec.ref)}")

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from snakemake_interface_common.exceptions import WorkflowError
 
@@ -23,7 +25,7 @@ def test_the_names_of_the_slurm_plugin_reach_sbatch():
         },
         threads=6,
     )
-    parameters = slurm_parameters(request, name="train.a", comment="run")
+    parameters = slurm_parameters(request, name="train.a", comment="run", folder=Path("jobs"))
     assert parameters["time"] == 90
     assert parameters["mem"] == "2000MB"
     assert (parameters["nodes"], parameters["ntasks_per_node"], parameters["cpus_per_task"]) == (2, 4, 6)
@@ -34,12 +36,65 @@ def test_the_names_of_the_slurm_plugin_reach_sbatch():
         "gpus-per-node": "a100:4",
         "comment": "two words",
         "exclusive": True,
+        "requeue": True,
     }
+
+
+@pytest.mark.parametrize(
+    ("resources", "gpus", "options"),
+    [
+        ({"gpu": 2}, (2, None), {"gpus-per-node": "2"}),
+        ({"gpus_per_node": 2, "gpu_model": "a100"}, (2, "a100"), {"gpus-per-node": "a100:2"}),
+        ({"gres": "gpu:4"}, (4, None), {"gpus-per-node": "4"}),
+        ({"gres": "gpu:h100:4,nvme:1"}, (4, "h100"), {"gpus-per-node": "h100:4", "gres": "nvme:1"}),
+        ({"gres": "gpu"}, (1, None), {"gpus-per-node": "1"}),
+        ({"gres": "gpu:a100"}, (1, "a100"), {"gpus-per-node": "a100:1"}),
+        ({"gres": "nvme:1"}, (0, None), {"gres": "nvme:1"}),
+    ],
+)
+def test_gpus_are_counted_however_they_are_written(resources, gpus, options):
+    request = parse_resources(resources)
+    assert (request.gpus_per_node, request.gpu_model) == gpus
+    found = slurm_parameters(request, name="a", comment="", folder=Path("jobs"))["additional_parameters"]
+    assert found == options | {"requeue": True, "signal": "B:USR2@90"}
+
+
+def test_what_is_given_per_gpu_is_shared_by_the_tasks_of_a_node():
+    request = parse_resources({"gpu": 4, "tasks_per_gpu": 1, "cpus_per_gpu": 6, "mem_mb_per_gpu": 1000, "nodes": 2})
+    assert (request.nodes, request.tasks_per_node, request.cpus_per_task, request.mem_mb) == (2, 4, 6, 4000)
+
+
+@pytest.mark.parametrize(
+    ("resources", "options"),
+    [
+        ({"exclusive": True, "requeue": False}, {"exclusive": True, "no-requeue": True}),
+        ({"exclusive": "user", "requeue": "true"}, {"exclusive": "user", "requeue": True}),
+        ({"exclusive": "no"}, {}),
+        ({"slurm_cluster": "b"}, {"clusters": "b"}),
+        ({"clusters": "a", "cluster": "b"}, {"clusters": "a"}),
+    ],
+)
+def test_switches_and_names_that_mean_the_same(resources, options):
+    assert parse_resources(resources).sbatch == options
+
+
+def test_a_job_that_must_not_be_requeued_is_not_requeued_at_its_time_limit_either():
+    assert parse_resources({"requeue": "false", "max_requeues": 3}).max_requeues == 0
 
 
 @pytest.mark.parametrize(
     ("resources", "message"),
     [
+        ({"gpu": 1, "gres": "gpu:2"}, "ask for GPUs once"),
+        ({"gres": "gpu:a:1,gpu:b:1"}, "ask for GPUs once"),
+        ({"cpus_per_gpu": 4}, "cpus_per_gpu: the job asks for no GPU; set gpus_per_node too"),
+        ({"gpu": 1, "cpus_per_gpu": 3, "tasks_per_node": 2}, "3 CPUs of a node cannot be shared equally by its 2 tasks"),
+        ({"exclusive": "maybe"}, "exclusive='maybe': expected true or false, or one of user, mcs, topo"),
+        ({"requeue": "user"}, "requeue='user': expected true or false$"),
+        ({"slurm_extra": "--mem=4G"}, "--mem is not for slurm_extra; use the resource mem_mb"),
+        ({"slurm_extra": "--gres=gpu:1"}, "--gres is not for slurm_extra; use the resource gres"),
+        ({"slurm_extra": "--output=x"}, "--output is not for slurm_extra; the executor sets it"),
+        ({"slurm_extra": "-C fast"}, "write options as --name=value or --name; found '-C'"),
         ({"nodes": "two"}, "nodes='two': expected a whole number, at least 1"),
         ({"mem_mb": 1.5}, "mem_mb=1.5: expected a whole number in MB"),
         ({"tasks": 3, "nodes": 2}, "tasks=3: cannot be shared equally by nodes=2"),

@@ -1,4 +1,7 @@
-"""A real Slurm cluster on this one machine: munge, MariaDB, slurmdbd, slurmctld, and several slurmd, each a "node"."""
+"""A real Slurm cluster on this one machine: munge, MariaDB, slurmdbd, slurmctld, and several slurmd, each a "node".
+
+Its processes can be killed and started again, one by one.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,19 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "mariadbd", "mysql_install_db", "slurmdbd", "slurmctld", "slurmd", "sbatch", "sacctmgr")
 START_S = 60
-GRACE_TIME_S = 20
+GRACE_TIME_S = 6
 
 
 class SlurmCluster:
-    """Nodes `node1` … `nodeN` of a few CPUs each, partitions `main` and `other`, accounting on."""
+    """Nodes `node1` … `nodeN` of a few CPUs each.
 
-    def __init__(self, root: Path, *, num_nodes: int, cpus: int, port: int) -> None:
-        self.root, self.num_nodes, self.cpus, self.port = root, num_nodes, cpus, port
-        self._processes: list[subprocess.Popen] = []
+    Partitions: `main`, `other`; `low` and `lowcancel`, whose jobs those of `high` requeue or cancel after a grace time. Without
+    accounting there is neither slurmdbd nor MariaDB, and jobs that use more memory than they asked for are killed.
+    """
+
+    def __init__(self, root: Path, *, num_nodes: int, cpus: int, port: int, accounting: bool = True) -> None:
+        self.root, self.num_nodes, self.cpus, self.port, self.accounting = root, num_nodes, cpus, port, accounting
+        self._processes: dict[str, subprocess.Popen] = {}
 
     @property
     def environment(self) -> dict[str, str]:
@@ -40,17 +47,18 @@ class SlurmCluster:
         self.root.chmod(0o755)
         (self.root / "munge").chmod(0o755)
         self._start_munge()
-        self._start_database()
+        if self.accounting:
+            self._start_database()
         self._write_config()
         self._start_slurm()
 
-    def _spawn(self, *command: str | Path, **extra: str) -> None:
-        log = (self.root / "log" / f"{Path(command[0]).name}-{len(self._processes)}.out").open("wb")
+    def _spawn(self, name: str, *command: str | Path, **extra: str) -> None:
+        log = (self.root / "log" / f"{name}.out").open("ab")
         environment = {**os.environ, **self.environment, **extra}
-        process = subprocess.Popen(
+        self._processes[name] = subprocess.Popen(
             list(map(str, command)), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
         )
-        self._processes.append(process)
+        log.close()
 
     def _start_munge(self) -> None:
         key = self.root / "etc" / "munge.key"
@@ -58,6 +66,7 @@ class SlurmCluster:
         key.chmod(0o400)
         munge = self.root / "munge"
         self._spawn(
+            "munged",
             "munged",
             "--foreground",
             "--force",
@@ -78,6 +87,7 @@ class SlurmCluster:
         )
         self._spawn(
             "mariadbd",
+            "mariadbd",
             "--no-defaults",
             "--user=root",
             f"--datadir={data}",
@@ -89,16 +99,28 @@ class SlurmCluster:
         mysql = ["mysql", "--no-defaults", "-uroot", "-S", str(sock), "-e", "create database if not exists slurm_acct_db"]
         self._wait_until("mariadbd", lambda: subprocess.run(mysql, capture_output=True).returncode == 0)
 
-    def _write_config(self) -> None:
-        etc, host = self.root / "etc", socket.gethostname().partition(".")[0]
+    def _write_database_config(self) -> None:
         munge = self.root / "munge" / "socket"
-        dbd = etc / "slurmdbd.conf"
+        dbd = self.root / "etc" / "slurmdbd.conf"
         dbd.write_text(
             f"AuthType=auth/munge\nAuthInfo=socket={munge}\nDbdHost=localhost\nDbdPort={self.port + 1}\nSlurmUser=root\n"
             f"LogFile={self.root}/log/slurmdbd.log\nPidFile={self.root}/slurmdbd.pid\n"
             "StorageType=accounting_storage/mysql\nStorageUser=root\nStorageLoc=slurm_acct_db\nStorageHost=localhost\n"
         )
         dbd.chmod(0o600)
+
+    def _accounting_config(self) -> str:
+        if not self.accounting:
+            return "AccountingStorageType=accounting_storage/none\nJobAcctGatherParams=OverMemoryKill\n"
+        self._write_database_config()
+        return (
+            "AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=localhost\n"
+            f"AccountingStoragePort={self.port + 1}\nAccountingStoragePass={self.root / 'munge' / 'socket'}\n"
+        )
+
+    def _write_config(self) -> None:
+        etc, host = self.root / "etc", socket.gethostname().partition(".")[0]
+        munge = self.root / "munge" / "socket"
         nodes = f"node[1-{self.num_nodes}]"
         (etc / "slurm.conf").write_text(f"""\
 ClusterName=lab
@@ -126,32 +148,59 @@ SelectTypeParameters=CR_CPU_Memory
 SchedulerType=sched/backfill
 SchedulerParameters=sched_min_interval=0,batch_sched_delay=0,bf_interval=1
 MinJobAge=300
+SlurmdTimeout=20
 KillWait=5
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 JobRequeue=1
-AccountingStorageType=accounting_storage/slurmdbd
-AccountingStorageHost=localhost
-AccountingStoragePort={self.port + 1}
-AccountingStoragePass={munge}
+{self._accounting_config()}\
 NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port=[{self.port + 2}-{self.port + 1 + self.num_nodes}] \
 CPUs={self.cpus} RealMemory=16000 State=UNKNOWN
-PartitionName=main Nodes={nodes} Default=YES MaxTime=INFINITE State=UP PriorityTier=10 GraceTime={GRACE_TIME_S}
-PartitionName=other Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=10
+PartitionName=main Nodes={nodes} Default=YES MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
+PartitionName=other Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
+PartitionName=low Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime={GRACE_TIME_S}
+PartitionName=lowcancel Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=CANCEL GraceTime={GRACE_TIME_S}
+PartitionName=high Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=20 PreemptMode=OFF
 """)
 
     def _start_slurm(self) -> None:
-        self._spawn("slurmdbd", "-D", MYSQL_UNIX_PORT=str(self.root / "db" / "sock"))
-        self._wait_until("slurmdbd", self._accounting_answers)
-        self.call("sacctmgr", "-i", "add", "cluster", "lab")
-        self._spawn("slurmctld", "-D")
+        if self.accounting:
+            self.start_accounting()
+            self.call("sacctmgr", "-i", "add", "cluster", "lab")
+        self.start_controller()
         for number in range(1, self.num_nodes + 1):
             (self.root / "spool" / f"node{number}").mkdir(exist_ok=True)
-            self._spawn("slurmd", "-D", "-N", f"node{number}")
+            self.start_node(f"node{number}")
         idle = str(self.num_nodes)
         self._wait_until(
             "the nodes", lambda: self.call("sinfo", "-h", "-p", "main", "-t", "idle", "-o", "%D").stdout.strip() == idle
         )
+
+    def start_accounting(self) -> None:
+        """Start slurmdbd."""
+        self._spawn("slurmdbd", "slurmdbd", "-D", MYSQL_UNIX_PORT=str(self.root / "db" / "sock"))
+        self._wait_until("slurmdbd", self._accounting_answers)
+
+    def start_controller(self) -> None:
+        """Start slurmctld."""
+        self._spawn("slurmctld", "slurmctld", "-D")
+
+    def start_node(self, name: str) -> None:
+        """Start the slurmd of a node."""
+        self._spawn(name, "slurmd", "-D", "-N", name)
+
+    def kill(self, name: str) -> None:
+        """Kill one of the cluster's processes: slurmdbd, slurmctld."""
+        self._processes[name].kill()
+        self._processes[name].wait()
+
+    def kill_node(self, name: str) -> None:
+        """Kill a slurmd, its steps, and all that runs on the node: as when it loses its power."""
+        doomed = _descendants(self._processes[name].pid) | _with_variable(f"SLURMD_NODENAME={name}", str(self.root))
+        for pid in [self._processes[name].pid, *doomed]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._processes[name].wait()
 
     def _accounting_answers(self) -> bool:
         with socket.socket() as probe:
@@ -163,6 +212,10 @@ PartitionName=other Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=10
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{what}: not within {START_S} s; see {self.root / 'log'}")
             time.sleep(0.1)
+
+    def kill_process(self, pid: int) -> None:
+        """Kill a process of a job."""
+        os.kill(pid, signal.SIGKILL)
 
     def call(self, *command: str) -> subprocess.CompletedProcess:
         """Run one of Slurm's commands."""
@@ -187,15 +240,40 @@ PartitionName=other Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=10
         """Names of the jobs that wait or run."""
         return self.call("squeue", "-h", "-o", "%j").stdout.split()
 
+    def queue_of(self, name: str, field: str = "%i") -> list[str]:
+        """One field of each waiting or running job of that name."""
+        return self.call("squeue", "-h", "-r", "-n", name, "-o", field).stdout.split()
+
     def stop(self) -> None:
         self.call("scancel", "--full", "-u", "root")
-        for process in reversed(self._processes):
+        for process in reversed(self._processes.values()):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
-        for process in reversed(self._processes):
+        for process in reversed(self._processes.values()):
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+
+
+def _descendants(pid: int) -> set[int]:
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+def _with_variable(variable: str, of_cluster: str) -> set[int]:
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            content = path.read_bytes()
+            if variable.encode() in content.split(b"\0") and of_cluster.encode() in content:
+                found.add(int(path.parent.name))
+    return found

@@ -37,14 +37,24 @@ def resolve_node_names() -> None:
             stream.writelines(missing)
 
 
-@pytest.fixture(scope="session")
-def slurm_cluster():
+def running_cluster(**options):
     root = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
     resolve_node_names()
-    cluster = SlurmCluster(root, num_nodes=NUM_NODES, cpus=4, port=free_ports(NUM_NODES + 2))
+    cluster = SlurmCluster(root, cpus=4, port=free_ports(NUM_NODES + 2), **options)
     try:
         cluster.start()
         yield cluster
     finally:
         cluster.stop()
         shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster():
+    yield from running_cluster(num_nodes=NUM_NODES)
+
+
+@pytest.fixture(scope="session")
+def bare_cluster():
+    """One node, no accounting; memory limits are enforced."""
+    yield from running_cluster(num_nodes=1, accounting=False)

@@ -9,7 +9,7 @@ from spikedistill.command import stage_arguments
 from spikedistill.config import parse_config, write_resolved
 from spikedistill.errors import SpikedistillError
 from spikedistill.plan import build_plan
-from spikedistill.progress import settled_refs
+from spikedistill.progress import Settled
 from spikedistill.resources import STAGE_RESOURCES
 
 min_version("9.0")
@@ -27,7 +27,7 @@ def load_plan():
 
 PLAN = load_plan()
 STORE = Store(PLAN.config.store)
-SETTLED = settled_refs(PLAN, STORE)
+SETTLED = Settled(PLAN, STORE)
 RESOLVED_CONFIG = str(Path(PLAN.config.results) / "config.json")
 
 
@@ -44,7 +44,12 @@ def artifact(kind):
 
 
 def spec_of(kind, wildcards):
-    return PLAN.stages[f"{kind}/{wildcards.name}"]
+    ref = f"{kind}/{wildcards.name}"
+    if ref not in PLAN.stages:
+        raise WorkflowError(
+            f"{ref}: not in the configuration; was it edited while jobs of an earlier run waited?"
+        )
+    return PLAN.stages[ref]
 
 
 def arguments(kind):
@@ -64,11 +69,12 @@ def upstream(kind, role):
     return find
 
 
-def all_artifacts():
-    return [str(STORE.manifest_path(ref)) for ref in PLAN.stages]
+def lost_artifacts(wildcards):
+    """What the report does not need any more, but a later run may: asked for, so that it is made again."""
+    return [str(STORE.manifest_path(ref)) for ref in SETTLED.lost()]
 
 
-def evaluations():
+def evaluations(wildcards):
     return [str(STORE.manifest_path(row.evaluation)) for row in PLAN.rows]
 
 

@@ -129,8 +129,9 @@ def activation_map_loss(
     """
     student = spike_activation_map(student_features)
     teacher = class_activation_map(teacher_features, teacher_logits, teacher_weight)
-    height, width = (min(sides) for sides in zip(student.shape[1:], teacher.shape[1:], strict=True))
-    student, teacher = (torch.nn.functional.adaptive_avg_pool2d(maps, (height, width)) for maps in (student, teacher))
+    if student.shape != teacher.shape:
+        height, width = (min(sides) for sides in zip(student.shape[1:], teacher.shape[1:], strict=True))
+        student, teacher = (torch.nn.functional.adaptive_avg_pool2d(maps, (height, width)) for maps in (student, teacher))
     return map_divergence(student, teacher, variant=variant, temperature=temperature)
 
 

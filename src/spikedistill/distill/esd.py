@@ -27,7 +27,6 @@ class Params(ComponentParams):
         description="Weights of the cross-entropy, as in the authors' script of that name. cifar: alpha for every exit. "
         "imagenet: alpha for the branches, 1 for the last exit. dvs: 1 for every exit, without alpha.",
     )
-
     pooling: Literal["global", "corner"] = Field(
         "global",
         description="What the branches see of their last map: global averages all of it, corner its top left 4x4, "

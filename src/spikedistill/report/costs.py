@@ -8,16 +8,26 @@ from collections.abc import Sequence
 
 from spikedistill.report.records import StageCost
 
-HEADERS = ("stage", "artifact", "state", "wall (s)", "GPU-hours", "peak memory (MiB)", "peak GPU memory (MiB)", "retries", "device")
+HEADERS = (
+    "stage",
+    "artifact",
+    "state",
+    "wall (s)",
+    "GPU-hours",
+    "peak memory (MiB)",
+    "peak GPU memory (MiB)",
+    "retries",
+    "device",
+)
 NAMES = ("stage", "artifact", "state", "wall_s", "gpu_hours", "peak_memory_mib", "peak_gpu_memory_mib", "retries", "device")
 DIGITS = (0, 0, 0, 1, 4, 0, 0, 0, 0)
 FIRST_NUMBER, LAST_NUMBER = 3, 7
 STAGES = ("preprocess", "teacher", "distill", "evaluate")
 UNKNOWN = "-"
 NOTE = (
-    "Wall: of the start that finished the stage, of training at least the sum of its epochs over all starts. Memory: of the first "
-    "rank's process and GPU. Retries: starts after the first, also after a time limit, a preemption or a failure. An artifact that "
-    "another run or another user made counts with what it took then."
+    "Wall: of the start that finished the stage, of training at least the sum of its epochs over all starts. Memory: of the "
+    "first rank's process and GPU. Retries: starts after the first, also after a time limit, a preemption or a failure. An "
+    "artifact that another run or another user made counts with what it took then."
 )
 
 
@@ -33,7 +43,15 @@ def total_cells(costs: Sequence[StageCost]) -> list[list[str]]:
     return [_total(name, group) for name, group in groups]
 
 
-TOTAL_HEADERS = ("stage", "done", "wall (s)", "GPU-hours", "largest peak memory (MiB)", "largest peak GPU memory (MiB)", "retries")
+TOTAL_HEADERS = (
+    "stage",
+    "done",
+    "wall (s)",
+    "GPU-hours",
+    "largest peak memory (MiB)",
+    "largest peak GPU memory (MiB)",
+    "retries",
+)
 
 
 def _total(name: str, costs: Sequence[StageCost]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -99,8 +98,8 @@ def _energy_panel(axes: Axes, groups: list[Group], looks: dict[str, Style]) -> N
                 [[m["operations"]["energy_pj"] / 1e6, 100 * m["accuracy"]] for m in measured]
             )
             look = {"marker": "p", **looks[group.method], "linestyle": "none"}
-            bars = {"xerr": energy_std or None, "yerr": accuracy_std or None, "capsize": 3}
-            axes.errorbar(energy, accuracy, label=group.method, markersize=7, **bars, **look)
+            spread = (accuracy_std or None, energy_std or None)
+            axes.errorbar(energy, accuracy, *spread, label=group.method, markersize=7, capsize=3, **look)
     axes.xaxis.set_major_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
 
 

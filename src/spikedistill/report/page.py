@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import yaml
 
@@ -45,7 +46,7 @@ input { font: inherit; padding: .2em .5em; width: 20em; }
 nav a { margin-right: 1.2em; }
 """
 
-# Sorts a table by a column, numbers by their value (that of "97.5 ± 0.2" is 97.5), and hides rows that lack the words of the filter.
+# Sorts a table by a column, numbers by their value (that of "97.5 ± 0.2" is 97.5), hides rows without the words of the filter.
 _SCRIPT = """
 for (const table of document.querySelectorAll("table")) {
   const body = table.tBodies[0];
@@ -87,7 +88,7 @@ def html_page(comparison: Comparison, figures: Mapping[str, str]) -> str:
         + _paragraphs([costs.NOTE])
         + _table(costs.HEADERS, costs.cost_cells(comparison.costs), costs.FIRST_NUMBER, last_number=costs.LAST_NUMBER),
         "Versions": _table(provenance.HEADERS, provenance.cells(comparison.records), 2),
-        "Configuration": f"<pre>{html.escape(yaml.safe_dump(dict(comparison.config), sort_keys=False, allow_unicode=True))}</pre>\n",
+        "Configuration": f"<pre>{html.escape(_yaml(comparison.config))}</pre>\n",
     }
     links = "".join(f'<a href="#{_anchor(title)}">{html.escape(title)}</a>' for title in sections)
     parts = "".join(f'<h2 id="{_anchor(title)}">{html.escape(title)}</h2>\n{content}' for title, content in sections.items())
@@ -96,6 +97,10 @@ def html_page(comparison: Comparison, figures: Mapping[str, str]) -> str:
         f'<link rel="icon" href="data:,">\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>Comparison</h1>\n<nav>{links}</nav>\n'
         f"{parts}<script>{_SCRIPT}</script>\n</body>\n</html>\n"
     )
+
+
+def _yaml(config: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
 
 
 def _anchor(title: str) -> str:

@@ -41,7 +41,12 @@ def published(dataset: str, methods: frozenset[str]) -> tuple[Reported, ...]:
             note = f"; {entry['note']}" if "note" in entry else ""
             found.append(
                 Reported(
-                    entry["method"], dataset, entry.get("arch", "not stated"), entry.get("time_steps"), entry["accuracy"], source + note
+                    entry["method"],
+                    dataset,
+                    entry.get("arch", "not stated"),
+                    entry.get("time_steps"),
+                    entry["accuracy"],
+                    source + note,
                 )
             )
     return tuple(found)

@@ -81,6 +81,11 @@ class Comparison:
     config: Mapping[str, Any] = field(default_factory=dict)
     """The configuration as it was used."""
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether something that was asked for is missing."""
+        return any(record.evaluation is None for record in self.records)
+
 
 class Group(NamedTuple):
     """The runs of one method in one experiment: equal but for the seed."""

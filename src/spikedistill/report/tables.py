@@ -17,10 +17,11 @@ MISSING = "missing"
 NOT_APPLICABLE = "-"
 MEASURED = "measured"
 NOTE = (
-    "Accuracy: on the test split, of the mean of the logits over all T time steps, after the last epoch; mean ± sample standard "
-    "deviation over seeds. Against the baseline: mean difference over the seeds that both have, with the 95 % confidence interval of "
-    "Student's t where there are two or more. Firing rate: spikes per neuron and time step. Energy: of the arithmetic at the synapses "
-    "alone, per sample. The teacher is a non-spiking network. Reported rows are figures that others published."
+    "Accuracy: on the test split, of the mean of the logits over all T time steps, after the last epoch; mean ± sample "
+    "standard deviation over seeds. Against the baseline: mean difference over the seeds that both have, with the 95 % "
+    "confidence interval of Student's t where there are two or more. Firing rate: spikes per neuron and time step. Energy: "
+    "of the arithmetic at the synapses alone, per sample. The teacher is a non-spiking network. Reported rows are figures "
+    "that others published."
 )
 
 

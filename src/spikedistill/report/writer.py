@@ -9,6 +9,7 @@ from pathlib import Path
 from spikedistill.report import costs, figures, page, pictures, tables
 from spikedistill.report.records import Comparison, RunRecord
 
+LONG_AGO = 315_532_800  # 1980-01-01: older than any artifact, and a date that every archive can hold
 FIGURES: dict[str, tuple[str, Callable[[Sequence[RunRecord]], str]]] = {
     "accuracy_over_time.svg": ("Accuracy over time steps", figures.accuracy_over_time),
     "accuracy_over_energy.svg": ("Accuracy against energy", figures.accuracy_over_energy),
@@ -41,6 +42,12 @@ def write_report(comparison: Comparison, out: Path) -> list[Path]:
     }
     out.mkdir(parents=True, exist_ok=True)
     return [_write(out / name, text) for name, text in contents.items()]
+
+
+def outdate(files: Sequence[Path]) -> None:
+    """Date files back, so that Snakemake takes them for older than anything that they are made from, and makes them again."""
+    for file in files:
+        os.utime(file, (LONG_AGO, LONG_AGO))
 
 
 def _write(path: Path, text: str) -> Path:

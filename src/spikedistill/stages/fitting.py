@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import shutil
 from collections.abc import Callable
 
@@ -33,7 +34,8 @@ def fit(
         make_model: gives the network with fresh weights, for the data.
         make_objective: gives the objective, for the data and the device of this rank.
     """
-    with World.from_environment() as world:
+    options = job.options.engine
+    with World.from_environment(datetime.timedelta(minutes=options.rank_timeout_minutes)) as world:
         data = open_store(job.inputs["data"])
         torch.manual_seed(spec.seed)
         model = make_model(data).to(world.device)
@@ -51,11 +53,29 @@ def fit(
         metrics = job.work / "metrics.jsonl"
         board = job.options.results / "tensorboard" / spec.ref
 
-        def open_tracker(start_epoch: int) -> Tracker:
-            return Tracker(metrics, board, num_epochs=spec.train.epochs, start_epoch=start_epoch, active=world.is_leader)
+        def open_tracker(start_epoch: int, start_step: int) -> Tracker:
+            return Tracker(
+                metrics,
+                board,
+                num_epochs=spec.train.epochs,
+                start_epoch=start_epoch,
+                steps_per_epoch=loader.steps_per_epoch,
+                active=world.is_leader,
+                start_step=start_step,
+            )
 
-        checkpoints = CheckpointFolder(job.work / "checkpoints", spec.id)
-        train(Run(model, make_objective(data, world), loader, spec.train, world, checkpoints, open_tracker))
+        run = Run(
+            model=model,
+            objective=make_objective(data, world),
+            loader=loader,
+            settings=spec.train,
+            seed=spec.seed,
+            world=world,
+            checkpoints=CheckpointFolder(job.work / "checkpoints", spec.id),
+            open_tracker=open_tracker,
+            options=options,
+        )
+        train(run)
         job.provenance.update(device=world.device_name, world_size=world.world_size)
         if world.is_leader:
             save_network(model, job.out)

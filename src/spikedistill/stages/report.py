@@ -16,7 +16,7 @@ from spikedistill.command import stage_log
 from spikedistill.config import ExperimentConfig
 from spikedistill.errors import ArtifactError
 from spikedistill.plan import DistillSpec, Plan, Row, Spec, TeacherSpec
-from spikedistill.progress import settled_refs, stage_state
+from spikedistill.progress import Settled, stage_state
 from spikedistill.provenance import STARTS
 from spikedistill.report.published import Reported, published
 from spikedistill.report.records import Comparison, RunRecord, StageCost
@@ -30,7 +30,7 @@ def collect(plan: Plan, store: Store) -> Comparison:
 
     A row whose stages did not all end has no evaluation but a `problem`. A damaged artifact is one, too.
     """
-    settled = settled_refs(plan, store)
+    settled = Settled(plan, store)
     baselines = {label: _baseline(experiment) for label, experiment in plan.config.experiments.items()}
     return Comparison(
         records=[_record(plan, store, row, settled, baselines[row.experiment]) for row in plan.rows],
@@ -40,7 +40,7 @@ def collect(plan: Plan, store: Store) -> Comparison:
     )
 
 
-def _record(plan: Plan, store: Store, row: Row, settled: frozenset[str], baseline: str) -> RunRecord:
+def _record(plan: Plan, store: Store, row: Row, settled: Settled, baseline: str) -> RunRecord:
     spec = plan.stages[row.model]
     assert isinstance(spec, TeacherSpec | DistillSpec)
     is_teacher = isinstance(spec, TeacherSpec)
@@ -72,12 +72,13 @@ def _record(plan: Plan, store: Store, row: Row, settled: frozenset[str], baselin
     )
 
 
-def _problems(plan: Plan, store: Store, row: Row, settled: frozenset[str]) -> Iterator[str]:
+def _problems(plan: Plan, store: Store, row: Row, settled: Settled) -> Iterator[str]:
     """What keeps a row from being reported, the stage furthest up first."""
     for spec in plan.with_upstream(plan.stages[row.evaluation]):
         if spec.ref not in settled:
-            error = _last_error(stage_log(spec))
-            yield f"{spec.stage} {Path(spec.ref).name} {stage_state(store, spec)}" + (f" ({error})" if error else "")
+            state = stage_state(store, spec)
+            error = _last_error(stage_log(spec)) if state.startswith("interrupted") else None
+            yield f"{spec.stage} {Path(spec.ref).name} " + (f"failed: {error}" if error else state)
 
 
 def _last_error(log: Path) -> str | None:
@@ -131,7 +132,9 @@ def _baseline(experiment: ExperimentConfig) -> str:
     """The label of the method that the others are compared with."""
     if experiment.baseline is not None:
         return experiment.baseline
-    return next((label for label in experiment.methods if "teacher" not in _needs(experiment, label)), next(iter(experiment.methods)))
+    return next(
+        (label for label in experiment.methods if "teacher" not in _needs(experiment, label)), next(iter(experiment.methods))
+    )
 
 
 def _needs(experiment: ExperimentConfig, label: str) -> frozenset[str]:

@@ -18,7 +18,7 @@ from spikedistill.errors import TrainingError
 log = logging.getLogger(__name__)
 
 KEPT = 2
-_NAME = re.compile(r"epoch-(\d{6})-([0-9a-f]{16})\.pt")
+_NAME = re.compile(r"(epoch-(\d{6})-step-(\d{8}))-([0-9a-f]{16})\.pt")
 
 
 class CheckpointFolder:
@@ -26,28 +26,28 @@ class CheckpointFolder:
 
     def __init__(self, folder: Path, spec_id: str) -> None:
         """Use `folder`, created when needed; `spec_id` says which run it belongs to."""
-        self._folder = folder
+        self.folder = folder
         self._spec_id = spec_id
 
-    def save(self, epoch: int, state: dict[str, Any]) -> None:
-        """Write the state after `epoch` epochs; the one before it stays until this one is safe.
+    def save(self, epoch: int, step: int, state: dict[str, Any]) -> None:
+        """Write the state after `epoch` whole epochs and `step` steps of the next; the one before stays until this is safe.
 
         Raises:
             TrainingError: if it cannot be written; what was there is whole.
         """
         buffer = io.BytesIO()
-        torch.save({"spec_id": self._spec_id, "epoch": epoch, **state}, buffer)
-        content = buffer.getvalue()
-        target = self._folder / f"epoch-{epoch:06d}-{sha256(content).hexdigest()[:16]}.pt"
-        temporary = self._folder / f".{target.name}.{os.getpid()}.tmp"
+        torch.save({"spec_id": self._spec_id, "epoch": epoch, "step": step, **state}, buffer)
+        content = buffer.getbuffer()
+        target = self.folder / f"epoch-{epoch:06d}-step-{step:08d}-{sha256(content).hexdigest()[:16]}.pt"
+        temporary = self.folder / f".{target.name}.{os.getpid()}.tmp"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as stream:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
             temporary.rename(target)
-            _sync_folder(self._folder)
+            _sync_folder(self.folder)
         except OSError as err:
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -58,10 +58,10 @@ class CheckpointFolder:
         self._remove_all_but(target)
 
     def _remove_all_but(self, newest: Path) -> None:
-        """Keep `newest` and those just before it; a file of a later epoch is a damaged one that was passed over."""
+        """Keep `newest` and those just before it; a file of a later moment is a damaged one that was passed over."""
         others = [p for p in self._files() if p != newest]
-        before = [p for p in others if p.name[:12] < newest.name[:12]]
-        left_by_a_kill = self._folder.glob(".epoch-*.tmp")
+        before = [p for p in others if _moment(p) < _moment(newest)]
+        left_by_a_kill = self.folder.glob(".epoch-*.tmp")
         for path in {*others, *left_by_a_kill} - set(before[: KEPT - 1]):
             path.unlink(missing_ok=True)
 
@@ -69,28 +69,38 @@ class CheckpointFolder:
         """The newest state that is whole, or None; a damaged one is named and passed over.
 
         Raises:
-            TrainingError: if it belongs to another run.
+            TrainingError: if it belongs to another run, or another version of this program wrote it.
         """
-        for path in self._files():
+        files = self._files()
+        for path in files:
             content = path.read_bytes()
-            if sha256(content).hexdigest()[:16] != _checksum(path):
+            if sha256(content).hexdigest()[:16] != _NAME.fullmatch(path.name)[4]:  # type: ignore[index]
                 log.warning("%s is damaged (checksum); falling back to the checkpoint before it", path)
                 continue
-            state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-            if state["spec_id"] != self._spec_id:
-                raise TrainingError(f"{path} is of run {state['spec_id']}, not of {self._spec_id}: move it away")
-            return state
+            return self._load(path, content, device)
+        if files:
+            log.warning("%s: no checkpoint is whole; training starts from the beginning", self.folder)
         return None
+
+    def _load(self, path: Path, content: bytes, device: torch.device) -> dict[str, Any]:
+        try:
+            state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+            spec_id = state["spec_id"]
+        except Exception as err:  # torch.load raises whatever the content provokes
+            raise TrainingError(f"{path} is whole, but not a checkpoint of this program: move it away") from err
+        if spec_id != self._spec_id:
+            raise TrainingError(f"{path} is of run {spec_id}, not of {self._spec_id}: move it away")
+        return state
 
     def _files(self) -> list[Path]:
         """Whole and damaged checkpoints, newest first."""
-        found = [p for p in self._folder.glob("epoch-*.pt") if _NAME.fullmatch(p.name)]
-        return sorted(found, key=lambda p: (p.name[:12], p.stat().st_mtime_ns), reverse=True)
+        found = [p for p in self.folder.glob("epoch-*.pt") if _NAME.fullmatch(p.name)]
+        return sorted(found, key=lambda p: (_moment(p), p.stat().st_mtime_ns), reverse=True)
 
 
-def _checksum(path: Path) -> str:
-    """What the name of a checkpoint says about its content."""
-    return path.stem.rpartition("-")[2]
+def _moment(path: Path) -> str:
+    """The part of the name that says how far training was; sorts by time."""
+    return path.name.rpartition("-")[0]
 
 
 def _sync_folder(folder: Path) -> None:

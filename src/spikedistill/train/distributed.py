@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from spikedistill.errors import ConfigError
+from spikedistill.errors import ConfigError, TrainingError
 
 RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 ADDRESS_VARIABLES = ("MASTER_ADDR", "MASTER_PORT")
@@ -61,12 +62,15 @@ class World:
         if world_size == 1:
             yield cls(device=device)
             return
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=timeout, rank=rank, world_size=world_size)
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        _join(backend, rank, world_size, timeout)
         try:
             yield cls(rank, world_size, device)
-        finally:
-            dist.destroy_process_group()
+        except BaseException:
+            if device.type == "cpu":  # NCCL would wait for kernels that a lost rank will never answer
+                dist.destroy_process_group()
+            raise
+        dist.destroy_process_group()
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum of a tensor over all ranks, on all ranks."""
@@ -74,6 +78,59 @@ class World:
             tensor = tensor.clone()
             dist.all_reduce(tensor)
         return tensor
+
+    def agree(self, numbers: Sequence[int]) -> list[int]:
+        """The largest value of each number over all ranks; goes over the CPU, so that no rank waits for its device."""
+        if self.world_size == 1:
+            return list(numbers)
+        largest = torch.tensor(numbers, dtype=torch.int64)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return largest.tolist()
+
+    def share(self, value: Any) -> Any:
+        """What the leader passes, on all ranks; the others pass anything. Tensors must be on the CPU."""
+        if self.world_size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+        return box[0]
+
+
+@contextlib.contextmanager
+def lost_rank_is_an_error(world: World) -> Iterator[None]:
+    """Within the block, silence of another rank is a `TrainingError` in words.
+
+    Raises:
+        TrainingError: if a rank ended, or did not answer in time.
+    """
+    try:
+        yield
+    except RuntimeError as err:
+        if world.world_size == 1 or not _is_of_the_group(err):
+            raise
+        raise TrainingError(
+            f"rank {world.rank} of {world.world_size} lost contact with another, which ended or did not answer in time "
+            f"({_first_line(err)}). Look at the log of the rank that ended first; run the stage again to go on"
+        ) from err
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _is_of_the_group(error: RuntimeError) -> bool:
+    return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in ("gloo", "nccl"))
+
+
+def _join(backend: str, rank: int, world_size: int, timeout: datetime.timedelta) -> None:
+    try:
+        dist.init_process_group(backend, timeout=timeout, rank=rank, world_size=world_size)
+    except dist.DistError as err:
+        where = ":".join(os.environ[name] for name in ADDRESS_VARIABLES)
+        raise TrainingError(
+            f"rank {rank}: the {world_size} ranks did not meet at {where} within {timeout.total_seconds():.0f} s "
+            f"({_first_line(err)}); look at the log of the rank that is missing"
+        ) from err
 
 
 def _read_ranks() -> tuple[int, int, int]:

@@ -1,15 +1,20 @@
 """The training loop, one for teachers and students.
 
-Exact after an interruption: the order and the augmentation of samples are functions of (seed, epoch), the learning rate
-of the epoch, and the rest is in the checkpoint. On the CPU the weights come out bit-identical.
+Exact after an interruption, in mid-epoch too: the order and the augmentation of samples are functions of (seed, epoch), the
+learning rate of the epoch, other random draws of (seed, epoch, step, rank), and the rest is in the checkpoint. On the CPU
+the weights come out bit-identical.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import resource
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +22,23 @@ from torch.nn.parallel import DistributedDataParallel
 
 from spikedistill.data.loader import Loader
 from spikedistill.errors import ConfigError, TrainingError
+from spikedistill.evaluate.activity import ActivityMeter
 from spikedistill.models import Outputs
+from spikedistill.neurons.lif import LIF
+from spikedistill.train.batchnorm import synchronise
+from spikedistill.train.blocks import checkpoint_blocks, compile_blocks
 from spikedistill.train.checkpoint import CheckpointFolder
-from spikedistill.train.distributed import World
+from spikedistill.train.distributed import World, lost_rank_is_an_error
+from spikedistill.train.history import History
+from spikedistill.train.interrupt import Interrupted, StopRequest
 from spikedistill.train.optim import build_optimizer, learning_rate, set_learning_rate
+from spikedistill.train.options import EngineOptions
 from spikedistill.train.settings import TrainConfig
 from spikedistill.train.tracking import Tracker
 
-CHECK_STEPS = 100  # steps between looks at whether the loss is finite: each one waits for the device
+log = logging.getLogger(__name__)
+
+LOOK_STEPS = 20  # steps between looks at whether the loss is finite
 
 
 @dataclass(frozen=True)
@@ -65,135 +79,314 @@ class Run:
     """Everything that one training run consists of.
 
     Attributes:
-        model: trained in place; on `world.device`.
+        model: trained in place; on `world.device`. It returns `Outputs`.
         objective: what is minimised.
         loader: the training split, in training order.
         settings: the recipe.
+        seed: of what the model and the objective draw from torch's generators.
         world: the ranks.
         checkpoints: where to resume from.
-        open_tracker: makes the tracker, given the epoch that training starts from.
+        open_tracker: makes the tracker, given the epoch and the step that training starts from.
+        options: what changes speed, memory and safety.
     """
 
     model: nn.Module
     objective: Objective
     loader: Loader
     settings: TrainConfig
+    seed: int
     world: World
     checkpoints: CheckpointFolder
-    open_tracker: Callable[[int], Tracker]
+    open_tracker: Callable[[int, int], Tracker]
+    options: EngineOptions = field(default_factory=EngineOptions)
 
 
 def train(run: Run) -> None:
     """Train to the last epoch, from the newest checkpoint if there is one.
 
     Raises:
-        TrainingError: if the loss is not finite, or a checkpoint cannot be used.
+        TrainingError: if the loss is not finite, a checkpoint cannot be used, or another rank is lost.
         ConfigError: if the recipe cannot run on this device.
+        Interrupted: if a signal asked to stop; the state is saved.
     """
-    run.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions, same values
-    replica = _distribute(run)
-    optimizer = build_optimizer(run.model, run.settings)
-    start_epoch = _resume(run, optimizer)
-    with run.open_tracker(start_epoch) as tracker:
-        for epoch in range(start_epoch, run.settings.epochs):
-            set_learning_rate(optimizer, learning_rate(run.settings, epoch))
-            tracker.record(epoch, _train_epoch(run, replica, optimizer, tracker, epoch))
-            if run.world.is_leader:
-                state = {"model": run.model.state_dict(), "optimizer": optimizer.state_dict()}
-                run.checkpoints.save(epoch + 1, state)
+    with lost_rank_is_an_error(run.world), StopRequest() as stop:
+        _Training(run, stop).run_to_the_end()
 
 
-def _distribute(run: Run) -> nn.Module:
-    if run.world.world_size == 1:
-        return run.model
-    on_gpu = run.world.device.type == "cuda"
-    if run.settings.sync_batchnorm:
-        if not on_gpu:
-            raise ConfigError("train.sync_batchnorm: batch statistics over several ranks need GPUs; set it to false")
-        nn.SyncBatchNorm.convert_sync_batchnorm(run.model)  # in place; the parameters stay the same objects
-    return DistributedDataParallel(run.model, device_ids=[run.world.device] if on_gpu else None)
+class _Training:
+    """A run in progress: the network ready to train, and how far it is."""
 
+    def __init__(self, run: Run, stop: StopRequest) -> None:
+        self._run = run
+        self._stop = stop
+        self._replica = _prepare(run)
+        self._optimizer = build_optimizer(run.model, run.settings)
+        self._epoch = 0
+        self._history = History(run.loader.steps_per_epoch)
+        self._last_good = "nothing was saved yet"
+        self._start_step = self._resume()
+        self._saved_at = time.monotonic()
 
-def _resume(run: Run, optimizer: torch.optim.Optimizer) -> int:
-    state = run.checkpoints.load_newest(run.world.device)
-    epoch = 0 if state is None else int(state["epoch"])
-    if state is not None:
-        run.model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-    total = run.world.sum(torch.tensor(epoch, device=run.world.device))
-    if int(total) != epoch * run.world.world_size:
-        raise TrainingError(f"rank {run.world.rank} found a checkpoint of epoch {epoch}, others another: is the store shared?")
-    return epoch
+    def run_to_the_end(self) -> None:
+        run = self._run
+        with run.open_tracker(self._epoch, self._start_step) as tracker:
+            while self._epoch < run.settings.epochs:
+                set_learning_rate(self._optimizer, learning_rate(run.settings, self._epoch))
+                self._train_epoch(tracker)
 
+    def _resume(self) -> int:
+        """Load the newest checkpoint, which only the leader reads; returns the steps that are done of its epoch."""
+        run = self._run
+        state = _read_checkpoint(run)
+        if state is None:
+            return 0
+        try:
+            run.model.load_state_dict(state["model"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self._epoch, step = int(state["epoch"]), int(state["step"])
+            self._history = History(run.loader.steps_per_epoch, state["history"])
+        except (KeyError, RuntimeError, ValueError) as err:
+            raise TrainingError(
+                f"{run.checkpoints.folder}: the newest checkpoint does not fit this network and its optimizer; move it away "
+                f"to start from the beginning ({str(err).strip().partition(chr(10))[0]})"
+            ) from err
+        self._last_good = _moment(self._epoch, step)
+        log.info("going on from %s", self._last_good)
+        return step
 
-class _Tally:
-    """Running sums of an epoch on this rank, kept on the device so that a step does not wait for it."""
+    def _train_epoch(self, tracker: Tracker) -> None:
+        run = self._run
+        self._replica.train()
+        num_steps = run.loader.steps_per_epoch
+        clock = _Clock()
+        batches = clock.time_data(run.loader.epoch(self._epoch, self._start_step))
+        for step, (inputs, labels) in enumerate(batches, self._start_step):
+            _seed_draws(run, self._epoch, step)
+            self._history.put(step, self._step(step, inputs, labels))
+            clock.samples += len(labels) * run.world.world_size
+            self._look_around(step + 1, last=step + 1 == num_steps)
+            if tracker.is_due():
+                self._show(tracker, step + 1, clock)
+        totals = self._check_finite(num_steps)
+        clock.stop()
+        figures = _summarise(totals) | clock.figures() | _memory(run.world)
+        figures["optim/lr"] = self._optimizer.param_groups[0]["lr"]
+        if run.world.is_leader:
+            figures |= _firing_rates(run.model, _split(inputs, run.options.accumulate)[0])
+        tracker.record(self._epoch, figures)
+        self._epoch += 1
+        self._start_step = 0
+        self._history = History(num_steps)
+        self._save(0, {})
+        (number,) = run.world.agree([self._stop.number])
+        if number and self._epoch < run.settings.epochs:
+            self._leave(number)
 
-    def __init__(self, num_steps: int, device: torch.device) -> None:
-        self.losses = torch.zeros(num_steps, dtype=torch.float64, device=device)
-        self.terms: dict[str, Tensor] = {}
-        self.correct = torch.zeros((), dtype=torch.float64, device=device)
-        self.samples = 0
-        self.started = time.perf_counter()
+    def _step(self, step: int, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """One update of the weights; returns the figures of the step, which nobody waits for."""
+        run, parts = self._run, self._run.options.accumulate
+        first, global_size = run.world.rank * len(labels), run.world.world_size * len(labels)
+        self._optimizer.zero_grad(set_to_none=True)
+        figures: dict[str, Tensor] = {}
+        pieces = zip(_split(inputs, parts), labels.chunk(parts), strict=True)
+        for part, (x, y) in enumerate(pieces):
+            with self._synchronised(part + 1 == parts):
+                with torch.autocast(run.world.device.type, torch.bfloat16, enabled=run.settings.precision == "bf16"):
+                    outputs = self._replica(x)
+                outputs = outputs.in_full_precision()
+                terms = run.objective(outputs, Batch(x, y, self._epoch, step, first + part * len(y), global_size))
+                loss = torch.stack(list(terms.values())).sum()
+                (loss / parts).backward()
+            found = {"loss": loss, "accuracy": _accuracy(outputs, y), **{f"loss_{k}": v for k, v in terms.items()}}
+            for name, value in found.items():
+                figures[name] = figures.get(name, 0) + value.detach() / parts
+        gradients = [p.grad for p in run.model.parameters() if p.grad is not None]
+        figures["grad_norm"] = torch.nn.utils.get_total_norm(gradients)
+        self._optimizer.step()
+        return figures
 
-    def add(self, step: int, loss: Tensor, terms: dict[str, Tensor], prediction: Tensor, labels: Tensor) -> None:
-        self.losses[step] = loss.detach()
-        for name, value in terms.items():
-            self.terms[name] = self.terms.get(name, 0) + value.detach().double()
-        self.correct += (prediction.argmax(-1) == labels).sum()
-        self.samples += len(labels)
+    def _synchronised(self, wanted: bool) -> contextlib.AbstractContextManager[None]:
+        """Within the block, whether backward averages the gradients over the ranks."""
+        if wanted or not isinstance(self._replica, DistributedDataParallel):
+            return contextlib.nullcontext()
+        return self._replica.no_sync()
 
+    def _look_around(self, steps: int, *, last: bool) -> None:
+        """After a step: has anything gone wrong, is a checkpoint due, was a stop asked for? All ranks answer together."""
+        run = self._run
+        bad = self._history.first_bad_step(self._checked(steps)) if steps % LOOK_STEPS == 0 else None
+        due = time.monotonic() - self._saved_at >= 60 * run.options.checkpoint_minutes and run.world.is_leader
+        bad_from_end = 0 if bad is None else run.loader.steps_per_epoch - bad
+        number, due_anywhere, bad_from_end = run.world.agree([self._stop.number, int(due), bad_from_end])
+        if bad_from_end:
+            raise self._not_finite(run.loader.steps_per_epoch - bad_from_end)
+        if last or not (number or due_anywhere):  # after the last step the end of the epoch saves
+            return
+        self._save(steps, self._check_finite(steps))
+        if number:
+            self._leave(number)
 
-def _train_epoch(
-    run: Run, replica: nn.Module, optimizer: torch.optim.Optimizer, tracker: Tracker, epoch: int
-) -> dict[str, float]:
-    replica.train()
-    num_steps = run.loader.steps_per_epoch
-    tally = _Tally(num_steps, run.world.device)
-    for step, (inputs, labels) in enumerate(run.loader.epoch(epoch)):
-        with torch.autocast(run.world.device.type, torch.bfloat16, enabled=run.settings.precision == "bf16"):
-            outputs = replica(inputs)
-        outputs = outputs.in_full_precision()
-        batch = Batch(inputs, labels, epoch, step, run.world.rank * len(labels), run.world.world_size * len(labels))
-        terms = run.objective(outputs, batch)
-        loss = torch.stack(list(terms.values())).sum()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        tally.add(step, loss, terms, outputs.prediction.detach(), labels)
-        if (step + 1) % CHECK_STEPS == 0 or step + 1 == num_steps:
-            _check_finite(run, tally.losses, epoch)
-        if tracker.is_due():
-            accuracy = 100 * float(tally.correct) / tally.samples
-            speed = run.world.world_size * tally.samples / (time.perf_counter() - tally.started)
-            tracker.show_step(epoch, step + 1, num_steps, loss=float(loss.detach()), accuracy=accuracy, samples_per_s=speed)
-    return _summarise(run, tally, optimizer)
+    def _checked(self, steps: int) -> dict[str, Tensor]:
+        seen = self._history.look(steps)
+        return {name: seen[name] for name in ("loss", "grad_norm") if name in seen}
 
+    def _check_finite(self, steps: int) -> dict[str, Tensor]:
+        """The history so far over all ranks; waits for the device.
 
-def _check_finite(run: Run, losses: Tensor, epoch: int) -> None:
-    """Stop all ranks together when the loss of any of them is not finite."""
-    bad = (~torch.isfinite(run.world.sum(losses))).nonzero()
-    if len(bad):
-        resume_from = f"the checkpoint after epoch {epoch} is the last good one" if epoch else "nothing was saved yet"
-        raise TrainingError(
-            f"the loss is not finite at epoch {epoch + 1} of {run.settings.epochs}, step {int(bad[0]) + 1} of {len(losses)}; "
-            f"{resume_from}. Lower train.lr, raise train.warmup_epochs, or set train.precision to float32"
+        Raises:
+            TrainingError: on all ranks, if a loss or a gradient was not finite on any.
+        """
+        totals = self._history.totals(steps, self._run.world)
+        bad = (~torch.isfinite(torch.stack([totals["loss"], totals["grad_norm"]]))).any(0).nonzero()
+        if len(bad):
+            raise self._not_finite(int(bad[0]))
+        return totals
+
+    def _not_finite(self, step: int) -> TrainingError:
+        run = self._run
+        return TrainingError(
+            f"the loss or its gradient is not finite at epoch {self._epoch + 1} of {run.settings.epochs}, step {step + 1} of "
+            f"{run.loader.steps_per_epoch}; last good: {self._last_good}. Lower train.lr, raise train.warmup_epochs, or "
+            "set train.precision to float32"
         )
 
+    def _save(self, steps: int, totals: dict[str, Tensor]) -> None:
+        run = self._run
+        if run.world.is_leader:
+            state = {"model": run.model.state_dict(), "optimizer": self._optimizer.state_dict(), "history": totals}
+            run.checkpoints.save(self._epoch, steps, state)
+        self._saved_at = time.monotonic()
+        self._last_good = _moment(self._epoch, steps)
 
-def _summarise(run: Run, tally: _Tally, optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """The figures of an epoch over all ranks."""
-    names = sorted(tally.terms)
-    parts = torch.stack([tally.losses.sum(), tally.correct, *(tally.terms[name] for name in names)])
-    loss, correct, *terms = run.world.sum(parts).tolist()
-    seconds = time.perf_counter() - tally.started  # after the sums are here, so that the device has finished
-    batches = len(tally.losses) * run.world.world_size
-    samples = tally.samples * run.world.world_size
+    def _leave(self, number: int) -> None:
+        log.warning("stopped by signal %d; saved %s; the same command goes on from there", number, self._last_good)
+        raise Interrupted(number)
+
+    def _show(self, tracker: Tracker, steps: int, clock: _Clock) -> None:
+        seen = self._history.look(steps)
+        if seen and len(seen["loss"]):
+            loss, accuracy = float(seen["loss"][-1]), 100 * float(seen["accuracy"].mean())
+            tracker.show_step(self._epoch, steps, loss=loss, accuracy=accuracy, samples_per_s=clock.speed)
+
+
+class _Clock:
+    """Where the time of an epoch goes, as far as this process ran it."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._seconds = 0.0
+        self._data_s = 0.0
+        self.samples = 0
+
+    def time_data(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pass batches on, and measure how long they are waited for."""
+        while True:
+            asked = time.perf_counter()
+            batch = next(batches, None)
+            self._data_s += time.perf_counter() - asked
+            if batch is None:
+                return
+            yield batch
+
+    def stop(self) -> None:
+        self._seconds = time.perf_counter() - self._started
+
+    @property
+    def speed(self) -> float:
+        """Samples per second so far, over all ranks."""
+        return self.samples / (self._seconds or time.perf_counter() - self._started)
+
+    def figures(self) -> dict[str, float]:
+        share = 100 * self._data_s / self._seconds
+        return {"time/epoch(s)": self._seconds, "time/throughput(samples/s)": self.speed, "time/data(%)": share}
+
+
+def _prepare(run: Run) -> nn.Module:
+    """The model as the ranks train it."""
+    model, options, device = run.model, run.options, run.world.device
+    per_rank = run.settings.batch_size // run.world.world_size
+    if per_rank % options.accumulate:
+        raise ConfigError(
+            f"engine.accumulate {options.accumulate} does not divide the {per_rank} samples that each of the "
+            f"{run.world.world_size} ranks gets of train.batch_size {run.settings.batch_size}; change one"
+        )
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions, same values
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+    if run.world.world_size > 1 and run.settings.sync_batchnorm:
+        synchronise(model, device)
+    if options.compile:
+        compile_blocks(model)
+    if options.checkpoint_activations:
+        checkpoint_blocks(model)
+    if run.world.world_size == 1:
+        return model
+    device_ids = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=device_ids, gradient_as_bucket_view=True)
+
+
+def _read_checkpoint(run: Run) -> dict[str, Any] | None:
+    """The newest checkpoint, on all ranks; they need not see the folder, and all fail alike."""
+    state, problem = None, None
+    if run.world.is_leader:
+        try:
+            state = run.checkpoints.load_newest(torch.device("cpu"))
+        except TrainingError as err:
+            problem = str(err)
+    state, problem = run.world.share((state, problem))
+    if problem:
+        raise TrainingError(problem)
+    return state
+
+
+def _moment(epoch: int, step: int) -> str:
+    return f"the checkpoint after epoch {epoch}" + (f" and {step} steps" if step else "")
+
+
+def _seed_draws(run: Run, epoch: int, step: int) -> None:
+    """Make what the model and the objective draw from torch's generators a function of the moment and the rank."""
+    key = f"{run.seed} {epoch} {step} {run.world.rank}".encode()
+    torch.manual_seed(int.from_bytes(sha256(key).digest()[:8], "big"))
+
+
+def _split(inputs: Tensor, parts: int) -> tuple[Tensor, ...]:
+    """Parts of a batch of images [B, C, H, W] or frames [T, B, C, H, W]."""
+    return inputs.chunk(parts, dim=inputs.dim() - 4)
+
+
+def _accuracy(outputs: Outputs, labels: Tensor) -> Tensor:
+    """Share of the samples that the prediction puts into the right class."""
+    return (outputs.prediction.detach().argmax(-1) == labels).double().mean()
+
+
+def _summarise(totals: dict[str, Tensor]) -> dict[str, float]:
+    """The figures of an epoch, from those of its steps."""
+    mean = {name: float(row.mean()) for name, row in totals.items()}
+    accuracy, grad_norm = mean.pop("accuracy"), mean.pop("grad_norm")
     return {
-        "train/loss": loss / batches,
-        **{f"train/loss_{name}": value / batches for name, value in zip(names, terms, strict=True)},
-        "train/accuracy(%)": 100 * correct / samples,
-        "optim/lr": optimizer.param_groups[0]["lr"],
-        "time/epoch(s)": seconds,
-        "time/throughput(samples/s)": samples / seconds,
+        **{f"train/{name}": value for name, value in mean.items()},
+        "train/accuracy(%)": 100 * accuracy,
+        "optim/grad_norm": grad_norm,
     }
+
+
+def _memory(world: World) -> dict[str, float]:
+    """The most memory that this process ever held, on the device it computes on."""
+    if world.device.type == "cuda":
+        return {"mem/peak(GiB)": torch.cuda.max_memory_allocated(world.device) / 2**30}
+    return {"mem/peak(GiB)": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+
+
+@torch.no_grad()
+def _firing_rates(model: nn.Module, inputs: Tensor) -> dict[str, float]:
+    """How often the neurons of each layer fire on a batch, as in evaluation; nothing for a network without neurons."""
+    if not any(isinstance(module, LIF) for module in model.modules()):
+        return {}
+    meter = ActivityMeter(model)
+    training = model.training
+    model.eval()
+    with torch.compiler.set_stance("force_eager"), meter:
+        model(inputs)
+    model.train(training)
+    summary = meter.summary(World(), inputs.shape[inputs.dim() - 4])["firing_rate"]
+    return {"spike/rate": summary["mean"], **{f"spike/rate_{layer['name']}": layer["rate"] for layer in summary["layers"]}}

@@ -11,14 +11,18 @@ from spikedistill.train.settings import TrainConfig
 
 
 def build_optimizer(model: nn.Module, settings: TrainConfig) -> torch.optim.Optimizer:
-    """SGD with momentum; by default only weights of convolutions and linear layers decay, not biases or norms."""
+    """SGD with momentum; by default only weights of convolutions and linear layers decay, not biases or norms.
+
+    One fused pass over all parameters where the device has one.
+    """
     parameters = [p for p in model.parameters() if p.requires_grad]
     decayed = [p for p in parameters if settings.decay == "all" or p.dim() > 1]
     kept = [p for p in parameters if settings.decay != "all" and p.dim() <= 1]
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}]
     if kept:
         groups.append({"params": kept, "weight_decay": 0.0})
-    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
+    fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)
+    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=fused)
 
 
 def learning_rate(settings: TrainConfig, epoch: int) -> float:

@@ -24,7 +24,9 @@ class Tracker:
         *,
         num_epochs: int,
         start_epoch: int,
+        steps_per_epoch: int,
         active: bool,
+        start_step: int = 0,
         interval_s: float = 30.0,
     ) -> None:
         """Open the sinks.
@@ -34,11 +36,14 @@ class Tracker:
             tensorboard: folder of the event files.
             num_epochs: epochs of the whole run.
             start_epoch: first epoch to be recorded, from 0.
+            steps_per_epoch: steps of an epoch.
             active: False on ranks that do not lead.
+            start_step: steps of that epoch that are done already.
             interval_s: least time between two lines about steps within an epoch; a terminal is refreshed every second.
         """
         self._active = active
         self._num_epochs = num_epochs
+        self._steps_per_epoch = steps_per_epoch
         if not active:
             return
         from torch.utils.tensorboard import SummaryWriter
@@ -51,7 +56,8 @@ class Tracker:
         temporary.rename(metrics)
         self._metrics = metrics.open("a", encoding="utf-8")
         self._writer = SummaryWriter(str(tensorboard), purge_step=start_epoch)
-        self._bar = tqdm(total=num_epochs, initial=start_epoch, unit="epoch", disable=not sys.stderr.isatty())
+        total, done = num_epochs * steps_per_epoch, start_epoch * steps_per_epoch + start_step
+        self._bar = tqdm(total=total, initial=done, unit="step", dynamic_ncols=True, disable=not sys.stderr.isatty())
         self._interval_s = interval_s if self._bar.disable else min(1.0, interval_s)
         self._shown_at = time.monotonic()
 
@@ -59,23 +65,22 @@ class Tracker:
         """Whether it is time to show a step; asking first spares a wait for the device at every step."""
         return self._active and time.monotonic() - self._shown_at >= self._interval_s
 
-    def show_step(self, epoch: int, step: int, num_steps: int, *, loss: float, accuracy: float, samples_per_s: float) -> None:
+    def show_step(self, epoch: int, step: int, *, loss: float, accuracy: float, samples_per_s: float) -> None:
         """Show where training is within an epoch, on the terminal or in the log; nothing is recorded.
 
         Args:
             epoch: number of the epoch, from 0.
             step: steps done in it.
-            num_steps: steps of an epoch.
-            loss: of the last step.
+            loss: of a recent step.
             accuracy: of the epoch so far, in percent.
             samples_per_s: over all ranks.
         """
         self._shown_at = time.monotonic()
         summary = f"loss {loss:.4f}, accuracy {accuracy:.1f} %, {samples_per_s:.0f} samples/s"
         if self._bar.disable:
-            log.info("epoch %d/%d, step %d/%d: %s", epoch + 1, self._num_epochs, step, num_steps, summary)
+            log.info("epoch %d/%d, step %d/%d: %s", epoch + 1, self._num_epochs, step, self._steps_per_epoch, summary)
         else:
-            self._bar.set_postfix_str(f"step {step}/{num_steps}, {summary}")
+            self._advance(epoch * self._steps_per_epoch + step, f"epoch {epoch + 1}/{self._num_epochs}, {summary}")
 
     def record(self, epoch: int, scalars: Mapping[str, float]) -> None:
         """Record the scalars of an epoch, from 0."""
@@ -88,12 +93,16 @@ class Tracker:
         for tag, value in scalars.items():
             self._writer.add_scalar(tag, value, epoch)
         summary = f"loss {scalars['train/loss']:.4f}, accuracy {scalars['train/accuracy(%)']:.1f} %"
-        self._bar.update()
-        self._bar.set_postfix_str(summary)
+        self._advance((epoch + 1) * self._steps_per_epoch, f"epoch {epoch + 1}/{self._num_epochs}, {summary}")
         if self._bar.disable:
             left_s = scalars["time/epoch(s)"] * (self._num_epochs - epoch - 1)
             speed = scalars["time/throughput(samples/s)"]
             log.info("epoch %d/%d: %s, %.0f samples/s, %.0f s left", epoch + 1, self._num_epochs, summary, speed, left_s)
+
+    def _advance(self, steps: int, summary: str) -> None:
+        """Move the bar, which estimates the time that is left, to a number of steps of the whole run."""
+        self._bar.set_postfix_str(summary, refresh=False)
+        self._bar.update(steps - self._bar.n)
 
     def __enter__(self) -> Tracker:
         return self

@@ -1,74 +1,32 @@
 """What every method of distill/ promises; a new file is tested the moment it exists."""
 
 import dataclasses
-import itertools
 import subprocess
 import sys
-from typing import Literal, get_args, get_origin
+from typing import get_args
 
 import pytest
 import torch
+from tests.unit.distill.batches import METHODS, changed, every_choice, forward_of
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from spikedistill import components
 from spikedistill.components import ComponentParams
-from spikedistill.distill.forward import Forward, Need
+from spikedistill.distill.forward import Need
 
-METHODS = components.names("distill")
 STUDENT = ("logits", "exits", "features")  # what has a gradient
 BATCH_FIRST = ("labels", "teacher_logits", "teacher_features", "noise")
 
 
-def needs_of(method):
-    return method.needs(method.Params())
-
-
-def with_every_choice():
-    """Each method with its defaults, and with every value of every parameter that is a choice among names."""
-    for name in METHODS:
-        fields = components.load("distill", name).Params.model_fields
-        choices = {key: get_args(field.annotation) for key, field in fields.items() if get_origin(field.annotation) is Literal}
-        for values in itertools.product(*choices.values()):
-            yield pytest.param(name, dict(zip(choices, values, strict=True)), id="-".join([name, *values]))
-
-
-every_choice = pytest.mark.parametrize(("name", "params"), list(with_every_choice()))
-
-
-def forward_of(method, num_steps=4, *, largest=2.0, dtype=torch.float32, seed=0):
-    """A batch of random values, with no more in it than the method declares: T steps, B=4, C=5, K=3 exits, D=6 maps of 4x4."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def uniform(*shape):
-        return largest * (2 * torch.rand(*shape, generator=generator, dtype=torch.float64) - 1)
-
-    fields = {"logits": uniform(num_steps, 4, 5), "teacher_logits": uniform(4, 5), "exits": uniform(3, 4, 5)}
-    fields["features"] = (uniform(num_steps, 4, 6, 4, 4) > 0).double()
-    fields["teacher_features"] = uniform(4, 8, 4, 4).relu()
-    fields["teacher_weight"] = uniform(5, 8)
-    fields["noise"] = torch.randn(4, 5, generator=generator, dtype=torch.float64)
-    declared = {"logits", *needs_of(method)} | ({"teacher_logits"} if "teacher" in needs_of(method) else set())
-    declared |= {"teacher_features", "teacher_weight"} if "features" in declared else set()
-    given = {name: value.to(dtype) for name, value in fields.items() if name in declared}
-    return Forward(labels=torch.tensor([0, 1, 2, 4]), **given)
-
-
-def learners_of(method, forward):
+def learners_of(forward):
     """The student's tensors that the method is to move, with gradients on."""
-    names = {"exits"} if "exits" in needs_of(method) else {"logits"}
-    names |= {"features"} & needs_of(method)
+    names = ["exits"] if forward.exits is not None else ["logits"]
+    names += ["features"] if forward.features is not None else []
     return {name: getattr(forward, name).requires_grad_() for name in names}
 
 
 def total(method, forward, params):
     return torch.stack(list(method.loss(forward, method.Params(**params)).values())).sum()
-
-
-def changed(forward, change):
-    """The forward with every tensor of floating point changed."""
-    values = {field.name: getattr(forward, field.name) for field in dataclasses.fields(forward)}
-    floats = {name: value for name, value in values.items() if isinstance(value, torch.Tensor) and value.is_floating_point()}
-    return dataclasses.replace(forward, **{name: change(value) for name, value in floats.items()})
 
 
 def test_the_methods_are_found():
@@ -79,8 +37,8 @@ def test_the_methods_are_found():
 @pytest.mark.parametrize("num_steps", [1, 4])
 def test_terms_are_finite_scalars_and_reach_every_step(name, params, num_steps):
     method = components.load("distill", name)
-    forward = forward_of(method, num_steps)
-    learners = learners_of(method, forward)
+    forward = forward_of(method, params, num_steps)
+    learners = learners_of(forward)
     terms = method.loss(forward, method.Params(**params))
     assert terms and all(term.shape == () and term.dtype == torch.float32 for term in terms.values())
     torch.stack(list(terms.values())).sum().backward()
@@ -92,7 +50,7 @@ def test_terms_are_finite_scalars_and_reach_every_step(name, params, num_steps):
 @every_choice
 def test_the_order_of_samples_does_not_matter(name, params):
     method = components.load("distill", name)
-    forward = forward_of(method)
+    forward = forward_of(method, params)
     order = torch.tensor([2, 0, 3, 1])
     ordered = {key: getattr(forward, key)[order] for key in BATCH_FIRST if getattr(forward, key) is not None}
     ordered |= {key: getattr(forward, key)[:, order] for key in STUDENT if getattr(forward, key) is not None}
@@ -116,14 +74,14 @@ def all_equal(logits, labels):
 @pytest.mark.parametrize("situation", [all_right, all_wrong, all_equal])
 def test_empty_sets_give_finite_losses_and_gradients(name, params, situation, num_steps):
     method = components.load("distill", name)
-    forward = forward_of(method, num_steps)
+    forward = forward_of(method, params, num_steps)
     extreme = {
         key: situation(getattr(forward, key), forward.labels) for key in ("logits", "exits") if getattr(forward, key) is not None
     }
     if forward.features is not None and situation is all_equal:
         extreme |= {key: torch.zeros_like(getattr(forward, key)) for key in ("features", "teacher_features")}
     forward = dataclasses.replace(forward, **extreme)
-    learners = learners_of(method, forward)
+    learners = learners_of(forward)
     loss = total(method, forward, params)
     loss.backward()
     assert loss.isfinite()
@@ -133,7 +91,7 @@ def test_empty_sets_give_finite_losses_and_gradients(name, params, situation, nu
 @every_choice
 def test_autocast_changes_nothing(name, params):
     method = components.load("distill", name)
-    forward = forward_of(method)
+    forward = forward_of(method, params)
     with torch.autocast("cpu", torch.bfloat16):
         autocast = total(method, forward, params)
     assert autocast.dtype == torch.float32
@@ -144,7 +102,7 @@ def test_autocast_changes_nothing(name, params):
 @pytest.mark.parametrize("seed", range(5))
 def test_half_precision_logits_up_to_50_stay_within_a_thousandth_of_float64(name, params, seed):
     method = components.load("distill", name)
-    half = forward_of(method, largest=50.0, dtype=torch.bfloat16, seed=seed)
+    half = forward_of(method, params, largest=50.0, dtype=torch.bfloat16, seed=seed)
     with torch.autocast("cpu", torch.bfloat16):
         actual = total(method, half, params)
     expected = total(method, changed(half, lambda value: value.double()), params)
@@ -157,28 +115,28 @@ def test_the_host_never_waits_for_the_device(name, params):
     """Values cannot be read under FakeTensorMode: .item(), an `if` on a tensor or indexing with a mask raises there."""
     method = components.load("distill", name)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        forward = changed(forward_of(method), mode.from_tensor)
+        forward = changed(forward_of(method, params), mode.from_tensor)
         forward = dataclasses.replace(forward, labels=mode.from_tensor(forward.labels))
-        learners = learners_of(method, forward)
+        learners = learners_of(forward)
         total(method, forward, params).backward()
         assert all(learner.grad.shape == learner.shape for learner in learners.values())
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_no_gradient_flows_into_the_teacher(name):
+@every_choice
+def test_no_gradient_flows_into_the_teacher(name, params):
     method = components.load("distill", name)
-    forward = forward_of(method)
-    learners_of(method, forward)
+    forward = forward_of(method, params)
+    learners_of(forward)
     teachers = [getattr(forward, key) for key in ("teacher_logits", "teacher_features", "teacher_weight")]
     teachers = [teacher.requires_grad_() for teacher in teachers if teacher is not None]
-    total(method, forward, {}).backward()
+    total(method, forward, params).backward()
     assert all(teacher.grad is None for teacher in teachers)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_method_is_described(name):
     method = components.load("distill", name)
-    assert needs_of(method) <= set(get_args(Need))
+    assert method.needs(method.Params()) <= set(get_args(Need))
     assert method.__doc__.splitlines()[0].endswith(".")
     assert issubclass(method.Params, ComponentParams)
     assert all(field.description for field in method.Params.model_fields.values())

@@ -1,24 +1,35 @@
-"""One rank of a small training run, as a process of its own; the tests start, kill and restart it.
+"""Ranks of a small training run, as processes of their own; the tests start, stop, kill and restart them.
 
-Usage: rank.py FOLDER TASK [KEY=VALUE ...]. RANK, WORLD_SIZE … come from the environment. Writes FOLDER/weights.pt
-(task train) or FOLDER/evaluation-RANK.json (task evaluate).
+Usage: rank.py FOLDER TASK [KEY=VALUE ...]. RANK, WORLD_SIZE … come from the environment.
+
+train      writes FOLDER/weights.pt
+evaluate   writes FOLDER/evaluation-RANK.json
+torture    is no rank itself: runs `ranks` of them, kills them `kills` times at random moments, then lets them end
 """
 
+import datetime
+import functools
+import importlib
 import json
 import os
+import random
 import signal
+import socket
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.tensorboard import SummaryWriter  # noqa: F401 - so that forked ranks need not import it
 
 from spikedistill.data.augment import Augment
 from spikedistill.data.loader import Loader
 from spikedistill.data.store import SampleStore
+from spikedistill.distill.kd import per_step_kd
 from spikedistill.distill.tet import per_step_cross_entropy
-from spikedistill.errors import TrainingError
+from spikedistill.errors import ConfigError, TrainingError
 from spikedistill.evaluate.measure import measure
 from spikedistill.evaluate.settings import EnergyConfig
 from spikedistill.models import Outputs, build_student, build_teacher
@@ -26,21 +37,25 @@ from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World
 from spikedistill.train.engine import Run, train
+from spikedistill.train.options import EngineOptions
 from spikedistill.train.settings import TrainConfig
 from spikedistill.train.tracking import Tracker
 
 NUM_SAMPLES = 37
 CLASSES = ("a", "b", "c")
+STEPS = 2  # time steps, and event frames
 
 
-def store():
+def store(kind="images"):
     """Noise whose brightness depends on the class."""
     generator = np.random.default_rng(0)
     labels = np.arange(NUM_SAMPLES) % len(CLASSES)
-    noise = generator.integers(0, 120, (NUM_SAMPLES, 1, 8, 8))
-    samples = (noise + 60 * labels[:, None, None, None]).astype(np.uint8)
+    shape = (1, 8, 8) if kind == "images" else (STEPS, 2, 8, 8)
+    noise = generator.integers(0, 120, (NUM_SAMPLES, *shape)) + 60 * labels.reshape(-1, *[1] * len(shape))
+    samples = noise.astype(np.uint8) if kind == "images" else (noise // 60).astype(np.uint8)
     rows = np.arange(NUM_SAMPLES)
-    return SampleStore("images", samples, labels, {"train": rows, "test": rows}, CLASSES, (0.5,), (0.25,))
+    mean, std = ((0.5,), (0.25,)) if kind == "images" else (None, None)
+    return SampleStore(kind, samples, labels, {"train": rows, "test": rows}, CLASSES, mean, std)
 
 
 class Linear(nn.Module):
@@ -54,25 +69,55 @@ class Linear(nn.Module):
         return Outputs(self.layer(x.flatten(1))[None], x)
 
 
-def build(kind):
+class Normalised(nn.Module):
+    """With batch statistics, and smooth, so that rounding stays rounding."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 6, 3, bias=False), nn.BatchNorm2d(6), nn.Tanh(), nn.Flatten(), nn.Linear(216, 8), nn.BatchNorm1d(8)
+        )
+        self.head = nn.Linear(8, len(CLASSES))
+
+    def forward(self, x):
+        features = self.layers(x)
+        return Outputs(self.head(features)[None], features)
+
+
+def build(kind, data="images"):
     torch.manual_seed(0)
-    if kind == "linear":
-        return Linear()
-    return build_student("resnet8", num_classes=len(CLASSES), in_channels=1, time_steps=2, neuron=NeuronConfig())
+    simple = {"linear": Linear, "normalised": Normalised}
+    if kind in simple:
+        return simple[kind]()
+    channels = 1 if data == "images" else 2
+    return build_student(
+        "resnet8", num_classes=len(CLASSES), in_channels=channels, time_steps=STEPS, neuron=NeuronConfig(threshold=0.5)
+    )
 
 
 class Objective:
-    """Cross-entropy that, at a given call, kills this process or returns NaN."""
+    """Cross-entropy, at times more, that at a given call does something to this process or returns NaN."""
 
-    def __init__(self, *, kill_at=-1, nan_at=-1):
-        self.calls, self.kill_at, self.nan_at = 0, kill_at, nan_at
+    def __init__(self, *, at=-1, action=None, teacher=None, noise=False):
+        self.calls, self.at, self.action, self.teacher, self.noise = 0, at, action, teacher, noise
 
     def __call__(self, outputs, batch):
         self.calls += 1
-        if self.calls == self.kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        loss = per_step_cross_entropy(outputs.logits, batch.labels)
-        return {"ce": loss * float("nan") if self.calls == self.nan_at else loss}
+        logits = outputs.logits
+        loss = per_step_cross_entropy(logits, batch.labels)
+        if self.calls == self.at:
+            if self.action == "nan":
+                loss = loss * float("nan")
+            else:
+                os.kill(os.getpid(), getattr(signal, self.action))
+        terms = {"ce": loss}
+        if self.teacher is not None:
+            with torch.no_grad():
+                told = self.teacher(batch.inputs).logits
+            terms["kd"] = per_step_kd(logits, told, 3.0)
+        if self.noise:
+            terms["noise"] = (logits * torch.randn_like(logits)).mean()
+        return terms
 
 
 def run_training(
@@ -80,14 +125,20 @@ def run_training(
     world,
     *,
     model="student",
+    data="images",
     epochs=4,
-    kill_at=-1,
-    nan_at=-1,
-    nan_rank=0,
+    at=-1,
+    action=None,
+    at_rank=None,
+    teacher=False,
+    noise=False,
     precision="float32",
     sync_batchnorm=False,
+    double=False,
+    **engine,
 ):
-    network = build(model)
+    """Train; at call `at` of the objective on `at_rank` (default: every rank), `action`: a signal's name or "nan"."""
+    network = build(model, data)
     settings = TrainConfig(
         epochs=epochs,
         batch_size=8,
@@ -98,7 +149,7 @@ def run_training(
         augment=Augment(crop_padding=1),
     )
     loader = Loader(
-        store(),
+        store(data),
         "train",
         batch_size=settings.batch_size,
         seed=3,
@@ -107,20 +158,53 @@ def run_training(
         rank=world.rank,
         world_size=world.world_size,
     )
+    if double:
+        network.double()
+        loader = InDouble(loader)
 
-    def open_tracker(start_epoch):
+    def open_tracker(start_epoch, start_step):
         return Tracker(
             folder / "metrics.jsonl",
             folder / "board",
             num_epochs=epochs,
             start_epoch=start_epoch,
+            steps_per_epoch=loader.steps_per_epoch,
+            start_step=start_step,
             active=world.is_leader,
             interval_s=0,
         )
 
-    objective = Objective(kill_at=kill_at, nan_at=nan_at if world.rank == nan_rank else -1)
-    train(Run(network, objective, loader, settings, world, CheckpointFolder(folder / "checkpoints", "run"), open_tracker))
+    frozen = None
+    if teacher:
+        channels = 1 if data == "images" else 2
+        frozen = build_teacher("resnet8", num_classes=len(CLASSES), in_channels=channels).requires_grad_(False).eval()
+    here = at_rank in (None, world.rank)
+    run = Run(
+        model=network,
+        objective=Objective(at=at if here else -1, action=action, teacher=frozen, noise=noise),
+        loader=loader,
+        settings=settings,
+        seed=3,
+        world=world,
+        checkpoints=CheckpointFolder(folder / "checkpoints", "run"),
+        open_tracker=open_tracker,
+        options=EngineOptions(**engine),
+    )
+    train(run)
     return network
+
+
+class InDouble:
+    """A loader's batches in float64."""
+
+    def __init__(self, loader):
+        self.loader = loader
+
+    def __getattr__(self, name):
+        return getattr(self.loader, name)
+
+    def epoch(self, *position):
+        return ((inputs.double(), labels) for inputs, labels in self.loader.epoch(*position))
 
 
 def run_evaluation(world):
@@ -134,20 +218,78 @@ def run_evaluation(world):
     return figures | {"timing": None}
 
 
+def run_rank(folder, task, timeout_s=60, **options):
+    torch.set_num_threads(1)
+    try:
+        with World.from_environment(datetime.timedelta(seconds=timeout_s)) as world:
+            if task == "evaluate":
+                (folder / f"evaluation-{world.rank}.json").write_text(json.dumps(run_evaluation(world)))
+                return
+            network = run_training(folder, world, **options)
+            if world.is_leader:
+                torch.save(network.state_dict(), folder / "weights.pt")
+    except (ConfigError, TrainingError) as err:
+        sys.exit(f"{type(err).__name__}: {err}")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def fork_ranks(ranks, function):
+    """Fork processes that each run `function` as one rank; this process must not have computed anything yet."""
+    port, pids = free_port(), []
+    for rank in range(ranks):
+        pid = os.fork()
+        if pid == 0:
+            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
+            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            status = 1
+            try:
+                function()
+                status = 0
+            finally:
+                sys.stderr.flush()
+                os._exit(status)
+        pids.append(pid)
+    return pids
+
+
+def torture(folder, *, ranks, kills, seed, **options):
+    """Kill all ranks `kills` times, each at a random moment before or just after its first checkpoint; then let them end."""
+    importlib.import_module("torch._dynamo")  # the optimizer imports it; once is enough for all forks
+    generator = random.Random(seed)
+    run = functools.partial(run_rank, folder, "train", checkpoint_minutes=0, **options)
+    for _ in range(kills):
+        before = saved(folder)
+        pids = fork_ranks(ranks, run)
+        given_up = time.monotonic() + generator.choice([0.5 * generator.random(), 60])
+        while saved(folder) == before and time.monotonic() < given_up:
+            time.sleep(0.001)
+        time.sleep(0.015 * generator.random())
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        statuses = [os.waitpid(pid, 0)[1] for pid in pids]
+        if not all(os.WIFSIGNALED(status) for status in statuses):
+            sys.exit(f"a rank ended by itself before it was killed: {statuses}")
+    statuses = [os.waitpid(pid, 0)[1] for pid in fork_ranks(ranks, run)]
+    if any(statuses):
+        sys.exit(f"the last start failed: {statuses}")
+
+
+def saved(folder):
+    return {path.name for path in (folder / "checkpoints").glob("epoch-*.pt")}
+
+
 def main():
     folder, task = Path(sys.argv[1]), sys.argv[2]
     options = {key: json.loads(value) for key, _, value in (pair.partition("=") for pair in sys.argv[3:])}
-    torch.set_num_threads(1)
-    with World.from_environment() as world:
-        if task == "evaluate":
-            (folder / f"evaluation-{world.rank}.json").write_text(json.dumps(run_evaluation(world)))
-            return
-        try:
-            network = run_training(folder, world, **options)
-        except TrainingError as err:
-            sys.exit(f"TrainingError: {err}")
-        if world.is_leader:
-            torch.save(network.state_dict(), folder / "weights.pt")
+    if task == "torture":
+        torture(folder, **options)
+    else:
+        run_rank(folder, task, **options)
 
 
 if __name__ == "__main__":

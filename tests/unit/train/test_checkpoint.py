@@ -1,6 +1,9 @@
 """Checkpoints survive a kill, a damaged file and a full folder."""
 
 import logging
+import pickle
+import resource
+from hashlib import sha256
 
 import pytest
 import torch
@@ -18,7 +21,7 @@ def state(value):
 def saved(folder, *epochs):
     checkpoints = CheckpointFolder(folder, "spec-a")
     for epoch in epochs:
-        checkpoints.save(epoch, state(epoch))
+        checkpoints.save(epoch, 0, state(epoch))
     return checkpoints
 
 
@@ -57,7 +60,7 @@ def test_training_goes_on_after_every_checkpoint_was_damaged(tmp_path):
     for path in tmp_path.iterdir():
         path.write_bytes(b"damaged")
     assert checkpoints.load_newest(CPU) is None
-    checkpoints.save(1, state(1))
+    checkpoints.save(1, 0, state(1))
     assert checkpoints.load_newest(CPU)["epoch"] == 1
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -65,7 +68,7 @@ def test_training_goes_on_after_every_checkpoint_was_damaged(tmp_path):
 def test_same_epoch_saved_again_replaces_a_damaged_one(tmp_path):
     checkpoints = saved(tmp_path, 3, 4)
     newest_file(tmp_path).write_bytes(b"damaged")
-    checkpoints.save(4, state(44))
+    checkpoints.save(4, 0, state(44))
     assert checkpoints.load_newest(CPU)["model"]["weight"][0] == 44
     assert sorted(p.name[:12] for p in tmp_path.iterdir()) == ["epoch-000003", "epoch-000004"]
 
@@ -77,12 +80,46 @@ def test_checkpoint_of_another_spec_is_refused(tmp_path):
 
 
 def test_what_a_killed_save_left_is_ignored_and_removed(tmp_path):
-    left = tmp_path / ".epoch-000002-0123456789abcdef.pt.99999.tmp"
+    left = tmp_path / ".epoch-000002-step-00000000-0123456789abcdef.pt.99999.tmp"
     left.write_bytes(b"half")
     checkpoints = CheckpointFolder(tmp_path, "spec-a")
     assert checkpoints.load_newest(CPU) is None
-    checkpoints.save(1, state(1))
+    checkpoints.save(1, 0, state(1))
     assert not left.exists()
+
+
+def test_steps_of_an_epoch_come_after_it_and_before_the_next(tmp_path):
+    checkpoints = saved(tmp_path, 3)
+    checkpoints.save(3, 9, state(3.9))
+    checkpoints.save(3, 10, state(3.1))
+    loaded = checkpoints.load_newest(CPU)
+    assert (loaded["epoch"], loaded["step"]) == (3, 10)
+    checkpoints.save(4, 0, state(4))
+    assert checkpoints.load_newest(CPU)["epoch"] == 4
+    assert sorted(p.name[:26] for p in tmp_path.iterdir()) == ["epoch-000003-step-00000010", "epoch-000004-step-00000000"]
+
+
+@pytest.mark.parametrize("content", [b"no archive", pickle.dumps({"epoch": 1}, 2), pickle.dumps(print, 2)])
+def test_whole_file_that_is_no_checkpoint_is_refused(tmp_path, content):
+    name = f"epoch-000001-step-00000000-{sha256(content).hexdigest()[:16]}.pt"
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TrainingError, match="is whole, but not a checkpoint of this program: move it away"):
+        CheckpointFolder(tmp_path, "spec-a").load_newest(CPU)
+
+
+def test_full_disk_leaves_the_one_before_whole_and_says_so(tmp_path):
+    """A limit on the size of files makes the write fail half-way, as a full disk does."""
+    checkpoints = saved(tmp_path, 1)
+    before = newest_file(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(TrainingError, match=r"could not be written: File too large\. The checkpoint before it is whole"):
+            checkpoints.save(2, 0, {"model": {"weight": torch.ones(1_000_000)}})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == [before]
+    assert checkpoints.load_newest(CPU)["epoch"] == 1
 
 
 def test_failed_write_says_where_and_leaves_the_old_one(tmp_path):
@@ -92,6 +129,6 @@ def test_failed_write_says_where_and_leaves_the_old_one(tmp_path):
     blocker = tmp_path / "file"
     blocker.write_text("")
     with pytest.raises(TrainingError, match="could not be written"):
-        CheckpointFolder(blocker / "below", "spec-a").save(2, state(2))
+        CheckpointFolder(blocker / "below", "spec-a").save(2, 0, state(2))
     assert newest_file(folder) == before
     assert checkpoints.load_newest(CPU)["epoch"] == 1

@@ -1,37 +1,33 @@
-"""The training loop: exact resumption, several ranks, bad losses. Ranks are real processes (rank.py)."""
+"""The training loop: exact resumption, several ranks, bad losses, ways to save memory. Ranks are real processes (rank.py)."""
 
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
-from tests.unit.train.rank import run_training
+from tests.unit.train.rank import STEPS, free_port, run_training
 
 from spikedistill.errors import ConfigError, TrainingError
+from spikedistill.neurons.lif import LIF
+from spikedistill.train.blocks import find_blocks
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World
+from spikedistill.train.interrupt import Interrupted
 
 SCRIPT = Path(__file__).with_name("rank.py")
 STEPS_PER_EPOCH = 4
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
-def start(folder, task, *, num_ranks=1, **options):
-    """Run all ranks to their end; return (exit status, stderr) of each."""
+def launch(folder, task, *, num_ranks=1, **options):
     folder.mkdir(exist_ok=True)
     arguments = [f"{key}={json.dumps(value)}" for key, value in options.items()]
     common = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": str(num_ranks)}
-    ranks = [
+    return [
         subprocess.Popen(
             [sys.executable, str(SCRIPT), str(folder), task, *arguments],
             env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
@@ -40,6 +36,11 @@ def start(folder, task, *, num_ranks=1, **options):
         )
         for rank in range(num_ranks)
     ]
+
+
+def start(folder, task, **options):
+    """Run all ranks to their end; return (exit status, stderr) of each."""
+    ranks = launch(folder, task, **options)
     try:
         errors = [rank.communicate(timeout=240)[1] for rank in ranks]
     finally:
@@ -51,6 +52,17 @@ def start(folder, task, *, num_ranks=1, **options):
 def train_to_the_end(folder, **options):
     results = start(folder, "train", **options)
     assert all(status == 0 for status, _ in results), results
+    return weights(folder)
+
+
+def torture(folder, **options):
+    """Ranks forked from one process that has imported everything, killed at random moments."""
+    ((status, error),) = start(folder, "torture", **options)
+    assert status == 0, error
+    return weights(folder)
+
+
+def weights(folder):
     return torch.load(folder / "weights.pt", weights_only=True)
 
 
@@ -59,7 +71,7 @@ def metrics(folder):
 
 
 def without_times(records):
-    return [{tag: value for tag, value in record.items() if not tag.startswith("time/")} for record in records]
+    return [{tag: value for tag, value in record.items() if not tag.startswith(("time/", "mem/"))} for record in records]
 
 
 def assert_identical(ours, theirs):
@@ -68,23 +80,54 @@ def assert_identical(ours, theirs):
     assert not different
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["1 rank", "2 ranks"])
-def unbroken(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
     folder = tmp_path_factory.mktemp("unbroken")
-    return request.param, folder, train_to_the_end(folder, num_ranks=request.param)
+    return folder, run_training(folder, World()).state_dict()
 
 
-def test_killed_run_ends_with_identical_weights_and_metrics(unbroken, tmp_path):
-    num_ranks, folder, weights = unbroken
-    killed = start(tmp_path, "train", num_ranks=num_ranks, kill_at=STEPS_PER_EPOCH + 2)
-    assert all(status == -signal.SIGKILL for status, _ in killed), killed
-    assert len(list((tmp_path / "checkpoints").glob("epoch-000001-*.pt"))) == 1
-    assert_identical(train_to_the_end(tmp_path, num_ranks=num_ranks), weights)
+@pytest.mark.parametrize("data", ["images", "frames"])
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_twenty_kills_at_random_moments_change_no_bit(tmp_path, ranks, data):
+    given = {"ranks": ranks, "data": data, "teacher": True, "noise": True, "epochs": 25, "seed": ranks}
+    expected = torture(tmp_path / "unbroken", kills=0, **given)
+    assert_identical(torture(tmp_path / "killed", kills=20, **given), expected)
+    assert without_times(metrics(tmp_path / "killed")) == without_times(metrics(tmp_path / "unbroken"))
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGUSR2"])
+def test_signal_saves_in_mid_epoch_and_exits_with_its_number(unbroken, tmp_path, name):
+    folder, expected = unbroken
+    before = signal.getsignal(getattr(signal, name))
+    with pytest.raises(Interrupted) as stopped:
+        run_training(tmp_path, World(), at=STEPS_PER_EPOCH + 2, action=name)
+    assert stopped.value.code == 128 + getattr(signal, name)
+    assert signal.getsignal(getattr(signal, name)) == before
+    newest = max((tmp_path / "checkpoints").iterdir()).name
+    assert newest.startswith("epoch-000001-step-00000002-")
+    assert_identical(run_training(tmp_path, World()).state_dict(), expected)
     assert without_times(metrics(tmp_path)) == without_times(metrics(folder))
 
 
+def test_signal_in_the_last_step_of_an_epoch_stops_after_it(tmp_path):
+    with pytest.raises(Interrupted):
+        run_training(tmp_path, World(), model="linear", at=STEPS_PER_EPOCH, action="SIGTERM")
+    assert max((tmp_path / "checkpoints").iterdir()).name.startswith("epoch-000001-step-00000000-")
+    assert len(metrics(tmp_path)) == 1
+
+
+def test_signal_to_one_rank_stops_all_at_the_same_step(tmp_path):
+    expected = train_to_the_end(tmp_path / "unbroken", num_ranks=2)
+    results = start(tmp_path / "stopped", "train", num_ranks=2, at=STEPS_PER_EPOCH + 2, action="SIGTERM", at_rank=1)
+    assert [status for status, _ in results] == [128 + signal.SIGTERM] * 2, results
+    assert not any("Traceback" in error for _, error in results)
+    newest = max((tmp_path / "stopped" / "checkpoints").iterdir()).name
+    assert newest.startswith("epoch-000001-step-00000002-")
+    assert_identical(train_to_the_end(tmp_path / "stopped", num_ranks=2), expected)
+
+
 def test_training_lowers_the_loss_and_follows_the_schedule(unbroken):
-    _, folder, _ = unbroken
+    folder, _ = unbroken
     records = metrics(folder)
     assert [record["epoch"] for record in records] == [0, 1, 2, 3]
     assert records[-1]["train/loss"] < 0.9 * records[0]["train/loss"]
@@ -92,30 +135,89 @@ def test_training_lowers_the_loss_and_follows_the_schedule(unbroken):
     assert [record["optim/lr"] for record in records] == pytest.approx([0.05, 0.05, 0.0375, 0.0125])
 
 
-def test_finished_run_started_again_changes_nothing(unbroken):
-    num_ranks, folder, weights = unbroken
-    before = (folder / "metrics.jsonl").read_text()
-    assert_identical(train_to_the_end(folder, num_ranks=num_ranks), weights)
-    assert (folder / "metrics.jsonl").read_text() == before
+def test_every_epoch_records_gradient_memory_data_and_firing_rates(unbroken):
+    folder, _ = unbroken
+    for record in metrics(folder):
+        assert record["optim/grad_norm"] > 0
+        assert 0 < record["mem/peak(GiB)"] < 64
+        assert 0 < record["time/data(%)"] < 100
+        assert record["time/throughput(samples/s)"] == pytest.approx(8 * STEPS_PER_EPOCH / record["time/epoch(s)"])
+        rates = [value for tag, value in record.items() if tag.startswith("spike/rate_")]
+        assert len(rates) == 7
+        assert 0 < min(rates) <= record["spike/rate"] <= max(rates) < 1
 
 
-def test_number_of_ranks_does_not_change_the_result(tmp_path):
-    one = train_to_the_end(tmp_path / "one", model="linear")
-    two = train_to_the_end(tmp_path / "two", model="linear", num_ranks=2)
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-6)
-    for ours, theirs in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
-        assert ours["train/loss"] == pytest.approx(theirs["train/loss"], rel=1e-4)
-        assert ours["train/accuracy(%)"] == theirs["train/accuracy(%)"]
+def test_finished_run_started_again_changes_nothing(tmp_path):
+    expected = run_training(tmp_path, World(), model="linear").state_dict()
+    before = (tmp_path / "metrics.jsonl").read_text()
+    assert_identical(run_training(tmp_path, World(), model="linear").state_dict(), expected)
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+def test_number_of_ranks_changes_nothing_with_statistics_over_all(tmp_path):
+    given = {"kills": 0, "seed": 0, "model": "normalised", "double": True, "sync_batchnorm": True}
+    one = torture(tmp_path / "1", ranks=1, **given)
+    for ranks in (2, 4):
+        folder = tmp_path / str(ranks)
+        several = torture(folder, ranks=ranks, **given)
+        for name in one:
+            torch.testing.assert_close(several[name], one[name], rtol=1e-9, atol=1e-12)
+        for ours, theirs in zip(metrics(folder), metrics(tmp_path / "1"), strict=True):
+            assert ours["train/loss"] == pytest.approx(theirs["train/loss"], rel=1e-10)
+            assert ours["optim/grad_norm"] == pytest.approx(theirs["optim/grad_norm"], rel=1e-9)
+            assert ours["train/accuracy(%)"] == theirs["train/accuracy(%)"]
 
 
 def test_loss_that_is_not_finite_on_one_rank_stops_all_with_epoch_and_step(tmp_path):
-    results = start(tmp_path, "train", num_ranks=2, model="linear", nan_at=STEPS_PER_EPOCH + 3, nan_rank=1)
+    results = start(tmp_path, "train", num_ranks=2, model="linear", at=STEPS_PER_EPOCH + 3, action="nan", at_rank=1)
     for status, error in results:
         assert status == 1
-        assert "TrainingError: the loss is not finite at epoch 2 of 4, step 3 of 4" in error
-        assert "checkpoint after epoch 1 is the last good one. Lower train.lr" in error
+        assert "TrainingError: the loss or its gradient is not finite at epoch 2 of 4, step 3 of 4" in error
+        assert "last good: the checkpoint after epoch 1. Lower train.lr" in error
     assert len(metrics(tmp_path)) == 1
+
+
+def test_state_after_a_loss_that_is_not_finite_is_never_saved(tmp_path):
+    with pytest.raises(TrainingError, match=r"epoch 2 of 4, step 2 of 4; last good: the checkpoint after epoch 1 and 1 steps"):
+        run_training(tmp_path, World(), model="linear", checkpoint_minutes=0, at=STEPS_PER_EPOCH + 2, action="nan")
+    newest = max((tmp_path / "checkpoints").iterdir()).name
+    assert newest.startswith("epoch-000001-step-00000001-")
+
+
+def test_rank_that_ends_is_noticed_at_once(tmp_path):
+    started = time.monotonic()
+    (status, error), (killed, _) = start(
+        tmp_path, "train", num_ranks=2, model="linear", at=6, action="SIGKILL", at_rank=1, timeout_s=600
+    )
+    assert killed == -signal.SIGKILL
+    assert status == 1
+    assert "TrainingError: rank 0 of 2 lost contact with another" in error
+    assert "Traceback" not in error
+    assert time.monotonic() - started < 120
+
+
+def test_rank_that_does_not_answer_is_noticed_within_the_set_time(tmp_path):
+    leader, silent = launch(tmp_path, "train", num_ranks=2, model="linear", at=6, action="SIGSTOP", at_rank=1, timeout_s=4)
+    try:
+        _, error = leader.communicate(timeout=120)
+    finally:
+        silent.kill()
+        silent.communicate()
+    assert leader.returncode == 1
+    assert "TrainingError: rank 0 of 2 lost contact with another" in error
+
+
+def test_ranks_that_do_not_meet_say_where_and_how_long(tmp_path, monkeypatch):
+    import datetime
+
+    port = free_port()
+    for name, value in {"RANK": 1, "LOCAL_RANK": 1, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+        monkeypatch.setenv(name, str(value))
+    with (
+        pytest.raises(TrainingError, match=rf"2 ranks did not meet at 127\.0\.0\.1:{port} within 1 s"),
+        World.from_environment(datetime.timedelta(seconds=1)),
+    ):
+        pass
 
 
 def test_evaluation_gives_identical_figures_on_any_number_of_ranks(tmp_path):
@@ -139,12 +241,59 @@ def test_bf16_keeps_weights_in_float32_and_follows_float32(tmp_path):
     torch.testing.assert_close(exact.layer.weight, rounded.layer.weight, rtol=0, atol=0.01)
 
 
-def test_statistics_over_ranks_need_gpus(tmp_path):
-    with pytest.raises(ConfigError, match=r"train\.sync_batchnorm.*need GPUs; set it to false"):
-        run_training(tmp_path, World(rank=0, world_size=2), sync_batchnorm=True)
+def test_parts_of_a_batch_add_up_to_its_gradient(tmp_path):
+    whole = run_training(tmp_path / "whole", World(), model="linear", double=True)
+    parts = run_training(tmp_path / "parts", World(), model="linear", double=True, accumulate=4)
+    torch.testing.assert_close(parts.layer.weight, whole.layer.weight, rtol=1e-10, atol=1e-12)
+    for ours, theirs in zip(metrics(tmp_path / "parts"), metrics(tmp_path / "whole"), strict=True):
+        assert ours["train/loss"] == pytest.approx(theirs["train/loss"], rel=1e-10)
+        assert ours["train/accuracy(%)"] == theirs["train/accuracy(%)"]
+
+
+def test_frames_are_cut_along_the_batch(tmp_path):
+    network = run_training(tmp_path, World(), data="frames", epochs=2, accumulate=2)
+    assert network.time_steps == STEPS
+    assert len(metrics(tmp_path)) == 2
+
+
+def test_activations_computed_twice_change_no_bit(unbroken, tmp_path):
+    _, expected = unbroken
+    assert_identical(run_training(tmp_path, World(), checkpoint_activations=True).state_dict(), expected)
+
+
+def test_compiled_blocks_train_alike(tmp_path):
+    plain = run_training(tmp_path / "plain", World(), model="normalised", double=True)
+    compiled = run_training(tmp_path / "compiled", World(), model="normalised", double=True, compile=True)
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[name], value, rtol=1e-9, atol=1e-12)
+
+
+def test_blocks_of_a_residual_network_are_its_residual_blocks_and_the_stem(tmp_path):
+    from tests.unit.train.rank import build
+
+    blocks = find_blocks(build("student"))
+    assert [type(block).__name__ for block in blocks] == ["Sequential"] + ["BasicBlock"] * 3
+    inside = [module for block in blocks for module in block.modules() if isinstance(module, LIF)]
+    assert len(inside) == 7
+
+
+def test_batch_that_ranks_cannot_share_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"train\.batch_size 8 cannot be shared equally by 3 ranks"):
+        run_training(tmp_path, World(rank=0, world_size=3))
+
+
+def test_batch_that_cannot_be_cut_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"engine\.accumulate 3 does not divide the 8 samples .* of train\.batch_size 8"):
+        run_training(tmp_path, World(), accumulate=3)
 
 
 def test_checkpoint_of_another_run_stops_training(tmp_path):
-    CheckpointFolder(tmp_path / "checkpoints", "another").save(1, {})
+    CheckpointFolder(tmp_path / "checkpoints", "another").save(1, 0, {})
     with pytest.raises(TrainingError, match="is of run another, not of run"):
         run_training(tmp_path, World(), model="linear")
+
+
+def test_checkpoint_of_another_network_stops_training(tmp_path):
+    run_training(tmp_path, World(), model="linear", epochs=2)
+    with pytest.raises(TrainingError, match="does not fit this network and its optimizer; move it away"):
+        run_training(tmp_path, World(), model="normalised")

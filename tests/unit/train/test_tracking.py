@@ -1,7 +1,11 @@
 """What a tracker leaves on disk and in the log."""
 
+import io
 import json
 import logging
+import re
+import sys
+import time
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -20,7 +24,7 @@ SCALARS = {
 def open_tracker(tmp_path):
     def make(start_epoch=0, *, active=True, **given):
         metrics, board = tmp_path / "run" / "metrics.jsonl", tmp_path / "board"
-        return Tracker(metrics, board, num_epochs=5, start_epoch=start_epoch, active=active, **given)
+        return Tracker(metrics, board, num_epochs=5, start_epoch=start_epoch, steps_per_epoch=50, active=active, **given)
 
     return make
 
@@ -85,8 +89,20 @@ def test_a_step_is_shown_when_due_and_not_before(open_tracker, caplog):
             assert not tracker.is_due()
         with open_tracker(interval_s=0) as tracker:
             assert tracker.is_due()
-            tracker.show_step(0, 20, 50, loss=1.25, accuracy=33.3, samples_per_s=640.0)
+            tracker.show_step(0, 20, loss=1.25, accuracy=33.3, samples_per_s=640.0)
     assert caplog.messages == ["epoch 1/5, step 20/50: loss 1.2500, accuracy 33.3 %, 640 samples/s"]
+
+
+def test_a_terminal_shows_a_bar_with_steps_and_time_left(open_tracker, monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with open_tracker(start_epoch=1, start_step=10, interval_s=0) as tracker:
+        time.sleep(0.15)
+        tracker.show_step(1, 20, loss=1.25, accuracy=33.3, samples_per_s=640.0)
+    shown = terminal.getvalue().split("\r")
+    assert "| 60/250 [" in shown[1]
+    assert re.search(r"\| 70/250 \[\d+:\d+<\d+:\d+, .*epoch 2/5, loss 1\.2500, accuracy 33\.3 %, 640 samples/s\]", shown[-1])
 
 
 def test_ranks_that_do_not_lead_write_nothing(tmp_path, open_tracker):

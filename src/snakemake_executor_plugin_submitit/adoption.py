@@ -1,0 +1,105 @@
+"""What becomes of the jobs of a main process that was killed: adopted, taken as done, or made anew."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
+
+from snakemake_executor_plugin_submitit import states
+from snakemake_executor_plugin_submitit.jsonfile import read_json
+from snakemake_executor_plugin_submitit.registry import Leftovers, Record, Registry, Submission
+
+if TYPE_CHECKING:
+    from snakemake_executor_plugin_submitit.submit import SubmittedJob
+
+RESULT = "result.json"
+
+
+class Adopter:
+    """Finds, for a job that is to run, the one that an earlier main process submitted for the same outputs."""
+
+    def __init__(self, registry: Registry, queue: states.SlurmQueue, workflow: Any, logger: Any) -> None:
+        """Read what is left, and note the provenance of what was made in the meantime."""
+        self._registry, self._queue, self._workflow, self._logger = registry, queue, workflow, logger
+        self._left = Leftovers((s, r) for s, r in registry.load() if s.cluster == "slurm")
+        self._answers: dict[str, states.State] | None = None
+        self._asked = False
+        self.places = {Path(record.place) for _, record in self._left.all()} | {
+            Path(submission.folder) for submission, _ in self._left.all()
+        }
+        self._note_finished()
+
+    def find(self, outputs: Sequence[str], job: JobExecutorInterface) -> "tuple[Submission, Record, SubmittedJob] | None":
+        """The submission to adopt; None when the job must be submitted. Never leaves two jobs that make one file."""
+        makers = self._left.makers(outputs)
+        if len(makers) == 1 and set(outputs) <= set(makers[0][1].outputs):
+            adopted = self._consider(*makers[0], job)
+            if adopted is not None:
+                return (*makers[0], adopted)
+        for submission, record in makers:
+            job_id = submission.job_id_of(record)
+            if job_id is not None and _status(record) is None and self._may_live(job_id):
+                self._logger.warning(f"{record.name}: slurm job {job_id} of an earlier run is cancelled, it made other files too")
+                states.cancel([job_id])
+            self._settle(submission, record)
+        return None
+
+    def _consider(self, submission: Submission, record: Record, job: JobExecutorInterface) -> "SubmittedJob | None":
+        from snakemake_executor_plugin_submitit.submit import SubmittedJob
+
+        job_id = submission.job_id_of(record)
+        status = _status(record)
+        if status is None and (job_id is None or not self._may_live(job_id)):
+            status = _status(record)  # it may have ended between two looks
+            if status is None:
+                return None
+        if status is not None and (status != 0 or not self._is_up_to_date(record, job)):
+            return None
+        assert job_id is not None
+        return SubmittedJob("slurm", Path(record.place), record.name, job_id)
+
+    def _may_live(self, job_id: str) -> bool:
+        """Whether Slurm knows it as alive, or knows nothing: then the executor keeps asking."""
+        if not self._asked:
+            ids = [each for submission, record in self._left.all() if (each := submission.job_id_of(record)) is not None]
+            self._answers, self._asked = self._queue.ask(ids), True
+        state = (self._answers or {}).get(job_id)
+        return state is None or state.is_alive
+
+    def _is_up_to_date(self, record: Record, job: JobExecutorInterface) -> bool:
+        """Whether what the job made while nobody watched may be taken: it is there, not older than its inputs, not forced."""
+        settings = self._workflow.dag_settings
+        if settings.forceall or settings.forcerun or settings.forcetargets:
+            return False
+        try:
+            made = min((Path(output).stat().st_mtime for output in record.outputs), default=0.0)
+        except OSError:
+            return False
+        inputs = [file for file in job.input if not getattr(file, "flags", {}).get("ancient") and Path(file).exists()]
+        return all(Path(file).stat().st_mtime <= made for file in inputs)
+
+    def _note_finished(self) -> None:
+        """Provenance of outputs that were finished while no main process was there, as Snakemake would have noted it."""
+        finished = [(s, r) for s, r in self._left.all() if _status(r) == 0]
+        if not finished:
+            return
+        dag = self._workflow.dag
+        idle = {str(Path(file).absolute()): job for job in dag.jobs if not dag.needrun(job) for file in job.output}
+        for submission, record in finished:
+            jobs = {id(idle[output]): idle[output] for output in record.outputs if output in idle}
+            if not jobs or any(output not in idle for output in record.outputs if Path(output).exists()):
+                continue
+            for job in jobs.values():
+                self._workflow.async_run(self._workflow.persistence.finished(job))
+            self._logger.info(f"{record.name}: finished while Snakemake was away, slurm job {submission.job_id_of(record)}")
+            self._settle(submission, record)
+
+    def _settle(self, submission: Submission, record: Record) -> None:
+        self._registry.settle(submission, record)
+        self._left.drop(record)
+
+
+def _status(record: Record) -> int | None:
+    result = read_json(Path(record.place) / RESULT)
+    return None if result is None else int(result["status"])

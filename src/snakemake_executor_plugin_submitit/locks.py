@@ -1,0 +1,66 @@
+"""Snakemake's locks of a working directory, when the process that held them was killed.
+
+Snakemake's lock files do not say whose they are, so after a `kill -9` it asks for `--unlock`. Here the owner is noted beside
+them: machine, boot, PID, start time, and which files. Locks are released only where that very process is known to be gone.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from snakemake_executor_plugin_submitit.jsonfile import read_json, write_json
+from snakemake_executor_plugin_submitit.processes import ProcessId
+
+
+def watch_locks() -> None:
+    """Have Snakemake note the owner of its locks, and release those of dead owners before it looks at them.
+
+    Where Snakemake has moved these things, its own behaviour stays.
+    """
+    try:
+        from snakemake.persistence.file import FilePersistence
+
+        write, locked = FilePersistence._write_locks, FilePersistence.locked.fget
+    except (ImportError, AttributeError):
+        return
+    if getattr(write, "notes_owner", False):
+        return
+
+    def write_and_note(self: Any, *args: Any, **kwargs: Any) -> None:
+        write(self, *args, **kwargs)
+        note_owner(Path(self._lockdir), [Path(file) for file in self._lockfile.values()])
+
+    def release_and_look(self: Any) -> bool:
+        release_dead(Path(self._lockdir))
+        return locked(self)
+
+    write_and_note.notes_owner = True  # type: ignore[attr-defined]
+    FilePersistence._write_locks = write_and_note
+    FilePersistence.locked = property(release_and_look)
+
+
+def note_owner(folder: Path, files: list[Path]) -> None:
+    """Write down that this process holds these lock files."""
+    owner = ProcessId.own()
+    write_json(folder / f"owner-{owner.pid}.json", {"process": owner.to_json(), "files": {f.name: _identity(f) for f in files}})
+
+
+def release_dead(folder: Path) -> None:
+    """Remove the lock files of owners that are gone from this machine; those of others stay."""
+    for path in folder.glob("owner-*.json"):
+        content = read_json(path)
+        if content is None or ProcessId.from_json(content["process"]).is_alive():
+            continue
+        for name, identity in content["files"].items():
+            file = folder / name
+            if _identity(file) == identity:
+                file.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+
+def _identity(file: Path) -> list[int] | None:
+    """What tells a lock file from a later one with the same name."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return [found.st_ino, found.st_mtime_ns]

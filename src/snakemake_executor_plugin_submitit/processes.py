@@ -1,0 +1,68 @@
+"""Whether a process that another run noted is still the same process, and alive."""
+
+import os
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """A process of one machine, one boot and one PID namespace; `started` tells it from a later one with the same number."""
+
+    pid: int
+    started: int
+    host: str
+    boot: str
+    namespace: str
+
+    @classmethod
+    def own(cls) -> "ProcessId":
+        """This process."""
+        pid = os.getpid()
+        return cls(pid, _start_time(pid) or 0, socket.gethostname(), _boot(), _namespace())
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "ProcessId":
+        """What `to_json` gave."""
+        return cls(**content)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+    def is_alive(self) -> bool:
+        """Whether it runs; True where that cannot be known from here."""
+        if self.host != socket.gethostname():
+            return True
+        if self.boot != _boot():
+            return False
+        if self.namespace != _namespace():
+            return True
+        return _start_time(self.pid) == self.started
+
+
+def _start_time(pid: int) -> int | None:
+    """Clock ticks from boot to the start of a process; None when there is none, or only a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def _boot() -> str:
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""

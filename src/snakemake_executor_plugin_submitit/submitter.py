@@ -1,0 +1,87 @@
+"""Sends ready jobs to Slurm, from a thread of its own: jobs that ask for the same go out together, as one array."""
+
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, TypeVar
+
+from snakemake_executor_plugin_submitit.submit import BusyError
+
+PAUSES_S = (2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+
+Job = TypeVar("Job")
+
+
+class Submitter(Generic[Job]):
+    """Takes jobs without waiting, and sends them. While Slurm is busy it waits, and tries again with all that came meanwhile."""
+
+    def __init__(
+        self,
+        send: Callable[[Sequence[Job]], None],
+        kind: Callable[[Job], object],
+        *,
+        most: int,
+        say: Callable[[str], None],
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            send: submits jobs of one kind; raises BusyError when it is to be tried again, nothing else.
+            kind: jobs with equal ones may be sent together.
+            most: jobs to be sent together.
+            say: tells the user.
+        """
+        self._send, self._kind, self._most, self._say = send, kind, max(1, most), say
+        self._queue: queue.SimpleQueue[Sequence[Job]] = queue.SimpleQueue()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Have jobs sent."""
+        self._queue.put(jobs)
+
+    def stop(self, timeout_s: float) -> bool:
+        """Send nothing more; whether what was being sent came to its end in that time."""
+        self._stopped.set()
+        self._queue.put(())
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        # Ctrl-C reaches every process of the terminal; sbatch must say the id of a job that it has submitted
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        waiting: list[Job] = []
+        tries = 0
+        while not self._stopped.is_set():
+            waiting += self._take(block=not waiting)
+            busy = None
+            for group in self._groups(waiting):
+                if self._stopped.is_set():
+                    return
+                try:
+                    self._send(group)
+                except BusyError as err:
+                    busy = err
+                    break
+                sent = {id(job) for job in group}
+                waiting = [job for job in waiting if id(job) not in sent]
+                tries = 0
+            if busy is not None:
+                pause_s = PAUSES_S[min(tries, len(PAUSES_S) - 1)]
+                tries += 1
+                self._say(f"Slurm takes no jobs now ({' '.join(str(busy).split())}); trying again in {pause_s:.0f} s")
+                self._stopped.wait(pause_s)
+
+    def _take(self, block: bool) -> list[Job]:
+        jobs: list[Job] = list(self._queue.get()) if block else []
+        while not self._queue.empty():
+            jobs += self._queue.get()
+        return jobs
+
+    def _groups(self, jobs: Iterable[Job]) -> list[list[Job]]:
+        kinds: dict[object, list[Job]] = {}
+        for job in jobs:
+            kinds.setdefault(self._kind(job), []).append(job)
+        return [group[i : i + self._most] for group in kinds.values() for i in range(0, len(group), self._most)]

@@ -1,0 +1,72 @@
+"""What is measured at every step of an epoch, kept on the device so that a step does not wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from spikedistill.train.distributed import World
+
+
+class History:
+    """A table of figures by step, float64: one row per name, one column per step that this process ran."""
+
+    def __init__(self, num_steps: int, before: Mapping[str, Tensor] | None = None) -> None:
+        """Expect the steps of an epoch.
+
+        Args:
+            num_steps: steps of the whole epoch.
+            before: what `totals` gave for the steps that ran before an interruption.
+        """
+        self._num_steps = num_steps
+        self._before = dict(before or {})
+        self._start = next((len(row) for row in self._before.values()), 0)
+        self._names: list[str] = []
+        self._values = torch.empty(0)
+        self._seen = (torch.empty(0), 0)
+        self._copy: tuple[Tensor, int, torch.cuda.Event] | None = None
+
+    def put(self, step: int, figures: Mapping[str, Tensor]) -> None:
+        """Note the scalars of a step; every step has the same names. Does not wait for the device."""
+        if not self._names:
+            self._names = list(figures)
+            device = next(iter(figures.values())).device
+            shape = (len(figures), self._num_steps - self._start)
+            self._values = torch.zeros(shape, dtype=torch.float64, device=device)
+        column = torch.stack([figures[name].detach().double() for name in self._names])
+        self._values[:, step - self._start] = column
+
+    def look(self, steps: int) -> dict[str, Tensor]:
+        """This process's rows on the host as they were at the last look or so, without waiting for the device.
+
+        Args:
+            steps: how many steps of the epoch are done.
+        """
+        own = steps - self._start
+        if self._values.device.type == "cpu":
+            self._seen = (self._values, own)
+        elif self._copy is None or self._copy[2].query():
+            if self._copy is not None:
+                self._seen = self._copy[:2]
+            host = torch.empty(self._values.shape, dtype=self._values.dtype, pin_memory=True)
+            host.copy_(self._values, non_blocking=True)
+            done = torch.cuda.Event()
+            done.record()
+            self._copy = (host, own, done)
+        values, columns = self._seen
+        return {name: row[:columns] for name, row in zip(self._names, values, strict=False)}
+
+    def first_bad_step(self, rows: Mapping[str, Tensor]) -> int | None:
+        """Number of the first step, from 0, of which a figure in `rows` (see `look`) is not finite."""
+        if not rows:
+            return None
+        bad = (~torch.isfinite(torch.stack(list(rows.values())))).any(0).nonzero()
+        return self._start + int(bad[0]) if len(bad) else None
+
+    def totals(self, steps: int, world: World) -> dict[str, Tensor]:
+        """The mean over all ranks of every figure at each of the first `steps` steps, on the host; waits for the device."""
+        mean = world.sum(self._values[:, : steps - self._start]).cpu() / world.world_size
+        empty = torch.empty(0, dtype=torch.float64)
+        return {name: torch.cat([self._before.get(name, empty), row]) for name, row in zip(self._names, mean, strict=True)}
