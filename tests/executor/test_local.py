@@ -21,6 +21,20 @@ names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 pathlib.Path(sys.argv[1] + os.environ["RANK"]).write_text(json.dumps({n: os.environ[n] for n in names}))
 """
 
+ODD_NAME = """a "folder" (it's $HOME & `more`)"""
+# the inputs, by their absolute paths, are words of the job's command
+ODD_PLACE = """
+    rule all:
+        input: config["where"] + "/out.txt"
+    rule two:
+        input: config["where"] + "/a.txt"
+        output: config["where"] + "/out.txt"
+        shell: "spmd cp {input:q} {output:q}"
+    rule one:
+        output: config["where"] + "/a.txt"
+        shell: "echo made > {output:q}"
+"""
+
 
 def write_snakefile(folder: Path, text: str) -> None:
     (folder / "Snakefile").write_text(textwrap.dedent(text))
@@ -162,18 +176,11 @@ def test_a_resource_that_makes_no_sense_is_named_before_anything_runs(tmp_path):
     assert not (tmp_path / ".snakemake/submitit").exists()
 
 
-def test_a_folder_with_spaces_and_shell_signs_works(tmp_path):
-    folder = tmp_path / "a folder (with spaces) & signs"
+def test_a_folder_with_spaces_quotes_and_shell_signs_works(tmp_path):
+    folder = tmp_path / ODD_NAME
     folder.mkdir()
-    write_snakefile(
-        folder,
-        """
-        rule one:
-            output: "out.txt"
-            shell: "spmd echo made > {output}"
-        """,
-    )
-    done = snakemake(folder, cluster="local")
+    write_snakefile(folder, ODD_PLACE)
+    done = snakemake(folder, "--config", f"where={folder}", cluster="local")
     assert done.returncode == 0, done.stdout
     assert (folder / "out.txt").read_text() == "made\n"
 

@@ -21,7 +21,9 @@ FOUR_FATES = """
     rule fails:
         input: "was_there.txt"
         output: "fails.txt"
-        shell: "echo x >> fails.count; [ -e back ] || {{ while [ ! -e killed ]; do sleep 0.2; done; exit 1; }}; echo made > {output}"
+        shell:
+            "echo x >> fails.count; [ -e back ] || {{ while [ ! -e killed ]; do sleep 0.2; done; exit 1; }};"
+            "echo made > {output}"
 """
 
 
