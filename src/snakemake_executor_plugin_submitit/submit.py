@@ -284,7 +284,7 @@ def send(
     jobs = [SubmittedJob(cluster, p.place, p.name, str(h.job_id), h) for p, h in zip(plans, handles, strict=True)]
     if len(jobs) > 1:
         for job in jobs:
-            _link_logs(job, folder, request.num_tasks)
+            _link_logs(job, folder, request.num_ranks)
     return jobs
 
 
@@ -392,7 +392,7 @@ def _local(folder: Path, request: Request, gpus: Sequence[int]) -> Any:
     num_gpus = request.nodes * request.gpus_per_node
     executor.update_parameters(
         timeout_min=request.runtime_min,
-        tasks_per_node=request.num_tasks,
+        tasks_per_node=request.num_ranks,
         gpus_per_node=num_gpus,
         visible_gpus=tuple(gpus) or tuple(range(num_gpus)),
         stderr_to_stdout=True,

@@ -76,7 +76,7 @@ class CommandTask:
         me = gang.Member(
             folder=str(Path(self.folder) / f"ranks-{environment.job_id}-{restarts}-{self.requeues}"),
             rank=environment.global_rank,
-            world_size=environment.num_tasks,
+            world_size=1 if self._on_slurm and "SLURM_STEP_ID" not in os.environ else environment.num_tasks,
             local_rank=environment.local_rank,
             node_rank=environment.node,
             num_nodes=environment.num_nodes,

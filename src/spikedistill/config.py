@@ -347,7 +347,7 @@ def _misfits(needs: frozenset[str], experiment: ExperimentConfig) -> Iterator[st
             "needs the logits of every time step, and student.backward: rate has a gradient for their mean alone; "
             "set backward to bptt, or use a method that works on the mean, such as ce or esd"
         )
-    if "features" in needs and experiment.teacher is not None:
+    if {"features", "teacher"} <= needs and experiment.teacher is not None:
         entry = components.architectures()[experiment.teacher.arch][1]
         if entry.get("hidden") or entry.get("pooled_size"):
             yield (

@@ -130,6 +130,10 @@ class SlurmCluster:
         etc, host = self.root / "etc", socket.gethostname().partition(".")[0]
         munge = self.root / "munge" / "socket"
         nodes = f"node[1-{self.num_nodes}]"
+        (etc / "gres.conf").write_text("Name=gpu Type=a100 File=/dev/null\nName=gpu Type=a100 File=/dev/zero\n")
+        mail = etc / "mail"
+        mail.write_text(f'#!/bin/sh\necho "$@" >> "{self.root}/log/mails"\n')
+        mail.chmod(0o755)
         (etc / "slurm.conf").write_text(f"""\
 ClusterName=lab
 SlurmctldHost={host}
@@ -161,9 +165,13 @@ KillWait=5
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 JobRequeue=1
+GresTypes=gpu
+Licenses=toolbox:4
+MailProg={etc}/mail
+AccountingStorageTRES=gres/gpu
 {self._accounting_config()}\
 NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port=[{self.port + 2}-{self.port + 1 + self.num_nodes}] \
-CPUs={self.cpus} RealMemory=16000 State=UNKNOWN
+CPUs={self.cpus} RealMemory=16000 Gres=gpu:a100:2 State=UNKNOWN
 PartitionName=main Nodes={nodes} Default=YES MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 PartitionName=other Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 PartitionName=low Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime={GRACE_TIME_S}

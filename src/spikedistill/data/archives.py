@@ -6,6 +6,7 @@ compared. Archives are compared with their published md5.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import logging
 import os
@@ -21,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from spikedistill import lease
 from spikedistill.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -118,13 +120,15 @@ def unpack_tar(archive: Path, target: Path) -> None:
     """Unpack a tar archive; files that would land elsewhere are refused.
 
     Raises:
-        DataError: if it is damaged.
+        DataError: if it is damaged, or the disk is full.
     """
     try:
         with tarfile.open(archive) as opened:
             opened.extractall(target, filter="data")
-    except (OSError, tarfile.TarError, EOFError, zlib.error) as err:
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as err:
         raise DataError(f"{archive}: not a readable tar archive ({err}); get it again") from err
+    except OSError as err:
+        raise DataError(f"{archive}: cannot be unpacked to {target}: {err.strerror or err}") from err
 
 
 def check_md5(files: dict[Path, str]) -> None:
@@ -136,15 +140,19 @@ def check_md5(files: dict[Path, str]) -> None:
     Raises:
         DataError: naming every file that differs, with both sums.
     """
-    with ThreadPoolExecutor(min(len(files), os.cpu_count() or 1) or 1) as pool:
-        found = list(pool.map(_md5, files))
-    sums = dict(zip(files, found, strict=True))
-    wrong = [f"{path}: md5 {sums[path]}, expected {expected}" for path, expected in files.items() if sums[path] != expected]
-    if wrong:
+    if wrong := wrong_md5(files):
         raise DataError(
             f"{len(wrong)} of {len(files)} archives are not as published (set strict: false to use them all the same):\n  "
             + "\n  ".join(wrong)
         )
+
+
+def wrong_md5(files: dict[Path, str]) -> list[str]:
+    """A line for each file that differs from its published md5, with both sums."""
+    with ThreadPoolExecutor(min(len(files), os.cpu_count() or 1) or 1) as pool:
+        found = list(pool.map(_md5, files))
+    sums = dict(zip(files, found, strict=True))
+    return [f"{path}: md5 {sums[path]}, expected {expected}" for path, expected in files.items() if sums[path] != expected]
 
 
 def _md5(path: Path) -> str:
@@ -158,7 +166,7 @@ def is_empty_but_for(folder: Path, name: str) -> bool:
 
 
 def download(sources: Sequence[tuple[str, str, str]], folder: Path) -> None:
-    """Download what is not there yet; a broken download goes on where it stopped.
+    """Download what is not there yet; a broken download goes on where it stopped. Of several that start, one downloads.
 
     Args:
         sources: (file name, address, md5) of each file.
@@ -168,18 +176,24 @@ def download(sources: Sequence[tuple[str, str, str]], folder: Path) -> None:
         DataError: if the network or the disk does not play along, or a file is not as published.
     """
     folder.mkdir(exist_ok=True)
-    for name, url, md5 in sources:
-        target = folder / name
-        if target.exists():
-            continue
-        part = target.with_name(f"{name}.part")
-        log.info("downloading %s to %s", url, target)
-        _fetch(url, part)
-        found = _md5(part)
-        if found != md5:
-            part.unlink()
-            raise DataError(f"{url}: md5 {found}, expected {md5}; what was downloaded is thrown away, start again")
-        part.rename(target)
+    with lease.held(folder / ".downloading", str(os.getpid()), lambda: all((folder / name).exists() for name, _, _ in sources)):
+        for name, url, md5 in sources:
+            if not (folder / name).exists():
+                _download_one(url, folder / name, md5)
+
+
+def _download_one(url: str, target: Path, md5: str) -> None:
+    part = target.with_name(f"{target.name}.part")
+    log.info("downloading %s to %s", url, target)
+    _fetch(url, part)
+    found, size = _md5(part), part.stat().st_size
+    if found != md5:
+        part.unlink()
+        raise DataError(
+            f"{url}: {size} bytes with md5 {found}, expected {md5}; thrown away. Start again, or get it with a browser and put "
+            f"it into {target.parent}"
+        )
+    part.rename(target)
 
 
 def _fetch(url: str, part: Path) -> None:

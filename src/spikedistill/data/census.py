@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import Field
 
-from spikedistill.data.archives import Member, is_clutter, zip_members
+from spikedistill.data.archives import Member, is_clutter, wrong_md5, zip_members
 from spikedistill.data.frames import FrameParams
 from spikedistill.errors import DataError
 
@@ -36,6 +36,25 @@ def find_archives(root: Path, names: Collection[str]) -> dict[str, Path]:
     """The archives of these names in `root`, its `download`, or its `extract`."""
     places = [root, root / "download", root / "extract"]
     return {name: path for name in names if (path := next((p / name for p in places if (p / name).is_file()), None))}
+
+
+def packed_files(packed: Mapping[Path, str], problems: list[str], *, strict: bool) -> list[Member]:
+    """The files in some zip archives.
+
+    Args:
+        packed: published md5 by archive.
+        problems: gets a line for each archive that cannot be read, or, if `strict`, differs from what was published.
+        strict: whether archives must be as published.
+    """
+    if strict:
+        problems += [f"not as published: {line}" for line in wrong_md5(dict(packed))]
+    members: list[Member] = []
+    for archive in packed:
+        try:
+            members += zip_members(archive)
+        except DataError as err:
+            problems.append(str(err))
+    return members
 
 
 def in_classes(
@@ -79,18 +98,14 @@ def compare(found: Mapping[str, Collection[str]], expected: Mapping[str, Collect
 
 def compare_sizes(found: Mapping[str, Mapping[str, Member]], archives: Iterable[Path], problems: list[str]) -> None:
     """Add to `problems` the unpacked recordings whose size differs from that in their archives, where these are there too."""
-    sizes = {
-        PurePosixPath(member.name).parts[-2:]: member.size
-        for archive in archives
-        for member in zip_members(archive)
-        if len(PurePosixPath(member.name).parts) > 1
-    }
+    packed = packed_files(dict.fromkeys(archives, ""), [], strict=False)
+    sizes = {parts[-2:]: member.size for member in packed if len(parts := PurePosixPath(member.name).parts) > 1}
     cut = []
     for class_name, files in found.items():
         for name, member in files.items():
-            packed = sizes.get((class_name, name))
-            if packed is not None and not member.name and (there := Path(member.path).stat().st_size) != packed:
-                cut.append(f"{member} ({there} bytes, {packed} in its archive)")
+            expected = sizes.get((class_name, name))
+            if expected is not None and not member.name and (there := Path(member.path).stat().st_size) != expected:
+                cut.append(f"{member} ({there} bytes, {expected} in its archive)")
     problems += listed("recordings that differ from those in their archives", cut)
 
 
@@ -102,18 +117,21 @@ def listed(what: str, names: Sequence[str]) -> list[str]:
     return [f"{len(names)} {what}: {', '.join(names[:NAMED])}{more}"]
 
 
-def settle(dataset: str, root: Path, problems: Sequence[str], *, strict: bool) -> None:
-    """Refuse an incomplete dataset, or say what is wrong with it and go on.
+def settle(dataset: str, root: Path, problems: Sequence[str], *, strict: bool) -> str:
+    """Say what is wrong with an incomplete dataset.
 
-    Raises:
-        DataError: with all problems, if there are any and it must be complete.
+    Returns:
+        Why it cannot be used, if it must be complete: its recordings are read all the same, so that everything that is wrong
+        is told at once. Otherwise, and if nothing is wrong, an empty text.
     """
     if not problems:
-        return
+        return ""
     text = f"{root}: {dataset} is not complete:\n  " + "\n  ".join(problems)
     if strict:
-        raise DataError(f"{text}\nGet the missing files, or set strict: false to use what is there.")
+        log.info("%s is not complete; reading what is there, to tell everything that is wrong with it", dataset)
+        return f"{text}\nGet these files again, or set strict: false to use what is there."
     log.warning("%s", text)
+    return ""
 
 
 def natural(name: str) -> tuple[int, str]:

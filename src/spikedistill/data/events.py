@@ -34,6 +34,7 @@ ATIS_OVERFLOW_ROW = 240
 ATIS_OVERFLOW_US = 1 << 13
 MAX_NOT_PIXELS_SHARE = 0.001
 HALF_CLOCK = 1 << 31
+EMPTY = "an empty recording: no events"
 
 IntArray = npt.NDArray[np.integer]
 Truncated = Literal["error", "drop"]
@@ -89,9 +90,9 @@ def read_aedat2(path: Path | str) -> Events:
     """Decode an AEDAT 2.0 recording of a DVS128 sensor (128 x 128), as CIFAR10-DVS ships it.
 
     Raises:
-        DataError: as `decode_aedat2`.
+        DataError: as `decode_aedat2`, or if there are no events.
     """
-    return decode_aedat2(_read(path), str(path)).events()
+    return _not_empty(decode_aedat2(_read(path), str(path)), path)
 
 
 def read_aedat3(path: Path | str) -> Events:
@@ -106,7 +107,7 @@ def read_aedat3(path: Path | str) -> Events:
     except OSError as err:
         raise DataError(f"{path}: {err.strerror}") from err
     if not chunks:
-        raise DataError(f"{path}: an empty recording: a header and no polarity events")
+        raise DataError(f"{path}: {EMPTY}; get the file again")
     data = np.concatenate([chunk.data for chunk in chunks]).astype(np.int64)
     t = np.concatenate([chunk.t for chunk in chunks])
     return Events(t, data >> 17, (data >> 2) & 0x7FFF, (data >> 1) & 1)
@@ -116,9 +117,16 @@ def read_atis(path: Path | str) -> Events:
     """Decode an ATIS .bin recording, as N-MNIST and N-Caltech101 ship it; overflow markers advance the clock.
 
     Raises:
-        DataError: as `decode_atis`, for a sensor of 240 rows and 256 columns, the most that the format can address.
+        DataError: as `decode_atis`, for a sensor of 240 rows and 256 columns, the most that the format can address; or if
+            there are no events.
     """
-    return decode_atis(_read(path), str(path), height=ATIS_OVERFLOW_ROW, width=256).events()
+    return _not_empty(decode_atis(_read(path), str(path), height=ATIS_OVERFLOW_ROW, width=256), path)
+
+
+def _not_empty(recorded: Recorded, path: Path | str) -> Events:
+    if not recorded.t.size:
+        raise DataError(f"{path}: {EMPTY}; get the file again")
+    return recorded.events()
 
 
 def _read(path: Path | str) -> bytes:
@@ -140,11 +148,9 @@ def decode_aedat2(content: bytes, name: str, *, truncated: Truncated = "error") 
         truncated: whether bytes after the last whole event are an error or are dropped.
 
     Raises:
-        DataError: if it is not AEDAT 2.0, empty, cut, or if too many events are no pixels.
+        DataError: if it is not AEDAT 2.0, cut, or if too many events are no pixels. An empty file has no events.
     """
     start = _aedat2_header_length(name, content)
-    if len(content) - start < 8 and (len(content) == start or truncated == "drop"):
-        raise DataError(f"{name}: an empty recording: a header and no events")
     left = (len(content) - start) % 8
     if left and truncated == "error":
         raise DataError(
@@ -152,6 +158,8 @@ def decode_aedat2(content: bytes, name: str, *, truncated: Truncated = "error") 
             "or set truncated: drop"
         )
     count = (len(content) - start) // 8
+    if not count:
+        return Recorded(np.empty(0, np.uint32), np.empty(0, np.uint16), DVS128, DVS128, flipped=True, dropped=int(bool(left)))
     halves = np.frombuffer(content, dtype=">u2", count=4 * count, offset=start).reshape(-1, 4)
     t = np.frombuffer(content, dtype=">u4", count=2 * count, offset=start)[1::2].astype(np.uint32)
     cell = halves[:, 1].astype(np.uint16)
@@ -172,9 +180,7 @@ def decode_aedat2(content: bytes, name: str, *, truncated: Truncated = "error") 
 
 
 def _aedat2_header_length(name: str, content: bytes) -> int:
-    if not content:
-        raise DataError(f"{name}: an empty file; get it again")
-    if not content.startswith(AEDAT2_MAGIC):
+    if content and not content.startswith(AEDAT2_MAGIC):
         if content.startswith(b"#!AER-DAT"):
             raise DataError(f"{name}: expected AEDAT 2.0, found {content[2:12].decode('ascii', 'replace')}")
         raise DataError(f"{name}: not AEDAT 2.0: its first bytes are {content[:12]!r}")
@@ -366,7 +372,7 @@ def decode_atis(content: bytes, name: str, *, height: int, width: int, truncated
         truncated: whether bytes after the last whole event are an error or are dropped.
 
     Raises:
-        DataError: if it is empty, not a whole number of 5-byte events, or has events outside of the sensor.
+        DataError: if it is not a whole number of 5-byte events, or has events outside of the sensor.
     """
     left = len(content) % 5
     if left and truncated == "error":
@@ -375,7 +381,7 @@ def decode_atis(content: bytes, name: str, *, height: int, width: int, truncated
             "get the file again, or set truncated: drop"
         )
     if len(content) < 5:
-        raise DataError(f"{name}: an empty recording: no events")
+        return Recorded(np.empty(0, np.int32), np.empty(0, np.int32), height, width, dropped=int(bool(left)))
     raw = np.frombuffer(content, dtype=np.uint8, count=len(content) - left).reshape(-1, 5)
     x, y, high = raw[:, 0], raw[:, 1], raw[:, 2]
     t = ((high & 0x7F).astype(np.int32) << 16) | (raw[:, 3].astype(np.int32) << 8) | raw[:, 4]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import functools
 import logging
 import multiprocessing
@@ -29,7 +30,7 @@ from pydantic import Field, model_validator
 
 from spikedistill.components import ComponentParams
 from spikedistill.data.archives import Member
-from spikedistill.data.events import Recorded, Truncated
+from spikedistill.data.events import EMPTY, Recorded, Truncated
 from spikedistill.data.integrate import (
     EmptyWindows,
     SplitBy,
@@ -224,6 +225,7 @@ def write_frames(
     *,
     sensor: tuple[int, int],
     num_workers: int,
+    incomplete: str = "",
 ) -> Rows:
     """Write `out/frames.npy` [N, T, 2, H, W] and return the rows of its index.
 
@@ -236,15 +238,17 @@ def write_frames(
         out: folder to write to.
         sensor: its rows and columns; events beyond them are an error.
         num_workers: processes to use.
+        incomplete: why the dataset cannot be used whatever its recordings are like; to be told together with what is wrong
+            with these.
 
     Returns:
         N rows: those of `recordings`, less the empty ones if these are to be skipped.
 
     Raises:
-        DataError: naming every recording that could not be used.
+        DataError: naming every recording that could not be used; or if there are none.
     """
     if not recordings:
-        raise DataError("no recordings to integrate")
+        raise DataError(incomplete or "no recordings to integrate")
     path = out / "frames.npy"
     facts = np.zeros(len(recordings), dtype=FACTS)
     for dtype in (np.dtype(np.uint8), np.dtype(np.uint16)):
@@ -253,12 +257,18 @@ def write_frames(
         problems = _integrate_all(recordings, task, facts, num_workers)
         problems += _same_under_two_labels(recordings, facts)
         if problems:
+            lines = "\n  ".join(dict.fromkeys(problems))  # one for a file of many recordings
+            problems = [f"{len(problems)} of {len(recordings)} recordings cannot be used:\n  {lines}"]
+        if incomplete or problems:
             path.unlink()
-            raise DataError(f"{len(problems)} of {len(recordings)} recordings cannot be used:\n  " + "\n  ".join(problems))
+            raise DataError("\n".join([incomplete, *problems] if incomplete else problems))
         if int(facts["max"].max()) <= np.iinfo(dtype).max:
             break
         log.info("a pixel counts %d events in one frame: writing 16 bits per count instead of 8", facts["max"].max())
     kept = np.flatnonzero(facts["events"] > 0).tolist()
+    if not kept:
+        path.unlink()
+        raise DataError(f"all {len(recordings)} recordings are empty")
     if len(kept) < len(recordings):
         log.warning("left out: %d recordings without events", len(recordings) - len(kept))
         _keep_rows(path, task, kept)
@@ -338,21 +348,25 @@ def _convert_all(jobs: list[_Job], task: _Task) -> list[_Outcome]:
 def _convert(job: _Job, task: _Task, descriptor: int) -> Iterator[_Outcome]:
     """Decode one file and write the rows of its recordings."""
     file = job[0][1].file
-    open_rows = {number: row for number, (row, _) in enumerate(job)}
     try:
         for number, sample in task.decode(file, [recording.window_us for _, recording in job], task.params.truncated):
-            row = open_rows.pop(number)
+            row, recording = job[number]
             try:
                 frames, facts = _integrate_one(sample, task)
             except DataError as err:
-                yield row, f"{_place(job[number][1])}: {err}"
+                yield row, f"{_place(recording)}: {err}"
                 continue
             if frames is not None and frames.dtype.itemsize <= task.dtype.itemsize:
-                os.pwrite(descriptor, frames.astype(task.dtype, copy=False).data, HEADER_BYTES + row * task.row_bytes)
+                _write_row(descriptor, frames.astype(task.dtype, copy=False), row, task)
             yield row, facts
-    except DataError as err:
-        for row in open_rows.values():
+    except DataError as err:  # perhaps after the last of its recordings; the file is damaged all the same
+        for row, _ in job:
             yield row, str(err)
+
+
+def _write_row(descriptor: int, frames: npt.NDArray[Any], row: int, task: _Task) -> None:
+    if os.pwrite(descriptor, frames.data, HEADER_BYTES + row * task.row_bytes) < task.row_bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), task.path)
 
 
 def _place(recording: Recording) -> str:
@@ -363,7 +377,7 @@ def _integrate_one(sample: Sample, task: _Task) -> tuple[npt.NDArray[Any] | None
     params, recorded = task.params, sample.recorded
     if not recorded.t.size:
         if params.empty_recordings == "error":
-            raise DataError("an empty recording: no events; get the file again, or set empty_recordings: skip")
+            raise DataError(f"{EMPTY}; get the file again, or set empty_recordings: skip")
         return None, (sample.num_bytes, sample.crc32, 0, 0, 0, 0, 0, recorded.dropped, 0, 0)
     recorded, backward_steps = in_order(recorded, params.unsorted)
     ranges = frame_ranges(recorded.t, split_by=params.split_by, num_frames=params.num_frames, duration_us=params.duration_us)

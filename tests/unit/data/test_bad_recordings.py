@@ -64,8 +64,8 @@ def refused(folder, content, kind="aedat2", **params):
     [
         (GOOD[:-1], f"cut in the last event: 7 of 8 bytes at offset {len(GOOD) - 8}"),
         (GOOD[:-7], f"cut in the last event: 1 of 8 bytes at offset {len(GOOD) - 8}"),
-        (AEDAT2_HEADER, "an empty recording"),
-        (b"", "an empty file"),
+        (AEDAT2_HEADER, "an empty recording: no events"),
+        (b"", "an empty recording: no events"),
         (GOOD[START:], "not AEDAT 2.0: its first bytes are"),
         (b"<!DOCTYPE html><html><body>404 not found</body></html>", "not AEDAT 2.0: its first bytes are b'<!DOCTYPE ht'"),
         (GOOD3, "expected AEDAT 2.0, found AER-DAT3.1"),

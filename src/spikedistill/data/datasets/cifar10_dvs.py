@@ -58,9 +58,9 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
         DataError: naming everything that is missing, surplus or damaged.
     """
     assert raw is not None
-    recordings = _recordings(raw, params)
-    decode = whole_files(decode_aedat2)
-    rows = write_frames(recordings, decode, params, out, sensor=(DVS128, DVS128), num_workers=num_workers)
+    recordings, incomplete = _recordings(raw, params)
+    decode, sensor = whole_files(decode_aedat2), (DVS128, DVS128)
+    rows = write_frames(recordings, decode, params, out, sensor=sensor, num_workers=num_workers, incomplete=incomplete)
     files = [(recording.label, Path(recording.id).name) for recording in rows.recordings]
     order = census.spikingjelly_order(CLASS_NAMES, files)
     numbers = [census.number_of(name) for _, name in files]
@@ -76,21 +76,22 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     )
 
 
-def _recordings(root: Path, params: Params) -> list[Recording]:
+def _recordings(root: Path, params: Params) -> tuple[list[Recording], str]:
+    """The recordings, and why the dataset cannot be used, if so."""
     problems: list[str] = []
-    found = census.in_classes(_members(root, params), CLASS_NAMES, ".aedat", problems)
+    found = census.in_classes(_members(root, params, problems), CLASS_NAMES, ".aedat", problems)
     expected = {name: [f"cifar10_{name}_{number}.aedat" for number in range(PER_CLASS)] for name in CLASS_NAMES}
     census.compare(found, expected, problems)
     census.compare_sizes(found, census.find_archives(root, SOURCES).values(), problems)
-    census.settle("CIFAR10-DVS", root, problems, strict=params.strict)
-    return [
+    recordings = [
         Recording(member, f"{class_name}/{Path(name).stem}", label)
         for label, class_name in enumerate(CLASS_NAMES)
         for name, member in sorted(found[class_name].items(), key=lambda file: census.natural(file[0]))
     ]
+    return recordings, census.settle("CIFAR10-DVS", root, problems, strict=params.strict)
 
 
-def _members(root: Path, params: Params) -> list[Member]:
+def _members(root: Path, params: Params, problems: list[str]) -> list[Member]:
     folder = census.find_folder(root, ["CIFAR10DVS", "cifar10-dvs"], _has_classes)
     if folder is not None:
         return [member for name in CLASS_NAMES if (folder / name).is_dir() for member in archives.files_below(folder / name)]
@@ -103,9 +104,7 @@ def _members(root: Path, params: Params) -> list[Member]:
             f"({', '.join(list(SOURCES)[:2])}, …), also not below extract or download. Get them from "
             "https://figshare.com/articles/dataset/CIFAR10-DVS_New/4724671, or name an empty folder to have them downloaded"
         )
-    if params.strict:
-        archives.check_md5({path: SOURCES[name][1] for name, path in found.items()})
-    return [member for path in found.values() for member in archives.zip_members(path)]
+    return census.packed_files({path: SOURCES[name][1] for name, path in found.items()}, problems, strict=params.strict)
 
 
 def _has_classes(folder: Path) -> bool:

@@ -55,10 +55,11 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
         DataError: naming everything that is missing or damaged.
     """
     assert raw is not None
-    parts = _recordings(_folder(raw, work, params), params)
+    parts, incomplete = _recordings(_folder(raw, work, params), params)
     recordings = [recording for part in parts.values() for recording in part]
     decode = functools.partial(cut_samples, in_order=params.unsorted == "error")
-    rows = write_frames(recordings, decode, params, out, sensor=(DVS128, DVS128), num_workers=num_workers)
+    sensor = DVS128, DVS128
+    rows = write_frames(recordings, decode, params, out, sensor=sensor, num_workers=num_workers, incomplete=incomplete)
     row_of = {recording.id: row for row, recording in enumerate(rows.recordings)}
     lists = {name: [row_of[each.id] for each in part if each.id in row_of] for name, part in parts.items()}
     recipe = {"dataset": "dvs128-gesture", **params.model_dump(mode="json")}
@@ -85,8 +86,8 @@ def _folder(root: Path, work: Path, params: Params) -> Path:
     raise DataError(f"{found[ARCHIVE]}: holds no trials_to_train.txt and trials_to_test.txt; get it again")
 
 
-def _recordings(folder: Path, params: Params) -> dict[str, list[Recording]]:
-    """The samples of each split."""
+def _recordings(folder: Path, params: Params) -> tuple[dict[str, list[Recording]], str]:
+    """The samples of each split, and why the dataset cannot be used, if so."""
     parts: dict[str, list[Recording]] = {}
     problems: list[str] = []
     bad_rows: list[str] = []
@@ -100,10 +101,10 @@ def _recordings(folder: Path, params: Params) -> dict[str, list[Recording]]:
                 parts[part] += read_labels(labels, Member(str(folder / trial)), bad_rows)
         if len(parts[part]) != expected:
             problems.append(f"{len(parts[part])} samples to {part}, expected {expected}")
+    incomplete = [census.settle("DVS128 Gesture", folder, problems, strict=params.strict)]
     if bad_rows:
-        raise DataError(f"{len(bad_rows)} rows of label files cannot be used:\n  " + "\n  ".join(bad_rows))
-    census.settle("DVS128 Gesture", folder, problems, strict=params.strict)
-    return parts
+        incomplete.append(f"{len(bad_rows)} rows of label files cannot be used:\n  " + "\n  ".join(bad_rows))
+    return parts, "\n".join(filter(None, incomplete))
 
 
 def read_labels(path: Path, recording: Member, problems: list[str]) -> list[Recording]:

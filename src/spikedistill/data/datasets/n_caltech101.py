@@ -56,9 +56,9 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
         DataError: naming everything that is missing, surplus or damaged.
     """
     assert raw is not None
-    recordings = _recordings(raw, params)
-    decode = whole_files(decode_atis, height=HEIGHT, width=WIDTH)
-    rows = write_frames(recordings, decode, params, out, sensor=(HEIGHT, WIDTH), num_workers=num_workers)
+    recordings, incomplete = _recordings(raw, params)
+    decode, sensor = whole_files(decode_atis, height=HEIGHT, width=WIDTH), (HEIGHT, WIDTH)
+    rows = write_frames(recordings, decode, params, out, sensor=sensor, num_workers=num_workers, incomplete=incomplete)
     files = [(recording.label, Path(recording.id).name) for recording in rows.recordings]
     labels, numbers = [label for label, _ in files], [census.number_of(name) for _, name in files]
     lists = splits.all_splits(labels, numbers, census.spikingjelly_order(CLASS_NAMES, files))
@@ -74,9 +74,10 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     )
 
 
-def _recordings(root: Path, params: Params) -> list[Recording]:
+def _recordings(root: Path, params: Params) -> tuple[list[Recording], str]:
+    """The recordings, and why the dataset cannot be used, if so."""
     problems: list[str] = []
-    found = census.in_classes(_members(root, params), CLASS_NAMES, ".bin", problems)
+    found = census.in_classes(_members(root, params, problems), CLASS_NAMES, ".bin", problems)
     last = {name: max(map(census.number_of, files), default=0) for name, files in found.items()}
     expected = {name: [f"image_{n:04d}.bin" for n in range(1, last[name] + 1)] for name in CLASS_NAMES}
     census.compare(found, expected, problems)
@@ -84,15 +85,15 @@ def _recordings(root: Path, params: Params) -> list[Recording]:
     if (total := sum(map(len, found.values()))) != NUM_RECORDINGS:
         problems.append(f"{total} recordings, expected {NUM_RECORDINGS}")
     census.compare_sizes(found, census.find_archives(root, [ARCHIVE]).values(), problems)
-    census.settle("N-Caltech101", root, problems, strict=params.strict)
-    return [
+    recordings = [
         Recording(member, f"{class_name}/{Path(name).stem}", label)
         for label, (class_name, files) in enumerate(found.items())
         for name, member in sorted(files.items(), key=lambda file: census.natural(file[0]))
     ]
+    return recordings, census.settle("N-Caltech101", root, problems, strict=params.strict)
 
 
-def _members(root: Path, params: Params) -> list[Member]:
+def _members(root: Path, params: Params, problems: list[str]) -> list[Member]:
     folder = census.find_folder(root, ["Caltech101", "N-Caltech101"], lambda it: (it / CLASS_NAMES[-1]).is_dir())
     if folder is not None:
         return [member for name in CLASS_NAMES if (folder / name).is_dir() for member in archives.files_below(folder / name)]
@@ -102,6 +103,4 @@ def _members(root: Path, params: Params) -> list[Member]:
             f"{root}: no N-Caltech101 here: neither class folders ({CLASS_NAMES[0]}, …) nor {ARCHIVE}, also not below extract "
             f"or download. It cannot be downloaded by a program: get it from {ADDRESS}"
         )
-    if params.strict:
-        archives.check_md5({found[ARCHIVE]: MD5})
-    return archives.zip_members(found[ARCHIVE])
+    return census.packed_files({found[ARCHIVE]: MD5}, problems, strict=params.strict)

@@ -40,19 +40,20 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
         DataError: naming everything that is missing, surplus or damaged.
     """
     assert raw is not None
-    recordings = _recordings(raw, params)
-    decode = whole_files(decode_atis, height=SENSOR, width=SENSOR)
-    rows = write_frames(recordings, decode, params, out, sensor=(SENSOR, SENSOR), num_workers=num_workers)
+    recordings, incomplete = _recordings(raw, params)
+    decode, sensor = whole_files(decode_atis, height=SENSOR, width=SENSOR), (SENSOR, SENSOR)
+    rows = write_frames(recordings, decode, params, out, sensor=sensor, num_workers=num_workers, incomplete=incomplete)
     parts = [recording.id.partition("/")[0] for recording in rows.recordings]
     lists = {name.lower(): [row for row, part in enumerate(parts) if part == name] for name in COUNTS}
     recipe = {"dataset": "n-mnist", **params.model_dump(mode="json")}
     write_index(out, kind="frames", class_names=CLASS_NAMES, rows=rows, splits=lists, recipe=recipe)
 
 
-def _recordings(root: Path, params: Params) -> list[Recording]:
+def _recordings(root: Path, params: Params) -> tuple[list[Recording], str]:
+    """The recordings, and why the dataset cannot be used, if so."""
     problems: list[str] = []
     recordings = []
-    for part, members in _members(root, params).items():
+    for part, members in _members(root, params, problems).items():
         found = census.in_classes(members, CLASS_NAMES, ".bin", problems)
         for label, (name, files) in enumerate(found.items()):
             if len(files) != COUNTS[part][label]:
@@ -60,11 +61,10 @@ def _recordings(root: Path, params: Params) -> list[Recording]:
             ordered = sorted(files.items(), key=lambda file: census.natural(file[0]))
             recordings += [Recording(member, f"{part}/{name}/{Path(file).stem}", label) for file, member in ordered]
         census.compare_sizes(found, census.find_archives(root, [f"{part}.zip"]).values(), problems)
-    census.settle("N-MNIST", root, problems, strict=params.strict)
-    return recordings
+    return recordings, census.settle("N-MNIST", root, problems, strict=params.strict)
 
 
-def _members(root: Path, params: Params) -> dict[str, list[Member]]:
+def _members(root: Path, params: Params, problems: list[str]) -> dict[str, list[Member]]:
     """The files of each part."""
     folder = census.find_folder(root, ["N-MNIST", "NMNIST"], lambda it: all((it / part).is_dir() for part in COUNTS))
     if folder is not None:
@@ -75,6 +75,8 @@ def _members(root: Path, params: Params) -> dict[str, list[Member]]:
             f"{root}: no N-MNIST here: neither the folders Train and Test nor both archives Train.zip and Test.zip, also not "
             f"below extract or download. It cannot be downloaded by a program: get it from {ADDRESS}"
         )
-    if params.strict:
-        archives.check_md5({path: SOURCES[name] for name, path in found.items()})
-    return {part: archives.zip_members(found[f"{part}.zip"]) for part in COUNTS}
+    return {
+        part: census.packed_files({found[name]: SOURCES[name]}, problems, strict=params.strict)
+        for part in COUNTS
+        if (name := f"{part}.zip")
+    }
