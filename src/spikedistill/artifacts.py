@@ -24,6 +24,7 @@ from spikedistill.errors import ArtifactError
 
 MANIFEST = "manifest.json"
 SPARE = ".manifest.json"
+FULL_BYTES = 64 * 1024
 Status = Literal["missing", "complete", "unreadable"]
 
 
@@ -178,6 +179,11 @@ class Store:
             build = Build(folder, {})
             yield build
             self._commit(ref, build, spec, upstream)
+        except (OSError, RuntimeError) as err:  # numpy and torch do not say why they could not write
+            if shutil.disk_usage(folder).free < FULL_BYTES:
+                text = f"store {self.root}: No space left on device while {ref} was made ({err}); free some, then run again"
+                raise ArtifactError(text) from err
+            raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -2,10 +2,12 @@
 
 from tests.slurm.main_process import Main, lines, write_snakefile
 
-# an epoch is a second; a checkpoint after each; the end once the job was started often enough
+# an epoch is a second; a checkpoint after each; the end once the job was started often enough; other ranks only wait
 TRAIN = """\
 import os, pathlib, sys, time
 starts_wanted = int(sys.argv[1])
+while os.environ.get("RANK", "0") != "0":
+    time.sleep(1)
 checkpoint = pathlib.Path("checkpoint")
 starts = len(pathlib.Path("starts").read_text().splitlines()) if pathlib.Path("starts").exists() else 0
 starts += 1
@@ -20,15 +22,15 @@ while epoch < last:
     epoch += 1
     pathlib.Path("checkpoint.new").write_text(str(epoch))
     os.replace("checkpoint.new", "checkpoint")
-pathlib.Path(sys.argv[2]).write_text("trained")
 """
 
-TRAIN_RULE = """
+TRAIN_RULES = """
+    rule all:
+        input: expand("{{copy}}/out.txt", copy={copies})
     rule {name}:
-        output: "out.txt"
+        output: "{{copy}}/out.txt"
         resources: runtime={runtime}, mem_mb=100, slurm_partition="{partition}", {extra}
-        retries: 0
-        shell: "python train.py {starts} {{output}}"
+        shell: "cd {{wildcards.copy}} && spmd python ../train.py {starts} && touch out.txt"
 """
 
 
@@ -45,9 +47,12 @@ class Scenarios:
             (folder / program).write_text(text)
         self.mains[name] = Main(self.cluster, folder, *arguments)
 
-    def train(self, name, *, runtime=10, partition="main", extra="", starts=2):
-        rule = TRAIN_RULE.format(name=name, runtime=runtime, partition=partition, extra=extra, starts=starts)
-        self.start(name, rule, {"train.py": TRAIN})
+    def train(self, name, *, copies="a", runtime=10, partition="main", extra="", starts=2):
+        """Start a training; of two `copies` the jobs are one array."""
+        rules = TRAIN_RULES.format(
+            name=name, copies=list(copies), runtime=runtime, partition=partition, extra=extra, starts=starts
+        )
+        self.start(name, rules, {"train.py": TRAIN})
 
     def __enter__(self):
         return self
@@ -65,3 +70,8 @@ def repeated(folder):
     """How many epochs were done more than once."""
     epochs = lines(folder / "epochs")
     return len(epochs) - len(set(epochs))
+
+
+def starts(folder):
+    """Job id and node of each start of a training."""
+    return [tuple(line.split()) for line in lines(folder / "starts")]
