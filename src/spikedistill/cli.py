@@ -200,14 +200,16 @@ def _run(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     from spikedistill.artifacts import Store
     from spikedistill.report.tables import terminal_table
-    from spikedistill.report.writer import write_report
-    from spikedistill.stages.report import collect_records
+    from spikedistill.report.writer import outdate, write_report
+    from spikedistill.stages.report import collect
 
     start_logging(options.log_file)
     plan = build_plan(read_resolved(options.resolved)) if options.resolved else _load_plan(options)
-    records = collect_records(plan, Store(plan.config.store))
-    write_report(records, Path(plan.config.results))
-    print(terminal_table(records))
+    comparison = collect(plan, Store(plan.config.store))
+    files = write_report(comparison, Path(plan.config.results))
+    if comparison.is_partial:
+        outdate(files)
+    print(terminal_table(comparison))
 
 
 def _submit(options: argparse.Namespace) -> int:

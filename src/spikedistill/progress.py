@@ -11,6 +11,7 @@ from tabulate import tabulate
 from spikedistill.artifacts import Store
 from spikedistill.lease import STALE_S
 from spikedistill.plan import DistillSpec, Plan, Row, Spec, TeacherSpec
+from spikedistill.provenance import STARTS
 
 
 def plan_table(plan: Plan) -> str:
@@ -78,11 +79,12 @@ def _cached(store: Store, spec: Spec, settled: Settled) -> str:
 def status_table(plan: Plan) -> str:
     """How far every stage is: done, running (with epoch and host), interrupted, or not started."""
     store = Store(plan.config.store)
-    rows = [(spec.stage, Path(ref).name, _progress(store, spec)) for ref, spec in plan.stages.items()]
+    rows = [(spec.stage, Path(ref).name, stage_state(store, spec)) for ref, spec in plan.stages.items()]
     return tabulate(rows, headers=["stage", "artifact", "state"], tablefmt="simple")
 
 
-def _progress(store: Store, spec: Spec) -> str:
+def stage_state(store: Store, spec: Spec) -> str:
+    """How far a stage is, in words."""
     if store.status(spec.ref) == "complete":
         manifest = store.manifest(spec.ref)
         return f"done in {manifest['wall_s']:.0f} s on {manifest['host']}"
@@ -93,7 +95,8 @@ def _progress(store: Store, spec: Spec) -> str:
         age_s = time.time() - (work / "lease").stat().st_mtime
         holder = json.loads((work / "lease").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return f"interrupted{so_far}; goes on when run again" if epoch else "not started"
+        was_started = (work / STARTS).exists()
+        return f"interrupted{so_far}; goes on when run again" if was_started else "not started"
     if age_s > STALE_S:
         return f"interrupted on {holder['host']}{so_far}; goes on when run again"
     return f"running on {holder['host']}{so_far}"

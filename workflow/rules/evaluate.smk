@@ -3,6 +3,7 @@ rule evaluate:
     input:
         data=upstream("evaluations", "data"),
         model=upstream("evaluations", "model"),
+        teacher=upstream("evaluations", "teacher"),
     output:
         manifest=artifact("evaluations"),
     log:

@@ -133,9 +133,9 @@ experiments:
 FIXED_REFS = [
     "data/digits-dvs-2281730604",
     "teachers/digits-dvs-resnet18-seed0-7d4444c5a5",
-    "evaluations/teacher-digits-dvs-resnet18-seed0-c71e76ef3e",
+    "evaluations/teacher-digits-dvs-resnet18-seed0-ed7e8f3d59",
     "students/digits-dvs-resnet18-kd-seed7-347a31e7cd",
-    "evaluations/student-digits-dvs-resnet18-kd-seed7-304da51143",
+    "evaluations/student-digits-dvs-resnet18-kd-seed7-d02f2bb04f",
 ]
 
 
