@@ -23,6 +23,8 @@ from typing import Any, Literal
 from spikedistill.errors import ArtifactError
 
 MANIFEST = "manifest.json"
+SPARE = ".manifest.json"
+FULL_BYTES = 64 * 1024
 Status = Literal["missing", "complete", "unreadable"]
 
 
@@ -86,6 +88,8 @@ class Store:
         """
         path = self.manifest_path(ref)
         try:
+            if not path.exists():
+                self._restore_manifest(ref)
             manifest = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise
@@ -94,6 +98,15 @@ class Store:
         if not isinstance(manifest, dict) or not {"spec", "files", "digest", "upstream"} <= manifest.keys():
             raise ArtifactError(f"{path}: not a manifest of an artifact; {REBUILD}")
         return manifest
+
+    def _restore_manifest(self, ref: str) -> None:
+        """Put back the manifest of a committed artifact.
+
+        Snakemake removes the declared output of a job that it starts, or that failed, also when a job of another workflow
+        that shares this store has made the artifact in the meantime.
+        """
+        with contextlib.suppress(FileExistsError, PermissionError):
+            self.manifest_path(ref).hardlink_to(self.path(ref) / SPARE)
 
     def verify(self, ref: str) -> Damage | None:
         """Compare every file of an artifact with its sha256. Returns None when all is well.
@@ -166,6 +179,11 @@ class Store:
             build = Build(folder, {})
             yield build
             self._commit(ref, build, spec, upstream)
+        except (OSError, RuntimeError) as err:  # numpy and torch do not say why they could not write
+            if shutil.disk_usage(folder).free < FULL_BYTES:
+                text = f"store {self.root}: No space left on device while {ref} was made ({err}); free some, then run again"
+                raise ArtifactError(text) from err
+            raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -183,6 +201,7 @@ class Store:
         path = build.folder / MANIFEST
         path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         _seal(path)
+        (build.folder / SPARE).hardlink_to(path)
         for folder in [build.folder, *(p for p in build.folder.rglob("*") if p.is_dir())]:
             folder.chmod(folder.stat().st_mode | stat.S_IRGRP | stat.S_IXGRP)
             _fsync(folder)
