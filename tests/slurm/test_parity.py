@@ -51,7 +51,7 @@ rule module:
     shell: "printf %s \\"$LOADED\\" > {output}"
 rule mpi:
     output: "mpi.txt"
-    resources: mpi="srun", nodes=2, tasks=4
+    resources: mpi="srun", nodes=2, tasks=4, mem_mb=300
     shell: "{resources.mpi} bash -c 'echo $SLURM_PROCID on $SLURMD_NODENAME' > {output}; spmd echo alone >> {output}"
 rule first:
     output: temp("first.txt")
@@ -116,6 +116,8 @@ def test_what_users_ask_for_reaches_slurm_and_the_report_tells_what_was_used(slu
     assert float(rows["used"]["mem_mb_asked"]) == 400
     assert 150 <= float(rows["used"]["mem_mb_used"]) < 400
     assert rows["gpus"]["gpus"] == "2"
+    assert (rows["mpi"]["nodes"], float(rows["mpi"]["mem_mb_asked"])) == ("2", 300)
+    assert rows["group"]["job"].startswith("group.")
     command = ["python", "-m", "snakemake_executor_plugin_submitit.efficiency"]
     again = run(tmp_path, *command, **slurm_cluster.environment)
     assert again.returncode == 0 and "used" in again.stdout, again.stdout

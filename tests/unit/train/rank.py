@@ -30,7 +30,8 @@ from spikedistill.data.store import SampleStore
 from spikedistill.distill.kd import per_step_kd
 from spikedistill.distill.tet import per_step_cross_entropy
 from spikedistill.errors import ConfigError, TrainingError
-from spikedistill.evaluate.accuracy import evaluate
+from spikedistill.evaluate.measure import measure
+from spikedistill.evaluate.settings import EnergyConfig
 from spikedistill.models import Outputs, build_student, build_teacher
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.train.checkpoint import CheckpointFolder
@@ -212,7 +213,9 @@ def run_evaluation(world):
     torch.manual_seed(0)
     neuron = NeuronConfig(threshold=0.05)  # low, so that untrained layers fire
     model = build_student("resnet8", num_classes=len(CLASSES), in_channels=1, time_steps=2, neuron=neuron)
-    return evaluate(model, loader, world, class_names=CLASSES)
+    teacher = build_teacher("resnet8", num_classes=len(CLASSES), in_channels=1)
+    figures = measure(model, loader, world, num_classes=len(CLASSES), energy=EnergyConfig(), teacher=teacher.eval())
+    return figures | {"timing": None}
 
 
 def run_rank(folder, task, timeout_s=60, **options):
