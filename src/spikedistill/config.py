@@ -386,8 +386,18 @@ def _check_inputs(experiment: ExperimentConfig, key: list[str], meta: DatasetMet
     inputs = experiment.dataset.inputs
     for name, reason in inputs.problems(meta):
         problems.add([*key, "dataset", "inputs", name], reason)
+    height, width = inputs.size(meta.height, meta.width)
     for role, network in (("teacher", experiment.teacher), ("student", experiment.student)):
-        for name, reason in network.train.augment.problems(meta, inputs) if network else ():
+        if network is None:
+            continue
+        least = components.architectures()[network.arch][1].get("min_side", 1)
+        if min(height, width) < least:
+            problems.add(
+                [*key, role, "arch"],
+                f"{network.arch!r} halves its inputs until nothing is left of {height}x{width}; it needs {least}x{least} "
+                "or more: choose another, such as resnet18, or enlarge them with dataset.inputs.resize",
+            )
+        for name, reason in network.train.augment.problems(meta, inputs):
             problems.add([*key, role, "train", "augment", name], reason)
 
 

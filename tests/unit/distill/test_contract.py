@@ -86,3 +86,21 @@ def test_a_teacher_without_a_weight_for_its_features_is_refused(name, arch):
     else:
         with pytest.raises(ConfigError, match=rf"methods\.{name}: needs a teacher that classifies by one linear layer.*{arch}"):
             spec_of(name, {}, **choices)
+
+
+@pytest.mark.parametrize("arch", sorted(components.architectures()))
+def test_a_network_that_is_too_deep_for_its_inputs_is_refused(arch):
+    least = components.architectures()[arch][1].get("min_side", 1)
+    with torch.device("meta"):
+        teacher = build_teacher(arch, num_classes=10, in_channels=1)
+        teacher(torch.empty(2, 1, least, least))
+        if least > 1:
+            with pytest.raises(RuntimeError, match="too small"):
+                teacher(torch.empty(2, 1, least - 1, least - 1))
+    values = configuration("kd", {}, dataset="digits", backward="bptt", student=arch, teacher=arch)
+    if least > 8:
+        reason = f"'{arch}' halves its inputs until nothing is left of 8x8; it needs {least}x{least} or more"
+        with pytest.raises(ConfigError, match=rf"student\.arch: {reason}(.*\n)*.*teacher\.arch: {reason}"):
+            parse_config(values)
+        values["experiments"]["one"]["dataset"]["inputs"] = {"resize": {"size": least, "antialias": True}}
+    parse_config(values)
