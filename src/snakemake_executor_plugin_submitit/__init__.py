@@ -42,6 +42,17 @@ class ExecutorSettings(ExecutorSettingsBase):
         default=30,
         metadata={"help": "Days to keep logs of attempts other than a job's latest; 0: for ever."},
     )
+    partitions: Path | None = field(
+        default=None,
+        metadata={
+            "help": "YAML file of the partitions' limits; a job that names no partition goes to the one that fits best.",
+            "type": Path,
+        },
+    )
+    efficiency_report: bool = field(
+        default=False,
+        metadata={"help": "At the end compare, by rule, what the jobs asked for with what they used; needs Slurm's accounting."},
+    )
     local_cpus: int | None = field(
         default=None,
         metadata={"help": "CPUs that local jobs share (default: those of this process).", "type": int},

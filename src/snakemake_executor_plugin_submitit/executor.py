@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import os
 import re
+import shlex
 import threading
 import time
 import uuid
@@ -22,9 +23,11 @@ from snakemake_interface_executor_plugins.utils import format_cli_arg
 from snakemake_executor_plugin_submitit import states
 from snakemake_executor_plugin_submitit.adoption import Adopter
 from snakemake_executor_plugin_submitit.local_slots import Share, SlotPool
+from snakemake_executor_plugin_submitit.partitions import choose_partition, read_partitions
 from snakemake_executor_plugin_submitit.processes import ProcessId
+from snakemake_executor_plugin_submitit.quoting import shell_quotes
 from snakemake_executor_plugin_submitit.registry import Record, Registry, Submission
-from snakemake_executor_plugin_submitit.resources import Request, parse_resources
+from snakemake_executor_plugin_submitit.resources import Request, find_slips, parse_resources
 
 if TYPE_CHECKING:
     from snakemake_executor_plugin_submitit.submit import SubmittedJob
@@ -75,6 +78,7 @@ class Executor(RemoteExecutor):
         self._queue = states.SlurmQueue()
         self._numbers = itertools.count()
         self._reasons_told: set[str] = set()
+        self._names_seen: set[str] = set()
         self._next_question, self._pause_s = 0.0, FIRST_QUESTION_S
         self._tickets: dict[int, _Ticket] = {}
         self._starting = threading.RLock()
@@ -86,6 +90,9 @@ class Executor(RemoteExecutor):
         self._registry = Registry(self._folder)
         self._adopter = Adopter(self._registry, self._queue, self.workflow, self.logger)
         self._retention(settings.keep_days)
+        self._partitions_file = settings.partitions if self._cluster == "slurm" else None
+        self._partitions = read_partitions(self._partitions_file) if self._partitions_file else []
+        self._names: dict[str, str] | None = {} if settings.efficiency_report and self._cluster == "slurm" else None
 
     def _retention(self, days: int) -> None:
         from snakemake_executor_plugin_submitit.retention import remove_old
@@ -113,8 +120,11 @@ class Executor(RemoteExecutor):
     def _ticket(self, job: JobExecutorInterface) -> _Ticket | None:
         info = SubmittedJobInfo(job, aux={"ticket": next(self._numbers)})
         name = _name(job)
+        self._warn_of_slips(job.resources.keys())
         try:
             request = parse_resources(job.resources, threads=job.threads)
+            if self._partitions_file:
+                request = choose_partition(request, self._partitions, self._partitions_file)
             if self._cluster == "local":
                 self._pool.check(request)
             outputs = tuple(str(Path(file).absolute()) for file in job.output)
@@ -126,6 +136,12 @@ class Executor(RemoteExecutor):
         self.report_job_submission(info)
         return ticket
 
+    def _warn_of_slips(self, names: Iterable[str]) -> None:
+        new = set(names) - self._names_seen
+        self._names_seen |= new
+        for slip, name in find_slips(new).items():
+            self.logger.warning(f"resource {slip} means nothing to Slurm here and was left to Snakemake; did you mean {name}?")
+
     def _adopt(self, ticket: _Ticket) -> bool:
         found = self._adopter.find(ticket.outputs, ticket.info.job) if self._cluster == "slurm" else None
         if found is None:
@@ -136,7 +152,8 @@ class Executor(RemoteExecutor):
         return True
 
     def _command(self, job: JobExecutorInterface) -> str:
-        command = self.format_job_exec(job)
+        with shell_quotes():
+            command = self.format_job_exec(job)
         return command.replace(" -m snakemake ", " -m snakemake_executor_plugin_submitit.shim ", 1)
 
     def get_job_args(self, job: JobExecutorInterface, **kwargs: Any) -> str:
@@ -150,6 +167,10 @@ class Executor(RemoteExecutor):
         listing = folder / f"{uuid.uuid4().hex}.txt"
         listing.write_text("\n".join(map(str, files)) + "\n", encoding="utf-8")
         return f"{arguments} {format_cli_arg('--wait-for-files-file', listing)}"
+
+    def get_python_executable(self) -> str:
+        """Python in the job, quoted for a shell."""
+        return shlex.quote(super().get_python_executable())
 
     # --- submission
 
@@ -226,6 +247,8 @@ class Executor(RemoteExecutor):
         ticket.info.external_jobid = job.job_id
         ticket.last_seen = time.monotonic()
         ticket.job = job
+        if self._names is not None:
+            self._names[job.job_id] = ticket.name
         self._next_question, self._pause_s = min(self._next_question, time.monotonic() + FIRST_QUESTION_S), FIRST_QUESTION_S
 
     def _tell_submitted(self, tickets: Sequence[_Ticket], job_id: str) -> None:
@@ -408,10 +431,20 @@ class Executor(RemoteExecutor):
 
     def shutdown(self) -> None:
         """End the threads."""
+        if self.wait and self._names:
+            self._report_efficiency(self._names)
         self.wait = False
         if self._submitter is not None:
             self._submitter.stop(2.0)
         super().shutdown()
+
+    def _report_efficiency(self, names: dict[str, str]) -> None:
+        from snakemake_executor_plugin_submitit.efficiency import LATENESS_S, write_report
+
+        try:
+            self.logger.info(write_report(self._folder, names, patience_s=LATENESS_S))
+        except OSError as err:
+            self.logger.warning(f"{self._folder}: cannot write the efficiency report: {err.strerror}")
 
 
 def _shortest_ids(tickets: Sequence[_Ticket]) -> list[str]:

@@ -24,6 +24,8 @@ from spikedistill.components import unknown
 from spikedistill.errors import ArtifactError
 
 MANIFEST = "manifest.json"
+SPARE = ".manifest.json"
+FULL_BYTES = 64 * 1024
 Status = Literal["missing", "complete", "unreadable"]
 
 
@@ -87,6 +89,8 @@ class Store:
         """
         path = self.manifest_path(ref)
         try:
+            if not path.exists():
+                self._restore_manifest(ref)
             manifest = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise
@@ -95,6 +99,15 @@ class Store:
         if not isinstance(manifest, dict) or not {"spec", "files", "digest", "upstream"} <= manifest.keys():
             raise ArtifactError(f"{path}: not a manifest of an artifact; {REBUILD}")
         return manifest
+
+    def _restore_manifest(self, ref: str) -> None:
+        """Put back the manifest of a committed artifact.
+
+        Snakemake removes the declared output of a job that it starts, or that failed, also when a job of another workflow
+        that shares this store has made the artifact in the meantime.
+        """
+        with contextlib.suppress(FileExistsError, PermissionError):
+            self.manifest_path(ref).hardlink_to(self.path(ref) / SPARE)
 
     def verify(self, ref: str) -> Damage | None:
         """Compare every file of an artifact with its sha256. Returns None when all is well.
@@ -174,15 +187,25 @@ class Store:
 
     @contextlib.contextmanager
     def building(self, ref: str, spec: dict[str, Any], upstream: tuple[str, ...]) -> Iterator[Build]:
-        """Build an artifact in a hidden sibling folder; commit it in one rename when the block ends without an error."""
+        """Build an artifact in a hidden sibling folder; commit it in one rename when the block ends without an error.
+
+        The caller holds the artifact's lease: what a killed build left behind is removed.
+        """
         target = self.path(ref)
         target.parent.mkdir(parents=True, exist_ok=True)
+        for remains in target.parent.glob(f".{target.name}.*.tmp"):
+            shutil.rmtree(remains, ignore_errors=True)
         folder = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
         folder.mkdir()
         try:
             build = Build(folder, {})
             yield build
             self._commit(ref, build, spec, upstream)
+        except (OSError, RuntimeError) as err:  # numpy and torch do not say why they could not write
+            if shutil.disk_usage(folder).free < FULL_BYTES:
+                text = f"store {self.root}: No space left on device while {ref} was made ({err}); free some, then run again"
+                raise ArtifactError(text) from err
+            raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -200,6 +223,7 @@ class Store:
         path = build.folder / MANIFEST
         path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         _seal(path)
+        (build.folder / SPARE).hardlink_to(path)
         for folder in [build.folder, *(p for p in build.folder.rglob("*") if p.is_dir())]:
             folder.chmod(folder.stat().st_mode | stat.S_IRGRP | stat.S_IXGRP)
             _fsync(folder)

@@ -68,6 +68,7 @@ def _add_plan_commands(commands: argparse._SubParsersAction, configured: argpars
     how = plan.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="print the specs as JSON, one a line")
     how.add_argument("--table", action="store_true", help="one line per row of the report instead of one per stage")
+    plan.add_argument("--profile", help="Snakemake profile whose GPUs the estimates are for (default: cluster, if there)")
     plan.set_defaults(command=_plan)
     status = commands.add_parser("status", parents=[configured], help="how far every stage is")
     status.set_defaults(command=_status)
@@ -138,14 +139,23 @@ def _load_plan(options: argparse.Namespace) -> Plan:
 
 
 def _plan(options: argparse.Namespace) -> None:
+    from spikedistill.estimate import Cost, Estimator
+    from spikedistill.plan import Spec
     from spikedistill.progress import plan_table, run_table
+    from spikedistill.resources import read_profile, set_resources, stage_cost
 
     plan = _load_plan(options)
     if options.json:
         for spec in plan.stages.values():
             print(spec.model_dump_json())
         return
-    print(run_table(plan) if options.table else plan_table(plan))
+    profile = read_profile(options.profile or "cluster") if options.profile or Path("cluster").is_dir() else {}
+    estimator = Estimator(plan)
+
+    def cost_of(spec: Spec) -> Cost:
+        return stage_cost(estimator, spec, set_resources(spec.stage, profile))
+
+    print(run_table(plan, cost_of) if options.table else plan_table(plan, cost_of))
 
 
 def _status(options: argparse.Namespace) -> None:

@@ -18,6 +18,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from spikedistill import components
+from spikedistill.data.inputs import InputConfig
+from spikedistill.data.meta import DatasetMeta
 from spikedistill.errors import ConfigError
 from spikedistill.evaluate.settings import EvaluateConfig
 from spikedistill.neurons.settings import NeuronConfig
@@ -41,12 +43,16 @@ class DatasetConfig(_Section):
         None, description="Folder of the data as downloaded; never changed. Not needed by datasets that make their own."
     )
     params: dict[str, Any] = Field({}, description="Parameters of the dataset; see its `Params`.")
+    inputs: InputConfig = Field(InputConfig(), description="What of a sample the networks see: crop, size, scale.")
 
 
 class TeacherConfig(_Section):
     """The ANN whose knowledge is distilled. Experiments with an equal teacher share one."""
 
     arch: str = Field(description="Architecture: a name of an ARCHITECTURES table in src/spikedistill/models.")
+    width: float = Field(
+        1.0, gt=0, le=8, description="Channels of every layer, as a multiple of the architecture's; rounded, at least 1."
+    )
     seed: int = Field(0, ge=0, description="Seed of the teacher's initial weights, sample order and augmentation.")
     train: TrainConfig = Field(description="How the teacher is trained.")
 
@@ -55,6 +61,9 @@ class StudentConfig(_Section):
     """The SNN that is trained."""
 
     arch: str = Field(description="Architecture: a name of an ARCHITECTURES table in src/spikedistill/models.")
+    width: float = Field(
+        1.0, gt=0, le=8, description="Channels of every layer, as a multiple of the architecture's; rounded, at least 1."
+    )
     time_steps: int = Field(ge=1, description="Time steps T per sample. With event frames: the number of frames.")
     neuron: NeuronConfig = Field(default_factory=NeuronConfig, description="The spiking neuron.")
     backward: Literal["bptt", "rate"] = Field(
@@ -107,6 +116,11 @@ class Config(_Section):
     results: str = Field("results", description="Folder of the report and the TensorBoard logs.")
     engine: EngineOptions = Field(EngineOptions(), description="How training runs; changes no id.")
     seeds: list[int] = Field([0], min_length=1, description="One student per method and seed.")
+    rehearse: bool = Field(
+        False,
+        description="Try the whole workflow first: networks of an eighth of their width, one epoch each. The data is prepared "
+        "as for the real run; the report goes to `results` with -rehearsal at the end.",
+    )
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="How trained networks are measured.")
     experiments: dict[str, ExperimentConfig] = Field(min_length=1, description="Comparisons, by a label of your choice.")
 
@@ -342,7 +356,7 @@ def _misfits(needs: frozenset[str], experiment: ExperimentConfig) -> Iterator[st
             "needs the logits of every time step, and student.backward: rate has a gradient for their mean alone; "
             "set backward to bptt, or use a method that works on the mean, such as ce or esd"
         )
-    if "features" in needs and experiment.teacher is not None:
+    if {"features", "teacher"} <= needs and experiment.teacher is not None:
         entry = components.architectures()[experiment.teacher.arch][1]
         if entry.get("hidden") or entry.get("pooled_size"):
             yield (
@@ -361,11 +375,30 @@ def _check_data(experiment: ExperimentConfig, key: list[str], problems: _Problem
             f"must equal the number of event frames, {meta.num_frames} (dataset.params.num_frames); "
             f"found {experiment.student.time_steps}",
         )
-    if component.NEEDS_RAW:
-        if dataset.root is None:
-            problems.add([*key, "dataset", "root"], f"dataset {dataset.name!r} needs the folder of its downloaded files")
-        elif not Path(dataset.root).expanduser().is_dir():
-            problems.add([*key, "dataset", "root"], f"no such folder: {dataset.root}")
+    if component.NEEDS_RAW and dataset.root is None:
+        problems.add([*key, "dataset", "root"], f"dataset {dataset.name!r} needs the folder of its downloaded files")
+    if dataset.root is not None and not Path(dataset.root).expanduser().is_dir():
+        problems.add([*key, "dataset", "root"], f"no such folder: {dataset.root}")
+    _check_inputs(experiment, key, meta, problems)
+
+
+def _check_inputs(experiment: ExperimentConfig, key: list[str], meta: DatasetMeta, problems: _Problems) -> None:
+    inputs = experiment.dataset.inputs
+    for name, reason in inputs.problems(meta):
+        problems.add([*key, "dataset", "inputs", name], reason)
+    height, width = inputs.size(meta.height, meta.width)
+    for role, network in (("teacher", experiment.teacher), ("student", experiment.student)):
+        if network is None:
+            continue
+        least = components.architectures()[network.arch][1].get("min_side", 1)
+        if min(height, width) < least:
+            problems.add(
+                [*key, role, "arch"],
+                f"{network.arch!r} halves its inputs until nothing is left of {height}x{width}; it needs {least}x{least} "
+                "or more: choose another, such as resnet18, or enlarge them with dataset.inputs.resize",
+            )
+        for name, reason in network.train.augment.problems(meta, inputs):
+            problems.add([*key, role, "train", "augment", name], reason)
 
 
 def read_config(files: Sequence[Path], overrides: Sequence[str] = ()) -> dict[str, Any]:

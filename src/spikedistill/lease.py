@@ -37,7 +37,6 @@ def held(path: Path, owner: str, until: Callable[[], bool]) -> Iterator[bool]:
     Yields:
         True when the lease is held; False when `until` turned true first.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     announced = False
     while not _acquire(path, owner):
         if until():
@@ -73,14 +72,15 @@ def wait_for_owner(path: Path, owner: str, until: Callable[[], bool]) -> bool:
 
 
 def _acquire(path: Path, owner: str) -> bool:
+    path.parent.mkdir(parents=True, exist_ok=True)
     mine = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    mine.write_text(json.dumps({"owner": owner, "host": socket.gethostname(), "pid": os.getpid()}), encoding="utf-8")
     try:
+        mine.write_text(json.dumps({"owner": owner, "host": socket.gethostname(), "pid": os.getpid()}), encoding="utf-8")
         path.hardlink_to(mine)
-    except FileExistsError:
+    except (FileExistsError, FileNotFoundError):  # held, or the folder is just being removed by who held it
         return False
     finally:
-        mine.unlink()
+        mine.unlink(missing_ok=True)
     return True
 
 

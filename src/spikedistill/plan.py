@@ -18,12 +18,15 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from spikedistill import components
 from spikedistill.config import Config, ExperimentConfig, TeacherConfig
+from spikedistill.data.inputs import InputConfig
 from spikedistill.errors import ConfigError
 from spikedistill.evaluate.settings import EvaluateConfig
 from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.rehearsal import rehearsal
 from spikedistill.train.settings import TrainConfig
 
 ID_LENGTH = 10
+CHANNEL_KEYS = ("widths", "stages", "hidden")  # what `width` scales in the table of an architecture
 
 
 class _Spec(BaseModel):
@@ -62,6 +65,7 @@ class TeacherSpec(_Spec):
     stage: Literal["teacher"] = "teacher"
     data: str
     dataset: str
+    inputs: InputConfig
     arch: str
     network: dict[str, Any]
     train: TrainConfig
@@ -85,6 +89,7 @@ class DistillSpec(_Spec):
     data: str
     teacher: str | None
     dataset: str
+    inputs: InputConfig
     arch: str
     network: dict[str, Any]
     time_steps: int
@@ -188,6 +193,7 @@ class Plan:
 
 def build_plan(config: Config) -> Plan:
     """Expand a checked configuration into its stages."""
+    config = rehearsal(config) if config.rehearse else config
     stages: dict[str, Spec] = {}
     rows: list[Row] = []
     raw: dict[str, str] = {}
@@ -212,28 +218,35 @@ def _preprocess(experiment: ExperimentConfig) -> PreprocessSpec:
     return PreprocessSpec(dataset=name, params=_resolved("data.datasets", name, experiment.dataset.params))
 
 
-def _teacher(teacher: TeacherConfig, data: PreprocessSpec) -> TeacherSpec:
+def _teacher(teacher: TeacherConfig, data: PreprocessSpec, inputs: InputConfig) -> TeacherSpec:
     return TeacherSpec(
         data=data.ref,
         dataset=data.dataset,
+        inputs=inputs,
         arch=teacher.arch,
-        network=_network(teacher.arch),
+        network=network_of(teacher.arch, teacher.width),
         train=teacher.train,
         seed=teacher.seed,
     )
 
 
 @functools.cache
-def _network(arch: str) -> dict[str, Any]:
+def network_of(arch: str, width: float) -> dict[str, Any]:
     """The hyperparameters behind an architecture's name: they change the result, so they are part of the spec."""
-    return json.loads(json.dumps(components.architectures()[arch][1]))
+    entry = json.loads(json.dumps(components.architectures()[arch][1]))
+    return {key: _scaled(value, width) if key in CHANNEL_KEYS else value for key, value in entry.items()}
+
+
+def _scaled(channels: Any, width: float) -> Any:
+    return [_scaled(each, width) for each in channels] if isinstance(channels, list) else max(1, round(channels * width))
 
 
 def _models(
     experiment: ExperimentConfig, data: PreprocessSpec, seeds: list[int]
 ) -> Iterator[tuple[str, TeacherSpec | DistillSpec, str | None]]:
     """Every row's label and network, and the teacher that a student's predictions are compared with."""
-    teacher = _teacher(experiment.teacher, data) if experiment.teacher else None
+    inputs = experiment.dataset.inputs
+    teacher = _teacher(experiment.teacher, data, inputs) if experiment.teacher else None
     if teacher:
         yield "teacher", teacher, None
     student = experiment.student
@@ -249,8 +262,9 @@ def _models(
                     data=data.ref,
                     teacher=teacher.ref if teacher and needs_teacher else None,
                     dataset=data.dataset,
+                    inputs=inputs,
                     arch=student.arch,
-                    network=_network(student.arch),
+                    network=network_of(student.arch, student.width),
                     time_steps=student.time_steps,
                     neuron=student.neuron,
                     backward=student.backward,

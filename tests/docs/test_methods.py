@@ -37,9 +37,12 @@ def test_the_overview_says_what_each_method_needs():
         assert with_rate.startswith("yes") == ("steps" not in needs)
 
 
-def test_the_neuron_s_settings_are_named_as_they_are():
-    rows = _table_rows(DOCUMENT.split("## The neuron")[1])
-    names = [name.strip("`") for name in rows[0][1:]]
-    assert names == ["decay", "reset", "detach_reset"]
-    for row in rows[1:]:
-        NeuronConfig.model_validate_strings(dict(zip(names, row[1:], strict=True)))
+def test_the_neuron_s_settings_and_published_neurons_are_named_as_they_are():
+    rows = _table_rows(DOCUMENT.split("## The neuron")[1].split("\n## ")[0])
+    fields = NeuronConfig.model_fields
+    defaults = {key: str(field.default).lower() for key, field in fields.items()}
+    assert rows[1 : len(fields) + 1] == [[f"`{key}`", f"`{defaults[key]}`", field.description] for key, field in fields.items()]
+    names = [name.strip("`") for name in rows[len(fields) + 1][1:]]
+    published = [NeuronConfig.model_validate_strings(dict(zip(names, row[1:], strict=True))) for row in rows[len(fields) + 2 :]]
+    assert set(names) == set(fields) - {"threshold"}
+    assert NeuronConfig() in published

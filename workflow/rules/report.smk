@@ -83,9 +83,9 @@ rule report:
         "logs/report/report.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: STAGE_RESOURCES["report"]["cpus_per_task"]
+    threads: REPORT_COST.cpus
     resources:
-        **STAGE_RESOURCES["report"],
+        **needed(lambda gpus: REPORT_COST, {}),
     params:
         config=RESOLVED_CONFIG,
     message:

@@ -1,20 +1,68 @@
 """Random changes to a batch of training samples, on the device. Importing this file does not import torch.
 
-The draws come from a counter-based generator: one row of raw words per position in the epoch, keyed by (seed, epoch), so
-that a sample's changes depend on neither the number of ranks nor what was drawn before.
+Order: crop, flip, roll, rotate, AutoAugment, Cutout; erasing comes after normalisation. All frames of an event sample change
+alike. What happens to a sample depends on (seed, epoch, its position in the epoch) alone; see `draws`.
+
+Letters: B batch, C channel, H, W.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from spikedistill.data.draws import Draws, Stream, Words, below, uniform
+from spikedistill.data.inputs import InputConfig
+from spikedistill.data.meta import DatasetMeta
+from spikedistill.data.policies import auto_augment, rotate
+from spikedistill.data.resample import send
 from spikedistill.lazy import torch
 
-DRAWS = 8  # words per sample; Philox gives them in blocks of four
+BOX_WORDS = 24
+_ATTEMPTS = 10  # at a box that fits, as torchvision: words 0 to 9 are areas, 10 to 19 ratios
+_BOX_Y, _BOX_X, _HAPPENS = 20, 21, 22
 _CROP_Y, _CROP_X, _FLIP, _CUT_Y, _CUT_X, _ROLL_Y, _ROLL_X = range(7)
-_AUGMENT_STREAM = 2
+
+
+class _Boxes(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scale: tuple[float, float] = Field(description="Least and greatest share of the area.")
+    ratio: tuple[float, float] = Field(description="Least and greatest ratio of width to height.")
+
+    @field_validator("scale", "ratio")
+    @classmethod
+    def _check_range(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < value[0] <= value[1]:
+            raise ValueError("expected two positive numbers, the least first")
+        return value
+
+    @field_validator("scale")
+    @classmethod
+    def _check_share(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[1] > 1:
+            raise ValueError("a share of the area is at most 1")
+        return value
+
+
+class ResizedCrop(_Boxes):
+    """A box of random size, place and shape, resized to the size of an input (Inception-style)."""
+
+    scale: tuple[float, float] = Field((0.08, 1.0), description="Least and greatest share of the image's area.")
+    ratio: tuple[float, float] = Field((3 / 4, 4 / 3), description="Least and greatest ratio of width to height.")
+
+
+class Erasing(_Boxes):
+    """Random erasing (Zhong et al. 2020): a box is set to the mean."""
+
+    probability: float = Field(0.5, ge=0, le=1, description="Probability that a sample is erased at all.")
+    scale: tuple[float, float] = Field((0.02, 0.33), description="Least and greatest share of the image's area.")
+    ratio: tuple[float, float] = Field((0.3, 3.3), description="Least and greatest ratio of width to height.")
 
 
 class Augment(BaseModel):
@@ -23,79 +71,198 @@ class Augment(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     crop_padding: int = Field(0, ge=0, description="Pad by this many pixels of zeros, then crop back at a random place.")
+    random_resized_crop: ResizedCrop | None = Field(
+        None, description="Images: crop a random box and resize it to the size of an input; {} takes the usual ranges."
+    )
     flip: bool = Field(False, description="Mirror left to right with probability 1/2.")
-    cutout: int = Field(0, ge=0, description="Side in pixels of a square of zeros at a random centre; 0: none.")
     roll: int = Field(0, ge=0, description="Shift cyclically by up to this many pixels, both ways, on both axes.")
+    rotate: float = Field(0, ge=0, le=180, description="Rotate by up to this many degrees, both ways; nearest pixel.")
+    auto_augment: Literal["cifar10", "imagenet"] | None = Field(
+        None, description="RGB images: AutoAugment (Cubuk et al. 2019) with one of its policies, filling with grey."
+    )
+    cutout: int = Field(0, ge=0, description="Side in pixels of a square of zeros at a random centre; 0: none.")
+    one_of: bool = Field(
+        False, description="Of roll, rotate and cutout, do one per sample, chosen uniformly, instead of all that are set."
+    )
+    erase: Erasing | None = Field(None, description="Images: random erasing after normalisation; {} takes the usual ranges.")
+
+    @model_validator(mode="after")
+    def _check_combination(self) -> Augment:
+        if self.one_of and len(self.choices) < 2:
+            raise ValueError("one_of needs at least two of roll, rotate and cutout")
+        if self.crop_padding and self.random_resized_crop:
+            raise ValueError("crop_padding and random_resized_crop exclude each other")
+        return self
 
     @property
     def is_identity(self) -> bool:
         """Whether nothing ever changes."""
         return self == Augment()
 
+    @property
+    def choices(self) -> list[str]:
+        """Which of roll, rotate and cutout are set."""
+        return [name for name in ("roll", "rotate", "cutout") if getattr(self, name)]
 
-def draw(seed: int, epoch: int, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-    """Random words [len(positions), 8] of samples by their position in the epoch."""
-    first, last = int(positions.min()), int(positions.max())
-    generator = np.random.Philox(key=[seed, (epoch << 8) | _AUGMENT_STREAM], counter=first * (DRAWS // 4))
-    words = generator.random_raw((last - first + 1) * DRAWS).reshape(-1, DRAWS)
-    return words[positions - first]
+    def problems(self, meta: DatasetMeta, inputs: InputConfig) -> Iterator[tuple[str, str]]:
+        """Keys that do not fit the kind of data or the size of an input, each with the reason."""
+        height, width = inputs.size(meta.height, meta.width)
+        if meta.kind == "frames":
+            for key in ("random_resized_crop", "auto_augment", "erase"):
+                if getattr(self, key) is not None:
+                    yield key, "is for images; event frames are counts. For them: crop_padding, flip, roll, rotate, cutout"
+        elif self.auto_augment and meta.channels != 3:
+            yield "auto_augment", f"is for RGB images; these have {meta.channels} channel{'s' if meta.channels > 1 else ''}"
+        if self.random_resized_crop and height != width:
+            yield "random_resized_crop", f"gives squares, and inputs are {height}x{width}; set dataset.inputs.resize"
+        for key in ("crop_padding", "roll", "cutout"):
+            if getattr(self, key) > min(height, width):
+                yield key, f"{getattr(self, key)} pixels are more than an input of {height}x{width} has"
 
 
-def augment_batch(samples: torch.Tensor, augment: Augment, words: npt.NDArray[np.uint64]) -> torch.Tensor:
-    """Change a batch.
+def augment_batch(samples: torch.Tensor, augment: Augment, draws: Draws) -> torch.Tensor:
+    """Change a batch; all but resized crops and erasing.
 
     Args:
-        samples: [B, ..., H, W], any dtype; everything between B and H changes alike.
+        samples: [B, ..., H, W], any dtype (AutoAugment: uint8 [B, 3, H, W]); everything between B and H changes alike.
         augment: what may happen.
-        words: random words of the samples, [B, 8]; see `draw`.
+        draws: the random words of the samples.
 
     Returns:
         A tensor of the same shape and dtype.
     """
     if augment.is_identity:
         return samples
-    height, width = samples.shape[-2:]
-    device = samples.device
-
-    def below(column: int, limit: int) -> torch.Tensor:
-        return torch.from_numpy((words[:, column] % np.uint64(limit)).astype(np.int64)).to(device)
-
-    y = torch.arange(height, device=device).expand(len(samples), height)
-    x = torch.arange(width, device=device).expand(len(samples), width)
-    if augment.flip:
-        x = torch.where(below(_FLIP, 2)[:, None] == 1, width - 1 - x, x)
-    if augment.crop_padding:
-        pad = augment.crop_padding
-        y = y + below(_CROP_Y, 2 * pad + 1)[:, None] - pad
-        x = x + below(_CROP_X, 2 * pad + 1)[:, None] - pad
-    if augment.roll:
-        y = y - (below(_ROLL_Y, 2 * augment.roll + 1)[:, None] - augment.roll)
-        x = x - (below(_ROLL_X, 2 * augment.roll + 1)[:, None] - augment.roll)
-    inside = None
-    if augment.crop_padding:
-        inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None, :]
+    words, event = draws.words(Stream.GEOMETRY, 8), draws.words(Stream.EVENTS, 4)
+    chosen = dict.fromkeys(("roll", "rotate", "cutout"), np.ones(len(draws), dtype=bool))
+    if augment.one_of:
+        choice = below(event[:, 0], len(augment.choices))
+        chosen = {name: choice == number for number, name in enumerate(augment.choices)}
+    if augment.crop_padding or augment.flip or augment.roll:
+        samples = _move(samples, augment, words, chosen["roll"] if augment.roll else None)
+    if augment.rotate:
+        degrees = uniform(event[:, 1], -augment.rotate, augment.rotate)
+        samples = rotate(samples, degrees, np.flatnonzero(chosen["rotate"]))
+    if augment.auto_augment:
+        samples = auto_augment(samples, augment.auto_augment, draws)
     if augment.cutout:
-        kept = ~_square(below(_CUT_Y, height), below(_CUT_X, width), augment.cutout, height, width)
-        inside = kept if inside is None else inside & kept
-    changed = _gather(samples, y % height, x % width)
-    if inside is None:
-        return changed
-    mask = inside.reshape(len(samples), *[1] * (samples.dim() - 3), height, width)
-    return changed * mask.to(changed.dtype)
+        samples = _cutout(samples, augment.cutout, words, chosen["cutout"])
+    return samples
 
 
-def _square(cy: torch.Tensor, cx: torch.Tensor, side: int, height: int, width: int) -> torch.Tensor:
-    def band(centre: torch.Tensor, size: int) -> torch.Tensor:
-        at = torch.arange(size, device=centre.device)
-        start = centre[:, None] - side // 2
-        return (at >= start) & (at < start + side)
-
-    return band(cy, height)[:, :, None] & band(cx, width)[:, None, :]
+def _move(samples: torch.Tensor, augment: Augment, words: Words, rolled: npt.NDArray[np.bool_] | None) -> torch.Tensor:
+    """Crop, flip and roll in one gather."""
+    height, width = samples.shape[-2:]
+    y = np.broadcast_to(np.arange(height), (len(samples), height))
+    x = np.broadcast_to(np.arange(width), (len(samples), width))
+    if rolled is not None:
+        reach, by = 2 * augment.roll + 1, rolled[:, None]
+        y = (y - (below(words[:, _ROLL_Y], reach)[:, None] - augment.roll) * by) % height
+        x = (x - (below(words[:, _ROLL_X], reach)[:, None] - augment.roll) * by) % width
+    if augment.flip:
+        x = np.where(below(words[:, _FLIP], 2)[:, None] == 1, width - 1 - x, x)
+    pad = augment.crop_padding
+    if pad:
+        y = y + below(words[:, _CROP_Y], 2 * pad + 1)[:, None]
+        x = x + below(words[:, _CROP_X], 2 * pad + 1)[:, None]
+        samples = torch.nn.functional.pad(samples, (pad, pad, pad, pad))
+    return _gather(samples, send(y, samples.device), send(x, samples.device))
 
 
 def _gather(samples: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """samples[b, ..., y[b, i], x[b, j]] as [B, ..., H, W]."""
+    """samples[b, ..., y[b, i], x[b, j]] as [B, ..., I, J]."""
     height, width = samples.shape[-2:]
     flat = samples.reshape(len(samples), -1, height * width)
     index = (y[:, :, None] * width + x[:, None, :]).reshape(len(samples), 1, -1)
-    return flat.gather(2, index.expand(-1, flat.shape[1], -1)).reshape(samples.shape)
+    gathered = flat.gather(2, index.expand(-1, flat.shape[1], -1))
+    return gathered.reshape(*samples.shape[:-2], y.shape[1], x.shape[1])
+
+
+def _cutout(samples: torch.Tensor, side: int, words: Words, chosen: npt.NDArray[np.bool_]) -> torch.Tensor:
+    """Zeros in a square around a random pixel, clipped at the border (DeVries & Taylor 2017)."""
+    height, width = samples.shape[-2:]
+    top = below(words[:, _CUT_Y], height) - side // 2
+    left = below(words[:, _CUT_X], width) - side // 2
+    size = np.where(chosen, side, 0)
+    return _blank(samples, np.stack([top, left, size, size], 1))
+
+
+def _blank(samples: torch.Tensor, boxes: npt.NDArray[np.int64]) -> torch.Tensor:
+    """Zeros in one box (top, left, height, width) per sample."""
+    height, width = samples.shape[-2:]
+    top, left, box_height, box_width = boxes[:, :, None].transpose(1, 0, 2)
+    y, x = np.arange(height), np.arange(width)
+    rows = send((y >= top) & (y < top + box_height), samples.device)
+    columns = send((x >= left) & (x < left + box_width), samples.device)
+    box = rows[:, :, None] & columns[:, None, :]
+    return samples.masked_fill(box.reshape(len(samples), *[1] * (samples.dim() - 3), height, width), 0)
+
+
+def resized_crop_boxes(
+    config: ResizedCrop, words: Words, height: int | npt.NDArray[np.int64], width: int | npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Boxes of random resized crops by torchvision's rule.
+
+    Args:
+        config: ranges.
+        words: random words of stream RESIZED_CROP, [B, 24].
+        height: of the images in pixels, one number or [B].
+        width: likewise.
+
+    Returns:
+        Top, left, height, width, [B, 4].
+    """
+    height, width = np.broadcast_to(height, len(words)), np.broadcast_to(width, len(words))
+    box_height, box_width = _sides(config, words, height * width)
+    fits = (box_height > 0) & (box_height <= height[:, None]) & (box_width > 0) & (box_width <= width[:, None])
+    found = _first_box(box_height, box_width, fits, words, height, width)
+    return np.where(fits.any(axis=1, keepdims=True), found, _central(config, height, width))
+
+
+def _sides(config: _Boxes, words: Words, area: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Both sides of ten boxes of random area and ratio, [B, 10] each; the second is `ratio` times the first."""
+    share = area[:, None] * uniform(words[:, :_ATTEMPTS], *config.scale)
+    low, high = (math.log(bound) for bound in config.ratio)
+    ratio = np.exp(uniform(words[:, _ATTEMPTS : 2 * _ATTEMPTS], low, high))
+    return np.rint(np.sqrt(share / ratio)).astype(np.int64), np.rint(np.sqrt(share * ratio)).astype(np.int64)
+
+
+def _first_box(
+    box_height: npt.NDArray[np.int64],
+    box_width: npt.NDArray[np.int64],
+    fits: npt.NDArray[np.bool_],
+    words: Words,
+    height: npt.NDArray[np.int64],
+    width: npt.NDArray[np.int64],
+) -> npt.NDArray[np.int64]:
+    """The first box that fits, at a random place; where none fits, any."""
+    first = fits.argmax(1)[:, None]
+    box_height, box_width = (np.take_along_axis(side, first, 1)[:, 0] for side in (box_height, box_width))
+    top = below(words[:, _BOX_Y], np.maximum(height - box_height, 0) + 1)
+    left = below(words[:, _BOX_X], np.maximum(width - box_width, 0) + 1)
+    return np.stack([top, left, box_height, box_width], 1)
+
+
+def _central(config: _Boxes, height: npt.NDArray[np.int64], width: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The largest box in the middle whose ratio is allowed."""
+    ratio = np.clip(width / height, *config.ratio)
+    box_width = np.where(ratio < width / height, np.rint(height * ratio).astype(np.int64), width)
+    box_height = np.where(ratio > width / height, np.rint(width / ratio).astype(np.int64), height)
+    return np.stack([(height - box_height) // 2, (width - box_width) // 2, box_height, box_width], 1)
+
+
+def erase(inputs: torch.Tensor, config: Erasing, draws: Draws) -> torch.Tensor:
+    """Random erasing by torchvision's rule, with zeros.
+
+    Args:
+        inputs: normalised images [B, C, H, W].
+        config: probability and ranges.
+        draws: the random words of the samples.
+    """
+    height, width = (np.full(len(inputs), length) for length in inputs.shape[-2:])
+    words = draws.words(Stream.ERASING, BOX_WORDS)
+    box_width, box_height = _sides(config, words, height * width)
+    fits = (box_height < height[:, None]) & (box_width < width[:, None])
+    boxes = _first_box(box_height, box_width, fits, words, height, width)
+    happens = fits.any(1) & (uniform(words[:, _HAPPENS]) < config.probability)
+    return _blank(inputs, boxes * happens[:, None])

@@ -1,15 +1,19 @@
 """Decoders of event-camera recordings: AEDAT 2.0 (DVS128), AEDAT 3.1, ATIS. Numpy only.
 
-Every decoder returns `Events` with the picture upright and its origin at the top left, exactly as SpikingJelly's readers
-do, and refuses a damaged file with its name and the byte where the damage was seen.
+A decoder turns the bytes of a file into `Recorded`: timestamps, and one small number per event that stands for pixel and
+polarity. Frames are counted straight from these numbers (`integrate.py`); `Events` holds them taken apart, with the
+picture upright and its origin at the top left, exactly as SpikingJelly's readers give it. A damaged file is refused with its
+name and the byte where the damage was seen.
 """
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +22,22 @@ from spikedistill.errors import DataError
 
 AEDAT2_MAGIC = b"#!AER-DAT2.0"
 AEDAT3_MAGIC = b"#!AER-DAT3.1"
-AEDAT3_HEADER_END = b"#!END-HEADER\r\n"
+AEDAT3_HEADER_END = b"#!END-HEADER"
 AEDAT3_PACKET_HEADER = struct.Struct("<HHIIIIII")
 AEDAT3_POLARITY = 1
+AEDAT3_LAST_TYPE = 13
+AEDAT3_BLOCK = 4 << 20
+MAX_HEADER = 64 << 10
+DVS128 = 128
+DVS128_CELLS = 0x7FFF
 ATIS_OVERFLOW_ROW = 240
 ATIS_OVERFLOW_US = 1 << 13
-MAX_EXTERNAL_SHARE = 0.001
+MAX_NOT_PIXELS_SHARE = 0.001
+HALF_CLOCK = 1 << 31
+EMPTY = "an empty recording: no events"
 
 IntArray = npt.NDArray[np.integer]
+Truncated = Literal["error", "drop"]
 
 
 class Events(NamedTuple):
@@ -44,58 +56,162 @@ class Events(NamedTuple):
     p: IntArray
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """N events as a sensor numbers them.
+
+    Attributes:
+        t: timestamps in microseconds, in file order.
+        cell: `(x * height + y) * 2 + p`; when `flipped`, with x, y and p all counted from the other end.
+        height: rows of the sensor.
+        width: columns of the sensor.
+        flipped: see `cell`.
+        dropped: events of the file that are not here: external triggers, addresses that the sensor does not have, and
+            what is left of an event in a cut file.
+    """
+
+    t: IntArray
+    cell: IntArray
+    height: int
+    width: int
+    flipped: bool = False
+    dropped: int = 0
+
+    def events(self) -> Events:
+        """The events taken apart."""
+        cell = self.cell.astype(np.int64)
+        x, y, p = (cell >> 1) // self.height, (cell >> 1) % self.height, cell & 1
+        if self.flipped:
+            x, y, p = self.width - 1 - x, self.height - 1 - y, 1 - p
+        return Events(self.t, x, y, p)
+
+
 def read_aedat2(path: Path | str) -> Events:
     """Decode an AEDAT 2.0 recording of a DVS128 sensor (128 x 128), as CIFAR10-DVS ships it.
 
-    Events of the external trigger (address bit 15) are not pixels and are left out.
+    Raises:
+        DataError: as `decode_aedat2`, or if there are no events.
+    """
+    return _not_empty(decode_aedat2(_read(path), str(path)), path)
+
+
+def read_aedat3(path: Path | str) -> Events:
+    """Decode the polarity events of an AEDAT 3.1 recording, as DVS128 Gesture ships it.
 
     Raises:
-        DataError: if the file is not AEDAT 2.0, empty, cut, or has addresses that a DVS128 cannot send.
+        DataError: as `aedat3_chunks`, or if there are no events.
     """
-    path = Path(path)
-    content = _read(path)
-    body = content[_aedat2_header_length(path, content) :]
-    if not body:
-        raise DataError(f"{path}: an empty recording: a header and no events")
-    if len(body) % 8:
-        offset = len(content) - len(body) % 8
-        raise DataError(f"{path}: cut in the last event: {len(body) % 8} of 8 bytes at offset {offset}; get the file again")
-    words = np.frombuffer(body, dtype=">u4").reshape(-1, 2)
-    address, t = words[:, 0].astype(np.uint32), words[:, 1]
-    if (high := np.flatnonzero(address >> 16)).size:
-        offset = len(content) - len(body) + 8 * int(high[0])
-        raise DataError(
-            f"{path}: address {address[high[0]]:#010x} at offset {offset} is not of a DVS128; damaged or another sensor"
-        )
-    external = (address & 0x8000) != 0
-    if external.any():
-        if external.mean() > MAX_EXTERNAL_SHARE:
-            raise DataError(f"{path}: {external.sum()} of {len(address)} events are external triggers; damaged or another sensor")
-        address, t = address[~external], t[~external]
-    return Events(t, 127 - ((address >> 8) & 0x7F), 127 - ((address >> 1) & 0x7F), (1 - (address & 1)).astype(np.int64))
-
-
-def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with Path(path).open("rb") as stream:
+            chunks = list(aedat3_chunks(stream, str(path)))
+    except OSError as err:
+        raise DataError(f"{path}: {err.strerror}") from err
+    if not chunks:
+        raise DataError(f"{path}: {EMPTY}; get the file again")
+    data = np.concatenate([chunk.data for chunk in chunks]).astype(np.int64)
+    t = np.concatenate([chunk.t for chunk in chunks])
+    return Events(t, data >> 17, (data >> 2) & 0x7FFF, (data >> 1) & 1)
+
+
+def read_atis(path: Path | str) -> Events:
+    """Decode an ATIS .bin recording, as N-MNIST and N-Caltech101 ship it; overflow markers advance the clock.
+
+    Raises:
+        DataError: as `decode_atis`, for a sensor of 240 rows and 256 columns, the most that the format can address; or if
+            there are no events.
+    """
+    return _not_empty(decode_atis(_read(path), str(path), height=ATIS_OVERFLOW_ROW, width=256), path)
+
+
+def _not_empty(recorded: Recorded, path: Path | str) -> Events:
+    if not recorded.t.size:
+        raise DataError(f"{path}: {EMPTY}; get the file again")
+    return recorded.events()
+
+
+def _read(path: Path | str) -> bytes:
+    try:
+        return Path(path).read_bytes()
     except OSError as err:
         raise DataError(f"{path}: {err.strerror}") from err
 
 
-def _aedat2_header_length(path: Path, content: bytes) -> int:
-    if not content:
-        raise DataError(f"{path}: an empty file; get it again")
-    if not content.startswith(AEDAT2_MAGIC):
+def decode_aedat2(content: bytes, name: str, *, truncated: Truncated = "error") -> Recorded:
+    """Decode the bytes of an AEDAT 2.0 file of a DVS128.
+
+    External triggers (address bit 15) and addresses that a DVS128 does not have (bits 16 to 31) are no pixels: they are
+    dropped and counted if they are rare. A clock that wraps around once is continued.
+
+    Args:
+        content: the file.
+        name: what to call it in messages.
+        truncated: whether bytes after the last whole event are an error or are dropped.
+
+    Raises:
+        DataError: if it is not AEDAT 2.0, cut, or if too many events are no pixels. An empty file has no events.
+    """
+    start = _aedat2_header_length(name, content)
+    left = (len(content) - start) % 8
+    if left and truncated == "error":
+        raise DataError(
+            f"{name}: cut in the last event: {left} of 8 bytes at offset {len(content) - left}; get the file again, "
+            "or set truncated: drop"
+        )
+    count = (len(content) - start) // 8
+    if not count:
+        return Recorded(np.empty(0, np.uint32), np.empty(0, np.uint16), DVS128, DVS128, flipped=True, dropped=int(bool(left)))
+    halves = np.frombuffer(content, dtype=">u2", count=4 * count, offset=start).reshape(-1, 4)
+    t = np.frombuffer(content, dtype=">u4", count=2 * count, offset=start)[1::2].astype(np.uint32)
+    cell = halves[:, 1].astype(np.uint16)
+    strange = 0
+    every_bit = int(np.bitwise_or.reduce(np.frombuffer(content, dtype=">u8", count=count, offset=start)))
+    if every_bit >> 32 > DVS128_CELLS:
+        pixels = (halves[:, 0] == 0) & (cell <= DVS128_CELLS)
+        strange = count - int(np.count_nonzero(pixels))
+        if strange > MAX_NOT_PIXELS_SHARE * count:
+            first = int(np.argmin(pixels))
+            address = (int(halves[first, 0]) << 16) | int(halves[first, 1])
+            raise DataError(
+                f"{name}: {strange} of {count} events are no pixels of a DVS128, the first at offset {start + 8 * first} "
+                f"with address {address:#010x}; damaged or of another sensor"
+            )
+        t, cell = t[pixels], cell[pixels]
+    return Recorded(_unwrapped(t), cell, DVS128, DVS128, flipped=True, dropped=strange + bool(left))
+
+
+def _aedat2_header_length(name: str, content: bytes) -> int:
+    if content and not content.startswith(AEDAT2_MAGIC):
         if content.startswith(b"#!AER-DAT"):
-            raise DataError(f"{path}: expected AEDAT 2.0, found {content[2:12].decode('ascii', 'replace')}")
-        raise DataError(f"{path}: not AEDAT 2.0: its first bytes are {content[:12]!r}")
+            raise DataError(f"{name}: expected AEDAT 2.0, found {content[2:12].decode('ascii', 'replace')}")
+        raise DataError(f"{name}: not AEDAT 2.0: its first bytes are {content[:12]!r}")
     position = 0
     while content[position : position + 1] == b"#":
-        end = content.find(b"\n", position)
+        end = content.find(b"\n", position, position + MAX_HEADER)
+        line = content[position : end if end >= 0 else position + 80]
+        if not _is_text(line):
+            raise DataError(
+                f"{name}: at offset {position} neither a header line nor an event of a DVS128 (address {line[:4].hex()}); damaged"
+            )
         if end < 0:
-            raise DataError(f"{path}: a header line at offset {position} has no end; get the file again")
+            raise DataError(f"{name}: a header line at offset {position} has no end; get the file again")
         position = end + 1
     return position
+
+
+def _is_text(line: bytes) -> bool:
+    return all(byte >= 0x20 or byte in b"\t\r" for byte in line)
+
+
+def _unwrapped(t: IntArray) -> IntArray:
+    """Timestamps of 32 bits whose clock wrapped around once, continued; all others as they are."""
+    if t.size < 2 or not (back := t[1:] < t[:-1]).any():
+        return t
+    at = np.flatnonzero(back)
+    if at.size > 1 or int(t[at[0]]) - int(t[at[0] + 1]) <= HALF_CLOCK:
+        return t
+    whole = t.astype(np.int64)
+    whole[at[0] + 1 :] += 1 << 32
+    return whole if int(np.diff(whole).max()) < HALF_CLOCK else t
 
 
 def write_aedat2(path: Path, events: Events) -> None:
@@ -112,58 +228,174 @@ def write_aedat2(path: Path, events: Events) -> None:
     path.write_bytes(header + words.tobytes())
 
 
-def read_aedat3(path: Path | str) -> Events:
-    """Decode the polarity events of an AEDAT 3.1 recording, as DVS128 Gesture ships it.
+class Aedat3Chunk(NamedTuple):
+    """Polarity events of consecutive packets.
+
+    Attributes:
+        t: timestamps in microseconds, int64 [N].
+        data: the events' words, uint32 [N]: bit 0 valid, 1 polarity, 2-16 row, 17-31 column.
+    """
+
+    t: npt.NDArray[np.int64]
+    data: npt.NDArray[np.uint32]
+
+
+def aedat3_chunks(stream: BinaryIO, name: str, *, truncated: Truncated = "error") -> Iterator[Aedat3Chunk]:
+    """Decode an AEDAT 3.1 stream in pieces of a few megabytes. As SpikingJelly does, events marked as invalid are kept.
+
+    Args:
+        stream: the file, at its beginning.
+        name: what to call it in messages.
+        truncated: whether a cut last packet is an error, or what is left of it is used.
+
+    Yields:
+        The polarity events of the packets, in order; nothing for packets of other types.
 
     Raises:
-        DataError: if the file is not AEDAT 3.1, or is cut inside a packet.
+        DataError: if it is not AEDAT 3.1, is cut inside a packet, or has a packet header that cannot be one.
     """
-    path = Path(path)
-    content = _read(path)
-    if not content.startswith(AEDAT3_MAGIC):
-        raise DataError(f"{path}: not AEDAT 3.1: its first bytes are {content[:12]!r}")
-    start = content.find(AEDAT3_HEADER_END)
-    if start < 0:
-        raise DataError(f"{path}: no end of the header ({AEDAT3_HEADER_END!r}); damaged")
-    packets = list(_aedat3_packets(path, content, start + len(AEDAT3_HEADER_END)))
-    data = np.concatenate([d for d, _ in packets]) if packets else np.empty(0, np.uint32)
-    t = np.concatenate([t for _, t in packets]) if packets else np.empty(0, np.int64)
-    data = data.astype(np.int64)
-    return Events(t, (data >> 17) & 0x7FFF, (data >> 2) & 0x7FFF, (data >> 1) & 1)
-
-
-def _aedat3_packets(path: Path, content: bytes, position: int) -> Iterator[tuple[IntArray, IntArray]]:
+    pending = _aedat3_after_header(stream, name)
+    offset = stream.tell() - len(pending)
     number = 0
-    while position < len(content):
-        if len(content) - position < AEDAT3_PACKET_HEADER.size:
-            raise DataError(f"{path}: cut in the header of packet {number} at offset {position}; get the file again")
-        kind, _, size, _, overflow, capacity, _, _ = AEDAT3_PACKET_HEADER.unpack_from(content, position)
-        position += AEDAT3_PACKET_HEADER.size
-        length = capacity * size
-        if position + length > len(content):
-            raise DataError(f"{path}: cut in packet {number}: {len(content) - position} of {length} bytes at offset {position}")
-        if kind == AEDAT3_POLARITY:
-            if size != 8:
-                raise DataError(f"{path}: polarity events of {size} bytes in packet {number}, expected 8; damaged")
-            words = np.frombuffer(content, dtype="<u4", count=2 * capacity, offset=position).reshape(-1, 2)
-            yield words[:, 0], words[:, 1].astype(np.int64) | (int(overflow) << 31)
-        position += length
+    wanted = 0
+    while True:
+        block = stream.read(max(AEDAT3_BLOCK, wanted))
+        content = pending + block if pending else block
+        packets: list[tuple[int, int, int]] = []
+        position, number, wanted = _scan_packets(content, packets, _Place(name, offset, number))
+        if chunk := _joined(content, packets):
+            yield chunk
+        pending, offset = content[position:], offset + position
+        if not block:
+            break
+    if pending and (rest := _cut_packet(pending, _Place(name, offset, number), truncated)):
+        yield rest
+
+
+class _Place(NamedTuple):
+    """Where in a stream the decoder is: file, offset of the content at hand, number of its first packet."""
+
+    name: str
+    offset: int
+    packet: int
+
+
+def _aedat3_after_header(stream: BinaryIO, name: str) -> bytes:
+    """Read past the header; return what was read beyond it."""
+    content = stream.read(MAX_HEADER)
+    if not content:
+        raise DataError(f"{name}: an empty file; get it again")
+    if not content.startswith(AEDAT3_MAGIC):
+        if content.startswith(b"#!AER-DAT"):
+            raise DataError(f"{name}: expected AEDAT 3.1, found {content[2:12].decode('ascii', 'replace')}")
+        raise DataError(f"{name}: not AEDAT 3.1: its first bytes are {content[:12]!r}")
+    for line in io.BytesIO(content):
+        if line.rstrip(b"\r\n") == AEDAT3_HEADER_END:
+            return content[content.find(line) + len(line) :]
+        if not line.startswith(b"#") or not _is_text(line.rstrip(b"\n")):
+            break
+    raise DataError(f"{name}: its header has no end ({AEDAT3_HEADER_END.decode()}); damaged")
+
+
+def _scan_packets(content: bytes, packets: list[tuple[int, int, int]], place: _Place) -> tuple[int, int, int]:
+    """Find the whole packets in `content`: (start of the events, their number, timestamp overflow) of each of polarities.
+
+    Returns:
+        How many bytes they take, the number of the next packet, and how many bytes that one needs.
+    """
+    position, number = 0, place.packet
+    while len(content) - position >= AEDAT3_PACKET_HEADER.size:
+        kind, _, size, ts_offset, overflow, capacity, used, valid = AEDAT3_PACKET_HEADER.unpack_from(content, position)
+        polarity = kind == AEDAT3_POLARITY
+        if kind > AEDAT3_LAST_TYPE or not valid <= used <= capacity or (polarity and (size, ts_offset) != (8, 4)):
+            raise DataError(f"{place.name}: no packet header at offset {place.offset + position} (packet {number}); damaged")
+        needed = AEDAT3_PACKET_HEADER.size + capacity * size
+        if len(content) - position < needed:
+            return position, number, needed
+        if polarity and capacity:
+            packets.append((position + AEDAT3_PACKET_HEADER.size, capacity, overflow))
+        position += needed
         number += 1
+    return position, number, 0
 
 
-def read_atis(path: Path | str) -> Events:
-    """Decode an ATIS .bin recording, as N-MNIST and N-Caltech101 ship it; overflow markers advance the clock.
+def _joined(content: bytes, packets: list[tuple[int, int, int]]) -> Aedat3Chunk | None:
+    if not packets:
+        return None
+    view = memoryview(content)
+    words = np.frombuffer(b"".join([view[at : at + 8 * count] for at, count, _ in packets]), dtype="<u4").reshape(-1, 2)
+    t = words[:, 1].astype(np.int64)
+    if any(overflow for _, _, overflow in packets):
+        t |= np.repeat([overflow << 31 for _, _, overflow in packets], [count for _, count, _ in packets])
+    return Aedat3Chunk(t, words[:, 0].astype(np.uint32))
+
+
+def _cut_packet(content: bytes, place: _Place, truncated: Truncated) -> Aedat3Chunk | None:
+    """What is left of a packet that the file does not hold whole."""
+    header = AEDAT3_PACKET_HEADER.size
+    if truncated == "error":
+        if len(content) < header:
+            at = f"in the header of packet {place.packet}: {len(content)} of {header} bytes"
+        else:
+            _, _, size, _, _, capacity, _, _ = AEDAT3_PACKET_HEADER.unpack_from(content)
+            at = f"in packet {place.packet}: {len(content) - header} of {capacity * size} bytes"
+        raise DataError(f"{place.name}: cut {at} at offset {place.offset}; get the file again, or set truncated: drop")
+    if len(content) < header:
+        return None
+    kind, _, _, _, overflow, _, _, _ = AEDAT3_PACKET_HEADER.unpack_from(content)
+    whole = (len(content) - header) // 8
+    return _joined(content, [(header, whole, overflow)] if kind == AEDAT3_POLARITY and whole else [])
+
+
+def dvs128_cells(chunk: Aedat3Chunk, name: str) -> npt.NDArray[np.uint16]:
+    """The cells (see `Recorded`) of AEDAT 3.1 events of a DVS128.
 
     Raises:
-        DataError: if the size is not a whole number of 5-byte events.
+        DataError: if an event lies outside of its 128 x 128 pixels.
     """
-    path = Path(path)
-    content = _read(path)
-    if len(content) % 5:
-        raise DataError(f"{path}: {len(content)} bytes are not a whole number of 5-byte events; get the file again")
-    raw = np.frombuffer(content, dtype=np.uint8).reshape(-1, 5).astype(np.int64)
-    t = ((raw[:, 2] & 0x7F) << 16) | (raw[:, 3] << 8) | raw[:, 4]
-    marker = raw[:, 1] == ATIS_OVERFLOW_ROW
-    t = t + ATIS_OVERFLOW_US * np.cumsum(marker)
-    keep = ~marker
-    return Events(t[keep], raw[keep, 0], raw[keep, 1], raw[keep, 2] >> 7)
+    data = chunk.data
+    if int(np.bitwise_or.reduce(data)) & 0xFF01FE00:
+        first = int(np.flatnonzero(data & np.uint32(0xFF01FE00))[0])
+        column, row = int(data[first]) >> 17, (int(data[first]) >> 2) & 0x7FFF
+        raise DataError(f"{name}: the event at {chunk.t[first]} us lies at x={column}, y={row}, outside of a DVS128; damaged")
+    return (((data >> 9) & 0x7F00) | ((data >> 1) & 0xFF)).astype(np.uint16)
+
+
+def decode_atis(content: bytes, name: str, *, height: int, width: int, truncated: Truncated = "error") -> Recorded:
+    """Decode the bytes of an ATIS .bin file. Its overflow markers (row 240) advance the clock by 8192 us.
+
+    Args:
+        content: the file.
+        name: what to call it in messages.
+        height: rows of the sensor.
+        width: columns of the sensor.
+        truncated: whether bytes after the last whole event are an error or are dropped.
+
+    Raises:
+        DataError: if it is not a whole number of 5-byte events, or has events outside of the sensor.
+    """
+    left = len(content) % 5
+    if left and truncated == "error":
+        raise DataError(
+            f"{name}: {len(content)} bytes are not a whole number of 5-byte events: cut at offset {len(content) - left}; "
+            "get the file again, or set truncated: drop"
+        )
+    if len(content) < 5:
+        return Recorded(np.empty(0, np.int32), np.empty(0, np.int32), height, width, dropped=int(bool(left)))
+    raw = np.frombuffer(content, dtype=np.uint8, count=len(content) - left).reshape(-1, 5)
+    x, y, high = raw[:, 0], raw[:, 1], raw[:, 2]
+    t = ((high & 0x7F).astype(np.int32) << 16) | (raw[:, 3].astype(np.int32) << 8) | raw[:, 4]
+    if int(y.max()) >= height or int(x.max()) >= width:
+        marker = y == ATIS_OVERFLOW_ROW
+        t = (t + ATIS_OVERFLOW_US * np.cumsum(marker))[~marker]
+        at = np.flatnonzero(~marker)
+        x, y, high = x[at], y[at], high[at]
+        outside = (y >= height) | (x >= width)
+        if outside.any():
+            first = int(np.argmax(outside))
+            raise DataError(
+                f"{name}: {np.count_nonzero(outside)} events lie outside of the {width} x {height} sensor, the first at "
+                f"offset {5 * int(at[first])} with x={x[first]}, y={y[first]}; damaged or of another sensor"
+            )
+    cell = x.astype(np.int32) * (2 * height) + (y.astype(np.int32) << 1 | (high >> 7))
+    return Recorded(t, cell, height, width, dropped=int(bool(left)))

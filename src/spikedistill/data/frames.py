@@ -1,101 +1,450 @@
-"""Recordings -> `frames.npy`: decoded and integrated in parallel processes, every bad file reported in one run."""
+"""Recordings -> `frames.npy`: decoded and integrated in parallel processes, every bad file reported in one run.
+
+A process holds one recording and one row at a time. Rows are written in place by every process; the folder they lie in
+becomes an artifact in one rename when all is well (`artifacts.py`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import ctypes
+import errno
+import functools
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+import zlib
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, model_validator
 
-from spikedistill.data.events import Events
-from spikedistill.data.integrate import SplitBy, integrate
+from spikedistill.components import ComponentParams
+from spikedistill.data.archives import Member
+from spikedistill.data.events import EMPTY, Recorded, Truncated
+from spikedistill.data.integrate import (
+    EmptyWindows,
+    SplitBy,
+    Unsorted,
+    binned,
+    check_windows,
+    count,
+    frame_ranges,
+    in_order,
+)
 from spikedistill.errors import DataError
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
+SHORT_SHARE = 0.5
+FILES_PER_TASK = 16
+HEADER_BYTES = 128  # of an array file, whatever its shape
+_PROGRESS_S = 10.0
+_DIE_WITH_PARENT = 1  # Linux: prctl(PR_SET_PDEATHSIG, …)
+
+Window = tuple[int, int]
+
+
+class FrameParams(ComponentParams):
+    """How recordings become frames."""
+
+    num_frames: int = Field(10, ge=1, description="Frames T per recording.")
+    split_by: SplitBy = Field(
+        "number", description="Frames of equal event number, of equal time, or of a fixed duration (`duration_us`)."
+    )
+    duration_us: int | None = Field(
+        None,
+        ge=1,
+        description="Length of a frame in microseconds, with split_by: duration. Recordings with fewer than num_frames such "
+        "frames end in frames of zeros.",
+    )
+    height: int | None = Field(
+        None, ge=1, description="Rows of a frame: events of neighbouring pixels are added up. Default: the sensor's."
+    )
+    width: int | None = Field(None, ge=1, description="Columns of a frame, likewise.")
+    empty_windows: EmptyWindows = Field("zero", description="A window of time without events: a frame of zeros, or an error.")
+    unsorted: Unsorted = Field(
+        "error",
+        description="Timestamps that run backwards: an error; sorted; or as_spikingjelly, which, by time, counts some events "
+        "twice and others not.",
+    )
+    truncated: Truncated = Field("error", description="A file that ends inside an event: an error, or drop what is left of it.")
+    empty_recordings: Literal["error", "skip"] = Field("error", description="A recording without events: an error, or left out.")
+    overlong: Literal["error", "cut"] = Field(
+        "error", description="With split_by: duration, a recording with more than num_frames frames: an error, or cut there."
+    )
+
+    @model_validator(mode="after")
+    def _duration_fits(self) -> Self:
+        if (self.split_by == "duration") != (self.duration_us is not None):
+            raise ValueError("duration_us belongs to split_by: duration, and is needed there")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
 class Recording:
-    """One event recording: where it is and what it shows."""
+    """One event recording: where it is and what it shows.
 
-    path: Path
+    Attributes:
+        file: what to decode.
+        id: its name in the index.
+        label: its class.
+        window_us: the part of the file from the first time to before the second; None: all of it.
+    """
+
+    file: Member
     id: str
     label: int
+    window_us: Window | None = None
+
+
+class Sample(NamedTuple):
+    """A decoded recording, with size and crc32 of the bytes that it was decoded from."""
+
+    recorded: Recorded
+    num_bytes: int
+    crc32: int
+
+
+Decoder = Callable[[Member, Sequence[Window | None], Truncated], Iterator[tuple[int, Sample]]]
+"""Reads a file and yields (number of the window, its sample) for each window; a function that other processes can import."""
+
+
+def whole_files(decode: Callable[..., Recorded], **options: Any) -> Decoder:
+    """A decoder of files that are one recording each.
+
+    Args:
+        decode: a decoder of `events.py` for the bytes of a file.
+        options: its further options.
+    """
+    return functools.partial(_decode_whole, decode=functools.partial(decode, **options))
+
+
+def _decode_whole(
+    file: Member, windows: Sequence[Window | None], truncated: Truncated, *, decode: Callable[..., Recorded]
+) -> Iterator[tuple[int, Sample]]:
+    content = file.read()
+    yield 0, Sample(decode(content, str(file), truncated=truncated), len(content), zlib.crc32(content))
+
+
+FACTS = np.dtype(
+    [
+        ("bytes", "u8"),
+        ("crc32", "u4"),
+        ("events", "u4"),
+        ("duration_us", "i8"),
+        ("frames", "u4"),
+        ("max", "u2"),
+        ("empty_frames", "u4"),
+        ("dropped", "u4"),
+        ("backward_steps", "u4"),
+        ("row_crc32", "u4"),
+    ]
+)
+
+
+class Rows(Sequence[dict[str, Any]]):
+    """The rows of an index, made when asked for: a dataset may have very many."""
+
+    def __init__(self, recordings: Sequence[Recording], facts: npt.NDArray[Any]) -> None:
+        self.recordings = recordings
+        self.facts = facts
+        self.short = _short(recordings, facts)
+
+    def __len__(self) -> int:
+        return len(self.recordings)
+
+    def __getitem__(self, row: Any) -> Any:
+        recording = self.recordings[row]
+        facts = dict(zip(FACTS.names or (), self.facts[row].tolist(), strict=True))
+        facts |= {key: f"{facts[key]:08x}" for key in ("crc32", "row_crc32")}
+        window = {} if recording.window_us is None else {"window_us": list(recording.window_us)}
+        name = Path(recording.file.path).name
+        source = f"{name}/{recording.file.name}" if recording.file.name else "/".join(Path(recording.file.path).parts[-2:])
+        return {
+            "id": recording.id,
+            "label": recording.label,
+            "source": source,
+            **window,
+            **facts,
+            **({"short": True} if self.short[row] else {}),
+        }
+
+
+def _short(recordings: Sequence[Recording], facts: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Recordings that last less than half of what is usual in their class: perhaps cut between two events."""
+    labels = np.array([recording.label for recording in recordings])
+    short = np.zeros(len(recordings), dtype=bool)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        short[rows] = facts["duration_us"][rows] < SHORT_SHARE * np.median(facts["duration_us"][rows])
+    return short
 
 
 @dataclass(frozen=True)
-class FrameRecipe:
-    """How recordings become frames; see `integrate`."""
+class _Task:
+    """What a process needs to know: how to decode and integrate, and where in which file the rows go."""
 
-    num_frames: int
-    split_by: SplitBy
-    height: int
-    width: int
+    decode: Decoder
+    params: FrameParams
+    sensor: tuple[int, int]
+    path: str
+    dtype: np.dtype[Any]
+
+    @property
+    def picture(self) -> tuple[int, int]:
+        return self.params.height or self.sensor[0], self.params.width or self.sensor[1]
+
+    @property
+    def row_shape(self) -> tuple[int, int, int, int]:
+        return (self.params.num_frames, 2, *self.picture)
+
+    @property
+    def row_bytes(self) -> int:
+        return int(np.prod(self.row_shape)) * self.dtype.itemsize
+
+
+_Job = list[tuple[int, Recording]]  # recordings of one file, each with the number of its row
+_Outcome = tuple[int, tuple[int, ...] | str]  # row, and its facts or what is wrong with it
 
 
 def write_frames(
     recordings: Sequence[Recording],
-    read: Callable[[Path], Events],
-    recipe: FrameRecipe,
+    decode: Decoder,
+    params: FrameParams,
     out: Path,
     *,
+    sensor: tuple[int, int],
     num_workers: int,
-) -> list[dict[str, Any]]:
+    incomplete: str = "",
+) -> Rows:
     """Write `out/frames.npy` [N, T, 2, H, W] and return the rows of its index.
 
+    Counts are uint8, or uint16 for the whole array if any exceeds 255.
+
     Args:
-        recordings: the N recordings, in the order of the rows.
-        read: decoder of one file; a function that other processes can import.
-        recipe: how events become frames.
+        recordings: the recordings, in the order of the rows.
+        decode: how to read a file.
+        params: how events become frames.
         out: folder to write to.
+        sensor: its rows and columns; events beyond them are an error.
         num_workers: processes to use.
+        incomplete: why the dataset cannot be used whatever its recordings are like; to be told together with what is wrong
+            with these.
+
+    Returns:
+        N rows: those of `recordings`, less the empty ones if these are to be skipped.
 
     Raises:
-        DataError: naming every file that could not be used.
+        DataError: naming every recording that could not be used; or if there are none.
     """
     if not recordings:
-        raise DataError("no recordings to integrate")
-    convert = partial(_convert, read=read, recipe=recipe)
-    frames = np.zeros((len(recordings), recipe.num_frames, 2, recipe.height, recipe.width), dtype=np.uint8)
-    rows: list[dict[str, Any]] = []
-    problems: list[str] = []
-    with ProcessPoolExecutor(num_workers) as pool:
-        for recording, result in zip(recordings, pool.map(convert, recordings, chunksize=32), strict=True):
-            if isinstance(result, str):
-                problems.append(result)
-                continue
-            counts, facts = result
-            if counts.dtype == np.uint16 and frames.dtype == np.uint8:
-                frames = frames.astype(np.uint16)
-            frames[len(rows)] = counts
-            rows.append({"id": recording.id, "label": recording.label, **facts})
-    if problems:
-        raise DataError(f"{len(problems)} of {len(recordings)} recordings cannot be used:\n  " + "\n  ".join(problems))
-    np.save(out / "frames.npy", frames)
+        raise DataError(incomplete or "no recordings to integrate")
+    path = out / "frames.npy"
+    facts = np.zeros(len(recordings), dtype=FACTS)
+    for dtype in (np.dtype(np.uint8), np.dtype(np.uint16)):
+        task = _Task(decode, params, sensor, str(path), dtype)
+        _allocate(path, dtype, (len(recordings), *task.row_shape))
+        problems = _integrate_all(recordings, task, facts, num_workers)
+        problems += _same_under_two_labels(recordings, facts)
+        if problems:
+            lines = "\n  ".join(dict.fromkeys(problems))  # one for a file of many recordings
+            problems = [f"{len(problems)} of {len(recordings)} recordings cannot be used:\n  {lines}"]
+        if incomplete or problems:
+            path.unlink()
+            raise DataError("\n".join([incomplete, *problems] if incomplete else problems))
+        if int(facts["max"].max()) <= np.iinfo(dtype).max:
+            break
+        log.info("a pixel counts %d events in one frame: writing 16 bits per count instead of 8", facts["max"].max())
+    kept = np.flatnonzero(facts["events"] > 0).tolist()
+    if not kept:
+        path.unlink()
+        raise DataError(f"all {len(recordings)} recordings are empty")
+    if len(kept) < len(recordings):
+        log.warning("left out: %d recordings without events", len(recordings) - len(kept))
+        _keep_rows(path, task, kept)
+    rows = Rows([recordings[row] for row in kept] if len(kept) < len(recordings) else recordings, facts[kept])
+    _warn_of_short(rows)
     return rows
 
 
-def _convert(
-    recording: Recording, *, read: Callable[[Path], Events], recipe: FrameRecipe
-) -> tuple[npt.NDArray[Any], dict[str, int]] | str:
+def _allocate(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Make an array file of zeros."""
+    needed = int(np.prod(shape)) * dtype.itemsize
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise DataError(f"{path.parent}: {needed / 1e9:.1f} GB needed for the frames, {free / 1e9:.1f} GB free")
+    with path.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": dtype.str, "fortran_order": False, "shape": shape})
+        assert stream.tell() == HEADER_BYTES
+        stream.truncate(HEADER_BYTES + needed)
+
+
+def _integrate_all(recordings: Sequence[Recording], task: _Task, facts: npt.NDArray[Any], num_workers: int) -> list[str]:
+    jobs = _by_file(recordings)
+    tasks = [jobs[start : start + FILES_PER_TASK] for start in range(0, len(jobs), FILES_PER_TASK)]
+    problems: dict[int, str] = {}
+    done, reported = 0, time.monotonic()
+    with contextlib.closing(_outcomes(tasks, task, num_workers)) as outcomes:
+        for row, outcome in outcomes:
+            done += 1
+            if isinstance(outcome, str):
+                problems[row] = outcome
+            else:
+                facts[row] = outcome
+            if time.monotonic() - reported > _PROGRESS_S:
+                reported = time.monotonic()
+                log.info("%d of %d recordings integrated", done, len(recordings))
+    return [problems[row] for row in sorted(problems)]
+
+
+def _by_file(recordings: Sequence[Recording]) -> list[_Job]:
+    jobs: dict[Member, _Job] = {}
+    for row, recording in enumerate(recordings):
+        jobs.setdefault(recording.file, []).append((row, recording))
+    return list(jobs.values())
+
+
+def _outcomes(tasks: list[list[_Job]], task: _Task, num_workers: int) -> Generator[_Outcome]:
+    convert = functools.partial(_convert_all, task=task)
+    if num_workers == 1:
+        for jobs in tasks:
+            yield from convert(jobs)
+        return
+    fork = multiprocessing.get_context("fork")
+    pool = ProcessPoolExecutor(min(num_workers, len(tasks)), fork, _die_with, (os.getpid(),))
     try:
-        events = read(recording.path)
-    except DataError as err:
-        return str(err)
+        for outcomes in pool.map(convert, tasks):
+            yield from outcomes
+    except BrokenProcessPool as err:
+        raise DataError("a process that integrates recordings was killed: out of memory? Ask for more, or fewer CPUs") from err
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _die_with(parent: int) -> None:
+    """End this process when its parent is killed, so that nobody waits here forever for work."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _convert_all(jobs: list[_Job], task: _Task) -> list[_Outcome]:
+    with open(task.path, "r+b", buffering=0) as stream:  # noqa: PTH123 - a path as text is less to pickle
+        return [outcome for job in jobs for outcome in _convert(job, task, stream.fileno())]
+
+
+def _convert(job: _Job, task: _Task, descriptor: int) -> Iterator[_Outcome]:
+    """Decode one file and write the rows of its recordings."""
+    file = job[0][1].file
     try:
-        counts = integrate(
-            events, num_frames=recipe.num_frames, split_by=recipe.split_by, height=recipe.height, width=recipe.width
+        for number, sample in task.decode(file, [recording.window_us for _, recording in job], task.params.truncated):
+            row, recording = job[number]
+            try:
+                frames, facts = _integrate_one(sample, task)
+            except DataError as err:
+                yield row, f"{_place(recording)}: {err}"
+                continue
+            if frames is not None and frames.dtype.itemsize <= task.dtype.itemsize:
+                _write_row(descriptor, frames.astype(task.dtype, copy=False), row, task)
+            yield row, facts
+    except DataError as err:  # perhaps after the last of its recordings; the file is damaged all the same
+        for row, _ in job:
+            yield row, str(err)
+
+
+def _write_row(descriptor: int, frames: npt.NDArray[Any], row: int, task: _Task) -> None:
+    if os.pwrite(descriptor, frames.data, HEADER_BYTES + row * task.row_bytes) < task.row_bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), task.path)
+
+
+def _place(recording: Recording) -> str:
+    return str(recording.file) if recording.window_us is None else f"{recording.file}, {recording.id}"
+
+
+def _integrate_one(sample: Sample, task: _Task) -> tuple[npt.NDArray[Any] | None, tuple[int, ...]]:
+    params, recorded = task.params, sample.recorded
+    if not recorded.t.size:
+        if params.empty_recordings == "error":
+            raise DataError(f"{EMPTY}; get the file again, or set empty_recordings: skip")
+        return None, (sample.num_bytes, sample.crc32, 0, 0, 0, 0, 0, recorded.dropped, 0, 0)
+    recorded, backward_steps = in_order(recorded, params.unsorted)
+    ranges = frame_ranges(recorded.t, split_by=params.split_by, num_frames=params.num_frames, duration_us=params.duration_us)
+    num_ranges = len(ranges)
+    if num_ranges > params.num_frames:
+        if params.overlong == "error":
+            raise DataError(f"{num_ranges} frames of {params.duration_us} us; raise num_frames, or set overlong: cut")
+        ranges = ranges[: params.num_frames]
+    empty = check_windows(ranges, params.empty_windows if params.split_by != "number" else "zero")
+    frames = binned(_cropped(count(recorded, ranges), *task.sensor), *task.picture)
+    if len(frames) < params.num_frames:
+        frames = np.concatenate([frames, np.zeros((params.num_frames - len(frames), *frames.shape[1:]), frames.dtype)])
+    duration_us = int(recorded.t[-1]) - int(recorded.t[0])
+    return frames, (
+        sample.num_bytes,
+        sample.crc32,
+        recorded.t.size,
+        duration_us,
+        num_ranges,
+        int(frames.max()),
+        empty,
+        recorded.dropped,
+        backward_steps,
+        zlib.crc32(frames.data),
+    )
+
+
+def _cropped(frames: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
+    """The upper left part of frames that is the sensor's, when the file can address more."""
+    if frames.shape[-2:] == (height, width):
+        return frames
+    outside = int(frames[..., height:, :].sum()) + int(frames[..., :height, width:].sum())
+    if outside:
+        raise DataError(f"{outside} events lie outside of the {width} x {height} sensor; damaged or of another sensor")
+    return np.ascontiguousarray(frames[..., :height, :width])
+
+
+def _same_under_two_labels(recordings: Sequence[Recording], facts: npt.NDArray[Any]) -> list[str]:
+    seen: dict[bytes, int] = {}
+    problems = []
+    for row in np.flatnonzero(facts["events"]).tolist():
+        key = facts[row].tobytes()
+        first = seen.setdefault(key, row)
+        if recordings[first].label != recordings[row].label:
+            problems.append(f"{_place(recordings[row])}: the same recording as {_place(recordings[first])}, under another label")
+    return problems
+
+
+def _keep_rows(path: Path, task: _Task, rows: Sequence[int]) -> None:
+    """Rewrite an array file with some of its rows."""
+    kept = path.with_name("kept.npy")
+    _allocate(kept, task.dtype, (len(rows), *task.row_shape))
+    with path.open("rb") as source, kept.open("r+b") as target:
+        target.seek(HEADER_BYTES)
+        for row in rows:
+            source.seek(HEADER_BYTES + row * task.row_bytes)
+            target.write(source.read(task.row_bytes))
+    kept.replace(path)
+
+
+def _warn_of_short(rows: Rows) -> None:
+    short = np.flatnonzero(rows.short)
+    if short.size:
+        named = ", ".join(rows.recordings[row].id for row in short[:10].tolist())
+        log.warning(
+            "%d recordings last less than half of what is usual in their class (marked as short in index.json): %s%s",
+            short.size,
+            named,
+            " …" if short.size > 10 else "",
         )
-    except DataError as err:
-        return f"{recording.path}: {err}"
-    duration_us = int(events.t[-1]) - int(events.t[0]) if len(events.t) else 0
-    empty = int((counts.reshape(recipe.num_frames, -1).max(axis=1) == 0).sum())
-    return counts, {
-        "events": len(events.t),
-        "duration_us": duration_us,
-        "empty_frames": empty,
-        "max": int(counts.max()),
-    }

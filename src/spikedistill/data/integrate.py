@@ -1,20 +1,23 @@
 """Events -> frames: the exact rules of SpikingJelly, without its surprises. Numpy only.
 
-Letters: N event, T frame, H, W pixels. Channel 0 counts OFF events, channel 1 ON events.
+The cells of a frame's events are counted as they stand in the file, and the table of counts is turned into the picture, not
+the events. Letters: N event, T frame, H, W pixels. Channel 0 counts OFF events, channel 1 ON events.
 """
 
 from __future__ import annotations
 
-import itertools
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from spikedistill.data.events import Events
+from spikedistill.data.events import Events, IntArray, Recorded
 from spikedistill.errors import DataError
 
 SplitBy = Literal["number", "time", "duration"]
+EmptyWindows = Literal["zero", "error"]
+Unsorted = Literal["error", "sort", "as_spikingjelly"]
+Ranges = npt.NDArray[np.int64]
 
 
 def integrate(
@@ -25,8 +28,8 @@ def integrate(
     height: int,
     width: int,
     duration_us: int | None = None,
-    empty_windows: Literal["zero", "error"] = "zero",
-    unsorted: Literal["error", "sort"] = "error",
+    empty_windows: EmptyWindows = "zero",
+    unsorted: Unsorted = "error",
 ) -> npt.NDArray[Any]:
     """Count events per pixel and polarity in consecutive frames.
 
@@ -39,7 +42,8 @@ def integrate(
         width: W; events must lie left of it.
         duration_us: length of a frame in microseconds, for split_by "duration".
         empty_windows: a window of time without events gives a frame of zeros, or an error as SpikingJelly's.
-        unsorted: timestamps that run backwards (possible for "time" and "duration"): an error, or sort them, stably.
+        unsorted: timestamps that run backwards (they matter to "time" and "duration"): an error; sort them, stably; or
+            SpikingJelly's way, which counts events twice or not at all.
 
     Returns:
         [T, 2, H, W], uint8, or uint16 if a pixel counts more than 255 events: counts never saturate.
@@ -49,24 +53,13 @@ def integrate(
         ValueError: if the arguments do not fit together.
     """
     _check_coordinates(events, height, width)
-    if split_by == "number":
-        edges = _edges_by_number(len(events.t), _required(num_frames, "num_frames"))
-    else:
-        events = _sorted(events, unsorted)
-        t = events.t.astype(np.int64)
-        if split_by == "time":
-            edges = _edges_by_time(t, _required(num_frames, "num_frames"))
-        else:
-            edges = _edges_by_duration(t, _required(duration_us, "duration_us"))
-        if empty_windows == "error" and (np.diff(edges) == 0).any():
-            raise DataError(f"frame {int(np.flatnonzero(np.diff(edges) == 0)[0])} has no events")
-    return _count(events, edges, height, width)
-
-
-def _required(value: int | None, name: str) -> int:
-    if value is None or value < 1:
-        raise ValueError(f"{name} must be at least 1 for this split; found {value}")
-    return value
+    cell = (events.x.astype(np.int64) * height + events.y.astype(np.int64)) * 2 + (events.p != 0)
+    recorded = Recorded(events.t, cell, height, width)
+    if split_by != "number" and unsorted != "as_spikingjelly":
+        recorded, _ = in_order(recorded, unsorted)
+    ranges = frame_ranges(recorded.t, split_by=split_by, num_frames=num_frames, duration_us=duration_us)
+    check_windows(ranges, empty_windows if split_by != "number" else "zero")
+    return count(recorded, ranges)
 
 
 def _check_coordinates(events: Events, height: int, width: int) -> None:
@@ -79,52 +72,163 @@ def _check_coordinates(events: Events, height: int, width: int) -> None:
         )
 
 
-def _sorted(events: Events, unsorted: str) -> Events:
-    t = events.t.astype(np.int64)
-    backwards = np.flatnonzero(np.diff(t) < 0)
-    if not backwards.size:
-        return events
+def in_order(recorded: Recorded, unsorted: Unsorted) -> tuple[Recorded, int]:
+    """Treat timestamps that run backwards as asked.
+
+    Returns:
+        The events, sorted if asked, and how many times the timestamps ran backwards.
+
+    Raises:
+        DataError: if they do and that is an error.
+    """
+    t = recorded.t
+    backwards = t[1:] < t[:-1]
+    if not backwards.any():
+        return recorded, 0
+    steps = int(np.count_nonzero(backwards))
     if unsorted == "error":
-        first = int(backwards[0]) + 1
+        first = int(np.argmax(backwards)) + 1
         raise DataError(
-            f"timestamps run backwards {backwards.size} times, first at event {first} "
-            f"({t[first - 1]} -> {t[first]} us); get the file again, or set unsorted: sort"
+            f"timestamps run backwards {steps} times, first at event {first} ({t[first - 1]} -> {t[first]} us); "
+            "get the file again, or set unsorted: sort"
         )
+    if unsorted == "as_spikingjelly":
+        return recorded, steps
     order = np.argsort(t, kind="stable")
-    return Events(*(column[order] for column in events))
+    sensor = recorded.height, recorded.width, recorded.flipped, recorded.dropped
+    return Recorded(t[order], recorded.cell[order], *sensor), steps
 
 
-def _edges_by_number(num_events: int, num_frames: int) -> npt.NDArray[np.int64]:
-    edges = np.arange(num_frames + 1, dtype=np.int64) * (num_events // num_frames)
-    edges[-1] = num_events
-    return edges
+def frame_ranges(t: IntArray, *, split_by: SplitBy, num_frames: int | None, duration_us: int | None = None) -> Ranges:
+    """Which events make which frame: half-open ranges of indices, int64 [T, 2].
+
+    Args:
+        t: timestamps in microseconds. Where they run backwards, ranges overlap or leave gaps as SpikingJelly's do.
+        split_by: see `integrate`.
+        num_frames: T, for "number" and "time".
+        duration_us: length of a frame, for "duration".
+
+    Raises:
+        DataError: for "duration" without events.
+        ValueError: if the number that the rule needs is missing or below 1.
+    """
+    if split_by == "duration":
+        return _ranges_by_duration(t, _required(duration_us, "duration_us"))
+    steps = _required(num_frames, "num_frames")
+    if split_by == "number":
+        edges = np.arange(steps + 1, dtype=np.int64) * (t.size // steps)
+        edges[-1] = t.size
+        return _between(edges)
+    return _ranges_by_time(t, steps)
 
 
-def _edges_by_time(t: npt.NDArray[np.int64], num_frames: int) -> npt.NDArray[np.int64]:
+def _required(value: int | None, name: str) -> int:
+    if value is None or value < 1:
+        raise ValueError(f"{name} must be at least 1 for this split; found {value}")
+    return value
+
+
+def _between(edges: npt.NDArray[np.int64]) -> Ranges:
+    return np.stack([edges[:-1], edges[1:]], axis=1)
+
+
+def _runs_backwards(t: IntArray) -> bool:
+    return bool((t[1:] < t[:-1]).any())
+
+
+def _ranges_by_time(t: IntArray, num_frames: int) -> Ranges:
     if not t.size:
-        return np.zeros(num_frames + 1, dtype=np.int64)
-    window = (t[-1] - t[0]) // num_frames
-    edges = np.searchsorted(t, t[0] + window * np.arange(num_frames + 1), side="left").astype(np.int64)
-    edges[-1] = t.size
-    return edges
+        return np.zeros((num_frames, 2), dtype=np.int64)
+    if _runs_backwards(t):
+        return _ranges_by_time_unsorted(t, num_frames)
+    window = (int(t[-1]) - int(t[0])) // num_frames
+    starts = int(t[0]) + window * np.arange(num_frames, dtype=np.int64)
+    edges = np.append(np.searchsorted(t, starts.astype(t.dtype), side="left"), t.size).astype(np.int64)
+    edges[0] = 0
+    return _between(edges)
 
 
-def _edges_by_duration(t: npt.NDArray[np.int64], duration_us: int) -> npt.NDArray[np.int64]:
+def _ranges_by_time_unsorted(t: IntArray, num_frames: int) -> Ranges:
+    """From the first to the last event of each window, whatever lies between; in the arithmetic of t's own type."""
+    ranges = np.zeros((num_frames, 2), dtype=np.int64)
+    with np.errstate(over="ignore"):
+        window = (t[-1] - t[0]) // num_frames
+        for frame in range(num_frames):
+            start = window * frame + t[0]
+            inside = np.flatnonzero((t >= start) & (t < start + window))
+            if inside.size:
+                ranges[frame] = inside[0], inside[-1] + 1
+    if ranges[-1, 1]:
+        ranges[-1, 1] = t.size
+    return ranges
+
+
+def _ranges_by_duration(t: IntArray, duration_us: int) -> Ranges:
     if not t.size:
         raise DataError("an empty recording has no duration to split")
-    since_start = t - t[0]
+    since_start = t.astype(np.int64) - int(t.min())
     num_frames = max(1, -(-int(since_start[-1]) // duration_us))
-    edges = np.searchsorted(since_start, duration_us * np.arange(num_frames + 1), side="left").astype(np.int64)
-    edges[-1] = t.size
-    return edges
+    starts = np.arange(num_frames + 1, dtype=np.int64)
+    edges = np.searchsorted(since_start // duration_us, starts, side="left").astype(np.int64)
+    edges[0], edges[-1] = 0, t.size
+    return _between(edges)
 
 
-def _count(events: Events, edges: npt.NDArray[np.int64], height: int, width: int) -> npt.NDArray[Any]:
-    cell = (events.p != 0) * np.int64(height * width) + events.y.astype(np.int64) * width + events.x.astype(np.int64)
-    num_frames, num_cells = len(edges) - 1, 2 * height * width
-    counts = np.stack([np.bincount(cell[a:b], minlength=num_cells) for a, b in itertools.pairwise(edges)])
-    peak = int(counts.max(initial=0))
+def check_windows(ranges: Ranges, empty_windows: EmptyWindows) -> int:
+    """How many frames have no events.
+
+    Raises:
+        DataError: if any has none and that is an error.
+    """
+    empty = np.flatnonzero(ranges[:, 0] >= ranges[:, 1])
+    if empty.size and empty_windows == "error":
+        raise DataError(f"frame {int(empty[0])} has no events")
+    return int(empty.size)
+
+
+def count(recorded: Recorded, ranges: Ranges) -> npt.NDArray[Any]:
+    """Count the events of each range.
+
+    Returns:
+        [T, 2, H, W], uint8, or uint16 if a pixel counts more than 255 events.
+
+    Raises:
+        DataError: if a pixel counts more than 65535.
+    """
+    num_cells = 2 * recorded.height * recorded.width
+    counts = np.empty((len(ranges), num_cells), dtype=np.uint16)
+    peak = 0
+    for frame, (start, stop) in enumerate(ranges.tolist()):
+        histogram = np.bincount(recorded.cell[start:stop], minlength=num_cells)
+        peak = max(peak, int(histogram.max()))
+        counts[frame] = histogram
     if peak > np.iinfo(np.uint16).max:
         raise DataError(f"a pixel counts {peak} events in one frame, more than 65535; use more frames")
-    dtype = np.uint8 if peak <= np.iinfo(np.uint8).max else np.uint16
-    return counts.astype(dtype).reshape(num_frames, 2, height, width)
+    return _as_pictures(counts.astype(np.uint8) if peak <= np.iinfo(np.uint8).max else counts, recorded)
+
+
+def _as_pictures(counts: npt.NDArray[Any], recorded: Recorded) -> npt.NDArray[Any]:
+    table = counts.reshape(len(counts), recorded.width, recorded.height, 2)
+    if recorded.flipped:
+        table = table[:, ::-1, ::-1, ::-1]
+    return np.ascontiguousarray(table.transpose(0, 3, 2, 1))
+
+
+def binned(frames: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
+    """Add neighbouring pixels up, so that pixel (y, x) of [T, 2, H, W] goes to (y * height // H, x * width // W).
+
+    Returns:
+        [T, 2, height, width], uint8 or uint16 as `count` does.
+
+    Raises:
+        DataError: if a pixel counts more than 65535.
+    """
+    rows, columns = frames.shape[-2:]
+    if (rows, columns) == (height, width):
+        return frames
+    starts = -(-np.arange(height) * rows // height), -(-np.arange(width) * columns // width)
+    summed = np.add.reduceat(np.add.reduceat(frames, starts[0], axis=2, dtype=np.uint32), starts[1], axis=3)
+    peak = int(summed.max())
+    if peak > np.iinfo(np.uint16).max:
+        raise DataError(f"a pixel counts {peak} events in one frame, more than 65535; use more frames")
+    return summed.astype(np.uint8 if peak <= np.iinfo(np.uint8).max else np.uint16)

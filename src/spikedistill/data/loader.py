@@ -1,25 +1,41 @@
 """Batches for training and evaluation. The order depends on (seed, epoch) alone, never on the number of ranks.
 
+A thread makes batches ahead of the one that asks for them: it copies rows out of the memory-mapped array (or decodes files),
+sends them to the device on a stream of its own, changes and converts them there. A split that fits is kept on the device.
+
 Letters: T step or frame, B batch, C channel, H, W.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from spikedistill.data.augment import Augment, augment_batch, draw
+from spikedistill.data.augment import BOX_WORDS, Augment, augment_batch, erase, resized_crop_boxes
+from spikedistill.data.draws import Draws, Stream, draw_order
+from spikedistill.data.images import ImageFiles
+from spikedistill.data.inputs import STATISTICS, InputConfig, crop_images, encode_frames, normalize
+from spikedistill.data.prefetch import prefetched
+from spikedistill.data.resample import resized_crop, send
+from spikedistill.data.sources import FileSource, RowSource, indexable
 from spikedistill.data.store import SampleStore
 from spikedistill.errors import ConfigError
 
-_ORDER_STREAM = 1
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+RESIDENT_BYTES = 256 << 20  # a split up to this size is kept in the memory of the CPU
+KEPT_AT_ONCE = 256  # samples copied at a time, so that the host needs little memory
+RESIDENT_SHARE = 0.25  # of the GPU's free memory that a split may take
 
 
 class Loader:
-    """One split of a prepared dataset, held on the device as unsigned integers and served in batches.
+    """One split of a prepared dataset, served in batches.
 
     Training (`shuffle`): batch k of an epoch is positions [k * batch_size, (k + 1) * batch_size) of a permutation, and
     each rank takes an equal, contiguous part of it; what does not fill a batch is left out of that epoch. Evaluation: batch
@@ -34,6 +50,7 @@ class Loader:
         *,
         batch_size: int,
         seed: int = 0,
+        inputs: InputConfig | None = None,
         augment: Augment | None = None,
         shuffle: bool = False,
         rank: int = 0,
@@ -47,11 +64,12 @@ class Loader:
             split: name of the split.
             batch_size: in samples; of a training batch over all ranks, of an evaluation batch on one of them.
             seed: of the order and the augmentation.
+            inputs: what of a sample a network sees; None: all of it.
             augment: random changes; None: none.
             shuffle: training order; else evaluation order.
             rank: this process's number.
             world_size: number of processes.
-            device: where samples live and batches appear.
+            device: where batches appear.
 
         Raises:
             ConfigError: if a training batch cannot be shared equally by the ranks, or exceeds the split.
@@ -61,25 +79,44 @@ class Loader:
             raise ConfigError(f"train.batch_size {batch_size} cannot be shared equally by {world_size} ranks; change one")
         if shuffle and batch_size > len(rows):
             raise ConfigError(f"train.batch_size {batch_size} exceeds the {len(rows)} samples of split {split!r}")
+        self._inputs = inputs if inputs is not None else InputConfig()
         self._augment = augment if augment is not None else Augment()
         self._seed, self._rank, self._world_size = seed, rank, world_size
         self._shuffle, self.batch_size = shuffle, batch_size
         self._device = torch.device(device)
-        samples = store.samples[rows]
-        if samples.dtype == np.uint16:
-            samples = samples.astype(np.int32)
-        self._samples = torch.from_numpy(np.ascontiguousarray(samples)).to(self._device)
-        self._labels = torch.from_numpy(store.labels[rows]).to(self._device)
+        self._rows, self._labels = rows, store.labels[rows]
+        self._samples = store.samples
         self._is_frames = store.kind == "frames"
-        self._mean, self._std = self._channel(store.mean), self._channel(store.std)
+        self._resident = self._keep() if self._fits() else None
+        self._mean, self._std = self._statistics(store)
 
-    def _channel(self, values: tuple[float, ...] | None) -> torch.Tensor | None:
-        return None if values is None else torch.tensor(values, device=self._device).reshape(1, -1, 1, 1)
+    def _statistics(self, store: SampleStore) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of images; not used for frames."""
+        mean, std = STATISTICS.get(self._inputs.normalize, (store.mean or (), store.std or ()))
+        shape = (1, -1, 1, 1)
+        return torch.tensor(mean, device=self._device).reshape(shape), torch.tensor(std, device=self._device).reshape(shape)
+
+    def _fits(self) -> bool:
+        if isinstance(self._samples, ImageFiles):
+            return False
+        limit = RESIDENT_BYTES
+        if self._device.type == "cuda":
+            limit = int(RESIDENT_SHARE * torch.cuda.mem_get_info(self._device)[0])
+        return len(self._rows) * self._samples[0].nbytes <= limit
+
+    def _keep(self) -> torch.Tensor:
+        assert not isinstance(self._samples, ImageFiles)
+        dtype = torch.from_numpy(self._samples[:1].copy()).dtype
+        kept = torch.empty((len(self._rows), *self._samples.shape[1:]), dtype=dtype, device=self._device)
+        for start in range(0, len(self._rows), KEPT_AT_ONCE):
+            part = self._samples[self._rows[start : start + KEPT_AT_ONCE]]
+            kept[start : start + len(part)] = torch.from_numpy(part).to(self._device)
+        return indexable(kept)
 
     @property
     def num_samples(self) -> int:
         """Samples in the split, over all ranks."""
-        return len(self._labels)
+        return len(self._rows)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -88,41 +125,121 @@ class Loader:
             return self.num_samples // self.batch_size
         return len(range(self._rank, -(-self.num_samples // self.batch_size), self._world_size))
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    @property
+    def _local_batch(self) -> int:
+        """Samples of a full batch on this rank."""
+        return self.batch_size // self._world_size if self._shuffle else self.batch_size
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch.
 
         Args:
             epoch: number of the epoch, from 0.
-            start_step: first step to yield; those before it are skipped without work.
+            start_step: first step to yield; those before it are skipped without work, and the others come as they would have.
 
         Yields:
-            Inputs, float32: images [B, C, H, W], normalised, or frames [T, B, 2, H, W], counts; and labels, int64 [B].
+            Inputs, float32: images [B, C, H, W], normalised, or frames [T, B, 2, H, W]; and labels, int64 [B].
         """
         order = self._order(epoch)
-        for step in range(start_step, self.steps_per_epoch):
-            positions = self._positions(step)
-            index = torch.from_numpy(order[positions]).to(self._device)
-            samples = self._samples.index_select(0, index)
-            if not self._augment.is_identity:
-                samples = augment_batch(samples, self._augment, draw(self._seed, epoch, positions))
-            yield self._to_inputs(samples), self._labels.index_select(0, index)
+        stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+
+        def make(step: int) -> tuple[Batch, torch.cuda.Event | None]:
+            with torch.cuda.stream(stream) if stream else contextlib.nullcontext():
+                batch = self._make(source, epoch, order, self._positions(step))
+                return batch, stream.record_event() if stream else None
+
+        steps = range(start_step, self.steps_per_epoch)
+        with self._open_source() as source, contextlib.closing(prefetched(make, steps)) as batches:
+            for batch, made in batches:
+                if made is not None:
+                    current = torch.cuda.current_stream(self._device)
+                    current.wait_event(made)
+                    for tensor in batch:
+                        tensor.record_stream(current)
+                yield batch
+
+    def stored(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch as the store has them: unsigned integers on the host, unchanged.
+
+        A batch is overwritten after the next one was taken: copy what is to be kept.
+
+        Raises:
+            ConfigError: if the dataset has no array.
+        """
+        if isinstance(self._samples, ImageFiles):
+            raise ConfigError("images in files are stored in no common form")
+        order = self._order(epoch)
+        rows = RowSource(self._samples, self._local_batch, torch.device("cpu"))
+
+        def make(step: int) -> Batch:
+            index = order[self._positions(step)]
+            return rows.gather(self._rows[index]), torch.from_numpy(self._labels[index])
+
+        return prefetched(make, range(start_step, self.steps_per_epoch))
+
+    @contextlib.contextmanager
+    def _open_source(self) -> Iterator[RowSource | FileSource | None]:
+        """Where samples come from that are not on the device; it serves one epoch, and one thread."""
+        if self._resident is not None:
+            yield None
+        elif isinstance(self._samples, ImageFiles):
+            with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+                yield FileSource(self._samples, self._local_batch, self._device, self._side, pool)
+        else:
+            yield RowSource(self._samples, self._local_batch, self._device)
+
+    @property
+    def _side(self) -> int:
+        """Side of a random resized crop."""
+        height, width = self._samples.shape[-2:]
+        return self._inputs.size(height, width)[0]
+
+    def _make(
+        self, source: RowSource | FileSource | None, epoch: int, order: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]
+    ) -> Batch:
+        index = order[positions]
+        draws = Draws(self._seed, epoch, positions)
+        samples = self._take(source, index, draws)
+        samples = augment_batch(samples, self._augment, draws)
+        inputs = _steps_first(samples) if self._is_frames else normalize(samples, self._mean, self._std)
+        if self._augment.erase:
+            inputs = erase(inputs, self._augment.erase, draws)
+        return inputs, send(self._labels[index], self._device)
+
+    def _take(self, source: RowSource | FileSource | None, index: npt.NDArray[np.int64], draws: Draws) -> torch.Tensor:
+        """Samples on the device in the size of an input."""
+        crop = self._augment.random_resized_crop
+        if isinstance(source, FileSource):
+            samples = source.take(self._rows[index], crop, draws)
+        elif source is not None:
+            samples = indexable(source.take(self._rows[index]))
+        else:
+            assert self._resident is not None
+            samples = self._resident.index_select(0, send(index, self._device))
+        if self._is_frames:
+            return encode_frames(samples, self._inputs)
+        if crop is None:
+            return crop_images(samples, self._inputs)
+        if isinstance(source, FileSource):
+            return samples
+        height, width = samples.shape[-2:]
+        boxes = resized_crop_boxes(crop, draws.words(Stream.RESIZED_CROP, BOX_WORDS), height, width)
+        return resized_crop(samples, boxes, self._side)
 
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
         if not self._shuffle:
             return np.arange(self.num_samples, dtype=np.int64)
-        words = np.random.Philox(key=[self._seed, (epoch << 8) | _ORDER_STREAM]).random_raw(self.num_samples)
-        return np.argsort(words, kind="stable")
+        return draw_order(self._seed, epoch, self.num_samples)
 
     def _positions(self, step: int) -> npt.NDArray[np.int64]:
         if self._shuffle:
-            share = self.batch_size // self._world_size
-            start = step * self.batch_size + self._rank * share
-            return np.arange(start, start + share)
+            start = step * self.batch_size + self._rank * self._local_batch
+            return np.arange(start, start + self._local_batch)
         start = (self._rank + step * self._world_size) * self.batch_size
         return np.arange(start, min(start + self.batch_size, self.num_samples))
 
-    def _to_inputs(self, samples: torch.Tensor) -> torch.Tensor:
-        if self._is_frames:
-            return samples.transpose(0, 1).to(torch.float32)
-        assert self._mean is not None and self._std is not None
-        return (samples.to(torch.float32) / 255 - self._mean) / self._std
+
+def _steps_first(frames: torch.Tensor) -> torch.Tensor:
+    """Frames [B, T, 2, H, W] of any type as floats [T, B, 2, H, W], contiguous."""
+    frames = frames.transpose(0, 1)
+    return torch.empty(frames.shape, dtype=torch.float32, device=frames.device).copy_(frames)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from spikedistill.data.inputs import InputConfig
 from spikedistill.data.loader import Loader
 from spikedistill.data.store import SampleStore
 from spikedistill.models import Student, Teacher
@@ -29,7 +30,9 @@ def choose(store: SampleStore) -> npt.NDArray[np.int64]:
     return np.array([rows[np.argmax(labels == k)] for k in classes], dtype=np.int64)
 
 
-def write_examples(model: Student | Teacher, store: SampleStore, device: torch.device, folder: Path) -> None:
+def write_examples(
+    model: Student | Teacher, store: SampleStore, config: InputConfig, device: torch.device, folder: Path
+) -> None:
     """Write the examples of a network, compressed, to `FILE` in `folder`.
 
     Arrays: "samples" as stored, [B, C, H, W] or [B, T, 2, H, W]; "labels" and "predictions" [B]; "maps" [B, h, w], see
@@ -39,11 +42,11 @@ def write_examples(model: Student | Teacher, store: SampleStore, device: torch.d
     chosen = SampleStore(
         store.kind, store.samples, store.labels, {"test": rows}, store.class_names, mean=store.mean, std=store.std
     )
-    loader = Loader(chosen, "test", batch_size=len(rows), device=device)
+    loader = Loader(chosen, "test", batch_size=len(rows), inputs=config, device=device)
     inputs, labels = next(loader.epoch(0))
     predictions, maps = attention(model, inputs, labels)
     arrays: dict[str, Any] = {
-        "samples": np.asarray(store.samples[rows]),
+        "samples": store.take(rows),
         "labels": store.labels[rows],
         "predictions": predictions.cpu().numpy(),
         "maps": maps.cpu().numpy(),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
@@ -26,6 +28,7 @@ def build_student(
     neuron: NeuronConfig,
     backward: Backward = "bptt",
     divide_by_steps: bool = True,
+    entry: Mapping[str, Any] | None = None,
 ) -> Student:
     """A spiking network that maps images [B, C, H, W] or frames [T, B, C, H, W] to `Outputs`, logits [T, B, num_classes].
 
@@ -37,11 +40,12 @@ def build_student(
         neuron: of every spiking layer.
         backward: how it trains, see `Student`.
         divide_by_steps: see `Student`.
+        entry: hyperparameters of the architecture instead of those in its table.
 
     Raises:
         ConfigError: if there is no architecture of that name.
     """
-    network = _build(name, num_classes, in_channels, lambda: LIF(neuron, time_steps))
+    network = _build(name, num_classes, in_channels, lambda: LIF(neuron, time_steps), entry)
     return Student(network, time_steps, backward=backward, divide_by_steps=divide_by_steps)
 
 
@@ -51,7 +55,7 @@ def add_exits(student: Student, name: str, *, num_classes: int, pooling: Pooling
     student.exits = Exits(student.network.widths, num_classes, pooling=pooling, residual=residual)
 
 
-def build_teacher(name: str, *, num_classes: int, in_channels: int) -> Teacher:
+def build_teacher(name: str, *, num_classes: int, in_channels: int, entry: Mapping[str, Any] | None = None) -> Teacher:
     """A ReLU network that maps images [B, C, H, W], or the mean of frames [T, B, C, H, W], to logits [B, num_classes].
 
     Convolutions start from He's normal distribution over the fan-out, as in the teachers of SeAl-KD and TDD.
@@ -59,15 +63,17 @@ def build_teacher(name: str, *, num_classes: int, in_channels: int) -> Teacher:
     Raises:
         ConfigError: if there is no architecture of that name.
     """
-    teacher = Teacher(_build(name, num_classes, in_channels, nn.ReLU))
+    teacher = Teacher(_build(name, num_classes, in_channels, nn.ReLU, entry))
     init_fan_out(teacher)
     return teacher
 
 
-def _build(name: str, num_classes: int, in_channels: int, activation: Activation) -> Network:
+def _build(name: str, num_classes: int, in_channels: int, activation: Activation, entry: Mapping[str, Any] | None) -> Network:
     try:
-        module, entry = components.architectures()[name]
+        module, table_entry = components.architectures()[name]
     except KeyError:
         raise ConfigError(components.unknown("architecture", name, components.architectures())) from None
     family = importlib.import_module(f"spikedistill.models.{module}")
-    return family.build(entry, num_classes=num_classes, in_channels=in_channels, activation=activation)
+    return family.build(
+        table_entry if entry is None else entry, num_classes=num_classes, in_channels=in_channels, activation=activation
+    )

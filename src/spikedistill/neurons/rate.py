@@ -24,8 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from spikedistill.neurons.lif import LIF
+from spikedistill.neurons.lif import COMPARISONS, LIF
 from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.neurons.surrogate import DERIVATIVES
 
 
 class RateModule(nn.Module):
@@ -84,9 +85,8 @@ def spike_statistics(x_seq: Tensor, neuron: NeuronConfig) -> tuple[Tensor, Tenso
     eligibility = torch.zeros_like(v)
     for t, x in enumerate(x_seq):
         h = torch.add(x, v, alpha=neuron.decay)
-        spike = torch.ge(h, neuron.threshold, out=spikes[t])
-        sigmoid = (h - neuron.threshold).mul_(neuron.alpha).sigmoid_()
-        surrogate = (1 - sigmoid).mul_(sigmoid).mul_(neuron.alpha)
+        spike = COMPARISONS[neuron.fires](h, neuron.threshold, out=spikes[t])
+        surrogate = DERIVATIVES[neuron.surrogate](h, neuron.threshold, neuron.alpha)
         eligibility.addcmul_(kappa, surrogate)
         if neuron.reset == "hard":
             kept = (1 - spike) if neuron.detach_reset else (1 - spike).addcmul_(h, surrogate, value=-1)

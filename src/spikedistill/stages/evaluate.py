@@ -24,17 +24,25 @@ def build(spec: EvaluateSpec, job: StageJob) -> None:
     """Write evaluation.json and a few test samples with what the network attends to."""
     with World.from_environment() as world:
         data = open_store(job.inputs["data"])
+        model_spec = read_model_spec(job.inputs["model"] / MANIFEST)
         network = _network(job.inputs["model"], data, world)
         teacher = _network(job.inputs["teacher"], data, world) if "teacher" in job.inputs else None
-        size = batch_size(len(data.split("test")))
-        loader = Loader(data, "test", batch_size=size, rank=world.rank, world_size=world.world_size, device=world.device)
+        loader = Loader(
+            data,
+            "test",
+            batch_size=batch_size(len(data.split("test"))),
+            inputs=model_spec.inputs,
+            rank=world.rank,
+            world_size=world.world_size,
+            device=world.device,
+        )
         figures = measure(network, loader, world, num_classes=data.num_classes, energy=spec.settings.energy, teacher=teacher)
         job.provenance.update(device=world.device_name, world_size=world.world_size)
         if world.is_leader:
-            is_teacher = isinstance(read_model_spec(job.inputs["model"] / MANIFEST), TeacherSpec)
+            is_teacher = isinstance(model_spec, TeacherSpec)
             about = {"schema": SCHEMA, "role": "teacher" if is_teacher else "student", "class_names": list(data.class_names)}
             (job.out / FILE).write_text(json.dumps(about | figures, indent=1) + "\n", encoding="utf-8")
-            write_examples(network, data, world.device, job.out)
+            write_examples(network, data, model_spec.inputs, world.device, job.out)
 
 
 def _network(folder: Path, data: SampleStore, world: World) -> Student | Teacher:

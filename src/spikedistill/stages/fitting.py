@@ -44,6 +44,7 @@ def fit(
             "train",
             batch_size=spec.train.batch_size,
             seed=spec.seed,
+            inputs=spec.inputs,
             augment=spec.train.augment,
             shuffle=True,
             rank=world.rank,

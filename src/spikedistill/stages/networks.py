@@ -19,7 +19,7 @@ WEIGHTS = "weights.safetensors"
 def build_network(spec: TeacherSpec | DistillSpec, data: SampleStore) -> nn.Module:
     """The network of a spec with fresh weights, for the classes and channels of `data`."""
     if isinstance(spec, TeacherSpec):
-        return build_teacher(spec.arch, num_classes=data.num_classes, in_channels=data.channels)
+        return build_teacher(spec.arch, num_classes=data.num_classes, in_channels=data.channels, entry=spec.network)
     return build_student(
         spec.arch,
         num_classes=data.num_classes,
@@ -28,6 +28,7 @@ def build_network(spec: TeacherSpec | DistillSpec, data: SampleStore) -> nn.Modu
         neuron=spec.neuron,
         backward=spec.backward,
         divide_by_steps=spec.divide_by_steps,
+        entry=spec.network,
     )
 
 

@@ -142,14 +142,16 @@ def test_networks_reproduce_the_reference(case):
         )
 
 
+@pytest.mark.parametrize("kind", [{}, {"surrogate": "triangle", "alpha": 1.0, "fires": "above"}], ids=["default", "ckdsnn"])
 @pytest.mark.parametrize(("reset", "detach"), RESETS)
-def test_eligibility_is_the_derivative_of_the_mean_rate_by_a_constant_input(reset, detach):
+def test_eligibility_is_the_derivative_of_the_mean_rate_by_a_constant_input(reset, detach, kind):
     torch.manual_seed(0)
-    neuron = NeuronConfig(decay=0.3, reset=reset, detach_reset=detach)
+    neuron = NeuronConfig(decay=0.3, reset=reset, detach_reset=detach, **kind)
     x = torch.randn(5, 3, 7, dtype=torch.float64) + 0.7
+    x[0, 0] = 1.0  # at the threshold
     constant = torch.zeros(3, 7, dtype=torch.float64, requires_grad=True)
     v_reset = 0.0 if reset == "hard" else None
-    exact = lif(x + constant, decay=0.3, threshold=1.0, v_reset=v_reset, detach_reset=detach, alpha=4.0)
+    exact = lif(x + constant, decay=0.3, threshold=1.0, v_reset=v_reset, detach_reset=detach, **{"alpha": 4.0, **kind})
     exact.mean(0).sum().backward()
     spikes, rate, eligibility = spike_statistics(x, neuron)
     torch.testing.assert_close(spikes, exact.detach(), rtol=0, atol=0)

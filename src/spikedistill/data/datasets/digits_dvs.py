@@ -10,14 +10,16 @@ from typing import Literal
 from pydantic import Field
 
 from spikedistill.components import ComponentParams
+from spikedistill.data.archives import Member
 from spikedistill.data.datasets.digits import CLASS_NAMES, writer_splits
-from spikedistill.data.events import read_aedat2, write_aedat2
-from spikedistill.data.frames import FrameRecipe, Recording, write_frames
+from spikedistill.data.events import decode_aedat2, write_aedat2
+from spikedistill.data.frames import FrameParams, Recording, whole_files, write_frames
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.simulate import SENSOR, simulate_digits
 from spikedistill.data.store import write_index
 
 NEEDS_RAW = False
+SPLIT_SAMPLES = (1437, 360)  # to train and to test on, for estimates
 BATCH = 128
 
 
@@ -38,8 +40,8 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     folder = work / "recordings"
     shutil.rmtree(folder, ignore_errors=True)
     recordings = record(folder, num_workers=num_workers)
-    recipe = FrameRecipe(params.num_frames, params.split_by, SENSOR, SENSOR)
-    rows = write_frames(recordings, read_aedat2, recipe, out, num_workers=num_workers)
+    how = FrameParams(num_frames=params.num_frames, split_by=params.split_by)
+    rows = write_frames(recordings, whole_files(decode_aedat2), how, out, sensor=(SENSOR, SENSOR), num_workers=num_workers)
     notes = {"dataset": "digits-dvs", **params.model_dump()}
     write_index(out, kind="frames", class_names=CLASS_NAMES, rows=rows, splits=writer_splits(), recipe=notes)
 
@@ -58,7 +60,7 @@ def record(folder: Path, *, num_workers: int) -> list[Recording]:
     with ProcessPoolExecutor(num_workers) as pool:
         list(pool.map(_record_batch, range(0, len(labels), BATCH), [folder] * -(-len(labels) // BATCH)))
     names = [f"digit_{i:04d}_{label}" for i, label in enumerate(labels)]
-    return [Recording(folder / f"{name}.aedat", name, int(label)) for name, label in zip(names, labels, strict=True)]
+    return [Recording(Member(str(folder / f"{name}.aedat")), name, int(label)) for name, label in zip(names, labels, strict=True)]
 
 
 def _record_batch(first: int, folder: Path) -> None:

@@ -1,0 +1,156 @@
+"""What a downloaded dataset must consist of, and what is there: every missing or surplus file is named. Standard library only."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from pydantic import Field
+
+from spikedistill.data.archives import Member, is_clutter, wrong_md5, zip_members
+from spikedistill.data.frames import FrameParams
+from spikedistill.errors import DataError
+
+log = logging.getLogger(__name__)
+
+NAMED = 10
+
+
+class DownloadedParams(FrameParams):
+    """How recordings become frames, and how complete the download must be."""
+
+    strict: bool = Field(
+        True, description="Whether every file must be there and archives have their published md5; false: use what is there."
+    )
+
+
+def find_folder(root: Path, below: Sequence[str], is_it: Callable[[Path], bool]) -> Path | None:
+    """The first folder of `root`, its `extract` and `download`, and those called `below` in them, that is the one wanted."""
+    tops = [root, root / "extract", root / "download"]
+    candidates = [folder for top in tops for folder in (top, *(top / name for name in below))]
+    return next((folder for folder in candidates if folder.is_dir() and is_it(folder)), None)
+
+
+def find_archives(root: Path, names: Collection[str]) -> dict[str, Path]:
+    """The archives of these names in `root`, its `download`, or its `extract`."""
+    places = [root, root / "download", root / "extract"]
+    return {name: path for name in names if (path := next((p / name for p in places if (p / name).is_file()), None))}
+
+
+def packed_files(packed: Mapping[Path, str], problems: list[str], *, strict: bool) -> list[Member]:
+    """The files in some zip archives.
+
+    Args:
+        packed: published md5 by archive.
+        problems: gets a line for each archive that cannot be read, or, if `strict`, differs from what was published.
+        strict: whether archives must be as published.
+    """
+    if strict:
+        problems += [f"not as published: {line}" for line in wrong_md5(dict(packed))]
+    members: list[Member] = []
+    for archive in packed:
+        try:
+            members += zip_members(archive)
+        except DataError as err:
+            problems.append(str(err))
+    return members
+
+
+def in_classes(
+    members: Iterable[Member], class_names: Collection[str], suffix: str, problems: list[str]
+) -> dict[str, dict[str, Member]]:
+    """Sort files by the folder that they lie in, which is their class.
+
+    Args:
+        members: the files.
+        class_names: names of the folders.
+        suffix: how recordings end; other files, such as those that file managers leave behind, are passed over.
+        problems: gets a line for the recordings in no class.
+
+    Returns:
+        The recordings by file name, by class; every class is there.
+    """
+    found: dict[str, dict[str, Member]] = {name: {} for name in class_names}
+    other, surplus = [], []
+    for member in members:
+        path = PurePosixPath(member.name or member.path)
+        if path.suffix != suffix or is_clutter(str(path)):
+            other.append(str(member))
+        elif path.parent.name in found:
+            found[path.parent.name][path.name] = member
+        else:
+            surplus.append(str(member))
+    for line in listed("files that are no recordings passed over", other):
+        log.info("%s", line)
+    problems += listed("recordings in folders that the dataset does not have", surplus)
+    return found
+
+
+def compare(found: Mapping[str, Collection[str]], expected: Mapping[str, Collection[str]], problems: list[str]) -> None:
+    """Add to `problems` what is missing of the expected files of each class, and what is there beside them."""
+    empty = [name for name, files in expected.items() if files and not found.get(name)]
+    problems += listed("classes without a recording", empty)
+    missing = [f"{n}/{file}" for n, files in expected.items() if n not in empty for file in files if file not in found[n]]
+    surplus = [f"{n}/{file}" for n, files in found.items() for file in files if file not in set(expected.get(n, ()))]
+    problems += listed("missing recordings", missing) + listed("recordings that the dataset does not have", surplus)
+
+
+def compare_sizes(found: Mapping[str, Mapping[str, Member]], archives: Iterable[Path], problems: list[str]) -> None:
+    """Add to `problems` the unpacked recordings whose size differs from that in their archives, where these are there too."""
+    packed = packed_files(dict.fromkeys(archives, ""), [], strict=False)
+    sizes = {parts[-2:]: member.size for member in packed if len(parts := PurePosixPath(member.name).parts) > 1}
+    cut = []
+    for class_name, files in found.items():
+        for name, member in files.items():
+            expected = sizes.get((class_name, name))
+            if expected is not None and not member.name and (there := Path(member.path).stat().st_size) != expected:
+                cut.append(f"{member} ({there} bytes, {expected} in its archive)")
+    problems += listed("recordings that differ from those in their archives", cut)
+
+
+def listed(what: str, names: Sequence[str]) -> list[str]:
+    """A line that counts and names some files, or no line if there are none."""
+    if not names:
+        return []
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return [f"{len(names)} {what}: {', '.join(names[:NAMED])}{more}"]
+
+
+def settle(dataset: str, root: Path, problems: Sequence[str], *, strict: bool) -> str:
+    """Say what is wrong with an incomplete dataset.
+
+    Returns:
+        Why it cannot be used, if it must be complete: its recordings are read all the same, so that everything that is wrong
+        is told at once. Otherwise, and if nothing is wrong, an empty text.
+    """
+    if not problems:
+        return ""
+    text = f"{root}: {dataset} is not complete:\n  " + "\n  ".join(problems)
+    if strict:
+        log.info("%s is not complete; reading what is there, to tell everything that is wrong with it", dataset)
+        return f"{text}\nGet these files again, or set strict: false to use what is there."
+    log.warning("%s", text)
+    return ""
+
+
+def natural(name: str) -> tuple[int, str]:
+    """A key that sorts recordings of one class by the number that their names end in."""
+    return number_of(name), name
+
+
+def number_of(name: str) -> int:
+    """The number that a recording's name ends in, -1 if none."""
+    stem = PurePosixPath(name).stem
+    digits = stem[len(stem.rstrip("0123456789")) :]
+    return int(digits) if digits else -1
+
+
+def spikingjelly_order(class_names: Sequence[str], files: Sequence[tuple[int, str]]) -> list[int]:
+    """Rows in the order in which SpikingJelly lists recordings: classes by name, then files by name, as strings.
+
+    Args:
+        class_names: by label.
+        files: label and file name of each row.
+    """
+    return sorted(range(len(files)), key=lambda row: (class_names[files[row][0]], files[row][1]))

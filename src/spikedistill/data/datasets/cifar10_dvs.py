@@ -1,0 +1,112 @@
+"""CIFAR10-DVS (Li et al. 2017): 10,000 CIFAR-10 images as a DVS128 saw them, 1000 of each class, AEDAT 2.0."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from spikedistill.data import archives, census, splits
+from spikedistill.data.archives import Member
+from spikedistill.data.events import DVS128, decode_aedat2
+from spikedistill.data.frames import Recording, whole_files, write_frames
+from spikedistill.data.meta import DatasetMeta
+from spikedistill.data.store import write_index
+from spikedistill.errors import DataError
+
+NEEDS_RAW = True
+SPLIT_SAMPLES = (9000, 1000)  # to train and to test on, for estimates
+PER_CLASS = 1000
+SOURCES = {  # archive: (number of the file at figshare, md5)
+    "airplane.zip": (7712788, "0afd5c4bf9ae06af762a77b180354fdd"),
+    "automobile.zip": (7712791, "8438dfeba3bc970c94962d995b1b9bdd"),
+    "bird.zip": (7712794, "a9c207c91c55b9dc2002dc21c684d785"),
+    "cat.zip": (7712812, "52c63c677c2b15fa5146a8daf4d56687"),
+    "deer.zip": (7712815, "b6bf21f6c04d21ba4e23fc3e36c8a4a3"),
+    "dog.zip": (7712818, "f379ebdf6703d16e0a690782e62639c3"),
+    "frog.zip": (7712842, "cad6ed91214b1c7388a5f6ee56d08803"),
+    "horse.zip": (7712851, "e7cbbf77bec584ffbf913f00e682782a"),
+    "ship.zip": (7712836, "41c7bd7d6b251be82557c6cce9a7d5c9"),
+    "truck.zip": (7712839, "89f3922fd147d9aeff89e76a2b0b70a7"),
+}
+CLASS_NAMES = tuple(name.removesuffix(".zip") for name in SOURCES)
+ADDRESS = "https://ndownloader.figshare.com/files/{}"
+
+
+class Params(census.DownloadedParams):
+    """How the events become frames, and what trains. The dataset has no official split."""
+
+    split: splits.SplitName = Field(
+        "random42",
+        description="random42: 9000/1000 as torch's random_split with seed 42 in SpikingJelly's order; first100: the first 100 "
+        "of each class test (the TEBN paper; accuracies are typically higher); in-order: 90/10 of each class; stratified: 90/10 "
+        "of each class at random.",
+    )
+
+
+def describe(params: Params) -> DatasetMeta:
+    """The shape of the dataset."""
+    height, width = params.height or DVS128, params.width or DVS128
+    return DatasetMeta("frames", CLASS_NAMES, channels=2, height=height, width=width, num_frames=params.num_frames)
+
+
+def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
+    """Decode and integrate the recordings in `raw`: class folders or the ten archives, also below `extract` or `download`.
+
+    An empty `raw` is filled with the archives, from figshare.
+
+    Raises:
+        DataError: naming everything that is missing, surplus or damaged.
+    """
+    assert raw is not None
+    recordings, incomplete = _recordings(raw, params)
+    decode, sensor = whole_files(decode_aedat2), (DVS128, DVS128)
+    rows = write_frames(recordings, decode, params, out, sensor=sensor, num_workers=num_workers, incomplete=incomplete)
+    files = [(recording.label, Path(recording.id).name) for recording in rows.recordings]
+    order = census.spikingjelly_order(CLASS_NAMES, files)
+    numbers = [census.number_of(name) for _, name in files]
+    lists = splits.all_splits([label for label, _ in files], numbers, order)
+    write_index(
+        out,
+        kind="frames",
+        class_names=CLASS_NAMES,
+        rows=rows,
+        splits=splits.chosen(lists, params.split),
+        split_lists=lists,
+        recipe={"dataset": "cifar10-dvs", **params.model_dump(mode="json")},
+    )
+
+
+def _recordings(root: Path, params: Params) -> tuple[list[Recording], str]:
+    """The recordings, and why the dataset cannot be used, if so."""
+    problems: list[str] = []
+    found = census.in_classes(_members(root, params, problems), CLASS_NAMES, ".aedat", problems)
+    expected = {name: [f"cifar10_{name}_{number}.aedat" for number in range(PER_CLASS)] for name in CLASS_NAMES}
+    census.compare(found, expected, problems)
+    census.compare_sizes(found, census.find_archives(root, SOURCES).values(), problems)
+    recordings = [
+        Recording(member, f"{class_name}/{Path(name).stem}", label)
+        for label, class_name in enumerate(CLASS_NAMES)
+        for name, member in sorted(found[class_name].items(), key=lambda file: census.natural(file[0]))
+    ]
+    return recordings, census.settle("CIFAR10-DVS", root, problems, strict=params.strict)
+
+
+def _members(root: Path, params: Params, problems: list[str]) -> list[Member]:
+    folder = census.find_folder(root, ["CIFAR10DVS", "cifar10-dvs"], _has_classes)
+    if folder is not None:
+        return [member for name in CLASS_NAMES if (folder / name).is_dir() for member in archives.files_below(folder / name)]
+    if archives.is_empty_but_for(root, "download"):
+        archives.download([(name, ADDRESS.format(number), md5) for name, (number, md5) in SOURCES.items()], root / "download")
+    found = census.find_archives(root, SOURCES)
+    if not found:
+        raise DataError(
+            f"{root}: no CIFAR10-DVS here: neither class folders ({', '.join(CLASS_NAMES[:2])}, …) nor archives "
+            f"({', '.join(list(SOURCES)[:2])}, …), also not below extract or download. Get them from "
+            "https://figshare.com/articles/dataset/CIFAR10-DVS_New/4724671, or name an empty folder to have them downloaded"
+        )
+    return census.packed_files({path: SOURCES[name][1] for name, path in found.items()}, problems, strict=params.strict)
+
+
+def _has_classes(folder: Path) -> bool:
+    return any((folder / name).is_dir() for name in CLASS_NAMES)

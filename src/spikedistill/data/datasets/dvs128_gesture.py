@@ -1,0 +1,209 @@
+"""DVS128 Gesture (Amir et al. 2017): 11 gestures of 29 people in three lights, 1464 samples cut from 122 AEDAT 3.1 files."""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from spikedistill.data import archives, census
+from spikedistill.data.archives import Member
+from spikedistill.data.events import DVS128, Aedat3Chunk, Recorded, Truncated, aedat3_chunks, dvs128_cells
+from spikedistill.data.frames import Recording, Sample, Window, write_frames
+from spikedistill.data.meta import DatasetMeta
+from spikedistill.data.store import write_index
+from spikedistill.errors import DataError
+
+NEEDS_RAW = True
+SPLIT_SAMPLES = (1176, 288)  # to train and to test on, for estimates
+CLASS_NAMES = (
+    "hand_clapping",
+    "right_hand_wave",
+    "left_hand_wave",
+    "right_arm_clockwise",
+    "right_arm_counter_clockwise",
+    "left_arm_clockwise",
+    "left_arm_counter_clockwise",
+    "arm_roll",
+    "air_drums",
+    "air_guitar",
+    "other_gestures",
+)
+COUNTS = {"train": 1176, "test": 288}
+ARCHIVE, MD5 = "DvsGesture.tar.gz", "8a5c71fb11e24e5ca5b11866ca6c00a1"
+ADDRESS = "https://ibm.ent.box.com/s/3hiq58ww1pbbjrinh367ykfdf60xsfm8/folder/50167556794"
+
+
+class Params(census.DownloadedParams):
+    """How the events become frames. The lists trials_to_train.txt and trials_to_test.txt are the splits."""
+
+
+def describe(params: Params) -> DatasetMeta:
+    """The shape of the dataset."""
+    height, width = params.height or DVS128, params.width or DVS128
+    return DatasetMeta("frames", CLASS_NAMES, channels=2, height=height, width=width, num_frames=params.num_frames)
+
+
+def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
+    """Cut, decode and integrate the recordings in `raw`: folder DvsGesture or its archive, also below `extract` or `download`.
+
+    The archive is unpacked into `work`.
+
+    Raises:
+        DataError: naming everything that is missing or damaged.
+    """
+    assert raw is not None
+    parts, incomplete = _recordings(_folder(raw, work, params), params)
+    recordings = [recording for part in parts.values() for recording in part]
+    decode = functools.partial(cut_samples, in_order=params.unsorted == "error")
+    sensor = DVS128, DVS128
+    rows = write_frames(recordings, decode, params, out, sensor=sensor, num_workers=num_workers, incomplete=incomplete)
+    row_of = {recording.id: row for row, recording in enumerate(rows.recordings)}
+    lists = {name: [row_of[each.id] for each in part if each.id in row_of] for name, part in parts.items()}
+    recipe = {"dataset": "dvs128-gesture", **params.model_dump(mode="json")}
+    write_index(out, kind="frames", class_names=CLASS_NAMES, rows=rows, splits=lists, recipe=recipe)
+
+
+def _folder(root: Path, work: Path, params: Params) -> Path:
+    def is_it(folder: Path) -> bool:
+        return all((folder / f"trials_to_{part}.txt").is_file() for part in COUNTS)
+
+    if (folder := census.find_folder(root, ["DvsGesture"], is_it)) is not None:
+        return folder
+    found = census.find_archives(root, [ARCHIVE])
+    if not found:
+        raise DataError(
+            f"{root}: no DVS128 Gesture here: neither the folder DvsGesture with its trials_to_train.txt nor {ARCHIVE}, also "
+            f"not below extract or download. It cannot be downloaded by a program: get it from {ADDRESS}"
+        )
+    if params.strict:
+        archives.check_md5({found[ARCHIVE]: MD5})
+    archives.unpack_tar(found[ARCHIVE], work / "gesture")
+    if (folder := census.find_folder(work / "gesture", ["DvsGesture"], is_it)) is not None:
+        return folder
+    raise DataError(f"{found[ARCHIVE]}: holds no trials_to_train.txt and trials_to_test.txt; get it again")
+
+
+def _recordings(folder: Path, params: Params) -> tuple[dict[str, list[Recording]], str]:
+    """The samples of each split, and why the dataset cannot be used, if so."""
+    parts: dict[str, list[Recording]] = {}
+    problems: list[str] = []
+    bad_rows: list[str] = []
+    for part, expected in COUNTS.items():
+        parts[part] = []
+        for trial in (folder / f"trials_to_{part}.txt").read_text(encoding="utf-8").split():
+            labels = folder / f"{Path(trial).stem}_labels.csv"
+            missing = [file.name for file in (folder / trial, labels) if not file.is_file()]
+            problems += [f"missing: {name}, named by trials_to_{part}.txt" for name in missing]
+            if not missing:
+                parts[part] += read_labels(labels, Member(str(folder / trial)), bad_rows)
+        if len(parts[part]) != expected:
+            problems.append(f"{len(parts[part])} samples to {part}, expected {expected}")
+    incomplete = [census.settle("DVS128 Gesture", folder, problems, strict=params.strict)]
+    if bad_rows:
+        incomplete.append(f"{len(bad_rows)} rows of label files cannot be used:\n  " + "\n  ".join(bad_rows))
+    return parts, "\n".join(filter(None, incomplete))
+
+
+def read_labels(path: Path, recording: Member, problems: list[str]) -> list[Recording]:
+    """The samples that a label file cuts from its recording: rows of class (1 to 11), first and last time in microseconds.
+
+    Args:
+        path: the csv file; its first line is a heading.
+        recording: the recording.
+        problems: gets a line for each row that cannot be used.
+    """
+    samples: list[Recording] = []
+    of_class = [0] * len(CLASS_NAMES)
+    trial = Path(recording.path).stem
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()[1:], start=2):
+        if not line.strip():
+            continue
+        try:
+            label, start, stop = (int(field) for field in line.split(","))
+        except ValueError:
+            problems.append(f"{path}, line {number}: expected class,startTime_usec,endTime_usec; found {line!r}")
+            continue
+        if not 1 <= label <= len(CLASS_NAMES):
+            problems.append(f"{path}, line {number}: class {label} is not one of 1 to {len(CLASS_NAMES)}")
+        elif stop <= start:
+            problems.append(f"{path}, line {number}: the sample ends at {stop} us, before it starts at {start} us")
+        else:
+            name = f"{CLASS_NAMES[label - 1]}/{trial}_{of_class[label - 1]}"
+            samples.append(Recording(recording, name, label - 1, (start, stop)))
+            of_class[label - 1] += 1
+    return samples
+
+
+class _Cut:
+    """One sample in the making."""
+
+    def __init__(self, window: Window) -> None:
+        self.window = window
+        self.t: list[np.ndarray] = []
+        self.cell: list[np.ndarray] = []
+
+    def take(self, chunk: Aedat3Chunk, name: str, *, in_order: bool) -> None:
+        start, stop = self.window
+        if in_order:
+            first, last = np.searchsorted(chunk.t, [start, stop], side="left")
+            inside: slice | np.ndarray = slice(first, last)
+        else:
+            inside = (chunk.t >= start) & (chunk.t < stop)
+        part = Aedat3Chunk(chunk.t[inside], chunk.data[inside])
+        if part.t.size:
+            self.t.append(part.t)
+            self.cell.append(dvs128_cells(part, name))
+
+    def sample(self) -> Sample:
+        t = np.concatenate(self.t) if self.t else np.empty(0, np.int64)
+        cell = np.concatenate(self.cell) if self.cell else np.empty(0, np.uint16)
+        return Sample(Recorded(t, cell, DVS128, DVS128), 8 * t.size, zlib.crc32(cell.data, zlib.crc32(t.data)))
+
+
+def cut_samples(
+    file: Member, windows: Sequence[Window | None], truncated: Truncated, *, in_order: bool
+) -> Iterator[tuple[int, Sample]]:
+    """Cut the samples of one recording, holding no more of it than a few megabytes and the samples that are not over yet.
+
+    Args:
+        file: the recording.
+        windows: first time and end of each sample in microseconds; they may overlap.
+        truncated: what to do with a file that ends in an event.
+        in_order: whether timestamps that run backwards are an error; otherwise samples are handed out at the end.
+
+    Yields:
+        Number of the window, and its sample.
+
+    Raises:
+        DataError: if the recording is damaged.
+    """
+    cuts = {number: _Cut(window) for number, window in enumerate(windows) if window is not None}
+    now: int | None = None
+    try:
+        with Path(file.path).open("rb") as stream:
+            for chunk in aedat3_chunks(stream, file.path, truncated=truncated):
+                if in_order:
+                    _check_order(chunk, now, file.path)
+                now = int(chunk.t[-1])
+                for cut in cuts.values():
+                    cut.take(chunk, file.path, in_order=in_order)
+                over = [number for number, cut in cuts.items() if in_order and cut.window[1] <= now]
+                for number in over:
+                    yield number, cuts.pop(number).sample()
+    except OSError as err:
+        raise DataError(f"{file}: {err.strerror or err}") from err
+    for number, cut in cuts.items():
+        yield number, cut.sample()
+
+
+def _check_order(chunk: Aedat3Chunk, before: int | None, name: str) -> None:
+    t = chunk.t
+    backwards = t[1:] < t[:-1]
+    if (before is not None and t[0] < before) or backwards.any():
+        at = int(np.argmax(backwards)) + 1 if backwards.any() else 0
+        earlier = int(t[at - 1]) if at else before
+        raise DataError(f"{name}: timestamps run backwards ({earlier} -> {t[at]} us); get the file again, or set unsorted: sort")

@@ -1,0 +1,107 @@
+"""N-Caltech101 (Orchard et al. 2015): 8709 Caltech101 images as a moving ATIS saw them, up to 240 x 180, .bin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from spikedistill.data import archives, census, splits
+from spikedistill.data.archives import Member
+from spikedistill.data.events import decode_atis
+from spikedistill.data.frames import Recording, whole_files, write_frames
+from spikedistill.data.meta import DatasetMeta
+from spikedistill.data.store import write_index
+from spikedistill.errors import DataError
+
+NEEDS_RAW = True
+SPLIT_SAMPLES = (7839, 870)  # to train and to test on, for estimates
+HEIGHT, WIDTH = 180, 240
+NUM_RECORDINGS = 8709
+ARCHIVE, MD5 = "Caltech101.zip", "66201824eabb0239c7ab992480b50ba3"
+ADDRESS = "https://www.garrickorchard.com/datasets/n-caltech101"
+_NAMES = """
+    BACKGROUND_Google Faces_easy Leopards Motorbikes accordion airplanes anchor ant barrel bass beaver binocular bonsai
+    brain brontosaurus buddha butterfly camera cannon car_side ceiling_fan cellphone chair chandelier cougar_body
+    cougar_face crab crayfish crocodile crocodile_head cup dalmatian dollar_bill dolphin dragonfly electric_guitar elephant
+    emu euphonium ewer ferry flamingo flamingo_head garfield gerenuk gramophone grand_piano hawksbill headphone hedgehog
+    helicopter ibis inline_skate joshua_tree kangaroo ketch lamp laptop llama lobster lotus mandolin mayfly menorah
+    metronome minaret nautilus octopus okapi pagoda panda pigeon pizza platypus pyramid revolver rhino rooster saxophone
+    schooner scissors scorpion sea_horse snoopy soccer_ball stapler starfish stegosaurus stop_sign strawberry sunflower tick
+    trilobite umbrella watch water_lilly wheelchair wild_cat windsor_chair wrench yin_yang
+"""
+CLASS_NAMES = tuple(_NAMES.split())
+
+
+class Params(census.DownloadedParams):
+    """How the events become frames, and what trains. The dataset has no official split."""
+
+    split: Literal["in-order", "stratified", "random42"] = Field(
+        "in-order",
+        description="in-order: the first 90 % of each class train, as SpikingJelly's split_to_train_test_set; stratified: 90/10 "
+        "of each class at random; random42: 90/10 of all at random.",
+    )
+
+
+def describe(params: Params) -> DatasetMeta:
+    """The shape of the dataset."""
+    height, width = params.height or HEIGHT, params.width or WIDTH
+    return DatasetMeta("frames", CLASS_NAMES, channels=2, height=height, width=width, num_frames=params.num_frames)
+
+
+def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
+    """Decode and integrate the recordings in `raw`: class folders or the archive, also below `extract` or `download`.
+
+    Raises:
+        DataError: naming everything that is missing, surplus or damaged.
+    """
+    assert raw is not None
+    recordings, incomplete = _recordings(raw, params)
+    decode, sensor = whole_files(decode_atis, height=HEIGHT, width=WIDTH), (HEIGHT, WIDTH)
+    rows = write_frames(recordings, decode, params, out, sensor=sensor, num_workers=num_workers, incomplete=incomplete)
+    files = [(recording.label, Path(recording.id).name) for recording in rows.recordings]
+    labels, numbers = [label for label, _ in files], [census.number_of(name) for _, name in files]
+    lists = splits.all_splits(labels, numbers, census.spikingjelly_order(CLASS_NAMES, files))
+    lists.pop("first100", None)
+    write_index(
+        out,
+        kind="frames",
+        class_names=CLASS_NAMES,
+        rows=rows,
+        splits=splits.chosen(lists, params.split),
+        split_lists=lists,
+        recipe={"dataset": "n-caltech101", **params.model_dump(mode="json")},
+    )
+
+
+def _recordings(root: Path, params: Params) -> tuple[list[Recording], str]:
+    """The recordings, and why the dataset cannot be used, if so."""
+    problems: list[str] = []
+    found = census.in_classes(_members(root, params, problems), CLASS_NAMES, ".bin", problems)
+    last = {name: max(map(census.number_of, files), default=0) for name, files in found.items()}
+    expected = {name: [f"image_{n:04d}.bin" for n in range(1, last[name] + 1)] for name in CLASS_NAMES}
+    census.compare(found, expected, problems)
+    problems += census.listed("classes without a recording", [name for name, files in found.items() if not files])
+    if (total := sum(map(len, found.values()))) != NUM_RECORDINGS:
+        problems.append(f"{total} recordings, expected {NUM_RECORDINGS}")
+    census.compare_sizes(found, census.find_archives(root, [ARCHIVE]).values(), problems)
+    recordings = [
+        Recording(member, f"{class_name}/{Path(name).stem}", label)
+        for label, (class_name, files) in enumerate(found.items())
+        for name, member in sorted(files.items(), key=lambda file: census.natural(file[0]))
+    ]
+    return recordings, census.settle("N-Caltech101", root, problems, strict=params.strict)
+
+
+def _members(root: Path, params: Params, problems: list[str]) -> list[Member]:
+    folder = census.find_folder(root, ["Caltech101", "N-Caltech101"], lambda it: (it / CLASS_NAMES[-1]).is_dir())
+    if folder is not None:
+        return [member for name in CLASS_NAMES if (folder / name).is_dir() for member in archives.files_below(folder / name)]
+    found = census.find_archives(root, [ARCHIVE])
+    if not found:
+        raise DataError(
+            f"{root}: no N-Caltech101 here: neither class folders ({CLASS_NAMES[0]}, …) nor {ARCHIVE}, also not below extract "
+            f"or download. It cannot be downloaded by a program: get it from {ADDRESS}"
+        )
+    return census.packed_files({found[ARCHIVE]: MD5}, problems, strict=params.strict)

@@ -1,0 +1,83 @@
+"""N-MNIST (Orchard et al. 2015): the 60,000 + 10,000 MNIST digits as a moving ATIS saw them, 34 x 34, .bin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spikedistill.data import archives, census
+from spikedistill.data.archives import Member
+from spikedistill.data.events import decode_atis
+from spikedistill.data.frames import Recording, whole_files, write_frames
+from spikedistill.data.meta import DatasetMeta
+from spikedistill.data.store import write_index
+from spikedistill.errors import DataError
+
+NEEDS_RAW = True
+SPLIT_SAMPLES = (60000, 10000)  # to train and to test on, for estimates
+SENSOR = 34
+CLASS_NAMES = tuple(str(digit) for digit in range(10))
+COUNTS = {
+    "Train": (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
+    "Test": (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009),
+}
+SOURCES = {"Train.zip": "20959b8e626244a1b502305a9e6e2031", "Test.zip": "69ca8762b2fe404d9b9bad1103e97832"}
+ADDRESS = "https://www.garrickorchard.com/datasets/n-mnist"
+
+
+class Params(census.DownloadedParams):
+    """How the events become frames. The folders Train and Test are the splits."""
+
+
+def describe(params: Params) -> DatasetMeta:
+    """The shape of the dataset."""
+    height, width = params.height or SENSOR, params.width or SENSOR
+    return DatasetMeta("frames", CLASS_NAMES, channels=2, height=height, width=width, num_frames=params.num_frames)
+
+
+def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
+    """Decode and integrate the recordings in `raw`: folders Train and Test or their archives, also below `extract` or `download`.
+
+    Raises:
+        DataError: naming everything that is missing, surplus or damaged.
+    """
+    assert raw is not None
+    recordings, incomplete = _recordings(raw, params)
+    decode, sensor = whole_files(decode_atis, height=SENSOR, width=SENSOR), (SENSOR, SENSOR)
+    rows = write_frames(recordings, decode, params, out, sensor=sensor, num_workers=num_workers, incomplete=incomplete)
+    parts = [recording.id.partition("/")[0] for recording in rows.recordings]
+    lists = {name.lower(): [row for row, part in enumerate(parts) if part == name] for name in COUNTS}
+    recipe = {"dataset": "n-mnist", **params.model_dump(mode="json")}
+    write_index(out, kind="frames", class_names=CLASS_NAMES, rows=rows, splits=lists, recipe=recipe)
+
+
+def _recordings(root: Path, params: Params) -> tuple[list[Recording], str]:
+    """The recordings, and why the dataset cannot be used, if so."""
+    problems: list[str] = []
+    recordings = []
+    for part, members in _members(root, params, problems).items():
+        found = census.in_classes(members, CLASS_NAMES, ".bin", problems)
+        for label, (name, files) in enumerate(found.items()):
+            if len(files) != COUNTS[part][label]:
+                problems.append(f"{part}/{name}: {len(files)} recordings, expected {COUNTS[part][label]}")
+            ordered = sorted(files.items(), key=lambda file: census.natural(file[0]))
+            recordings += [Recording(member, f"{part}/{name}/{Path(file).stem}", label) for file, member in ordered]
+        census.compare_sizes(found, census.find_archives(root, [f"{part}.zip"]).values(), problems)
+    return recordings, census.settle("N-MNIST", root, problems, strict=params.strict)
+
+
+def _members(root: Path, params: Params, problems: list[str]) -> dict[str, list[Member]]:
+    """The files of each part."""
+    folder = census.find_folder(root, ["N-MNIST", "NMNIST"], lambda it: all((it / part).is_dir() for part in COUNTS))
+    if folder is not None:
+        return {part: archives.files_below(folder / part) for part in COUNTS}
+    found = census.find_archives(root, SOURCES)
+    if len(found) < len(SOURCES):
+        raise DataError(
+            f"{root}: no N-MNIST here: neither the folders Train and Test nor both archives Train.zip and Test.zip, also not "
+            f"below extract or download. It cannot be downloaded by a program: get it from {ADDRESS}"
+        )
+    return {
+        part: census.packed_files({found[name]: SOURCES[name]}, problems, strict=params.strict)
+        for part in COUNTS
+        if (name := f"{part}.zip")
+    }

@@ -1,0 +1,280 @@
+"""AutoAugment and rotation in batches, on the device: torchvision's operations on tensors, each sample with its own strength.
+
+The policies are those of AutoAugment (Cubuk et al. 2019, arXiv:1805.09501, appendix). Results equal torchvision's for uint8
+tensors with `fill` 128; its Pillow path, which most published recipes use, differs from that by rounding.
+
+Letters: B batch, C channel, H, W.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from spikedistill.data.draws import Draws, Stream, below, uniform
+from spikedistill.data.resample import send
+from spikedistill.lazy import torch
+
+FILL = 128.0
+"""Grey in pixels that come from outside of an image."""
+
+_Step = tuple[str, float, int]  # operation, probability, strength 0..9
+_POLICIES: dict[str, tuple[tuple[_Step, _Step], ...]] = {
+    "cifar10": (
+        (("invert", 0.1, 0), ("contrast", 0.2, 6)),
+        (("rotate", 0.7, 2), ("translate_x", 0.3, 9)),
+        (("sharpness", 0.8, 1), ("sharpness", 0.9, 3)),
+        (("shear_y", 0.5, 8), ("translate_y", 0.7, 9)),
+        (("autocontrast", 0.5, 0), ("equalize", 0.9, 0)),
+        (("shear_y", 0.2, 7), ("posterize", 0.3, 7)),
+        (("color", 0.4, 3), ("brightness", 0.6, 7)),
+        (("sharpness", 0.3, 9), ("brightness", 0.7, 9)),
+        (("equalize", 0.6, 0), ("equalize", 0.5, 0)),
+        (("contrast", 0.6, 7), ("sharpness", 0.6, 5)),
+        (("color", 0.7, 7), ("translate_x", 0.5, 8)),
+        (("equalize", 0.3, 0), ("autocontrast", 0.4, 0)),
+        (("translate_y", 0.4, 3), ("sharpness", 0.2, 6)),
+        (("brightness", 0.9, 6), ("color", 0.2, 8)),
+        (("solarize", 0.5, 2), ("invert", 0.0, 0)),
+        (("equalize", 0.2, 0), ("autocontrast", 0.6, 0)),
+        (("equalize", 0.2, 0), ("equalize", 0.6, 0)),
+        (("color", 0.9, 9), ("equalize", 0.6, 0)),
+        (("autocontrast", 0.8, 0), ("solarize", 0.2, 8)),
+        (("brightness", 0.1, 3), ("color", 0.7, 0)),
+        (("solarize", 0.4, 5), ("autocontrast", 0.9, 0)),
+        (("translate_y", 0.9, 9), ("translate_y", 0.7, 9)),
+        (("autocontrast", 0.9, 0), ("solarize", 0.8, 3)),
+        (("equalize", 0.8, 0), ("invert", 0.1, 0)),
+        (("translate_y", 0.7, 9), ("autocontrast", 0.9, 0)),
+    ),
+    "imagenet": (
+        (("posterize", 0.4, 8), ("rotate", 0.6, 9)),
+        (("solarize", 0.6, 5), ("autocontrast", 0.6, 0)),
+        (("equalize", 0.8, 0), ("equalize", 0.6, 0)),
+        (("posterize", 0.6, 7), ("posterize", 0.6, 6)),
+        (("equalize", 0.4, 0), ("solarize", 0.2, 4)),
+        (("equalize", 0.4, 0), ("rotate", 0.8, 8)),
+        (("solarize", 0.6, 3), ("equalize", 0.6, 0)),
+        (("posterize", 0.8, 5), ("equalize", 1.0, 0)),
+        (("rotate", 0.2, 3), ("solarize", 0.6, 8)),
+        (("equalize", 0.6, 0), ("posterize", 0.4, 6)),
+        (("rotate", 0.8, 8), ("color", 0.4, 0)),
+        (("rotate", 0.4, 9), ("equalize", 0.6, 0)),
+        (("equalize", 0.0, 0), ("equalize", 0.8, 0)),
+        (("invert", 0.6, 0), ("equalize", 1.0, 0)),
+        (("color", 0.6, 4), ("contrast", 1.0, 8)),
+        (("rotate", 0.8, 8), ("color", 1.0, 2)),
+        (("color", 0.8, 8), ("solarize", 0.8, 7)),
+        (("sharpness", 0.4, 7), ("invert", 0.6, 0)),
+        (("shear_x", 0.6, 5), ("equalize", 1.0, 0)),
+        (("color", 0.4, 0), ("equalize", 0.6, 0)),
+        (("equalize", 0.4, 0), ("solarize", 0.2, 4)),
+        (("solarize", 0.6, 5), ("autocontrast", 0.6, 0)),
+        (("invert", 0.6, 0), ("equalize", 1.0, 0)),
+        (("color", 0.6, 4), ("contrast", 1.0, 8)),
+        (("equalize", 0.8, 0), ("equalize", 0.6, 0)),
+    ),
+}
+
+
+class Steps(NamedTuple):
+    """What one half of the sub-policies does to each sample, [B] each; where `applied` is false, nothing."""
+
+    operation: npt.NDArray[np.str_]
+    strength: npt.NDArray[np.int64]
+    negative: npt.NDArray[np.bool_]
+    applied: npt.NDArray[np.bool_]
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Steps:
+        """Those of some samples."""
+        return Steps(self.operation[rows], self.strength[rows], self.negative[rows], self.applied[rows])
+
+
+def choose_steps(policy: str, draws: Draws) -> tuple[Steps, Steps]:
+    """The random half of AutoAugment: which operations, how strong, in which direction."""
+    words = draws.words(Stream.AUTO_AUGMENT, 8)
+    chosen = below(words[:, 0], len(_POLICIES[policy]))
+    halves = []
+    for half in range(2):
+        table = [_POLICIES[policy][number][half] for number in chosen]
+        operation, probability, strength = (np.array(column) for column in zip(*table, strict=True))
+        applied = uniform(words[:, 1 + half]) < probability
+        halves.append(Steps(operation, strength, below(words[:, 3 + half], 2) == 1, applied))
+    return halves[0], halves[1]
+
+
+def auto_augment(images: torch.Tensor, policy: str, draws: Draws) -> torch.Tensor:
+    """AutoAugment of uint8 [B, 3, H, W]."""
+    images = images.clone()
+    for steps in choose_steps(policy, draws):
+        apply_steps(images, steps)
+    return images
+
+
+def apply_steps(images: torch.Tensor, steps: Steps) -> None:
+    """Do one operation per sample, in place on uint8 [B, 3, H, W]."""
+    for names, change in _OPERATIONS.items():
+        rows = np.flatnonzero(steps.applied & np.isin(steps.operation, names))
+        if len(rows):
+            index = send(rows, images.device)
+            part = change(images.index_select(0, index), steps.take(rows))
+            images.index_copy_(0, index, part)
+
+
+def rotate(samples: torch.Tensor, degrees: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]) -> torch.Tensor:
+    """Rotate some samples anticlockwise around their centre; nearest pixel, zeros from outside.
+
+    Args:
+        samples: [B, ..., H, W], any dtype.
+        degrees: angle of each sample, [B].
+        rows: the samples to rotate; the others stay as they are.
+
+    Returns:
+        A tensor of the same shape and dtype, equal to torchvision's `rotate` of each sample.
+    """
+    if not len(rows):
+        return samples
+    index = send(rows, samples.device)
+    height, width = samples.shape[-2:]
+    part = samples.index_select(0, index)
+    turned = _transform(part.reshape(len(rows), -1, height, width), _rotation(np.radians(degrees[rows])), fill=0.0)
+    return samples.index_copy(0, index, turned.reshape(part.shape))
+
+
+def _rotation(radians: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    cos, sin, zero = np.cos(-radians), np.sin(-radians), np.zeros_like(radians)
+    return np.stack([cos, sin, zero, -sin, cos, zero], 1).reshape(-1, 2, 3)
+
+
+@functools.cache
+def _levels(first: float, last: float) -> npt.NDArray[np.float64]:
+    """Ten strengths from weakest to strongest, rounded to float32 as torchvision's are."""
+    return torch.linspace(first, last, 10).double().numpy()
+
+
+def _signed(steps: Steps, strongest: float) -> npt.NDArray[np.float64]:
+    return np.where(steps.negative, -1.0, 1.0) * _levels(0.0, strongest)[steps.strength]
+
+
+def _move(images: torch.Tensor, steps: Steps) -> torch.Tensor:
+    """Shear, translate and rotate, all in one go: each is an affine map from output to source coordinates."""
+    height, width = images.shape[-2:]
+    shear = _signed(steps, 0.3)
+    matrices = _rotation(np.where(steps.operation == "rotate", np.radians(_signed(steps, 30.0)), 0.0))
+    across, down = steps.operation == "shear_x", steps.operation == "shear_y"
+    matrices[across, 0, 1], matrices[across, 0, 2] = shear[across], shear[across] * height / 2
+    matrices[down, 1, 0], matrices[down, 1, 2] = shear[down], shear[down] * width / 2
+    for row, (name, length) in enumerate((("translate_x", width), ("translate_y", height))):
+        of = steps.operation == name
+        matrices[of, row, 2] = -np.trunc(_signed(steps, 150.0 / 331.0 * length))[of]
+    return _transform(images, matrices, fill=FILL)
+
+
+def _transform(images: torch.Tensor, matrices: npt.NDArray[np.float64], *, fill: float) -> torch.Tensor:
+    """Affine maps of [B, C, H, W] to the nearest pixel, in coordinates around the centre."""
+    height, width = images.shape[-2:]
+    device = images.device
+    theta = send(matrices.astype(np.float32), device)
+    y = torch.arange(height, device=device) - (height - 1) / 2
+    x = torch.arange(width, device=device) - (width - 1) / 2
+    ones = torch.ones(height, width, device=device)
+    base = torch.stack([x * ones, y[:, None] * ones, ones], -1).reshape(1, -1, 3)
+    scale = torch.tensor([0.5 * width, 0.5 * height], device=device)
+    grid = base.expand(len(images), -1, -1).bmm(theta.transpose(1, 2) / scale).reshape(len(images), height, width, 2)
+    source = torch.cat([images.to(torch.float32), torch.ones(len(images), 1, height, width, device=device)], 1)
+    found = torch.nn.functional.grid_sample(source, grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    return torch.where(found[:, -1:] < 0.5, fill, found[:, :-1]).to(images.dtype)
+
+
+def _column(values: npt.NDArray[np.float64], images: torch.Tensor) -> torch.Tensor:
+    """One number per sample, to be combined with [B, C, H, W]."""
+    return send(values.astype(np.float32), images.device).reshape(-1, 1, 1, 1)
+
+
+def _blend(images: torch.Tensor, other: torch.Tensor | float, steps: Steps) -> torch.Tensor:
+    """`1 + strength` of the images and `-strength` of another."""
+    factor = 1.0 + _signed(steps, 0.9)
+    mixed = _column(factor, images) * images + _column(1.0 - factor, images) * other
+    return mixed.clamp_(0, 255).to(torch.uint8)
+
+
+def _grey(images: torch.Tensor) -> torch.Tensor:
+    red, green, blue = images.unbind(1)
+    return (0.2989 * red + 0.587 * green + 0.114 * blue).to(torch.uint8)[:, None]
+
+
+def _brightness(images: torch.Tensor, steps: Steps) -> torch.Tensor:
+    return _blend(images, 0.0, steps)
+
+
+def _colour(images: torch.Tensor, steps: Steps) -> torch.Tensor:
+    return _blend(images, _grey(images), steps)
+
+
+def _contrast(images: torch.Tensor, steps: Steps) -> torch.Tensor:
+    return _blend(images, _grey(images).to(torch.float32).mean((1, 2, 3), keepdim=True), steps)
+
+
+def _sharpness(images: torch.Tensor, steps: Steps) -> torch.Tensor:
+    kernel = torch.ones(3, 3, device=images.device)
+    kernel[1, 1] = 5.0
+    channels = images.shape[1]
+    weight = (kernel / kernel.sum()).expand(channels, 1, 3, 3)
+    blurred = images.clone()
+    inner = torch.nn.functional.conv2d(images.to(torch.float32), weight, groups=channels)
+    blurred[..., 1:-1, 1:-1] = inner.round_().to(torch.uint8)
+    return _blend(images, blurred, steps)
+
+
+def _posterize(images: torch.Tensor, steps: Steps) -> torch.Tensor:
+    bits = 8 - np.rint(steps.strength * (4 / 9)).astype(np.int64)
+    mask = (256 - (1 << (8 - bits))).astype(np.uint8)
+    return images & send(mask, images.device).reshape(-1, 1, 1, 1)
+
+
+def _solarize(images: torch.Tensor, steps: Steps) -> torch.Tensor:
+    threshold = _column(_levels(255.0, 0.0)[steps.strength], images)
+    return torch.where(images >= threshold, 255 - images, images)
+
+
+def _autocontrast(images: torch.Tensor, steps: Steps) -> torch.Tensor:
+    least = images.amin((2, 3), keepdim=True).to(torch.float32)
+    most = images.amax((2, 3), keepdim=True).to(torch.float32)
+    flat = least == most
+    scale = torch.where(flat, 1.0, 255.0 / (most - least))
+    return ((images - torch.where(flat, 0.0, least)) * scale).clamp_(0, 255).to(torch.uint8)
+
+
+def _equalize(images: torch.Tensor, steps: Steps) -> torch.Tensor:
+    """Equal numbers of pixels per grey value, by a table for each channel of each image."""
+    batch, channels = images.shape[:2]
+    planes = images.reshape(batch * channels, -1).long()
+    offset = 256 * torch.arange(len(planes), device=images.device)[:, None]
+    histogram = torch.bincount((planes + offset).reshape(-1), minlength=256 * len(planes)).reshape(-1, 256)
+    last = torch.where(histogram > 0, torch.arange(256, device=images.device), 0).amax(1, keepdim=True)
+    step = (planes.shape[1] - histogram.gather(1, last)) // 255
+    before = histogram.cumsum(1) - histogram
+    table = ((before + step // 2) // step.clamp(min=1)).clamp(max=255)
+    return torch.where(step == 0, planes, table.gather(1, planes)).to(torch.uint8).reshape(images.shape)
+
+
+def _invert(images: torch.Tensor, steps: Steps) -> torch.Tensor:
+    return 255 - images
+
+
+_OPERATIONS: dict[tuple[str, ...], Callable[[torch.Tensor, Steps], torch.Tensor]] = {
+    ("shear_x", "shear_y", "translate_x", "translate_y", "rotate"): _move,
+    ("brightness",): _brightness,
+    ("color",): _colour,
+    ("contrast",): _contrast,
+    ("sharpness",): _sharpness,
+    ("posterize",): _posterize,
+    ("solarize",): _solarize,
+    ("autocontrast",): _autocontrast,
+    ("equalize",): _equalize,
+    ("invert",): _invert,
+}

@@ -1,0 +1,59 @@
+"""Work done ahead of its consumer, by one thread."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+AHEAD = 2
+"""Items made before they are asked for."""
+
+
+@dataclass(frozen=True)
+class _Made(Generic[T]):
+    item: T
+
+
+@dataclass(frozen=True)
+class _End:
+    error: BaseException | None
+
+
+def prefetched(make: Callable[[int], T], steps: Iterable[int]) -> Generator[T]:
+    """Yield `make(step)` for each step, made up to AHEAD steps ahead by one thread.
+
+    At any time AHEAD + 1 items exist at most, that of the consumer among them. An error in `make` is raised here, in its turn.
+    The thread has ended when the iterator has, whether it was used up, closed, or dropped because of an error of the consumer.
+    """
+    made: queue.SimpleQueue[_Made[T] | _End] = queue.SimpleQueue()
+    room = threading.Semaphore(AHEAD)
+    stopped = threading.Event()
+
+    def work() -> None:
+        try:
+            for step in steps:
+                room.acquire()
+                if stopped.is_set():
+                    return
+                made.put(_Made(make(step)))
+            made.put(_End(None))
+        except BaseException as err:
+            made.put(_End(err))
+
+    thread = threading.Thread(target=work, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while isinstance(result := made.get(), _Made):
+            room.release()
+            yield result.item
+        if result.error is not None:
+            raise result.error
+    finally:
+        stopped.set()
+        room.release()
+        thread.join()

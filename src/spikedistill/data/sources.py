@@ -1,0 +1,99 @@
+"""Where the samples of a batch come from: rows of a memory-mapped array, or files to decode.
+
+Letters: B batch, S side.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from spikedistill.data.augment import BOX_WORDS, ResizedCrop, resized_crop_boxes
+from spikedistill.data.draws import Draws, Stream
+from spikedistill.data.images import ImageFiles, box_resized
+from spikedistill.data.prefetch import AHEAD
+
+
+def indexable(samples: torch.Tensor) -> torch.Tensor:
+    """Unsigned integers of 16 bits have few operations."""
+    return samples.to(torch.int32) if samples.dtype == torch.uint16 else samples
+
+
+class _Ring:
+    """Buffers on the host, used in turn: one with the consumer, the others on their way. Pinned when a GPU copies from them."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
+        self._device = device
+        self._pinned = device.type == "cuda"
+        self._buffers = [torch.empty(shape, dtype=dtype, pin_memory=self._pinned) for _ in range(AHEAD + 1)]
+        self._sent: list[torch.cuda.Event | None] = [None] * len(self._buffers)
+        self._turn = 0
+
+    def next(self, count: int) -> torch.Tensor:
+        """The first `count` rows of the buffer whose turn it is, when nothing reads it any more."""
+        self._turn = (self._turn + 1) % len(self._buffers)
+        sent = self._sent[self._turn]
+        if sent is not None:
+            sent.synchronize()
+        return self._buffers[self._turn][:count]
+
+    def send(self, buffer: torch.Tensor) -> torch.Tensor:
+        """What `next` gave, on the device."""
+        if not self._pinned:
+            return buffer
+        on_device = buffer.to(self._device, non_blocking=True)
+        self._sent[self._turn] = torch.cuda.current_stream().record_event()
+        return on_device
+
+
+class RowSource:
+    """Samples out of a memory-mapped array."""
+
+    def __init__(self, samples: npt.NDArray[Any], batch_size: int, device: torch.device) -> None:
+        self._flat = np.asarray(samples).reshape(len(samples), -1)
+        dtype = torch.from_numpy(samples[:1].copy()).dtype
+        self._ring = _Ring((batch_size, *samples.shape[1:]), dtype, device)
+
+    def gather(self, rows: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Copies of some rows, in a buffer on the host."""
+        buffer = self._ring.next(len(rows))
+        np.take(self._flat, rows, axis=0, out=buffer.numpy().reshape(len(rows), -1), mode="clip")
+        return buffer
+
+    def take(self, rows: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Copies of some rows, on the device."""
+        return self._ring.send(self.gather(rows))
+
+
+class FileSource:
+    """Samples decoded from files by several threads: Pillow lets them run side by side."""
+
+    def __init__(self, files: ImageFiles, batch_size: int, device: torch.device, side: int, pool: ThreadPoolExecutor) -> None:
+        self._files, self._pool, self._side = files, pool, side
+        self._batch_size, self._device = batch_size, device
+        self._ring: _Ring | None = None
+
+    def take(self, rows: npt.NDArray[np.int64], crop: ResizedCrop | None, draws: Draws) -> torch.Tensor:
+        """The squares in the middle, or random resized crops, uint8 [B, 3, S, S] on the device."""
+        side = self._files.shape[-1] if crop is None else self._side
+        if self._ring is None:
+            self._ring = _Ring((self._batch_size, 3, side, side), torch.uint8, self._device)
+        buffer = self._ring.next(len(rows))
+        target = buffer.numpy()
+        words = draws.words(Stream.RESIZED_CROP, BOX_WORDS)
+
+        def decode(position: int) -> None:
+            row = int(rows[position])
+            if crop is None:
+                target[position] = self._files.square(row)
+                return
+            image = self._files.read(row)
+            box = resized_crop_boxes(crop, words[position : position + 1], image.height, image.width)[0]
+            target[position] = box_resized(image, box, side)
+
+        list(self._pool.map(decode, range(len(rows))))
+        return self._ring.send(buffer)

@@ -1,0 +1,26 @@
+"""What `rehearse: true` makes of a configuration: the same stages, small enough to be tried before the real run. No torch."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from spikedistill.config import Config, ExperimentConfig, StudentConfig, TeacherConfig
+
+WIDTH = 1 / 8
+Section = TypeVar("Section", TeacherConfig, StudentConfig)
+
+
+def rehearsal(config: Config) -> Config:
+    """The configuration with networks of an eighth of their width, each trained for one epoch, and a report of its own."""
+    experiments = {label: _rehearsed(experiment) for label, experiment in config.experiments.items()}
+    return config.model_copy(update={"experiments": experiments, "results": f"{config.results.rstrip('/')}-rehearsal"})
+
+
+def _rehearsed(experiment: ExperimentConfig) -> ExperimentConfig:
+    teacher = experiment.teacher and _small(experiment.teacher)
+    return experiment.model_copy(update={"teacher": teacher, "student": _small(experiment.student)})
+
+
+def _small(section: Section) -> Section:
+    train = section.train.model_copy(update={"epochs": 1, "warmup_epochs": 0})
+    return section.model_copy(update={"width": section.width * WIDTH, "train": train})
