@@ -26,11 +26,11 @@ while epoch < last:
 
 TRAIN_RULES = """
     rule all:
-        input: expand("{{copy}}/out.txt", copy={copies})
+        input: expand("{{which}}/out.txt", which={copies})
     rule {name}:
-        output: "{{copy}}/out.txt"
+        output: "{{which}}/out.txt"
         resources: runtime={runtime}, mem_mb=100, slurm_partition="{partition}", {extra}
-        shell: "cd {{wildcards.copy}} && spmd python ../train.py {starts} && touch out.txt"
+        shell: "cd {{wildcards.which}} && spmd python ../train.py {starts} && touch out.txt"
 """
 
 
