@@ -360,7 +360,7 @@ def _misfits(needs: frozenset[str], experiment: ExperimentConfig) -> Iterator[st
     if "steps" in needs and experiment.student.backward == "rate":
         yield (
             "needs the logits of every time step, and student.backward: rate has a gradient for their mean alone; "
-            "set backward to bptt, or use a method that works on the mean, such as ce or esd"
+            "set backward to bptt, or use a method that works on the mean, such as ce, esd or kd with logits: mean"
         )
     if {"features", "teacher"} <= needs and experiment.teacher is not None:
         entry = components.architectures()[experiment.teacher.arch][1]
@@ -392,8 +392,18 @@ def _check_inputs(experiment: ExperimentConfig, key: list[str], meta: DatasetMet
     inputs = experiment.dataset.inputs
     for name, reason in inputs.problems(meta):
         problems.add([*key, "dataset", "inputs", name], reason)
+    height, width = inputs.size(meta.height, meta.width)
     for role, network in (("teacher", experiment.teacher), ("student", experiment.student)):
-        for name, reason in network.train.augment.problems(meta, inputs) if network else ():
+        if network is None:
+            continue
+        least = components.architectures()[network.arch][1].get("min_side", 1)
+        if min(height, width) < least:
+            problems.add(
+                [*key, role, "arch"],
+                f"{network.arch!r} halves its inputs until nothing is left of {height}x{width}; it needs {least}x{least} "
+                "or more: choose another, such as resnet18, or enlarge them with dataset.inputs.resize",
+            )
+        for name, reason in network.train.augment.problems(meta, inputs):
             problems.add([*key, role, "train", "augment", name], reason)
 
 

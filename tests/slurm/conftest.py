@@ -63,8 +63,8 @@ def time_limits(request, tmp_path_factory):
         yield None
         return
     with Scenarios(request.getfixturevalue("slurm_cluster"), tmp_path_factory.mktemp("time_limit")) as started:
-        started.train("limit", runtime=1, extra="nodelist='node4'", starts=4)
-        started.train("exhausted", runtime=1, extra="nodelist='node4', max_requeues=1", starts=9)
+        started.train("limit", copies="ab", runtime=1, extra="nodelist='node4'", starts=4)
+        started.train("exhausted", runtime=1, extra="nodelist='node4', tasks_per_node=2, max_requeues=1", starts=9)
         yield started
 
 

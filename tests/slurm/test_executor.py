@@ -1,8 +1,9 @@
 """The executor on a real Slurm cluster, with plain rules that know nothing of spikedistill."""
 
 import json
+import subprocess
 
-from tests.running import snakemake
+from tests.running import environment, snakemake
 from tests.slurm.main_process import Main, wait_for, write_snakefile
 
 RANK_PROGRAM = """\
@@ -142,3 +143,19 @@ def test_interrupting_the_main_process_empties_the_queue_and_leaves_no_orphan(sl
     wait_for(lambda: not states(), 15, "the queue to be empty")
     assert not slurm_cluster.processes("stuck", "")
     assert not list((tmp_path / ".snakemake/submitit/registry").iterdir())
+
+
+def test_the_main_process_may_itself_run_in_a_job(slurm_cluster, tmp_path):
+    write_snakefile(
+        tmp_path,
+        """
+        rule ranks:
+            output: touch("done")
+            resources: nodes=2, mem_mb=100
+            shell: "spmd bash -c 'echo $WORLD_SIZE $CUDA_VISIBLE_DEVICES > rank$RANK'"
+        """,
+    )
+    main = ["sbatch", "-W", "-n", "3", "-c", "1", "-o", "main.out", "--wrap", "snakemake --executor submitit --jobs 2"]
+    done = subprocess.run(main, cwd=tmp_path, env=environment(**slurm_cluster.environment))
+    assert done.returncode == 0, (tmp_path / "main.out").read_text()
+    assert [(tmp_path / f"rank{rank}").read_text().strip() for rank in (0, 1)] == ["2", "2"]

@@ -13,7 +13,8 @@ from tests.unit.distill.networks import SHAPES, batch_of, configuration, network
 from spikedistill import components
 from spikedistill.config import parse_config
 from spikedistill.errors import ConfigError
-from spikedistill.models import build_teacher
+from spikedistill.models import add_exits, build_student, build_teacher
+from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.stages.distill import Distillation
 from spikedistill.train.optim import build_optimizer
 
@@ -86,3 +87,33 @@ def test_a_teacher_without_a_weight_for_its_features_is_refused(name, arch):
     else:
         with pytest.raises(ConfigError, match=rf"methods\.{name}: needs a teacher that classifies by one linear layer.*{arch}"):
             spec_of(name, {}, **choices)
+
+
+@pytest.mark.parametrize("backward", BACKWARDS)
+@pytest.mark.parametrize("arch", sorted(components.architectures()))
+def test_every_student_carries_side_branches(arch, backward):
+    sizes = {"num_classes": 10, "in_channels": 2}
+    side = components.architectures()[arch][1].get("min_side", 8)
+    with torch.device("meta"):
+        student = build_student(arch, time_steps=2, neuron=NeuronConfig(), backward=backward, **sizes)
+        add_exits(student, arch, num_classes=10, pooling="global")
+        outputs = student(torch.empty(2, 3, 2, side, side))
+    assert outputs.exits.shape == (len(student.network.widths), 3, 10)
+
+
+@pytest.mark.parametrize("arch", sorted(components.architectures()))
+def test_a_network_that_is_too_deep_for_its_inputs_is_refused(arch):
+    least = components.architectures()[arch][1].get("min_side", 1)
+    with torch.device("meta"):
+        teacher = build_teacher(arch, num_classes=10, in_channels=1)
+        teacher(torch.empty(2, 1, least, least))
+        if least > 1:
+            with pytest.raises(RuntimeError, match="too small"):
+                teacher(torch.empty(2, 1, least - 1, least - 1))
+    values = configuration("kd", {}, dataset="digits", backward="bptt", student=arch, teacher=arch)
+    if least > 8:
+        reason = f"'{arch}' halves its inputs until nothing is left of 8x8; it needs {least}x{least} or more"
+        with pytest.raises(ConfigError, match=rf"student\.arch: {reason}(.*\n)*.*teacher\.arch: {reason}"):
+            parse_config(values)
+        values["experiments"]["one"]["dataset"]["inputs"] = {"resize": {"size": least, "antialias": True}}
+    parse_config(values)
