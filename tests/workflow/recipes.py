@@ -24,6 +24,7 @@ from tests.workflow.project import ROOT, copy_project
 
 RECIPES = {file.stem: file for file in sorted((ROOT / "workflow" / "recipes").glob("*.yaml")) if "digits" not in file.stem}
 BATCH_SIZE = 8
+CPUS = 8  # as many as run side by side; small stages mostly start and end
 
 
 def write_small_data(folder: Path) -> None:
@@ -70,7 +71,7 @@ def main(names: list[str]) -> int:
         prepare(folder)
         for name in names or list(RECIPES):
             start = time.monotonic()
-            done = snakemake(folder, name, "--profile", "cluster/local")
+            done = snakemake(folder, name, "--profile", "cluster/local", "--submitit-local-cpus", str(CPUS))
             stages = re.findall(r"^(?:preprocess|teacher|distill|evaluate|report) +(\d+)$", done.stdout, re.MULTILINE)
             outcome = "done" if done.returncode == 0 else "FAILED"
             print(f"| `{name}` | {sum(map(int, stages))} | {time.monotonic() - start:.0f} | {outcome} |", flush=True)
