@@ -122,7 +122,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--cpus", type=int, default=4, help="CPUs that each node claims to have (4)")
     parser.add_argument("--only", choices=["submitit", "slurm", "bare"], help="one contender alone")
     parser.add_argument("--baseline-python", type=Path, default=Path(".venv-baseline/bin/python"), help="see above")
-    parser.add_argument("--out", type=Path, help="JSON file; the table goes beside it as .md")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     arguments.in_flight = arguments.in_flight or arguments.jobs
     if arguments.only in (None, "slurm") and not arguments.baseline_python.exists():
@@ -330,7 +330,6 @@ def write(rows: list[Row], arguments: argparse.Namespace) -> None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         content = {"command": command, "machine": machine, "slurm": slurm_version(), "rows": [asdict(row) for row in rows]}
         arguments.out.write_text(json.dumps(content, indent=2) + "\n")
-        arguments.out.with_suffix(".md").write_text(text)
 
 
 def slurm_version() -> str:

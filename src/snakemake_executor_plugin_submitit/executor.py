@@ -79,6 +79,7 @@ class Executor(RemoteExecutor):
         self._numbers = itertools.count()
         self._reasons_told: set[str] = set()
         self._names_seen: set[str] = set()
+        self._rules_warned: set[str] = set()
         self._next_question, self._pause_s = 0.0, FIRST_QUESTION_S
         self._tickets: dict[int, _Ticket] = {}
         self._starting = threading.RLock()
@@ -133,6 +134,7 @@ class Executor(RemoteExecutor):
             self.report_job_error(info, msg=f"{name}: {err}\n")
             return None
         self._tickets[info.aux["ticket"]] = ticket
+        self._warn_of_idle_ranks(job, request)
         self.report_job_submission(info)
         return ticket
 
@@ -141,6 +143,15 @@ class Executor(RemoteExecutor):
         self._names_seen |= new
         for slip, name in find_slips(new).items():
             self.logger.warning(f"resource {slip} means nothing to Slurm here and was left to Snakemake; did you mean {name}?")
+
+    def _warn_of_idle_ranks(self, job: JobExecutorInterface, request: Request) -> None:
+        command = None if job.is_group() else getattr(job, "shellcmd", None)
+        if request.num_ranks > 1 and command and "spmd" not in command and job.name not in self._rules_warned:
+            self._rules_warned.add(job.name)
+            self.logger.warning(
+                f"{job.name}: the job has {request.num_ranks} ranks, and only the first will do anything; begin the command with "
+                "spmd, set the resource mpi if it starts its tasks itself, or ask for threads instead of tasks"
+            )
 
     def _adopt(self, ticket: _Ticket) -> bool:
         found = self._adopter.find(ticket.outputs, ticket.info.job) if self._cluster == "slurm" else None
@@ -211,7 +222,10 @@ class Executor(RemoteExecutor):
         from snakemake_executor_plugin_submitit.submit import array_folder, plan, send
 
         first = tickets[0]
-        (self._folder / ENDED).mkdir(parents=True, exist_ok=True)
+        try:
+            (self._folder / ENDED).mkdir(parents=True, exist_ok=True)
+        except OSError as err:
+            raise WorkflowError(f"--submitit-folder {self._folder}: no folder can be made here: {err.strerror}") from err
         owner = ProcessId.own() if self._cluster == "local" else None
         plans = [
             plan(t.command, folder=self._folder, name=t.name, request=t.request, ended=self._folder / ENDED, owner=owner)

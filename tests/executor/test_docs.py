@@ -1,6 +1,7 @@
 """docs/executor.md says what the plugin does."""
 
 import dataclasses
+import json
 import re
 import shlex
 from pathlib import Path
@@ -43,6 +44,30 @@ def test_every_resource_is_in_the_table_with_its_option():
     assert documented.keys() == NAMES
     for name, option in SBATCH_OPTIONS.items():
         assert f"--{option}" in documented[name], name
+
+
+def test_the_figures_are_those_of_the_benchmark():
+    def measured(name):
+        found = json.loads((ROOT / "benchmarks" / "results" / f"executor-{name}.json").read_text())["rows"]
+        return {row["contender"]: row for row in found}
+
+    at_once, single, many = measured("200"), measured("overhead"), measured("1000")["submitit"]
+    figures = {cells[0]: cells[1:] for cells in rows("Beside snakemake-executor-plugin-slurm") if len(cells) == 4}
+    for column, name in enumerate(("bare", "submitit", "slurm")):
+        told = {name: cells[column] for name, cells in figures.items()}
+        row = at_once[name]
+        assert told["wall time, s"] == f"{row['wall_s']:.0f}"
+        assert told["CPU time of everything, s"] == f"{row['cpu_s']:.0f}"
+        assert told["calls that slurmctld served"] == str(row["rpcs"])
+        if name != "bare":
+            assert told["`sbatch`, `squeue`, `sacct`, `scontrol` by the main process"] == str(sum(row["calls"].values()))
+            assert told["main process: CPU time, s"] == f"{row['main_cpu_s'] + row['children_cpu_s']:.1f}"
+            assert told["main process: peak memory, MB"] == f"{row['main_mb']:.0f}"
+            assert told["last output to Snakemake's exit, s"] == f"{row['exit_lag_s']:.1f}"
+    walls = [f"{single[name]['wall_s']:.0f} s" for name in ("bare", "submitit", "slurm")]
+    assert "10 such jobs took {} as bare jobs, {} with this plugin and {} with the slurm plugin".format(*walls) in TEXT
+    main_process = f"{many['main_mb']:.0f} MB and {many['main_cpu_s'] + many['children_cpu_s']:.0f} CPU-seconds"
+    assert f"a main process of {main_process}, {many['calls']['sbatch']} calls of `sbatch`" in TEXT
 
 
 def test_the_example_of_the_readme_runs(tmp_path):

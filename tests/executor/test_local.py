@@ -238,3 +238,24 @@ def test_one_command_can_be_submitted_by_itself(tmp_path):
 def test_an_unknown_value_in_a_single_submission_is_refused(tmp_path):
     with pytest.raises(WorkflowError, match="runtime='soon': expected a whole number in minutes"):
         submit("true", cluster="local", folder=tmp_path, name="x", resources={"runtime": "soon"})
+
+
+def test_mistakes_of_a_user_are_told_in_one_run(tmp_path):
+    write_snakefile(
+        tmp_path,
+        """
+        rule idle:
+            output: "out.txt"
+            resources: tasks=2, mem_mb=100
+            shell: "touch {output}"
+        """,
+    )
+    (tmp_path / "file").touch()
+    done = snakemake(tmp_path, "--submitit-folder", "file", cluster="local")
+    assert done.returncode != 0
+    assert f"idle: --submitit-folder {tmp_path / 'file'}: no folder can be made here: Not a directory" in done.stdout
+    assert "idle: the job has 2 ranks, and only the first will do anything; begin the command with spmd" in done.stdout
+    done = snakemake(tmp_path, "--submitit-poll-seconds", "0", cluster="local")
+    assert done.returncode != 0
+    assert "--submitit-poll-seconds=0: expected a number, at least 1" in done.stdout
+    assert not (tmp_path / "out.txt").exists()

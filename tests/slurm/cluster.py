@@ -172,7 +172,7 @@ MailProg={etc}/mail
 AccountingStorageTRES=gres/gpu
 {self._accounting_config()}\
 NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port=[{self.port + 2}-{self.port + 1 + self.num_nodes}] \
-CPUs={self.cpus} RealMemory=16000 Gres=gpu:a100:2 State=UNKNOWN
+CPUs={self.cpus} RealMemory=16000 Gres=gpu:a100:2 Feature=fast State=UNKNOWN
 PartitionName=main Nodes={nodes} Default=YES MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 PartitionName=other Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 PartitionName=low Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime={GRACE_TIME_S}

@@ -12,7 +12,7 @@ SNAKEFILE = """
 SHOW = "scontrol -d show job $SLURM_JOB_ID > {output}"
 
 rule all:
-    input: expand("{n}.txt", n="gpus gres licence reserved alone extra mailed fits module mpi second used".split())
+    input: expand("{n}.txt", n="gpus gres placed booked licence reserved alone extra mailed fits module mpi second used".split())
 rule gpus:
     output: "gpus.txt"
     resources: gpus_per_node=2, gpu_model="a100"
@@ -28,6 +28,14 @@ rule licence:
 rule reserved:
     output: "reserved.txt"
     resources: reservation="course", slurm_acount="lab"
+    shell: SHOW
+rule placed:
+    output: "placed.txt"
+    resources: constraint="fast", nodelist="node2", exclude="node3,node4", mem_mb_per_cpu=70, cpus_per_task=2
+    shell: SHOW
+rule booked:
+    output: "booked.txt"
+    resources: slurm_account="lab", qos="normal", dependency="singleton", requeue=False
     shell: SHOW
 rule alone:
     output: "alone.txt"
@@ -75,6 +83,13 @@ partitions:
 
 
 @pytest.fixture
+def account(slurm_cluster):
+    for entity in (("account", "lab"), ("user", "root", "account=lab")):
+        made = slurm_cluster.call("sacctmgr", "-i", "add", *entity)
+        assert made.returncode == 0, made.stderr + made.stdout
+
+
+@pytest.fixture
 def reservation(slurm_cluster):
     course = ("reservation=course", "starttime=now", "duration=10", "users=root", "nodes=node1", "flags=ignore_jobs")
     made = slurm_cluster.call("scontrol", "create", *course)
@@ -83,7 +98,7 @@ def reservation(slurm_cluster):
     slurm_cluster.call("scontrol", "delete", "reservation=course")
 
 
-def test_what_users_ask_for_reaches_slurm_and_the_report_tells_what_was_used(slurm_cluster, tmp_path, reservation):
+def test_what_users_ask_for_reaches_slurm_and_the_report_tells_what_was_used(slurm_cluster, tmp_path, account, reservation):
     (tmp_path / "Snakefile").write_text(SNAKEFILE.replace("{{python}}", sys.executable))
     (tmp_path / "partitions.yaml").write_text(PARTITIONS)
     modules = {"BASH_FUNC_module%%": '() { [ "$1" = load ] && export LOADED="$2"; return 0; }'}
@@ -96,6 +111,10 @@ def test_what_users_ask_for_reaches_slurm_and_the_report_tells_what_was_used(slu
     assert "Licenses=toolbox:2" in shown["licence"]
     assert "resource slurm_acount means nothing to Slurm here" in done.stdout and "did you mean slurm_account?" in done.stdout
     assert "Reservation=course" in shown["reserved"]
+    asked = ("Features=fast", "NodeList=node2", "ExcNodeList=node[3-4]", "MinMemoryCPU=70M", "CPUs/Task=2")
+    assert [words for words in asked if words not in shown["placed"]] == []
+    asked = ("Account=lab", "QOS=normal", "Requeue=0")
+    assert [words for words in asked if words not in shown["booked"]] == []
     assert "OverSubscribe=NO" in shown["alone"]
     assert "Nice=7" in shown["extra"]
     assert "Partition=other" in shown["fits"]  # runtime of 200 minutes
@@ -111,7 +130,7 @@ def test_what_users_ask_for_reaches_slurm_and_the_report_tells_what_was_used(slu
     assert "used" in done.stdout and "peak" in done.stdout, done.stdout
     with (tmp_path / ".snakemake/submitit/efficiency.tsv").open() as stream:
         rows = {row["rule"]: row for row in csv.DictReader(stream, delimiter="\t")}
-    assert len(rows) == 12  # the group is one job
+    assert len(rows) == 14  # the group is one job
     assert (rows["used"]["state"], float(rows["used"]["minutes_asked"])) == ("COMPLETED", 3)
     assert float(rows["used"]["mem_mb_asked"]) == 400
     assert 150 <= float(rows["used"]["mem_mb_used"]) < 400
