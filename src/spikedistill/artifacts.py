@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from spikedistill.components import unknown
 from spikedistill.errors import ArtifactError
 
 MANIFEST = "manifest.json"
@@ -144,6 +145,27 @@ class Store:
         """References of all artifacts with a manifest, sorted."""
         folders = (manifest.parent.relative_to(self.root) for manifest in self.root.glob(f"*/*/{MANIFEST}"))
         return sorted(str(folder) for folder in folders if not any(part.startswith(".") for part in folder.parts))
+
+    def find(self, name: str) -> str:
+        """The reference of the artifact called `name`, with or without its kind; an unambiguous beginning will do.
+
+        Raises:
+            ArtifactError: if there is none, or more than one.
+        """
+        refs = self.refs()
+        exact = [ref for ref in refs if name in (ref, ref.partition("/")[2])]
+        found = exact or [ref for ref in refs if ref.startswith(name) or ref.partition("/")[2].startswith(name)]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            names = [ref.partition("/")[2] for ref in refs]
+            raise ArtifactError(f"store {self.root}: {unknown('artifact', name, names) if names else 'it is empty'}")
+        raise ArtifactError(f"{name!r} fits {len(found)} artifacts: " + ", ".join(found))
+
+    def made_from(self, ref: str, kind: str) -> list[str]:
+        """References of the artifacts of a kind that were made from the very `ref` that lies here now, oldest first."""
+        found = [each for each in self.refs() if each.startswith(f"{kind}/") and self.is_fresh(each, ref)]
+        return sorted(found, key=lambda each: str(self.manifest(each).get("created")))
 
     def is_fresh(self, ref: str, upstream: str) -> bool:
         """Whether artifact `ref` was made from the very `upstream` that lies in the store now."""

@@ -99,6 +99,18 @@ def _add_stage_commands(commands: argparse._SubParsersAction, configured: argpar
     report.add_argument("--resolved", type=Path, metavar="FILE", help="the whole configuration as JSON, instead of --configfile")
     report.add_argument("--log-file", type=Path, help="write the log there too")
     report.set_defaults(command=_report)
+    compare = commands.add_parser("compare", parents=[configured], help="networks of the store side by side")
+    compare.add_argument(
+        "names", nargs="+", metavar="NAME", help="teacher, student or evaluation; the beginning of a name will do"
+    )
+    compare.add_argument("--store", help="folder of the artifacts (default: as configured)")
+    compare.set_defaults(command=_compare)
+    export = commands.add_parser("export", parents=[configured], help="write a network with a model card, on request as NIR")
+    export.add_argument("name", help="teacher or student; the beginning of a name will do")
+    export.add_argument("--store", help="folder of the artifacts (default: as configured)")
+    export.add_argument("--out", type=Path, help="a new folder (default: exports/NAME)")
+    export.add_argument("--nir", action="store_true", help="also as a NIR graph, for neuromorphic back ends")
+    export.set_defaults(command=_export)
     submit = commands.add_parser("submit", parents=[configured], help="submit one stage through submitit")
     submit.add_argument("name", help="the stage's artifact, or an unambiguous beginning of its name")
     submit.add_argument("--profile", help="Snakemake profile with resources and site settings (default: cluster, if there)")
@@ -220,6 +232,22 @@ def _report(options: argparse.Namespace) -> None:
     if comparison.is_partial:
         outdate(files)
     print(terminal_table(comparison))
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from spikedistill.artifacts import Store
+    from spikedistill.compare import compare
+
+    print(compare(Store(options.store or _load_plan(options).config.store), options.names))
+
+
+def _export(options: argparse.Namespace) -> None:
+    from spikedistill.artifacts import Store
+    from spikedistill.export import write_export
+
+    store = Store(options.store or _load_plan(options).config.store)
+    ref = store.find(options.name)
+    print(*write_export(store, ref, options.out or Path("exports") / Path(ref).name, nir=options.nir), sep="\n")
 
 
 def _submit(options: argparse.Namespace) -> int:

@@ -354,7 +354,7 @@ def _misfits(needs: frozenset[str], experiment: ExperimentConfig) -> Iterator[st
     if "steps" in needs and experiment.student.backward == "rate":
         yield (
             "needs the logits of every time step, and student.backward: rate has a gradient for their mean alone; "
-            "set backward to bptt, or use a method that works on the mean, such as ce or esd"
+            "set backward to bptt, or use a method that works on the mean, such as ce, esd or kd with logits: mean"
         )
     if {"features", "teacher"} <= needs and experiment.teacher is not None:
         entry = components.architectures()[experiment.teacher.arch][1]

@@ -30,9 +30,7 @@ def choose(store: SampleStore) -> npt.NDArray[np.int64]:
     return np.array([rows[np.argmax(labels == k)] for k in classes], dtype=np.int64)
 
 
-def write_examples(
-    model: Student | Teacher, store: SampleStore, config: InputConfig, device: torch.device, folder: Path
-) -> None:
+def write_examples(model: Student | Teacher, store: SampleStore, config: InputConfig, device: torch.device, folder: Path) -> None:
     """Write the examples of a network, compressed, to `FILE` in `folder`.
 
     Arrays: "samples" as stored, [B, C, H, W] or [B, T, 2, H, W]; "labels" and "predictions" [B]; "maps" [B, h, w], see

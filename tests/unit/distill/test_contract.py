@@ -13,7 +13,8 @@ from tests.unit.distill.networks import SHAPES, batch_of, configuration, network
 from spikedistill import components
 from spikedistill.config import parse_config
 from spikedistill.errors import ConfigError
-from spikedistill.models import build_teacher
+from spikedistill.models import add_exits, build_student, build_teacher
+from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.stages.distill import Distillation
 from spikedistill.train.optim import build_optimizer
 
@@ -86,6 +87,18 @@ def test_a_teacher_without_a_weight_for_its_features_is_refused(name, arch):
     else:
         with pytest.raises(ConfigError, match=rf"methods\.{name}: needs a teacher that classifies by one linear layer.*{arch}"):
             spec_of(name, {}, **choices)
+
+
+@pytest.mark.parametrize("backward", BACKWARDS)
+@pytest.mark.parametrize("arch", sorted(components.architectures()))
+def test_every_student_carries_side_branches(arch, backward):
+    sizes = {"num_classes": 10, "in_channels": 2}
+    side = components.architectures()[arch][1].get("min_side", 8)
+    with torch.device("meta"):
+        student = build_student(arch, time_steps=2, neuron=NeuronConfig(), backward=backward, **sizes)
+        add_exits(student, arch, num_classes=10, pooling="global")
+        outputs = student(torch.empty(2, 3, 2, side, side))
+    assert outputs.exits.shape == (len(student.network.widths), 3, 10)
 
 
 @pytest.mark.parametrize("arch", sorted(components.architectures()))

@@ -82,7 +82,8 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     problems: list[str] = []
     found = {split: list(_pictures(raw, part, params, problems)) for part, split in _SPLITS.items()}
     class_names = _census(found, problems, strict=params.strict)
-    census.settle("ImageNet", raw, problems, strict=params.strict)
+    if incomplete := census.settle("ImageNet", raw, problems, strict=params.strict):
+        raise DataError(incomplete)
     labels = {name: label for label, name in enumerate(class_names)}
     rows: list[dict[str, Any]] = []
     splits: dict[str, range] = {}
