@@ -335,7 +335,11 @@ class Executor(RemoteExecutor):
                 waiting.setdefault(state.reason, []).append(ticket)
         for reason, tickets in waiting.items():
             self._reasons_told.add(reason)
-            self.logger.info(f"waiting in Slurm's queue, reason {reason}: {_names(tickets)}")
+            if states.State("PENDING", reason).is_hopeless:
+                advice = "; it will not start as it is: stop this run, lower what the job asks for or choose another partition"
+                self.logger.warning(f"waiting in Slurm's queue, reason {reason}: {_names(tickets)}{advice}")
+            else:
+                self.logger.info(f"waiting in Slurm's queue, reason {reason}: {_names(tickets)}")
 
     def _settle(self, ticket: _Ticket, answers: dict[str, states.State] | None, marks: set[str]) -> bool:
         """Report a job's outcome, or have it submitted again; whether it was reported."""
