@@ -106,7 +106,8 @@ class Cifar:
         pictures, members, problems = self._decode(form, contents)
         for split, count in self.per_class.items():
             problems += self._count(split, pictures[split], count)
-        census.settle(self.name, raw, problems, strict=params.strict)
+        if incomplete := census.settle(self.name, raw, problems, strict=params.strict):
+            raise DataError(incomplete)
         empty = [split for split in SPLITS if not pictures[split]]
         if empty:
             raise DataError(f"{raw}: no {' and no '.join(empty)} pictures of {self.name} that can be used")

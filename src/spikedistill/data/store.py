@@ -67,6 +67,12 @@ class SampleStore:
             raise DataError(f"no split {name!r} in the prepared data; it has {', '.join(sorted(self.splits))}")
         return self.splits[name]
 
+    def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Copies of some samples; of images in files, the squares in their middle."""
+        if isinstance(self.samples, ImageFiles):
+            return np.stack([self.samples.square(int(row)) for row in rows])
+        return np.asarray(self.samples[rows])
+
 
 def write_index(
     folder: Path,

@@ -27,6 +27,7 @@ from spikedistill.errors import DataError
 log = logging.getLogger(__name__)
 
 NEEDS_RAW = True
+SPLIT_SAMPLES = (1281167, 50000)  # to train and to test on, for estimates
 MD5 = {
     "ILSVRC2012_img_train.tar": "1d675b47d978889d74fa0da5fadfb00e",
     "ILSVRC2012_img_val.tar": "29b22e2961454d5413ddabcf34fc5622",
@@ -82,7 +83,8 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     problems: list[str] = []
     found = {split: list(_pictures(raw, part, params, problems)) for part, split in _SPLITS.items()}
     class_names = _census(found, problems, strict=params.strict)
-    census.settle("ImageNet", raw, problems, strict=params.strict)
+    if incomplete := census.settle("ImageNet", raw, problems, strict=params.strict):
+        raise DataError(incomplete)
     labels = {name: label for label, name in enumerate(class_names)}
     rows: list[dict[str, Any]] = []
     splits: dict[str, range] = {}
