@@ -128,7 +128,9 @@ class SubmittedJob:
         tail = _tail(self.log_path)
         if "state" in result:
             state = states.State(result["state"], result["reason"], failure.get("host", ""))
-        elif (state is None or state.is_alive or state.name == "FAILED") and any(sign in "\n".join(tail).lower() for sign in OUT_OF_MEMORY):
+        elif (state is None or state.is_alive or state.name == "FAILED") and any(
+            sign in "\n".join(tail).lower() for sign in OUT_OF_MEMORY
+        ):
             state = states.State("OUT_OF_MEMORY", "by the log")
         facts = [f"{self.name}: {self.cluster} job {self.job_id} failed"]
         if state and not state.is_alive and state.name not in ("COMPLETED", "FAILED"):
