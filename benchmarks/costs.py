@@ -96,7 +96,8 @@ def calibrate() -> None:
     weighted = data[:, :2] / data[:, 2:]
     solution = np.clip(np.linalg.lstsq(weighted, np.ones(len(rows)), rcond=None)[0], 1e-15, None)
     print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'}"
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, "
+        f"{torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'}"
     )
     print(f"macs per second {1 / solution[0]:.3g}, elements per second {1 / solution[1]:.3g}")
     for case, row in zip(CASES, data, strict=True):

@@ -7,11 +7,14 @@ Snakemake reads the types of the settings at run time.)
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
 
 from snakemake_executor_plugin_submitit.executor import Executor
 
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
+
+LEAST = {"poll_seconds": 1, "array_size": 1, "keep_days": 0, "local_cpus": 1, "local_gpus": 0, "local_mem_mb": 1}
 
 
 @dataclass
@@ -42,6 +45,17 @@ class ExecutorSettings(ExecutorSettingsBase):
         default=30,
         metadata={"help": "Days to keep logs of attempts other than a job's latest; 0: for ever."},
     )
+    partitions: Path | None = field(
+        default=None,
+        metadata={
+            "help": "YAML file of the partitions' limits; a job that names no partition goes to the one that fits best.",
+            "type": Path,
+        },
+    )
+    efficiency_report: bool = field(
+        default=False,
+        metadata={"help": "At the end compare, by rule, what the jobs asked for with what they used; needs Slurm's accounting."},
+    )
     local_cpus: int | None = field(
         default=None,
         metadata={"help": "CPUs that local jobs share (default: those of this process).", "type": int},
@@ -57,6 +71,10 @@ class ExecutorSettings(ExecutorSettingsBase):
 
     def __post_init__(self) -> None:
         """Called where this executor is chosen, before Snakemake looks at its locks."""
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise WorkflowError(f"--submitit-{name.replace('_', '-')}={value:g}: expected a number, at least {least}")
         from snakemake_executor_plugin_submitit.locks import watch_locks
 
         watch_locks()

@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import os
 import re
+import shlex
 import threading
 import time
 import uuid
@@ -22,9 +23,11 @@ from snakemake_interface_executor_plugins.utils import format_cli_arg
 from snakemake_executor_plugin_submitit import states
 from snakemake_executor_plugin_submitit.adoption import Adopter
 from snakemake_executor_plugin_submitit.local_slots import Share, SlotPool
+from snakemake_executor_plugin_submitit.partitions import choose_partition, read_partitions
 from snakemake_executor_plugin_submitit.processes import ProcessId
+from snakemake_executor_plugin_submitit.quoting import shell_quotes
 from snakemake_executor_plugin_submitit.registry import Record, Registry, Submission
-from snakemake_executor_plugin_submitit.resources import Request, parse_resources
+from snakemake_executor_plugin_submitit.resources import Request, find_slips, parse_resources
 
 if TYPE_CHECKING:
     from snakemake_executor_plugin_submitit.submit import SubmittedJob
@@ -75,6 +78,8 @@ class Executor(RemoteExecutor):
         self._queue = states.SlurmQueue()
         self._numbers = itertools.count()
         self._reasons_told: set[str] = set()
+        self._names_seen: set[str] = set()
+        self._rules_warned: set[str] = set()
         self._next_question, self._pause_s = 0.0, FIRST_QUESTION_S
         self._tickets: dict[int, _Ticket] = {}
         self._starting = threading.RLock()
@@ -86,6 +91,9 @@ class Executor(RemoteExecutor):
         self._registry = Registry(self._folder)
         self._adopter = Adopter(self._registry, self._queue, self.workflow, self.logger)
         self._retention(settings.keep_days)
+        self._partitions_file = settings.partitions if self._cluster == "slurm" else None
+        self._partitions = read_partitions(self._partitions_file) if self._partitions_file else []
+        self._names: dict[str, str] | None = {} if settings.efficiency_report and self._cluster == "slurm" else None
 
     def _retention(self, days: int) -> None:
         from snakemake_executor_plugin_submitit.retention import remove_old
@@ -113,8 +121,11 @@ class Executor(RemoteExecutor):
     def _ticket(self, job: JobExecutorInterface) -> _Ticket | None:
         info = SubmittedJobInfo(job, aux={"ticket": next(self._numbers)})
         name = _name(job)
+        self._warn_of_slips(job.resources.keys())
         try:
             request = parse_resources(job.resources, threads=job.threads)
+            if self._partitions_file:
+                request = choose_partition(request, self._partitions, self._partitions_file)
             if self._cluster == "local":
                 self._pool.check(request)
             outputs = tuple(str(Path(file).absolute()) for file in job.output)
@@ -123,8 +134,24 @@ class Executor(RemoteExecutor):
             self.report_job_error(info, msg=f"{name}: {err}\n")
             return None
         self._tickets[info.aux["ticket"]] = ticket
+        self._warn_of_idle_ranks(job, request)
         self.report_job_submission(info)
         return ticket
+
+    def _warn_of_slips(self, names: Iterable[str]) -> None:
+        new = set(names) - self._names_seen
+        self._names_seen |= new
+        for slip, name in find_slips(new).items():
+            self.logger.warning(f"resource {slip} means nothing to Slurm here and was left to Snakemake; did you mean {name}?")
+
+    def _warn_of_idle_ranks(self, job: JobExecutorInterface, request: Request) -> None:
+        command = None if job.is_group() else getattr(job, "shellcmd", None)
+        if request.num_ranks > 1 and command and "spmd" not in command and job.name not in self._rules_warned:
+            self._rules_warned.add(job.name)
+            self.logger.warning(
+                f"{job.name}: the job has {request.num_ranks} ranks, and only the first will do anything; begin the command with "
+                "spmd, set the resource mpi if it starts its tasks itself, or ask for threads instead of tasks"
+            )
 
     def _adopt(self, ticket: _Ticket) -> bool:
         found = self._adopter.find(ticket.outputs, ticket.info.job) if self._cluster == "slurm" else None
@@ -136,7 +163,8 @@ class Executor(RemoteExecutor):
         return True
 
     def _command(self, job: JobExecutorInterface) -> str:
-        command = self.format_job_exec(job)
+        with shell_quotes():
+            command = self.format_job_exec(job)
         return command.replace(" -m snakemake ", " -m snakemake_executor_plugin_submitit.shim ", 1)
 
     def get_job_args(self, job: JobExecutorInterface, **kwargs: Any) -> str:
@@ -150,6 +178,10 @@ class Executor(RemoteExecutor):
         listing = folder / f"{uuid.uuid4().hex}.txt"
         listing.write_text("\n".join(map(str, files)) + "\n", encoding="utf-8")
         return f"{arguments} {format_cli_arg('--wait-for-files-file', listing)}"
+
+    def get_python_executable(self) -> str:
+        """Python in the job, quoted for a shell."""
+        return shlex.quote(super().get_python_executable())
 
     # --- submission
 
@@ -169,6 +201,7 @@ class Executor(RemoteExecutor):
         """In the submitter's thread: one call of sbatch. What is refused for good is noted for the wait thread."""
         from snakemake_executor_plugin_submitit.submit import BusyError
 
+        tickets = [ticket for ticket in tickets if ticket.job is None]  # when a half of them was sent before
         try:
             self._submit(tickets)
         except BusyError:
@@ -181,12 +214,18 @@ class Executor(RemoteExecutor):
                 return
             for ticket in tickets:
                 ticket.refusal = str(err)
+        except Exception as err:  # were this thread to die, the run would wait for ever
+            for ticket in tickets:
+                ticket.refusal = f"the job cannot be submitted: {type(err).__name__}: {err}"
 
     def _submit(self, tickets: Sequence[_Ticket], gpus: Iterable[int] = ()) -> None:
         from snakemake_executor_plugin_submitit.submit import array_folder, plan, send
 
         first = tickets[0]
-        (self._folder / ENDED).mkdir(parents=True, exist_ok=True)
+        try:
+            (self._folder / ENDED).mkdir(parents=True, exist_ok=True)
+        except OSError as err:
+            raise WorkflowError(f"--submitit-folder {self._folder}: no folder can be made here: {err.strerror}") from err
         owner = ProcessId.own() if self._cluster == "local" else None
         plans = [
             plan(t.command, folder=self._folder, name=t.name, request=t.request, ended=self._folder / ENDED, owner=owner)
@@ -226,6 +265,8 @@ class Executor(RemoteExecutor):
         ticket.info.external_jobid = job.job_id
         ticket.last_seen = time.monotonic()
         ticket.job = job
+        if self._names is not None:
+            self._names[job.job_id] = ticket.name
         self._next_question, self._pause_s = min(self._next_question, time.monotonic() + FIRST_QUESTION_S), FIRST_QUESTION_S
 
     def _tell_submitted(self, tickets: Sequence[_Ticket], job_id: str) -> None:
@@ -294,7 +335,11 @@ class Executor(RemoteExecutor):
                 waiting.setdefault(state.reason, []).append(ticket)
         for reason, tickets in waiting.items():
             self._reasons_told.add(reason)
-            self.logger.info(f"waiting in Slurm's queue, reason {reason}: {_names(tickets)}")
+            if states.State("PENDING", reason).is_hopeless:
+                advice = "; it will not start as it is: stop this run, lower what the job asks for or choose another partition"
+                self.logger.warning(f"waiting in Slurm's queue, reason {reason}: {_names(tickets)}{advice}")
+            else:
+                self.logger.info(f"waiting in Slurm's queue, reason {reason}: {_names(tickets)}")
 
     def _settle(self, ticket: _Ticket, answers: dict[str, states.State] | None, marks: set[str]) -> bool:
         """Report a job's outcome, or have it submitted again; whether it was reported."""
@@ -408,10 +453,20 @@ class Executor(RemoteExecutor):
 
     def shutdown(self) -> None:
         """End the threads."""
+        if self.wait and self._names:
+            self._report_efficiency(self._names)
         self.wait = False
         if self._submitter is not None:
             self._submitter.stop(2.0)
         super().shutdown()
+
+    def _report_efficiency(self, names: dict[str, str]) -> None:
+        from snakemake_executor_plugin_submitit.efficiency import LATENESS_S, write_report
+
+        try:
+            self.logger.info(write_report(self._folder, names, patience_s=LATENESS_S))
+        except OSError as err:
+            self.logger.warning(f"{self._folder}: cannot write the efficiency report: {err.strerror}")
 
 
 def _shortest_ids(tickets: Sequence[_Ticket]) -> list[str]:

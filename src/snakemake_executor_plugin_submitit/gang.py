@@ -91,7 +91,8 @@ def lead(me: Member, argv: list[str]) -> int:
         return int(report["status"])
     if failure.get("lost"):
         failure["node_down"] = _is_node_down(failure["host"])
-    print(_describe(failure), file=sys.stderr, flush=True)
+    where = f"rank {failure['rank']} on {failure['host']}"
+    print(f"spmd: {where}: {describe_failure(failure)}; all ranks were stopped", file=sys.stderr, flush=True)
     write_json(folder / "failure.json", failure)
     return int(failure["status"]) if 0 < int(failure["status"]) < 256 else 1
 
@@ -129,6 +130,8 @@ def _follow_command(me: Member, number: int, command: dict[str, Any]) -> None:
         return (folder / END).exists() or (folder / "failure.json").exists()
 
     report = _run(me, command, is_over)
+    if report["status"] and not report["stopped"]:
+        print(f"spmd: rank {me.rank}: {describe_failure(report)}", file=sys.stderr, flush=True)
     write_json(folder / f"status-{number}-{me.rank}.json", report)
     if line is not None:
         line.report(report)
@@ -255,13 +258,14 @@ def _kill(child: "subprocess.Popen[bytes]", me: Member, number: int) -> None:
             child.send_signal(number)
 
 
-def _describe(failure: dict[str, Any]) -> str:
-    status = int(failure["status"])
+def describe_failure(failure: dict[str, Any]) -> str:
+    """How a rank failed, in a few words."""
+    if "how" in failure:
+        return str(failure["how"])
     if failure.get("lost"):
-        how = "is gone, its node does not answer" if failure["node_down"] else "was killed"
-    else:
-        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"failed with exit status {status}"
-    return f"spmd: rank {failure['rank']} on {failure['host']} {how}; all ranks were stopped"
+        return "gone, its node does not answer" if failure["node_down"] else "killed from outside"
+    status = int(failure["status"])
+    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
 
 def host() -> str:

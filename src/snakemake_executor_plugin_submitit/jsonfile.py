@@ -1,5 +1,6 @@
 """Small JSON files by which processes on several nodes tell each other things."""
 
+import contextlib
 import json
 import uuid
 from pathlib import Path
@@ -7,10 +8,19 @@ from typing import Any
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file that appears whole or not at all."""
+    """Write a JSON file that appears whole or not at all.
+
+    Raises:
+        OSError: if it cannot be written, as on a full disk; nothing is left of it.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    temporary.write_text(json.dumps(content), encoding="utf-8")
-    temporary.rename(path)
+    try:
+        temporary.write_text(json.dumps(content), encoding="utf-8")
+        temporary.rename(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def read_json(path: Path) -> Any:

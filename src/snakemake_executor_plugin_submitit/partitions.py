@@ -8,6 +8,7 @@ The file is that of snakemake-executor-plugin-slurm's `--slurm-partition-config`
 """
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -48,7 +49,7 @@ class Partition:
         limits: by what is limited: the largest value; what is not limited is missing. No GPUs unless there is a limit.
         gpu_models: those that it has; empty: any.
         constraints: features that its nodes have; empty: any.
-        cluster: where it is; None: on the one of the main process.
+        cluster: where it is; None: wherever the jobs of this run go.
         many_tasks: whether a job may have more than one task.
     """
 
@@ -72,8 +73,8 @@ class Partition:
         features = [word for word in re.split(r"[&,|]", str(request.sbatch.get("constraint", ""))) if word]
         if self.constraints and not set(features) <= set(self.constraints):
             found.append(f"constraint {request.sbatch['constraint']} is not met")
-        if self.cluster != request.sbatch.get("clusters", self.cluster):
-            found.append(f"it is not on cluster {request.sbatch['clusters']}")
+        if self.cluster not in (None, os.environ.get("SLURM_CLUSTERS")):
+            found.append(f"it is on cluster {self.cluster}, and SLURM_CLUSTERS does not say so")
         if request.num_tasks > 1 and not self.many_tasks:
             found.append("one task only")
         return found
@@ -104,10 +105,7 @@ def choose_partition(request: Request, partitions: list[Partition], source: Path
         reasons = "".join(f"\n  {each.name}: {'; '.join(each.objections(request))}" for each in partitions)
         raise WorkflowError(f"no partition of {source} takes this job; lower what it asks for, or set slurm_partition:{reasons}")
     best = max(fitting, key=lambda partition: partition.tightness(request))
-    chosen: dict[str, str | bool] = {"partition": best.name}
-    if best.cluster is not None:
-        chosen["clusters"] = best.cluster
-    return replace(request, sbatch=dict(request.sbatch) | chosen)
+    return replace(request, sbatch=request.sbatch | {"partition": best.name})
 
 
 def read_partitions(path: Path) -> list[Partition]:

@@ -1,8 +1,9 @@
 """Snakemake resources -> what a job asks for, in one table. Names are those of snakemake-executor-plugin-slurm."""
 
+import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,9 @@ COUNTS = ("runtime", "nodes", "tasks", "tasks_per_node", "tasks_per_gpu", "cpus_
 SWITCHES: dict[str, tuple[str, str | None]] = {"exclusive": ("exclusive", None), "requeue": ("requeue", "no-requeue")}
 WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 EXCLUSIVE_WORDS = ("user", "mcs", "topo")
+GPUS = ("gpus_per_node", "gpu", "gpus")
+NAMES = frozenset({*SBATCH_OPTIONS, *COUNTS, *SWITCHES, *GPUS, "gpu_model", "max_requeues", "mpi", "slurm_extra"})
+NAMES_OF_SNAKEMAKE = frozenset({"mem", "mem_mib", "disk", "disk_mb", "disk_mib", "tmpdir"})
 # sbatch options that slurm_extra may not hold -> the resource to use instead, or what sets them
 GIVEN_BY = {
     **{option: f"use the resource {name}" for name, option in reversed(SBATCH_OPTIONS.items())},
@@ -74,6 +78,7 @@ class Request:
         max_requeues: how often a job that reached its time limit goes back into the queue.
         sbatch: further options by sbatch's names.
         extra: further arguments for sbatch, as given.
+        mpi: the command starts its tasks itself, with `srun` or `mpirun`; submitit starts one process only.
     """
 
     nodes: int = 1
@@ -86,11 +91,17 @@ class Request:
     max_requeues: int = 3
     sbatch: dict[str, str | bool] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
+    mpi: bool = False
 
     @property
     def num_tasks(self) -> int:
-        """Ranks of the job."""
+        """Tasks of the job, each with its CPUs."""
         return self.nodes * self.tasks_per_node
+
+    @property
+    def num_ranks(self) -> int:
+        """Tasks that submitit starts."""
+        return 1 if self.mpi else self.num_tasks
 
 
 def parse_resources(resources: Mapping[str, Any], threads: int = 1) -> Request:
@@ -108,6 +119,7 @@ def parse_resources(resources: Mapping[str, Any], threads: int = 1) -> Request:
     for name, option in SBATCH_OPTIONS.items():
         if value := _text(resources, name):
             sbatch.setdefault(option, value)
+    _check_cluster(sbatch)
     gpus_per_node, gpu_model = _gpus(resources, sbatch)
     tasks_per_node = _tasks_per_node(counts, gpus_per_node)
     sbatch |= _switches(resources)
@@ -122,7 +134,32 @@ def parse_resources(resources: Mapping[str, Any], threads: int = 1) -> Request:
         max_requeues=0 if "no-requeue" in sbatch else _count("max_requeues", resources.get("max_requeues", 3), least=0),
         sbatch=sbatch,
         extra=tuple(_split_extra(resources)),
+        mpi=_text(resources, "mpi") is not None,
     )
+
+
+def find_slips(names: Iterable[str]) -> dict[str, str]:
+    """Names that mean nothing here and look like one that does -> that one."""
+    import difflib
+
+    slips = {}
+    for name in names:
+        if name not in NAMES | NAMES_OF_SNAKEMAKE and not name.startswith("_"):
+            spellings = (name, name.removeprefix("slurm_"), f"slurm_{name}")
+            found = [match for each in spellings for match in difflib.get_close_matches(each, NAMES, n=1, cutoff=0.8)]
+            if found:
+                slips[name] = found[0]
+    return slips
+
+
+def _check_cluster(sbatch: Mapping[str, str | bool]) -> None:
+    """Job ids of several clusters may be equal, and Slurm's commands ask one cluster unless told otherwise."""
+    cluster, here = sbatch.get("clusters"), os.environ.get("SLURM_CLUSTERS")
+    if cluster not in (None, here):
+        raise WorkflowError(
+            f"resource clusters={cluster!r}: all jobs of a run go to one cluster; start Snakemake with SLURM_CLUSTERS={cluster} "
+            "in its environment"
+        )
 
 
 def _count(name: str, value: Any, least: int = 1) -> int:
@@ -176,7 +213,7 @@ def _need_gpus(name: str, gpus_per_node: int) -> int:
 
 def _gpus(resources: Mapping[str, Any], sbatch: dict[str, str | bool]) -> tuple[int, str | None]:
     """GPUs of a node and their model; the GPUs of `gres` are moved here, so that they are asked for in one way only."""
-    name = next((name for name in ("gpus_per_node", "gpu", "gpus") if resources.get(name) is not None), None)
+    name = next((name for name in GPUS if resources.get(name) is not None), None)
     count = _count(name, resources[name], least=0) if name else 0
     model = _text(resources, "gpu_model")
     gres = str(sbatch.pop("gres", ""))
@@ -244,7 +281,7 @@ def _extra_option(argument: str) -> tuple[str, str | bool]:
 def slurm_parameters(request: Request, *, name: str, comment: str, folder: Path) -> dict[str, Any]:
     """Parameters of submitit's Slurm executor.
 
-    A job of one task is its batch script, without a step of `srun`: slurmctld serves 2 calls for it instead of 5, the command
+    A job of one rank is its batch script, without a step of `srun`: slurmctld serves 2 calls for it instead of 5, the command
     may use `srun` itself, and the signal before the time limit (`B:`) reaches the task and not what it runs.
 
     Args:
@@ -272,14 +309,15 @@ def slurm_parameters(request: Request, *, name: str, comment: str, folder: Path)
         "wckey": "",
         "additional_parameters": options,
     }
-    if request.num_tasks > 1:
+    if request.num_ranks > 1:
         # since Slurm 22.05 srun does not inherit the CPUs of a task; a lost rank must end its peers
         parameters["srun_args"] = [f"--cpus-per-task={request.cpus_per_task}", "--kill-on-bad-exit=1"]
     else:
         options["signal"] = f"B:USR2@{signal_delay_s}"
         run = shlex.join([sys.executable, "-u", "-m", "submitit.core._submit", str(folder)])
         # the shell has to become the task, for the signal is sent to the shell alone
-        parameters |= {"use_srun": False, "setup": ["export SUBMITIT_EXECUTOR=slurm", f"exec {run}"]}
+        cpus = f"export SRUN_CPUS_PER_TASK={request.cpus_per_task}"  # for the command's own srun
+        parameters |= {"use_srun": False, "setup": ["export SUBMITIT_EXECUTOR=slurm", cpus, f"exec {run}"]}
     if request.mem_mb is not None:
         parameters["mem"] = f"{request.mem_mb}MB"
     return parameters

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import Any
 from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_executor_plugin_submitit import states
+from snakemake_executor_plugin_submitit.gang import describe_failure
 from snakemake_executor_plugin_submitit.processes import ProcessId
 from snakemake_executor_plugin_submitit.resources import Request, parse_resources, slurm_parameters
 from snakemake_executor_plugin_submitit.task import CommandTask, read_result
@@ -33,6 +35,9 @@ TRANSIENT = (
 OUT_OF_MEMORY = ("oom-kill", "oom_kill", "out of memory", "exceeded memory limit", "exceeded job memory limit")
 BACK_OFF_S = (5, 10, 20, 40, 80, 160)
 ARRAYS = "arrays"
+FULL_BYTES = 64 * 1024
+START_OF_ATTEMPT = "Starting with JobEnvironment"
+PATTERN_SIGNS = ("%", "\\", "\n")  # in the name of a log, to Slurm and submitit
 
 
 class BusyError(Exception):
@@ -55,8 +60,15 @@ class SubmittedJob:
     @property
     def log_path(self) -> Path:
         """The log of rank 0, or of the first rank that failed."""
-        failure = (read_result(self.folder) or {}).get("failure")
-        return self.rank_log(int(failure["rank"]) if failure else 0)
+        return self.rank_log(int(self._failure().get("rank", 0)))
+
+    def _failure(self) -> dict[str, Any]:
+        """The rank that failed first: its number, its node, how; empty when it is not known."""
+        result = read_result(self.folder)
+        if result is None:
+            return _failure_by_srun(self.rank_log(0))
+        failure: dict[str, Any] = result.get("failure") or {}
+        return failure
 
     def rank_log(self, rank: int) -> Path:
         """The log of one rank."""
@@ -124,13 +136,11 @@ class SubmittedJob:
     def explain(self, state: states.State | None = None) -> str:
         """What a user needs to know of a job that failed: id, state, node, rank, log, and the log's last lines."""
         result = read_result(self.folder) or {}
-        failure = result.get("failure") or {"host": result.get("host") or (state.nodes if state else "")}
+        failure = self._failure() or {"host": result.get("host") or (state.nodes if state else "")}
         tail = _tail(self.log_path)
         if "state" in result:
             state = states.State(result["state"], result["reason"], failure.get("host", ""))
-        elif (state is None or state.is_alive or state.name == "FAILED") and any(
-            sign in "\n".join(tail).lower() for sign in OUT_OF_MEMORY
-        ):
+        elif (state is None or state.is_alive or state.name == "FAILED") and _says_out_of_memory(tail):
             state = states.State("OUT_OF_MEMORY", "by the log")
         facts = [f"{self.name}: {self.cluster} job {self.job_id} failed"]
         if state and not state.is_alive and state.name not in ("COMPLETED", "FAILED"):
@@ -138,13 +148,36 @@ class SubmittedJob:
         if "status" in result:
             facts.append(f"exit status {result['status']}")
         if "rank" in failure:
-            facts.append(f"rank {failure['rank']} failed first" + (" (killed from outside)" if failure.get("lost") else ""))
+            facts.append(f"rank {failure['rank']} failed first ({describe_failure(failure)})")
         if failure.get("host"):
             facts.append(f"node {failure['host']}")
         lines = [", ".join(facts), f"log: {self.log_path}"]
         if state and state.hint:
             lines.append(f"hint: {state.hint}")
+        if _is_disk_full(self.folder):
+            lines.append(f"hint: no space is left on the disk of {self.folder}")
         return "\n".join([*lines, *tail])
+
+
+def _is_disk_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < FULL_BYTES
+    except OSError:
+        return False
+
+
+def _says_out_of_memory(lines: Sequence[str]) -> bool:
+    return any(sign in "\n".join(lines).lower() for sign in OUT_OF_MEMORY)
+
+
+def _failure_by_srun(log: Path) -> dict[str, Any]:
+    """What srun says, in the log of rank 0, of the rank that it ended the job for; empty when it says nothing."""
+    try:
+        attempt = log.read_text(encoding="utf-8", errors="replace").rpartition(START_OF_ATTEMPT)[2]
+    except OSError:
+        return {}
+    found = re.search(r"^srun: error: (\S+): tasks? (\d+)\S*: (.+)$", attempt, re.MULTILINE)
+    return {"host": found[1], "rank": int(found[2]), "how": found[3].lower()} if found else {}
 
 
 def _tail(path: Path) -> list[str]:
@@ -233,7 +266,7 @@ def send(
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     if exclude:
-        nodes = ",".join(filter(None, [request.sbatch.get("exclude"), *sorted(exclude)]))
+        nodes = ",".join(str(each) for each in [request.sbatch.get("exclude"), *sorted(exclude)] if each)
         request = replace(request, sbatch=request.sbatch | {"exclude": nodes})
     executor = _slurm(folder, request, name, comment, len(plans)) if cluster == "slurm" else _local(folder, request, gpus)
     try:
@@ -251,7 +284,7 @@ def send(
     jobs = [SubmittedJob(cluster, p.place, p.name, str(h.job_id), h) for p, h in zip(plans, handles, strict=True)]
     if len(jobs) > 1:
         for job in jobs:
-            _link_logs(job, folder, request.num_tasks)
+            _link_logs(job, folder, request.num_ranks)
     return jobs
 
 
@@ -346,8 +379,9 @@ def _slurm(folder: Path, request: Request, name: str, comment: str, count: int) 
 
 def _literal(folder: Path) -> Path:
     """Refuse a folder in whose name submitit and Slurm would see a pattern."""
-    if "%" in str(folder):
-        raise WorkflowError(f"{folder}: Slurm cannot write logs to a path with %; use another --submitit-folder")
+    found = [sign for sign in PATTERN_SIGNS if sign in str(folder)]
+    if found:
+        raise WorkflowError(f"{folder}: Slurm cannot write logs to a path with {found[0]!r}; use another --submitit-folder")
     return folder
 
 
@@ -358,7 +392,7 @@ def _local(folder: Path, request: Request, gpus: Sequence[int]) -> Any:
     num_gpus = request.nodes * request.gpus_per_node
     executor.update_parameters(
         timeout_min=request.runtime_min,
-        tasks_per_node=request.num_tasks,
+        tasks_per_node=request.num_ranks,
         gpus_per_node=num_gpus,
         visible_gpus=tuple(gpus) or tuple(range(num_gpus)),
         stderr_to_stdout=True,

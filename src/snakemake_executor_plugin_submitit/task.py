@@ -76,7 +76,7 @@ class CommandTask:
         me = gang.Member(
             folder=str(Path(self.folder) / f"ranks-{environment.job_id}-{restarts}-{self.requeues}"),
             rank=environment.global_rank,
-            world_size=environment.num_tasks,
+            world_size=1 if self._on_slurm and "SLURM_STEP_ID" not in os.environ else environment.num_tasks,
             local_rank=environment.local_rank,
             node_rank=environment.node,
             num_nodes=environment.num_nodes,
@@ -192,9 +192,13 @@ class CommandTask:
             time.sleep(1)
 
     def _write_result(self, result: dict[str, Any]) -> None:
-        write_json(Path(self.folder) / RESULT, result)
-        if self.ended is not None:
-            Path(self.ended).touch()
+        try:
+            write_json(Path(self.folder) / RESULT, result)
+            if self.ended is not None:
+                Path(self.ended).touch()
+        except OSError as err:  # then it is Slurm that tells of the end
+            print(f"the result of the job cannot be written: {err}", file=sys.stderr, flush=True)
+            raise SystemExit(1) from None
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

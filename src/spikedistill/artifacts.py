@@ -20,9 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from spikedistill.components import unknown
 from spikedistill.errors import ArtifactError
 
 MANIFEST = "manifest.json"
+SPARE = ".manifest.json"
+FULL_BYTES = 64 * 1024
 Status = Literal["missing", "complete", "unreadable"]
 
 
@@ -86,6 +89,8 @@ class Store:
         """
         path = self.manifest_path(ref)
         try:
+            if not path.exists():
+                self._restore_manifest(ref)
             manifest = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise
@@ -94,6 +99,15 @@ class Store:
         if not isinstance(manifest, dict) or not {"spec", "files", "digest", "upstream"} <= manifest.keys():
             raise ArtifactError(f"{path}: not a manifest of an artifact; {REBUILD}")
         return manifest
+
+    def _restore_manifest(self, ref: str) -> None:
+        """Put back the manifest of a committed artifact.
+
+        Snakemake removes the declared output of a job that it starts, or that failed, also when a job of another workflow
+        that shares this store has made the artifact in the meantime.
+        """
+        with contextlib.suppress(FileExistsError, PermissionError):
+            self.manifest_path(ref).hardlink_to(self.path(ref) / SPARE)
 
     def verify(self, ref: str) -> Damage | None:
         """Compare every file of an artifact with its sha256. Returns None when all is well.
@@ -132,6 +146,27 @@ class Store:
         folders = (manifest.parent.relative_to(self.root) for manifest in self.root.glob(f"*/*/{MANIFEST}"))
         return sorted(str(folder) for folder in folders if not any(part.startswith(".") for part in folder.parts))
 
+    def find(self, name: str) -> str:
+        """The reference of the artifact called `name`, with or without its kind; an unambiguous beginning will do.
+
+        Raises:
+            ArtifactError: if there is none, or more than one.
+        """
+        refs = self.refs()
+        exact = [ref for ref in refs if name in (ref, ref.partition("/")[2])]
+        found = exact or [ref for ref in refs if ref.startswith(name) or ref.partition("/")[2].startswith(name)]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            names = [ref.partition("/")[2] for ref in refs]
+            raise ArtifactError(f"store {self.root}: {unknown('artifact', name, names) if names else 'it is empty'}")
+        raise ArtifactError(f"{name!r} fits {len(found)} artifacts: " + ", ".join(found))
+
+    def made_from(self, ref: str, kind: str) -> list[str]:
+        """References of the artifacts of a kind that were made from the very `ref` that lies here now, oldest first."""
+        found = [each for each in self.refs() if each.startswith(f"{kind}/") and self.is_fresh(each, ref)]
+        return sorted(found, key=lambda each: str(self.manifest(each).get("created")))
+
     def is_fresh(self, ref: str, upstream: str) -> bool:
         """Whether artifact `ref` was made from the very `upstream` that lies in the store now."""
         try:
@@ -166,6 +201,11 @@ class Store:
             build = Build(folder, {})
             yield build
             self._commit(ref, build, spec, upstream)
+        except (OSError, RuntimeError) as err:  # numpy and torch do not say why they could not write
+            if shutil.disk_usage(folder).free < FULL_BYTES:
+                text = f"store {self.root}: No space left on device while {ref} was made ({err}); free some, then run again"
+                raise ArtifactError(text) from err
+            raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -183,6 +223,7 @@ class Store:
         path = build.folder / MANIFEST
         path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         _seal(path)
+        (build.folder / SPARE).hardlink_to(path)
         for folder in [build.folder, *(p for p in build.folder.rglob("*") if p.is_dir())]:
             folder.chmod(folder.stat().st_mode | stat.S_IRGRP | stat.S_IXGRP)
             _fsync(folder)

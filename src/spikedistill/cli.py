@@ -17,6 +17,7 @@ from spikedistill.errors import SpikedistillError
 from spikedistill.plan import Plan, build_plan
 
 SCHEMA_FILE = Path(__file__).with_name("config.schema.json")
+REFERENCE_FILE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,6 +69,7 @@ def _add_plan_commands(commands: argparse._SubParsersAction, configured: argpars
     how = plan.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="print the specs as JSON, one a line")
     how.add_argument("--table", action="store_true", help="one line per row of the report instead of one per stage")
+    plan.add_argument("--profile", help="Snakemake profile whose GPUs the estimates are for (default: cluster, if there)")
     plan.set_defaults(command=_plan)
     status = commands.add_parser("status", parents=[configured], help="how far every stage is")
     status.set_defaults(command=_status)
@@ -78,8 +80,11 @@ def _add_plan_commands(commands: argparse._SubParsersAction, configured: argpars
     listing = commands.add_parser("list", help="methods, datasets or architectures that a config can name")
     listing.add_argument("what", choices=["methods", "datasets", "architectures"])
     listing.set_defaults(command=_list)
-    schema = commands.add_parser("schema", help="the JSON schema of config.yaml, for editors")
-    schema.add_argument("--write", action="store_true", help=f"write it to {SCHEMA_FILE.name} beside the package's code")
+    schema = commands.add_parser("schema", help="the JSON schema of config.yaml, for editors, or its reference, to read")
+    schema.add_argument("--docs", action="store_true", help="the reference, in Markdown, instead of the schema")
+    schema.add_argument(
+        "--write", action="store_true", help=f"write {SCHEMA_FILE.name} beside the package's code, and docs/{REFERENCE_FILE.name}"
+    )
     schema.set_defaults(command=_schema)
 
 
@@ -98,6 +103,18 @@ def _add_stage_commands(commands: argparse._SubParsersAction, configured: argpar
     report.add_argument("--resolved", type=Path, metavar="FILE", help="the whole configuration as JSON, instead of --configfile")
     report.add_argument("--log-file", type=Path, help="write the log there too")
     report.set_defaults(command=_report)
+    compare = commands.add_parser("compare", parents=[configured], help="networks of the store side by side")
+    compare.add_argument(
+        "names", nargs="+", metavar="NAME", help="teacher, student or evaluation; the beginning of a name will do"
+    )
+    compare.add_argument("--store", help="folder of the artifacts (default: as configured)")
+    compare.set_defaults(command=_compare)
+    export = commands.add_parser("export", parents=[configured], help="write a network with a model card, on request as NIR")
+    export.add_argument("name", help="teacher or student; the beginning of a name will do")
+    export.add_argument("--store", help="folder of the artifacts (default: as configured)")
+    export.add_argument("--out", type=Path, help="a new folder (default: exports/NAME)")
+    export.add_argument("--nir", action="store_true", help="also as a NIR graph, for neuromorphic back ends")
+    export.set_defaults(command=_export)
     submit = commands.add_parser("submit", parents=[configured], help="submit one stage through submitit")
     submit.add_argument("name", help="the stage's artifact, or an unambiguous beginning of its name")
     submit.add_argument("--profile", help="Snakemake profile with resources and site settings (default: cluster, if there)")
@@ -126,14 +143,23 @@ def _load_plan(options: argparse.Namespace) -> Plan:
 
 
 def _plan(options: argparse.Namespace) -> None:
+    from spikedistill.estimate import Cost, Estimator
+    from spikedistill.plan import Spec
     from spikedistill.progress import plan_table, run_table
+    from spikedistill.resources import read_profile, set_resources, stage_cost
 
     plan = _load_plan(options)
     if options.json:
         for spec in plan.stages.values():
             print(spec.model_dump_json())
         return
-    print(run_table(plan) if options.table else plan_table(plan))
+    profile = read_profile(options.profile or "cluster") if options.profile or Path("cluster").is_dir() else {}
+    estimator = Estimator(plan)
+
+    def cost_of(spec: Spec) -> Cost:
+        return stage_cost(estimator, spec, set_resources(spec.stage, profile))
+
+    print(run_table(plan, cost_of) if options.table else plan_table(plan, cost_of))
 
 
 def _status(options: argparse.Namespace) -> None:
@@ -167,11 +193,16 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _schema(options: argparse.Namespace) -> None:
-    text = json.dumps(config_schema(), indent=2) + "\n"
+    from spikedistill.reference import configuration_reference
+
+    schema = json.dumps(config_schema(), indent=2) + "\n"
+    reference = configuration_reference()
     if options.write:
-        SCHEMA_FILE.write_text(text, encoding="utf-8")
+        SCHEMA_FILE.write_text(schema, encoding="utf-8")
+        if REFERENCE_FILE.parent.is_dir():  # not in an installed package
+            REFERENCE_FILE.write_text(reference, encoding="utf-8")
     else:
-        print(text, end="")
+        print(reference if options.docs else schema, end="")
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -199,15 +230,35 @@ def _run(options: argparse.Namespace) -> None:
 
 def _report(options: argparse.Namespace) -> None:
     from spikedistill.artifacts import Store
+    from spikedistill.report.board import write_board
     from spikedistill.report.tables import terminal_table
-    from spikedistill.report.writer import write_report
-    from spikedistill.stages.report import collect_records
+    from spikedistill.report.writer import outdate, write_report
+    from spikedistill.stages.report import collect
 
     start_logging(options.log_file)
     plan = build_plan(read_resolved(options.resolved)) if options.resolved else _load_plan(options)
-    records = collect_records(plan, Store(plan.config.store))
-    write_report(records, Path(plan.config.results))
-    print(terminal_table(records))
+    comparison = collect(plan, Store(plan.config.store))
+    files = write_report(comparison, Path(plan.config.results))
+    if comparison.is_partial:
+        outdate(files)
+    write_board(comparison.records, Path(plan.config.results) / "tensorboard")
+    print(terminal_table(comparison))
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from spikedistill.artifacts import Store
+    from spikedistill.compare import compare
+
+    print(compare(Store(options.store or _load_plan(options).config.store), options.names))
+
+
+def _export(options: argparse.Namespace) -> None:
+    from spikedistill.artifacts import Store
+    from spikedistill.export import write_export
+
+    store = Store(options.store or _load_plan(options).config.store)
+    ref = store.find(options.name)
+    print(*write_export(store, ref, options.out or Path("exports") / Path(ref).name, nir=options.nir), sep="\n")
 
 
 def _submit(options: argparse.Namespace) -> int:

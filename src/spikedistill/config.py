@@ -21,6 +21,7 @@ from spikedistill import components
 from spikedistill.data.inputs import InputConfig
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.errors import ConfigError
+from spikedistill.evaluate.settings import EvaluateConfig
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.sweep import Path as KeyPath
 from spikedistill.sweep import SweepError, Variant, model_of, replaced, swept, takes_plain_values, variants
@@ -50,7 +51,10 @@ class TeacherConfig(_Section):
 
     arch: str = Field(description="Architecture: a name of an ARCHITECTURES table in src/spikedistill/models.")
     width: float = Field(
-        1.0, gt=0, le=8, description="Channels of every layer, as a multiple of the architecture's; rounded, at least 1."
+        1.0,
+        gt=0,
+        le=8,
+        description="Channels of every layer, as a multiple of the architecture's; rounded, but no fewer than 16.",
     )
     seed: int = Field(0, ge=0, description="Seed of the teacher's initial weights, sample order and augmentation.")
     train: TrainConfig = Field(description="How the teacher is trained.")
@@ -61,7 +65,10 @@ class StudentConfig(_Section):
 
     arch: str = Field(description="Architecture: a name of an ARCHITECTURES table in src/spikedistill/models.")
     width: float = Field(
-        1.0, gt=0, le=8, description="Channels of every layer, as a multiple of the architecture's; rounded, at least 1."
+        1.0,
+        gt=0,
+        le=8,
+        description="Channels of every layer, as a multiple of the architecture's; rounded, but no fewer than 16.",
     )
     time_steps: int = Field(ge=1, description="Time steps T per sample. With event frames: the number of frames.")
     neuron: NeuronConfig = Field(default_factory=NeuronConfig, description="The spiking neuron.")
@@ -96,6 +103,11 @@ class ExperimentConfig(_Section):
     methods: dict[str, MethodConfig] = Field(
         min_length=1, description="Methods to compare, by a label of your choice; each is trained once per seed."
     )
+    baseline: str | None = Field(
+        None,
+        description="Label of the method that the report compares the others with, seed by seed. "
+        "Default: the first that needs no teacher, else the first.",
+    )
     together: list[list[str]] = Field(
         [],
         description="Groups of keys given as lists that are walked in step, as in "
@@ -115,6 +127,7 @@ class Config(_Section):
         description="Try the whole workflow first: networks of an eighth of their width, one epoch each. The data is prepared "
         "as for the real run; the report goes to `results` with -rehearsal at the end.",
     )
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="How trained networks are measured.")
     experiments: dict[str, ExperimentConfig] = Field(min_length=1, description="Comparisons, by a label of your choice.")
 
 
@@ -337,6 +350,8 @@ def _check_combinations(config: Config, problems: _Problems) -> None:
                 problems.add([*key, "teacher"], f"method {method_label!r} distils from a teacher, and none is given")
             for problem in _misfits(needs, experiment):
                 problems.add([*key, "methods", method_label], problem)
+        if experiment.baseline is not None and experiment.baseline not in experiment.methods:
+            problems.add([*key, "baseline"], components.unknown("method", experiment.baseline, experiment.methods))
         _check_data(experiment, key, problems)
 
 
@@ -345,9 +360,9 @@ def _misfits(needs: frozenset[str], experiment: ExperimentConfig) -> Iterator[st
     if "steps" in needs and experiment.student.backward == "rate":
         yield (
             "needs the logits of every time step, and student.backward: rate has a gradient for their mean alone; "
-            "set backward to bptt, or use a method that works on the mean, such as ce or esd"
+            "set backward to bptt, or use a method that works on the mean, such as ce, esd or kd with logits: mean"
         )
-    if "features" in needs and experiment.teacher is not None:
+    if {"features", "teacher"} <= needs and experiment.teacher is not None:
         entry = components.architectures()[experiment.teacher.arch][1]
         if entry.get("hidden") or entry.get("pooled_size"):
             yield (
@@ -377,8 +392,18 @@ def _check_inputs(experiment: ExperimentConfig, key: list[str], meta: DatasetMet
     inputs = experiment.dataset.inputs
     for name, reason in inputs.problems(meta):
         problems.add([*key, "dataset", "inputs", name], reason)
+    height, width = inputs.size(meta.height, meta.width)
     for role, network in (("teacher", experiment.teacher), ("student", experiment.student)):
-        for name, reason in network.train.augment.problems(meta, inputs) if network else ():
+        if network is None:
+            continue
+        least = components.architectures()[network.arch][1].get("min_side", 1)
+        if min(height, width) < least:
+            problems.add(
+                [*key, role, "arch"],
+                f"{network.arch!r} halves its inputs until nothing is left of {height}x{width}; it needs {least}x{least} "
+                "or more: choose another, such as resnet18, or enlarge them with dataset.inputs.resize",
+            )
+        for name, reason in network.train.augment.problems(meta, inputs):
             problems.add([*key, role, "train", "augment", name], reason)
 
 

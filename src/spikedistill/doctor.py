@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from spikedistill.errors import SpikedistillError
 from spikedistill.plan import Plan
-from spikedistill.resources import read_profile, stage_resources
+from spikedistill.resources import read_profile, site_resources
 
 NETWORK_FILE_SYSTEMS = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "panfs", "wekafs", "fuse")
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol")
@@ -123,7 +123,7 @@ def _slurm(profile: dict[str, Any]) -> Iterator[Check]:
 
 def _partitions(profile: dict[str, Any], known: set[str]) -> Iterator[Check]:
     for stage in ("preprocess", "teacher", "distill", "evaluate", "report"):
-        wanted = stage_resources(stage, profile, {}).get("slurm_partition")
+        wanted = site_resources(stage, profile).get("slurm_partition")
         unknown = [name for name in str(wanted).split(",") if name not in known] if wanted else []
         if unknown:
             advice = f"the site has: {', '.join(sorted(known))}; set slurm_partition in the profile"
@@ -131,7 +131,7 @@ def _partitions(profile: dict[str, Any], known: set[str]) -> Iterator[Check]:
 
 
 def _node(profile: dict[str, Any]) -> Iterator[Check]:
-    resources = stage_resources("evaluate", profile, {})
+    resources = site_resources("evaluate", profile)
     options = [
         f"--{flag}={resources[key]}"
         for key, flag in (("slurm_partition", "partition"), ("slurm_account", "account"), ("qos", "qos"))

@@ -20,11 +20,14 @@ from spikedistill import components
 from spikedistill.config import Config, ExperimentConfig, TeacherConfig
 from spikedistill.data.inputs import InputConfig
 from spikedistill.errors import ConfigError
+from spikedistill.evaluate.settings import EvaluateConfig
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.rehearsal import rehearsal
 from spikedistill.train.settings import TrainConfig
 
 ID_LENGTH = 10
+# On CPUs the gradient of a strided 1x1 convolution of fewer channels corrupts memory: oneDNN issue 6035.
+LEAST_CHANNELS = 16
 CHANNEL_KEYS = ("widths", "stages", "hidden")  # what `width` scales in the table of an architecture
 
 
@@ -117,6 +120,8 @@ class EvaluateSpec(_Spec):
     stage: Literal["evaluate"] = "evaluate"
     data: str
     model: str
+    teacher: str | None
+    settings: EvaluateConfig
 
     @property
     def ref(self) -> str:
@@ -127,7 +132,7 @@ class EvaluateSpec(_Spec):
     @property
     def upstream(self) -> dict[str, str]:
         """References of the artifacts that this stage reads, by role."""
-        return {"data": self.data, "model": self.model}
+        return {"data": self.data, "model": self.model} | ({"teacher": self.teacher} if self.teacher else {})
 
 
 Spec = PreprocessSpec | TeacherSpec | DistillSpec | EvaluateSpec
@@ -199,8 +204,8 @@ def build_plan(config: Config) -> Plan:
         if experiment.dataset.root is not None:
             raw[data.ref] = experiment.dataset.root
         stages[data.ref] = data
-        for method, model in _models(experiment, data, config.seeds):
-            evaluation = EvaluateSpec(data=data.ref, model=model.ref)
+        for method, model, teacher in _models(experiment, data, config.seeds):
+            evaluation = EvaluateSpec(data=data.ref, model=model.ref, teacher=teacher, settings=config.evaluate)
             stages |= {model.ref: model, evaluation.ref: evaluation}
             rows.append(Row(label, method, model.seed, model.ref, evaluation.ref))
     return Plan(config, stages, tuple(rows), raw)
@@ -235,16 +240,21 @@ def network_of(arch: str, width: float) -> dict[str, Any]:
 
 
 def _scaled(channels: Any, width: float) -> Any:
-    return [_scaled(each, width) for each in channels] if isinstance(channels, list) else max(1, round(channels * width))
+    return (
+        [_scaled(each, width) for each in channels]
+        if isinstance(channels, list)
+        else max(min(channels, LEAST_CHANNELS), round(channels * width))
+    )
 
 
 def _models(
     experiment: ExperimentConfig, data: PreprocessSpec, seeds: list[int]
-) -> Iterator[tuple[str, TeacherSpec | DistillSpec]]:
+) -> Iterator[tuple[str, TeacherSpec | DistillSpec, str | None]]:
+    """Every row's label and network, and the teacher that a student's predictions are compared with."""
     inputs = experiment.dataset.inputs
     teacher = _teacher(experiment.teacher, data, inputs) if experiment.teacher else None
     if teacher:
-        yield "teacher", teacher
+        yield "teacher", teacher, None
     student = experiment.student
     for label, method in experiment.methods.items():
         name = (method.method or label).replace("_", "-")
@@ -270,4 +280,5 @@ def _models(
                     train=student.train,
                     seed=seed,
                 ),
+                teacher.ref if teacher else None,
             )

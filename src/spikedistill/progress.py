@@ -4,42 +4,67 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tabulate import tabulate
 
 from spikedistill.artifacts import Store
+from spikedistill.estimate import Cost, in_hours, total
 from spikedistill.lease import STALE_S
 from spikedistill.plan import DistillSpec, Plan, Row, Spec, TeacherSpec
+from spikedistill.provenance import STARTS
+
+CostOf = Callable[[Spec], Cost]
 
 
-def plan_table(plan: Plan) -> str:
-    """What would run: each stage with its artifact, and whether it is in the store."""
+def plan_table(plan: Plan, cost_of: CostOf) -> str:
+    """What would run: each stage with its artifact, and whether it is in the store or what it will cost."""
     store = Store(plan.config.store)
     settled = Settled(plan, store)
-    rows = [(spec.stage, Path(ref).name, _cached(store, spec, settled)) for ref, spec in plan.stages.items()]
-    missing = sum(state != "cached" for _, _, state in rows)
-    table = tabulate(rows, headers=["stage", "artifact", "state"], tablefmt="simple")
-    return f"{table}\n\n{len(rows)} stages: {len(rows) - missing} cached in {store.root}, {missing} to run"
+    rows = [
+        (spec.stage, Path(ref).name, _cached(store, spec, settled), *_cost_cells(spec, settled, cost_of))
+        for ref, spec in plan.stages.items()
+    ]
+    headers = ["stage", "artifact", "state", "GPUs", "hours"]
+    table = tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)
+    return f"{table}\n\n{cost_line(plan, settled, cost_of)}"
 
 
-def run_table(plan: Plan) -> str:
-    """What would be compared: each row of the report, with how many of its runs (seeds) are trained and measured."""
+def cost_line(plan: Plan, settled: Settled, cost_of: CostOf) -> str:
+    """How much there is to do, in one line."""
+    todo = [spec for ref, spec in plan.stages.items() if ref not in settled]
+    count = f"{len(plan.stages)} stages: {len(plan.stages) - len(todo)} cached in {plan.config.store}, {len(todo)} to run"
+    return f"{count}, {total(map(cost_of, todo))}" if todo else count
+
+
+def _cost_cells(spec: Spec, settled: Settled, cost_of: CostOf) -> tuple[str, str]:
+    if spec.ref in settled:
+        return "", ""
+    cost = cost_of(spec)
+    return str(cost.gpus), in_hours(cost.hours)
+
+
+def run_table(plan: Plan, cost_of: CostOf) -> str:
+    """What would be compared: each row of the report, with how many of its runs (seeds) are done, and the cost of the rest."""
     settled = Settled(plan, Store(plan.config.store))
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in plan.rows:
         groups.setdefault((row.experiment, row.method), []).append(row)
-    lines = [(*names, *_run_cells(plan, rows, settled)) for names, rows in groups.items()]
-    headers = ["experiment", "method", "architecture", "T", "epochs", "batch", "lr", "runs", "done"]
-    return f"{tabulate(lines, headers=headers, tablefmt='simple', disable_numparse=True)}\n\n{len(plan.rows)} runs"
+    lines = [(*names, *_run_cells(plan, rows, settled, cost_of)) for names, rows in groups.items()]
+    headers = ["experiment", "method", "architecture", "T", "epochs", "batch", "lr", "runs", "done", "GPU-hours"]
+    table = tabulate(lines, headers=headers, tablefmt="simple", disable_numparse=True)
+    return f"{table}\n\n{len(plan.rows)} runs; {cost_line(plan, settled, cost_of)}"
 
 
-def _run_cells(plan: Plan, rows: list[Row], settled: Settled) -> list[str]:
+def _run_cells(plan: Plan, rows: list[Row], settled: Settled, cost_of: CostOf) -> list[str]:
     spec = plan.stages[rows[0].model]
     assert isinstance(spec, TeacherSpec | DistillSpec)
     steps = str(spec.time_steps) if isinstance(spec, DistillSpec) else "-"
     done = sum(row.evaluation in settled for row in rows)
-    return [spec.arch, steps, *map(str, (spec.train.epochs, spec.train.batch_size, spec.train.lr, len(rows), done))]
+    todo = [plan.stages[ref] for row in rows for ref in (row.model, row.evaluation) if ref not in settled]
+    gpu_hours = in_hours(sum(cost_of(each).gpu_hours for each in todo))
+    return [spec.arch, steps, *map(str, (spec.train.epochs, spec.train.batch_size, spec.train.lr, len(rows), done)), gpu_hours]
 
 
 class Settled:
@@ -78,11 +103,12 @@ def _cached(store: Store, spec: Spec, settled: Settled) -> str:
 def status_table(plan: Plan) -> str:
     """How far every stage is: done, running (with epoch and host), interrupted, or not started."""
     store = Store(plan.config.store)
-    rows = [(spec.stage, Path(ref).name, _progress(store, spec)) for ref, spec in plan.stages.items()]
+    rows = [(spec.stage, Path(ref).name, stage_state(store, spec)) for ref, spec in plan.stages.items()]
     return tabulate(rows, headers=["stage", "artifact", "state"], tablefmt="simple")
 
 
-def _progress(store: Store, spec: Spec) -> str:
+def stage_state(store: Store, spec: Spec) -> str:
+    """How far a stage is, in words."""
     if store.status(spec.ref) == "complete":
         manifest = store.manifest(spec.ref)
         return f"done in {manifest['wall_s']:.0f} s on {manifest['host']}"
@@ -93,7 +119,8 @@ def _progress(store: Store, spec: Spec) -> str:
         age_s = time.time() - (work / "lease").stat().st_mtime
         holder = json.loads((work / "lease").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return f"interrupted{so_far}; goes on when run again" if epoch else "not started"
+        was_started = (work / STARTS).exists()
+        return f"interrupted{so_far}; goes on when run again" if was_started else "not started"
     if age_s > STALE_S:
         return f"interrupted on {holder['host']}{so_far}; goes on when run again"
     return f"running on {holder['host']}{so_far}"

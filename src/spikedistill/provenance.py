@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
+import resource
 import socket
 import subprocess
 import sys
@@ -15,6 +17,8 @@ from typing import Any
 
 import spikedistill
 
+STARTS = "starts.jsonl"
+"""In the work folder of a stage: one line for each time that it was started."""
 PACKAGES = ("torch", "torchvision", "spikingjelly", "numpy", "scikit-learn", "snakemake", "submitit")
 
 
@@ -38,6 +42,8 @@ class Clock:
             "started": self._started.isoformat(timespec="seconds"),
             "wall_s": round(wall_s, 3),
             "gpu_hours": 0.0 if device == "cpu" else round(wall_s * world_size / 3600, 6),
+            "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            "peak_gpu_memory_mib": _peak_gpu_memory_mib(),
             "world_size": world_size,
             "device": device,
             "host": socket.gethostname(),
@@ -48,6 +54,23 @@ class Clock:
             "spikedistill": {"version": spikedistill.__version__, **_git_state()},
             "command": sys.argv[:2],
         }
+
+
+def record_start(work: Path) -> int:
+    """Note in a stage's work folder that it was started; return how often it was until now."""
+    line = {"started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "host": socket.gethostname()}
+    with (work / STARTS).open("a+", encoding="utf-8") as stream:
+        stream.write(json.dumps(line) + "\n")
+        stream.seek(0)
+        return sum(1 for _ in stream)
+
+
+def _peak_gpu_memory_mib() -> float | None:
+    """The most that was allocated on this process's GPU; None where it used none."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return None
+    return round(torch.cuda.max_memory_allocated() / 2**20, 1)
 
 
 def _git_state() -> dict[str, Any]:

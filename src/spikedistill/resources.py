@@ -1,54 +1,67 @@
 """What each stage asks of the cluster unless the profile or the command line says otherwise. Imports no torch.
 
 The names are Snakemake's standard resources and those of the submitit executor plugin (docs/executor.md). The rules and
-`spikedistill submit` read the same table.
+`spikedistill submit` ask for the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from spikedistill.errors import ConfigError
+from spikedistill.estimate import Cost, Estimator
+from spikedistill.plan import Spec
 
-STAGE_RESOURCES: dict[str, dict[str, int | str]] = {
-    "preprocess": {
-        "runtime": 120,
-        "mem_mb": 4000,
-        "nodes": 1,
-        "tasks_per_node": 1,
-        "cpus_per_task": 2,
-        "gpus_per_node": 0,
-    },
-    "teacher": {
-        "runtime": 1440,
-        "mem_mb": 4000,
-        "nodes": 1,
-        "tasks_per_node": 1,
-        "cpus_per_task": 2,
-        "gpus_per_node": 0,
-    },
-    "distill": {
-        "runtime": 1440,
-        "mem_mb": 4000,
-        "nodes": 1,
-        "tasks_per_node": 1,
-        "cpus_per_task": 2,
-        "gpus_per_node": 0,
-    },
-    "evaluate": {
-        "runtime": 60,
-        "mem_mb": 4000,
-        "nodes": 1,
-        "tasks_per_node": 1,
-        "cpus_per_task": 2,
-        "gpus_per_node": 0,
-    },
-    "report": {"runtime": 30, "mem_mb": 2000, "nodes": 1, "tasks_per_node": 1, "cpus_per_task": 1, "gpus_per_node": 0},
-}
+NAMES = ("runtime", "mem_mb", "nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "max_requeues")
+REPORT_COST = Cost(hours=0.1, gpus=0, cpus=1, gpu_mb=0, host_mb=2000)
+RUNTIME_FACTOR = 2.0  # an estimate may be off by so much before the time limit is reached
+SHORTEST_MIN = 30
+LONGEST_MIN = 1440  # what most sites allow; a longer stage is requeued and goes on from its checkpoint
+REQUEUES = 3
+
+
+def needed(estimate: Callable[[int | None], Cost], given: Mapping[str, Any], attempt: int = 1) -> dict[str, int]:
+    """What a stage asks for: GPUs and ranks as the estimate or the profile says, time and memory by the estimate.
+
+    Args:
+        estimate: the cost on so many GPUs, or on as many as it takes.
+        given: what the profile or the command line sets for this stage; nodes, GPUs and ranks of it are kept.
+        attempt: 1, 2, …: each asks for as much memory again.
+    """
+    nodes = _whole(given.get("nodes")) or 1
+    per_node = _whole(given.get("gpus_per_node", given.get("gpu")))
+    cost = estimate(None if per_node is None else per_node * nodes)
+    gpus_per_node = math.ceil(cost.gpus / nodes)
+    tasks_per_node = _whole(given.get("tasks_per_node")) or max(1, gpus_per_node)
+    minutes = max(SHORTEST_MIN, math.ceil(RUNTIME_FACTOR * 60 * cost.hours))
+    return {
+        "runtime": min(minutes, LONGEST_MIN),
+        "mem_mb": cost.host_mb * tasks_per_node * attempt,
+        "nodes": nodes,
+        "tasks_per_node": tasks_per_node,
+        "cpus_per_task": cost.cpus,
+        "gpus_per_node": gpus_per_node,
+        "max_requeues": REQUEUES + minutes // LONGEST_MIN,
+    }
+
+
+def stage_cost(estimator: Estimator, spec: Spec, given: Mapping[str, Any]) -> Cost:
+    """What a stage will cost on the GPUs that it asks for."""
+    asked = needed(functools.partial(estimator, spec.ref), given)
+    return estimator(spec.ref, asked["gpus_per_node"] * asked["nodes"])
+
+
+def _whole(value: Any) -> int | None:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def find_profile(name: str) -> Path:
@@ -80,16 +93,28 @@ def read_profile(name: str) -> dict[str, Any]:
     return values
 
 
-def stage_resources(stage: str, profile: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def site_resources(stage: str, profile: Mapping[str, Any]) -> dict[str, Any]:
+    """What a profile sets for a stage: its `set-resources`, over its `default-resources`."""
+    return _pairs(profile.get("default-resources"), "default-resources") | set_resources(stage, profile)
+
+
+def stage_resources(
+    stage: str, profile: Mapping[str, Any], overrides: Mapping[str, Any], estimate: Callable[[int | None], Cost]
+) -> dict[str, Any]:
     """The resources of a stage, as Snakemake would resolve them for its rule.
 
-    Later wins: the profile's `default-resources`, the stage's own table, the profile's `set-resources`, `overrides`.
+    Later wins: the profile's `default-resources`, what the stage needs, the profile's `set-resources`, `overrides`.
     """
-    merged = _pairs(profile.get("default-resources"), "default-resources") | STAGE_RESOURCES[stage]
+    given = set_resources(stage, profile) | dict(overrides)
+    return _pairs(profile.get("default-resources"), "default-resources") | needed(estimate, given) | given
+
+
+def set_resources(stage: str, profile: Mapping[str, Any]) -> dict[str, Any]:
+    """The `set-resources` of a profile for a stage."""
     per_rule = profile.get("set-resources") or {}
     if isinstance(per_rule, list):
         per_rule = _nested(per_rule)
-    return merged | _pairs(per_rule.get(stage), f"set-resources.{stage}") | dict(overrides)
+    return _pairs(per_rule.get(stage), f"set-resources.{stage}")
 
 
 def _pairs(values: Any, key: str) -> dict[str, Any]:

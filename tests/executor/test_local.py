@@ -21,6 +21,20 @@ names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 pathlib.Path(sys.argv[1] + os.environ["RANK"]).write_text(json.dumps({n: os.environ[n] for n in names}))
 """
 
+ODD_NAME = """a "folder" (it's $HOME & `more`)"""
+# the inputs, by their absolute paths, are words of the job's command
+ODD_PLACE = """
+    rule all:
+        input: config["where"] + "/out.txt"
+    rule two:
+        input: config["where"] + "/a.txt"
+        output: config["where"] + "/out.txt"
+        shell: "spmd cp {input:q} {output:q}"
+    rule one:
+        output: config["where"] + "/a.txt"
+        shell: "echo made > {output:q}"
+"""
+
 
 def write_snakefile(folder: Path, text: str) -> None:
     (folder / "Snakefile").write_text(textwrap.dedent(text))
@@ -162,44 +176,40 @@ def test_a_resource_that_makes_no_sense_is_named_before_anything_runs(tmp_path):
     assert not (tmp_path / ".snakemake/submitit").exists()
 
 
-def test_a_folder_with_spaces_and_shell_signs_works(tmp_path):
-    folder = tmp_path / "a folder (with spaces) & signs"
+def test_a_folder_with_spaces_quotes_and_shell_signs_works(tmp_path):
+    folder = tmp_path / ODD_NAME
     folder.mkdir()
-    write_snakefile(
-        folder,
-        """
-        rule one:
-            output: "out.txt"
-            shell: "spmd echo made > {output}"
-        """,
-    )
-    done = snakemake(folder, cluster="local")
+    write_snakefile(folder, ODD_PLACE)
+    done = snakemake(folder, "--config", f"where={folder}", cluster="local")
     assert done.returncode == 0, done.stdout
     assert (folder / "out.txt").read_text() == "made\n"
 
 
-def test_interrupting_the_main_process_leaves_no_orphan(tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_stopping_the_main_process_of_50_jobs_leaves_no_orphan(tmp_path, how):
     (tmp_path / "sleep.py").write_text("import os, time; open(f'pid{os.getpid()}', 'w').close(); time.sleep(600)")
     write_snakefile(
         tmp_path,
         """
         rule all:
-            input: "0.txt", "1.txt"
+            input: expand("{n}.txt", n=range(50))
         rule one:
             output: "{n}.txt"
             resources: mem_mb=100
             shell: "python sleep.py"
         """,
     )
-    command = ["snakemake", "--executor", "submitit", "--submitit-cluster", "local", "--submitit-local-cpus", "2", "-j2"]
+    command = ["snakemake", "--executor", "submitit", "--submitit-cluster", "local", "--submitit-local-cpus", "2", "-j50"]
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     ) as main:
         wait_for(lambda: len(list(tmp_path.glob("pid*"))) == 2, 120)
         pids = [p.name[3:] for p in tmp_path.glob("pid*")]
-        main.send_signal(signal.SIGINT)
-        main.communicate(timeout=60)
+        main.send_signal(how)
+        main.wait(60)
+        main.stdout.close()  # without the main process to read it
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 30)
+    assert len(list(tmp_path.glob("pid*"))) == 2
 
 
 def wait_for(condition, timeout_s: float) -> None:
@@ -228,3 +238,24 @@ def test_one_command_can_be_submitted_by_itself(tmp_path):
 def test_an_unknown_value_in_a_single_submission_is_refused(tmp_path):
     with pytest.raises(WorkflowError, match="runtime='soon': expected a whole number in minutes"):
         submit("true", cluster="local", folder=tmp_path, name="x", resources={"runtime": "soon"})
+
+
+def test_mistakes_of_a_user_are_told_in_one_run(tmp_path):
+    write_snakefile(
+        tmp_path,
+        """
+        rule idle:
+            output: "out.txt"
+            resources: tasks=2, mem_mb=100
+            shell: "touch {output}"
+        """,
+    )
+    (tmp_path / "file").touch()
+    done = snakemake(tmp_path, "--submitit-folder", "file", cluster="local")
+    assert done.returncode != 0
+    assert f"idle: --submitit-folder {tmp_path / 'file'}: no folder can be made here: Not a directory" in done.stdout
+    assert "idle: the job has 2 ranks, and only the first will do anything; begin the command with spmd" in done.stdout
+    done = snakemake(tmp_path, "--submitit-poll-seconds", "0", cluster="local")
+    assert done.returncode != 0
+    assert "--submitit-poll-seconds=0: expected a number, at least 1" in done.stdout
+    assert not (tmp_path / "out.txt").exists()

@@ -60,22 +60,24 @@ def test_the_partition_that_fits_best_is_taken(limits, resources, name):
     assert choose(limits, **resources)["partition"] == name
 
 
-def test_a_partition_of_another_cluster_takes_the_job_there(limits):
-    assert choose(limits, gpu=12) == {"partition": "far", "clusters": "other"}
-    assert choose(limits, gpu=1, clusters="other") == {"partition": "far", "clusters": "other"}
+def test_a_partition_of_another_cluster_is_taken_when_the_run_goes_there(limits, monkeypatch):
+    with pytest.raises(WorkflowError, match="far: it is on cluster other, and SLURM_CLUSTERS does not say so"):
+        choose(limits, gpu=12)
+    monkeypatch.setenv("SLURM_CLUSTERS", "other")
+    assert choose(limits, gpu=12) == {"partition": "far"}
 
 
 def test_when_none_fits_each_says_why(limits):
     with pytest.raises(WorkflowError) as caught:
-        choose(limits, gpu=8, gpu_model="v100", nodes=5, runtime=3000, clusters="here", cpus_per_task=97)
+        choose(limits, gpu=8, gpu_model="v100", nodes=5, runtime=3000, cpus_per_task=97)
     message = str(caught.value)
     assert f"no partition of {limits} takes this job" in message
     assert "short: gpus_per_node 8 is more than 0; runtime 3000 is more than 240; cpus_per_task 97 is more than 16" in message
-    assert "it is not on cluster here; one task only" in message
+    assert "; one task only" in message
     assert "nodes 5 is more than 4" in message
     assert "cpus_per_gpu 12.125 is more than 12" in message
     assert "no GPU of model v100" in message
-    assert "far: it is not on cluster here" in message
+    assert "far: it is on cluster other" in message
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_executor_plugin_submitit.local_slots import SlotPool
-from snakemake_executor_plugin_submitit.resources import Request, parse_resources, slurm_parameters
+from snakemake_executor_plugin_submitit.resources import Request, find_slips, parse_resources, slurm_parameters
 from snakemake_executor_plugin_submitit.states import _parse
 
 
@@ -70,12 +70,21 @@ def test_what_is_given_per_gpu_is_shared_by_the_tasks_of_a_node():
         ({"exclusive": True, "requeue": False}, {"exclusive": True, "no-requeue": True}),
         ({"exclusive": "user", "requeue": "true"}, {"exclusive": "user", "requeue": True}),
         ({"exclusive": "no"}, {}),
-        ({"slurm_cluster": "b"}, {"clusters": "b"}),
+        ({"slurm_cluster": "a"}, {"clusters": "a"}),
         ({"clusters": "a", "cluster": "b"}, {"clusters": "a"}),
     ],
 )
-def test_switches_and_names_that_mean_the_same(resources, options):
+def test_switches_and_names_that_mean_the_same(resources, options, monkeypatch):
+    monkeypatch.setenv("SLURM_CLUSTERS", "a")
     assert parse_resources(resources).sbatch == options
+
+
+def test_a_command_that_starts_its_tasks_itself_is_a_batch_script():
+    parameters = slurm_parameters(
+        parse_resources({"mpi": "srun", "tasks": 4, "nodes": 2}, threads=3), name="a", comment="", folder=Path("jobs")
+    )
+    assert (parameters["nodes"], parameters["ntasks_per_node"], parameters["use_srun"]) == (2, 2, False)
+    assert "export SRUN_CPUS_PER_TASK=3" in parameters["setup"]
 
 
 def test_a_job_that_must_not_be_requeued_is_not_requeued_at_its_time_limit_either():
@@ -97,6 +106,7 @@ def test_a_job_that_must_not_be_requeued_is_not_requeued_at_its_time_limit_eithe
         ({"slurm_extra": "-C fast"}, "write options as --name=value or --name; found '-C'"),
         ({"nodes": "two"}, "nodes='two': expected a whole number, at least 1"),
         ({"mem_mb": 1.5}, "mem_mb=1.5: expected a whole number in MB"),
+        ({"clusters": "far"}, "clusters='far': all jobs of a run go to one cluster; start Snakemake with SLURM_CLUSTERS=far"),
         ({"tasks": 3, "nodes": 2}, "tasks=3: cannot be shared equally by nodes=2"),
         ({"slurm_extra": "--comment='open"}, "slurm_extra"),
         ({"slurm_partition": "a\nb"}, "expected one line"),
@@ -105,6 +115,17 @@ def test_a_job_that_must_not_be_requeued_is_not_requeued_at_its_time_limit_eithe
 def test_what_makes_no_sense_is_named(resources, message):
     with pytest.raises(WorkflowError, match=message):
         parse_resources(resources)
+
+
+def test_a_slip_of_the_pen_is_told_from_a_resource_of_ones_own():
+    slips = find_slips(["slurm_acount", "partition", "slurm_qos", "licence", "mem_gb", "mem_mb", "tmpdir", "downloads", "_cores"])
+    assert slips == {
+        "slurm_acount": "slurm_account",
+        "partition": "slurm_partition",
+        "slurm_qos": "qos",
+        "licence": "licenses",
+        "mem_gb": "mem_mb",
+    }
 
 
 def test_a_pool_gives_out_what_is_free_and_takes_it_back():

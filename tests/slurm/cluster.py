@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 PROGRAMS = ("munged", "mariadbd", "mysql_install_db", "slurmdbd", "slurmctld", "slurmd", "sbatch", "sacctmgr")
@@ -29,6 +30,7 @@ class SlurmCluster:
     def __init__(self, root: Path, *, num_nodes: int, cpus: int, port: int, accounting: bool = True) -> None:
         self.root, self.num_nodes, self.cpus, self.port, self.accounting = root, num_nodes, cpus, port, accounting
         self._processes: dict[str, subprocess.Popen] = {}
+        self._killed: set[str] = set()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -59,6 +61,7 @@ class SlurmCluster:
             list(map(str, command)), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
         )
         log.close()
+        self._killed.discard(name)
 
     def _start_munge(self) -> None:
         key = self.root / "etc" / "munge.key"
@@ -80,11 +83,16 @@ class SlurmCluster:
 
     def _start_database(self) -> None:
         data, sock = self.root / "db", self.root / "db" / "sock"
-        subprocess.run(
-            ["mysql_install_db", "--user=root", f"--datadir={data}", "--auth-root-authentication-method=normal"],
-            check=True,
-            capture_output=True,
-        )
+        install = [
+            "mysql_install_db",
+            "--no-defaults",
+            "--user=root",
+            f"--datadir={data}",
+            "--auth-root-authentication-method=normal",
+        ]
+        done = subprocess.run(install, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode:
+            raise RuntimeError(f"mysql_install_db: {done.stdout}")
         self._spawn(
             "mariadbd",
             "mariadbd",
@@ -122,6 +130,10 @@ class SlurmCluster:
         etc, host = self.root / "etc", socket.gethostname().partition(".")[0]
         munge = self.root / "munge" / "socket"
         nodes = f"node[1-{self.num_nodes}]"
+        (etc / "gres.conf").write_text("Name=gpu Type=a100 File=/dev/null\nName=gpu Type=a100 File=/dev/zero\n")
+        mail = etc / "mail"
+        mail.write_text(f'#!/bin/sh\necho "$@" >> "{self.root}/log/mails"\n')
+        mail.chmod(0o755)
         (etc / "slurm.conf").write_text(f"""\
 ClusterName=lab
 SlurmctldHost={host}
@@ -147,15 +159,20 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 SchedulerType=sched/backfill
 SchedulerParameters=sched_min_interval=0,batch_sched_delay=0,bf_interval=1
-MinJobAge=300
+MaxArraySize=21
+MinJobAge={5 if self.accounting else 300}
 SlurmdTimeout=20
 KillWait=5
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 JobRequeue=1
+GresTypes=gpu
+Licenses=toolbox:4
+MailProg={etc}/mail
+AccountingStorageTRES=gres/gpu
 {self._accounting_config()}\
 NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port=[{self.port + 2}-{self.port + 1 + self.num_nodes}] \
-CPUs={self.cpus} RealMemory=16000 State=UNKNOWN
+CPUs={self.cpus} RealMemory=16000 Gres=gpu:a100:2 Feature=fast State=UNKNOWN
 PartitionName=main Nodes={nodes} Default=YES MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 PartitionName=other Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 PartitionName=low Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime={GRACE_TIME_S}
@@ -191,16 +208,28 @@ PartitionName=high Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=20 Preem
 
     def kill(self, name: str) -> None:
         """Kill one of the cluster's processes: slurmdbd, slurmctld."""
+        self._killed.add(name)
         self._processes[name].kill()
         self._processes[name].wait()
 
     def kill_node(self, name: str) -> None:
         """Kill a slurmd, its steps, and all that runs on the node: as when it loses its power."""
-        doomed = _descendants(self._processes[name].pid) | _with_variable(f"SLURMD_NODENAME={name}", str(self.root))
-        for pid in [self._processes[name].pid, *doomed]:
+        self._killed.add(name)
+        process = self._processes[name]
+        on_node = self._on_node(name)
+        # the daemons first, so that none tells how the others ended
+        for pid in [process.pid, *_daemons_of(on_node), *_descendants(process.pid), *on_node]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self._processes[name].wait()
+        process.wait()
+
+    def _on_node(self, name: str) -> set[int]:
+        mine = str(self.root)
+        return {
+            pid
+            for pid, variables in _environments()
+            if variables.get("SLURMD_NODENAME") == name and any(mine in value for value in variables.values())
+        }
 
     def _accounting_answers(self) -> bool:
         with socket.socket() as probe:
@@ -209,13 +238,24 @@ PartitionName=high Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=20 Preem
     def _wait_until(self, what: str, ready) -> None:
         deadline = time.monotonic() + START_S
         while not ready():
+            dead = [name for name, process in self._processes.items() if process.poll() is not None and name not in self._killed]
+            if dead:
+                raise RuntimeError(f"{', '.join(dead)} ended; see {self.root / 'log'}")
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{what}: not within {START_S} s; see {self.root / 'log'}")
             time.sleep(0.1)
 
-    def kill_process(self, pid: int) -> None:
-        """Kill a process of a job."""
-        os.kill(pid, signal.SIGKILL)
+    def processes(self, job_name: str, command: str, rank: int = 0) -> list[tuple[int, str]]:
+        """PID and node of the processes of a rank of a job, with these words in their command line."""
+        found = []
+        for pid, variables in _environments():
+            if variables.get("SLURM_JOB_NAME") != job_name or variables.get("SLURM_PROCID") != str(rank):
+                continue
+            with contextlib.suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if command in words and variables.get("SLURM_CONF", "").startswith(str(self.root)):
+                    found.append((pid, variables["SLURMD_NODENAME"]))
+        return found
 
     def call(self, *command: str) -> subprocess.CompletedProcess:
         """Run one of Slurm's commands."""
@@ -223,15 +263,15 @@ PartitionName=high Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=20 Preem
 
     def jobs(self) -> list[dict[str, str]]:
         """Every job that accounting knows."""
-        fields = ["JobID", "JobName", "State", "NNodes", "NTasks", "NodeList", "Comment"]
+        fields = ["JobIDRaw", "JobName", "State", "NNodes", "NTasks", "NodeList", "Comment"]
         listing = self.call("sacct", "-a", "-X", "-n", "-P", "-S", "00:00:00", "-o", ",".join(fields)).stdout
         return [dict(zip(fields, line.split("|"), strict=True)) for line in listing.splitlines()]
 
     def completed_jobs(self, count: int) -> dict[str, dict[str, str]]:
-        """The jobs that ended well, by name, once accounting knows of `count`: it lags behind."""
+        """The jobs that ended well, by id, once accounting knows of `count`: it lags behind."""
 
         def completed() -> dict[str, dict[str, str]]:
-            return {job["JobName"]: job for job in self.jobs() if job["State"] == "COMPLETED"}
+            return {job["JobIDRaw"]: job for job in self.jobs() if job["State"] == "COMPLETED"}
 
         self._wait_until(f"accounting of {count} jobs", lambda: len(completed()) >= count)
         return completed()
@@ -245,35 +285,47 @@ PartitionName=high Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=20 Preem
         return self.call("squeue", "-h", "-r", "-n", name, "-o", field).stdout.split()
 
     def stop(self) -> None:
+        """Kill everything: nothing of it is needed any more."""
         self.call("scancel", "--full", "-u", "root")
-        for process in reversed(self._processes.values()):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-        for process in reversed(self._processes.values()):
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+        nodes = [name for name in self._processes if name.startswith("node")]
+        for name in nodes:
+            self.kill_node(name)
+        for name in self._processes.keys() - set(nodes):
+            self.kill(name)
 
 
-def _descendants(pid: int) -> set[int]:
+def _parents() -> dict[int, tuple[int, str]]:
+    """Of every process: its parent, and its own name."""
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+            name, _, rest = stat.read_text().partition("(")[2].rpartition(")")
+            parents[int(stat.parent.name)] = (int(rest.split()[1]), name)
+    return parents
+
+
+def _descendants(pid: int) -> set[int]:
+    parents = _parents()
     found = {pid}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
+    while more := {child for child, (parent, _) in parents.items() if parent in found} - found:
         found |= more
     return found - {pid}
 
 
-def _with_variable(variable: str, of_cluster: str) -> set[int]:
+def _daemons_of(pids: set[int]) -> set[int]:
+    """The slurmstepd above each process; it is no child of slurmd."""
+    parents = _parents()
     found = set()
+    for pid in pids:
+        while pid in parents:
+            if parents[pid][1] == "slurmstepd":
+                found.add(pid)
+            pid = parents[pid][0]
+    return found
+
+
+def _environments() -> Iterator[tuple[int, dict[str, str]]]:
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
-            content = path.read_bytes()
-            if variable.encode() in content.split(b"\0") and of_cluster.encode() in content:
-                found.add(int(path.parent.name))
-    return found
+            words = path.read_bytes().decode(errors="replace").split("\0")
+            yield int(path.parent.name), dict(word.split("=", 1) for word in words if "=" in word)

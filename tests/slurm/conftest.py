@@ -1,3 +1,4 @@
+import random
 import shutil
 import socket
 import tempfile
@@ -6,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.cluster import SlurmCluster
+from tests.slurm.scenarios import Scenarios
 
 NUM_NODES = 4
 
 
 def free_ports(count: int) -> int:
     """The first of `count` consecutive ports that nobody listens on."""
-    for first in range(21_000, 31_000, count):
+    for first in random.sample(range(21_000, 31_000, count), 100):  # two test runs may start in the same instant
         sockets = []
         try:
             for port in range(first, first + count):
@@ -52,6 +54,18 @@ def running_cluster(**options):
 @pytest.fixture(scope="session")
 def slurm_cluster():
     yield from running_cluster(num_nodes=NUM_NODES)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def time_limits(request, tmp_path_factory):
+    """Trainings for `test_time_limit.py`, started with the cluster since they take minutes; None where it does not run."""
+    if not any(item.path.name == "test_time_limit.py" for item in request.session.items):
+        yield None
+        return
+    with Scenarios(request.getfixturevalue("slurm_cluster"), tmp_path_factory.mktemp("time_limit")) as started:
+        started.train("limit", copies="ab", runtime=1, extra="nodelist='node4'", starts=4)
+        started.train("exhausted", runtime=1, extra="nodelist='node4', tasks_per_node=2, max_requeues=1", starts=9)
+        yield started
 
 
 @pytest.fixture(scope="session")

@@ -46,8 +46,7 @@ class Main:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                # a shell that starts the tests in the background has them ignore Ctrl-C
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+                preexec_fn=_obey_signals,
             )
 
     @property
@@ -79,6 +78,12 @@ class Main:
         os.killpg(self.process.pid, signal.SIGINT)
         self.process.wait(60)
         return time.monotonic() - started
+
+
+def _obey_signals() -> None:
+    """A shell that starts the tests in the background, or with nohup, has them ignore these."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def lines(path: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """The main process is killed, or leaves; the same command goes on with the jobs that it left behind."""
 
 import json
+import signal
 
 from tests.slurm.main_process import Main, lines, wait_for, write_snakefile
 
@@ -21,7 +22,9 @@ FOUR_FATES = """
     rule fails:
         input: "was_there.txt"
         output: "fails.txt"
-        shell: "echo x >> fails.count; [ -e back ] || {{ while [ ! -e killed ]; do sleep 0.2; done; exit 1; }}; echo made > {output}"
+        shell:
+            "echo x >> fails.count; [ -e back ] || {{ while [ ! -e killed ]; do sleep 0.2; done; exit 1; }};"
+            "echo made > {output}"
 """
 
 
@@ -62,7 +65,8 @@ def test_a_job_is_adopted_when_the_main_process_died_before_it_knew_the_id(slurm
     )
     main = Main(slurm_cluster, tmp_path)
     wait_for(lambda: len(counts(tmp_path)) == 2, 90, "both jobs to run")
-    main.kill()
+    main.process.send_signal(signal.SIGHUP)  # as when the connection of a terminal is lost
+    main.process.wait(60)
     (note,) = (tmp_path / ".snakemake/submitit/registry").iterdir()
     note.write_text(json.dumps(json.loads(note.read_text()) | {"job_id": None}))
     main = Main(slurm_cluster, tmp_path)

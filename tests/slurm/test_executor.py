@@ -1,29 +1,16 @@
 """The executor on a real Slurm cluster, with plain rules that know nothing of spikedistill."""
 
 import json
-import signal
 import subprocess
-import textwrap
-import time
 
 from tests.running import environment, snakemake
+from tests.slurm.main_process import Main, wait_for, write_snakefile
 
 RANK_PROGRAM = """\
 import json, os, pathlib
 names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURMD_NODENAME")
 pathlib.Path("rank" + os.environ["RANK"]).write_text(json.dumps({n: os.environ[n] for n in names}))
 """
-
-
-def write_snakefile(folder, text):
-    (folder / "Snakefile").write_text(textwrap.dedent(text))
-
-
-def wait_for(condition, timeout_s):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
 
 
 def test_every_job_is_a_slurm_job_with_what_it_asked_for(slurm_cluster, tmp_path):
@@ -37,7 +24,7 @@ def test_every_job_is_a_slurm_job_with_what_it_asked_for(slurm_cluster, tmp_path
         rule part:
             output: "{n}.txt"
             resources: mem_mb=123, runtime=7, slurm_partition="other"
-            shell: "scontrol show job $SLURM_JOB_ID > {output}"
+            shell: "scontrol show job ${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}} > {output}"
         """,
     )
     done = snakemake(tmp_path, cluster="slurm", **slurm_cluster.environment)
@@ -46,7 +33,10 @@ def test_every_job_is_a_slurm_job_with_what_it_asked_for(slurm_cluster, tmp_path
     assert shown.count("Partition=other") == 2
     assert shown.count("TimeLimit=00:07:00") == 2
     assert shown.count("MinMemoryNode=123M") == 2
-    wait_for(lambda: {"part.0", "part.1", "last"} <= slurm_cluster.completed_jobs(3).keys(), 30)
+    ids = [word.removeprefix("JobId=") for word in shown.split() if word.startswith("JobId=")]
+    jobs = slurm_cluster.completed_jobs(3)
+    assert {jobs[job_id]["JobName"] for job_id in ids} == {"part"}  # both are of one array
+    assert "last" in {job["JobName"] for job in jobs.values()}
 
 
 def test_a_job_on_two_nodes_runs_the_command_on_every_rank(slurm_cluster, tmp_path):
@@ -124,44 +114,48 @@ def test_a_job_cancelled_by_hand_is_noticed_with_the_reason(slurm_cluster, tmp_p
             shell: "sleep 600"
         """,
     )
-    command = ["snakemake", "--executor", "submitit", "--jobs", "1", "--submitit-poll-seconds", "2"]
-    with subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env=environment(**slurm_cluster.environment),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as main:
-        wait_for(lambda: "RUNNING" in slurm_cluster.call("squeue", "-h", "-n", "doomed", "-o", "%T").stdout, 60)
-        slurm_cluster.call("scancel", "-n", "doomed")
-        output, _ = main.communicate(timeout=120)
-    assert main.returncode != 0
-    assert "state CANCELLED" in output
+    main = Main(slurm_cluster, tmp_path)
+    wait_for(lambda: slurm_cluster.queue_of("doomed", "%T") == ["RUNNING"], 60, "the job to run")
+    slurm_cluster.call("scancel", "-n", "doomed")
+    assert "state CANCELLED" in main.fails(60)
 
 
-def test_interrupting_the_main_process_empties_the_queue(slurm_cluster, tmp_path):
+def test_interrupting_the_main_process_empties_the_queue_and_leaves_no_orphan(slurm_cluster, tmp_path):
     write_snakefile(
         tmp_path,
         """
         rule all:
-            input: expand("{n}.txt", n=range(20))
+            input: expand("{n}.txt", n=range(50))
         rule stuck:
             output: "{n}.txt"
             resources: mem_mb=100
             shell: "sleep 600"
         """,
     )
-    command = ["snakemake", "--executor", "submitit", "--jobs", "20"]
-    with subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env=environment(**slurm_cluster.environment),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    ) as main:
-        wait_for(lambda: sum(name.startswith("stuck") for name in slurm_cluster.queue()) == 20, 120)
-        main.send_signal(signal.SIGINT)
-        main.communicate(timeout=60)
-    wait_for(lambda: not slurm_cluster.queue(), 60)
+    main = Main(slurm_cluster, tmp_path)
+
+    def states() -> list[str]:
+        return slurm_cluster.queue_of("stuck", "%T")
+
+    wait_for(lambda: len(states()) == 50 and "RUNNING" in states() and "PENDING" in states(), 120, "50 jobs")
+    wait_for(lambda: slurm_cluster.processes("stuck", "sleep 600"), 60, "a command to run")
+    main.interrupt()
+    wait_for(lambda: not states(), 15, "the queue to be empty")
+    assert not slurm_cluster.processes("stuck", "")
+    assert not list((tmp_path / ".snakemake/submitit/registry").iterdir())
+
+
+def test_the_main_process_may_itself_run_in_a_job(slurm_cluster, tmp_path):
+    write_snakefile(
+        tmp_path,
+        """
+        rule ranks:
+            output: touch("done")
+            resources: nodes=2, mem_mb=100
+            shell: "spmd bash -c 'echo $WORLD_SIZE $CUDA_VISIBLE_DEVICES > rank$RANK'"
+        """,
+    )
+    main = ["sbatch", "-W", "-n", "3", "-c", "1", "-o", "main.out", "--wrap", "snakemake --executor submitit --jobs 2"]
+    done = subprocess.run(main, cwd=tmp_path, env=environment(**slurm_cluster.environment))
+    assert done.returncode == 0, (tmp_path / "main.out").read_text()
+    assert [(tmp_path / f"rank{rank}").read_text().strip() for rank in (0, 1)] == ["2", "2"]

@@ -1,4 +1,5 @@
 # What the rules share: the plan, and small functions that look things up in it.
+from functools import partial
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -8,9 +9,10 @@ from spikedistill.artifacts import Store
 from spikedistill.command import stage_arguments
 from spikedistill.config import parse_config, write_resolved
 from spikedistill.errors import SpikedistillError
+from spikedistill.estimate import Estimator
 from spikedistill.plan import build_plan
-from spikedistill.progress import Settled
-from spikedistill.resources import STAGE_RESOURCES
+from spikedistill.progress import Settled, cost_line
+from spikedistill.resources import NAMES, REPORT_COST, needed, stage_cost
 
 min_version("9.0")
 
@@ -28,6 +30,7 @@ def load_plan():
 PLAN = load_plan()
 STORE = Store(PLAN.config.store)
 SETTLED = Settled(PLAN, STORE)
+ESTIMATOR = Estimator(PLAN)
 RESOLVED_CONFIG = str(Path(PLAN.config.results) / "config.json")
 
 
@@ -80,3 +83,21 @@ def evaluations(wildcards):
 
 def report_file(name):
     return str(Path(PLAN.config.results) / name)
+
+
+def asked(stage):
+    """What the profile or the command line sets for the rule of a stage."""
+    overwritten = workflow.resource_settings.overwrite_resources
+    given = overwritten[stage] if stage in overwritten else {}
+    return {name: getattr(given[name], "raw", given[name]) for name in given}
+
+
+def needs(stage, kind):
+    """Resources of the rule of a stage, by its estimate; a retry asks for more memory."""
+
+    def find(name):
+        return lambda wildcards, attempt: needed(
+            partial(ESTIMATOR, spec_of(kind, wildcards).ref), asked(stage), attempt
+        )[name]
+
+    return {name: find(name) for name in NAMES}

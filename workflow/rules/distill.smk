@@ -11,9 +11,9 @@ rule distill:
         "logs/distill/{name}.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: STAGE_RESOURCES["distill"]["cpus_per_task"]
+    threads: needs("distill", "students")["cpus_per_task"]
     resources:
-        **STAGE_RESOURCES["distill"],
+        **needs("distill", "students"),
     params:
         arguments=arguments("students"),
     message:

@@ -3,6 +3,7 @@ rule evaluate:
     input:
         data=upstream("evaluations", "data"),
         model=upstream("evaluations", "model"),
+        teacher=upstream("evaluations", "teacher"),
     output:
         manifest=artifact("evaluations"),
     log:
@@ -11,9 +12,9 @@ rule evaluate:
         "logs/evaluate/{name}.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: STAGE_RESOURCES["evaluate"]["cpus_per_task"]
+    threads: needs("evaluate", "evaluations")["cpus_per_task"]
     resources:
-        **STAGE_RESOURCES["evaluate"],
+        **needs("evaluate", "evaluations"),
     params:
         arguments=arguments("evaluations"),
     message:

@@ -8,9 +8,9 @@ rule preprocess:
         "logs/preprocess/{name}.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: STAGE_RESOURCES["preprocess"]["cpus_per_task"]
+    threads: needs("preprocess", "data")["cpus_per_task"]
     resources:
-        **STAGE_RESOURCES["preprocess"],
+        **needs("preprocess", "data"),
     params:
         arguments=arguments("data"),
     message:

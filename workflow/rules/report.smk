@@ -1,6 +1,14 @@
 # Compare everything that was measured: tables and figures, also in Snakemake's HTML report.
 
 
+onerror:
+    # What did not fail is worth a report, with a row that says what is missing. After Ctrl-C alone there is none.
+    if workflow.scheduler.failed:
+        shell(
+            "spikedistill report --resolved {RESOLVED_CONFIG:q} --log-file logs/report/report.log || true"
+        )
+
+
 rule report:
     input:
         evaluations=evaluations,
@@ -9,20 +17,29 @@ rule report:
             report_file("results.html"),
             caption="../report/results.rst",
             category="Results",
-            labels={"what": "test accuracy of teachers and students"},
+            labels={
+                "what": "everything on one page: sortable tables, figures, cost, configuration"
+            },
         ),
         table_markdown=report_file("results.md"),
+        table_latex=report_file("results.tex"),
         table_csv=report(
             report_file("results.csv"),
             caption="../report/results.rst",
             category="Results",
-            labels={"what": "the same table as CSV"},
+            labels={"what": "every measured quantity as CSV"},
         ),
         accuracy_over_time=report(
             report_file("accuracy_over_time.svg"),
             caption="../report/accuracy_over_time.rst",
             category="Figures",
             labels={"what": "accuracy after t time steps"},
+        ),
+        accuracy_over_energy=report(
+            report_file("accuracy_over_energy.svg"),
+            caption="../report/accuracy_over_energy.rst",
+            category="Figures",
+            labels={"what": "accuracy against energy"},
         ),
         training_curves=report(
             report_file("training_curves.svg"),
@@ -36,15 +53,39 @@ rule report:
             category="Figures",
             labels={"what": "firing rate of each layer"},
         ),
+        confusion_matrices=report(
+            report_file("confusion_matrices.svg"),
+            caption="../report/confusion_matrices.rst",
+            category="Figures",
+            labels={"what": "confusion matrices"},
+        ),
+        saliency_maps=report(
+            report_file("saliency_maps.svg"),
+            caption="../report/saliency_maps.rst",
+            category="Pictures",
+            labels={"what": "what teachers and students attend to"},
+        ),
+        event_frames=report(
+            report_file("event_frames.svg"),
+            caption="../report/event_frames.rst",
+            category="Pictures",
+            labels={"what": "event frames of test recordings"},
+        ),
+        costs=report(
+            report_file("costs.csv"),
+            caption="../report/costs.rst",
+            category="Cost",
+            labels={"what": "what every stage took, as CSV"},
+        ),
     log:
         "logs/report/report.log",
     benchmark:
         "logs/report/report.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: STAGE_RESOURCES["report"]["cpus_per_task"]
+    threads: REPORT_COST.cpus
     resources:
-        **STAGE_RESOURCES["report"],
+        **needed(lambda gpus: REPORT_COST, {}),
     params:
         config=RESOLVED_CONFIG,
     message:

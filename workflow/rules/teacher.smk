@@ -10,9 +10,9 @@ rule teacher:
         "logs/teacher/{name}.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: STAGE_RESOURCES["teacher"]["cpus_per_task"]
+    threads: needs("teacher", "teachers")["cpus_per_task"]
     resources:
-        **STAGE_RESOURCES["teacher"],
+        **needs("teacher", "teachers"),
     params:
         arguments=arguments("teachers"),
     message:

@@ -5,8 +5,14 @@ Letters: N sample, S side.
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Sequence
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +24,12 @@ from spikedistill.errors import DataError
 if TYPE_CHECKING:
     from PIL import Image
 
+log = logging.getLogger(__name__)
+
 INDEX = "files.json"
+_PER_TASK = 64
+_NAMED = 50  # bad images in one message
+_PROGRESS_S = 30.0
 
 
 class ImageFiles:
@@ -31,13 +42,20 @@ class ImageFiles:
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, root: Path, names: Sequence[str], side: int) -> None:
-        """Use the files `names` below `root`; S is `side`."""
-        self._root, self._names = root, names
-        self.shape = (len(names), 3, side, side)
+    def __init__(self, root: Path, rows: Sequence[Mapping[str, Any]], side: int) -> None:
+        """Use files below a folder.
+
+        Args:
+            root: the folder.
+            rows: of an index: "id", the path of a file below the folder; or, of an image in a tar archive, also "archive", its
+                path below the folder, "offset" and "size" of the image in it, in bytes.
+            side: S.
+        """
+        self._root, self._rows = root, rows
+        self.shape = (len(rows), 3, side, side)
 
     @classmethod
-    def open(cls, folder: Path, names: Sequence[str]) -> ImageFiles:
+    def open(cls, folder: Path, rows: Sequence[Mapping[str, Any]]) -> ImageFiles:
         """What `save` wrote into a prepared dataset.
 
         Raises:
@@ -50,7 +68,7 @@ class ImageFiles:
                 f"{folder}: its images are read from {root}, which is not there. Put the folder back, or prepare the data "
                 f"again from where it is now: remove {folder}, set dataset.root, run snakemake"
             )
-        return cls(root, names, int(index["side"]))
+        return cls(root, rows, int(index["side"]))
 
     @staticmethod
     def save(folder: Path, root: Path, side: int) -> None:
@@ -60,7 +78,7 @@ class ImageFiles:
 
     def __len__(self) -> int:
         """N."""
-        return len(self._names)
+        return len(self._rows)
 
     def read(self, row: int) -> Image.Image:
         """One image, decoded.
@@ -68,15 +86,77 @@ class ImageFiles:
         Raises:
             DataError: if it cannot be.
         """
-        return read_image(self._root / self._names[row])
+        entry = self._rows[row]
+        if "archive" not in entry:
+            return read_image(self._root / entry["id"])
+        path = self._root / entry["archive"]
+        try:
+            with path.open("rb", buffering=0) as stream:
+                content = os.pread(stream.fileno(), entry["size"], entry["offset"])
+        except OSError as err:
+            raise DataError(f"{path}: {err.strerror or err}") from err
+        return read_image(path / entry["id"], content)
 
     def square(self, row: int) -> npt.NDArray[np.uint8]:
         """The square in the middle of one image, [3, S, S]."""
         return middle_square(self.read(row), self.shape[-1])
 
+    def visit(self, use: Callable[[int, Image.Image], None], *, num_workers: int) -> None:
+        """Decode every image once.
 
-def read_image(path: Path) -> Image.Image:
-    """Decode an image file to RGB.
+        Args:
+            use: called with the number and the picture of each row, by several threads.
+            num_workers: threads to use; Pillow lets them run side by side.
+
+        Raises:
+            DataError: naming the images that cannot be decoded, after all were tried.
+        """
+
+        def visit_some(first: int) -> list[str]:
+            problems = []
+            for row in range(first, min(first + _PER_TASK, len(self))):
+                try:
+                    use(row, self.read(row))
+                except DataError as err:
+                    problems.append(str(err))
+            return problems
+
+        bad: list[str] = []
+        reported = time.monotonic()
+        with ThreadPoolExecutor(num_workers) as pool:
+            for number, problems in enumerate(pool.map(visit_some, range(0, len(self), _PER_TASK)), 1):
+                bad += problems
+                if time.monotonic() - reported > _PROGRESS_S:
+                    reported = time.monotonic()
+                    log.info("%d of %d images decoded", number * _PER_TASK, len(self))
+        if bad:
+            more = f"\n  and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+            raise DataError(f"{len(bad)} of {len(self)} images cannot be used:\n  " + "\n  ".join(bad[:_NAMED]) + more)
+
+    def write_array(self, path: Path, *, num_workers: int) -> None:
+        """Write the squares in the middle of all images as one array, uint8 [N, 3, S, S].
+
+        Raises:
+            DataError: naming the images that cannot be decoded; or if the disk is too small.
+        """
+        needed, free = int(np.prod(self.shape)), shutil.disk_usage(path.parent).free
+        if needed > free:
+            raise DataError(f"{path.parent}: {needed / 1e9:.1f} GB needed for the images, {free / 1e9:.1f} GB free")
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=self.dtype, shape=self.shape)
+
+        def write(row: int, image: Image.Image) -> None:
+            array[row] = middle_square(image, self.shape[-1])
+
+        self.visit(write, num_workers=num_workers)
+        array.flush()
+
+
+def read_image(path: Path, content: bytes | None = None) -> Image.Image:
+    """Decode an image to RGB.
+
+    Args:
+        path: the file.
+        content: its bytes, where it is in an archive.
 
     Raises:
         DataError: if it cannot be decoded.
@@ -84,10 +164,10 @@ def read_image(path: Path) -> Image.Image:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path if content is None else io.BytesIO(content)) as image:
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as err:
-        raise DataError(f"{path}: not an image that can be decoded: {err}") from err
+        raise DataError(f"{path}: not an image that can be decoded ({err})") from err
 
 
 def middle_square(image: Image.Image, side: int) -> npt.NDArray[np.uint8]:

@@ -38,8 +38,9 @@ class Loader:
     """One split of a prepared dataset, served in batches.
 
     Training (`shuffle`): batch k of an epoch is positions [k * batch_size, (k + 1) * batch_size) of a permutation, and
-    each rank takes an equal, contiguous part of it; what does not fill a batch is left out of that epoch. Evaluation: rank
-    r takes samples r, r + world_size, …: every sample once, no padding.
+    each rank takes an equal, contiguous part of it; what does not fill a batch is left out of that epoch. Evaluation: batch
+    k is samples [k * batch_size, (k + 1) * batch_size), and rank r takes batches r, r + world_size, …: every sample once, no
+    padding, and in the same company whatever the number of ranks.
     """
 
     def __init__(  # noqa: PLR0913 - a dataset, a recipe and a rank
@@ -61,7 +62,7 @@ class Loader:
         Args:
             store: the prepared dataset.
             split: name of the split.
-            batch_size: global batch size in samples, over all ranks.
+            batch_size: in samples; of a training batch over all ranks, of an evaluation batch on one of them.
             seed: of the order and the augmentation.
             inputs: what of a sample a network sees; None: all of it.
             augment: random changes; None: none.
@@ -122,12 +123,12 @@ class Loader:
         """Batches that `epoch` yields on this rank."""
         if self._shuffle:
             return self.num_samples // self.batch_size
-        own = len(range(self._rank, self.num_samples, self._world_size))
-        return -(-own // self._local_batch)
+        return len(range(self._rank, -(-self.num_samples // self.batch_size), self._world_size))
 
     @property
     def _local_batch(self) -> int:
-        return max(1, self.batch_size // self._world_size)
+        """Samples of a full batch on this rank."""
+        return self.batch_size // self._world_size if self._shuffle else self.batch_size
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch.
@@ -234,8 +235,8 @@ class Loader:
         if self._shuffle:
             start = step * self.batch_size + self._rank * self._local_batch
             return np.arange(start, start + self._local_batch)
-        own = np.arange(self._rank, self.num_samples, self._world_size)
-        return own[step * self._local_batch : (step + 1) * self._local_batch]
+        start = (self._rank + step * self._world_size) * self.batch_size
+        return np.arange(start, min(start + self.batch_size, self.num_samples))
 
 
 def _steps_first(frames: torch.Tensor) -> torch.Tensor:

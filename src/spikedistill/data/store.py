@@ -67,6 +67,12 @@ class SampleStore:
             raise DataError(f"no split {name!r} in the prepared data; it has {', '.join(sorted(self.splits))}")
         return self.splits[name]
 
+    def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Copies of some samples; of images in files, the squares in their middle."""
+        if isinstance(self.samples, ImageFiles):
+            return np.stack([self.samples.square(int(row)) for row in rows])
+        return np.asarray(self.samples[rows])
+
 
 def write_index(
     folder: Path,
@@ -107,7 +113,7 @@ def write_index(
         "class_names": list(class_names),
         "dtype": str(samples.dtype),
         "shape": list(samples.shape),
-        "max": _maximum(kind, samples, rows),
+        "max": max(row["max"] for row in rows) if kind == "frames" else 255,
         "mean": mean,
         "std": std,
         "recipe": dict(recipe),
@@ -133,12 +139,6 @@ def _write_split(path: Path, splits: Mapping[str, Sequence[int]]) -> None:
     path.write_text(json.dumps(lists) + "\n", encoding="utf-8")
 
 
-def _maximum(kind: str, samples: Any, rows: Sequence[Mapping[str, Any]]) -> int:
-    if kind == "frames":
-        return max(row["max"] for row in rows)
-    return 255 if isinstance(samples, ImageFiles) else int(samples.max())
-
-
 def _statistics(samples: npt.NDArray[Any], rows: Sequence[int]) -> tuple[list[float], list[float]]:
     """Mean and standard deviation per channel over all pixels, from exact sums of a few rows at a time."""
     channels = samples.shape[1]
@@ -155,7 +155,7 @@ def _statistics(samples: npt.NDArray[Any], rows: Sequence[int]) -> tuple[list[fl
 
 def _open_samples(folder: Path, kind: str, rows: Sequence[Mapping[str, Any]]) -> Any:
     if (folder / FILES_INDEX).exists():
-        return ImageFiles.open(folder, [row["id"] for row in rows])
+        return ImageFiles.open(folder, rows)
     return np.load(folder / f"{kind}.npy", mmap_mode="r")
 
 

@@ -108,6 +108,7 @@ def activation_map_loss(
     *,
     variant: MapVariant,
     temperature: float = 2.0,
+    steps_per_row: int = 1,
 ) -> torch.Tensor:
     """SAMD: `map_divergence` of `spike_activation_map` from `class_activation_map`.
 
@@ -120,14 +121,15 @@ def activation_map_loss(
         teacher_weight: W [C, D].
         variant: of `map_divergence`.
         temperature: tau > 0.
+        steps_per_row: steps that each row [B, D', h, w] of `student_features` is the mean of; the map is the sum over all steps.
 
     Returns:
-        Scalar in nats.
+        Scalar in nats; 0 for maps of a single position.
 
     Raises:
         ValueError: if there is no such variant.
     """
-    student = spike_activation_map(student_features)
+    student = steps_per_row * spike_activation_map(student_features)
     teacher = class_activation_map(teacher_features, teacher_logits, teacher_weight)
     if student.shape != teacher.shape:
         height, width = (min(sides) for sides in zip(student.shape[1:], teacher.shape[1:], strict=True))
@@ -203,6 +205,7 @@ def loss(forward: Forward, params: Params) -> dict[str, torch.Tensor]:
         forward.teacher_weight,
         variant=params.samd_variant,
         temperature=params.temperature,
+        steps_per_row=forward.steps_per_row,
     )
     nld = noise_smoothed_loss(
         forward.logits.mean(0, dtype=at_least_float32(forward.logits.dtype)),

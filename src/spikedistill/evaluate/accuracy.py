@@ -1,6 +1,6 @@
-"""Accuracy of a network on a split, exact over any number of ranks.
+"""How good predictions are: accuracy over time, likelihood, calibration, confusion, agreement with the teacher.
 
-Letters: T step, B batch, K class.
+Letters: T step, B batch, K class, N sample.
 """
 
 from __future__ import annotations
@@ -8,77 +8,101 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from spikedistill.data.loader import Loader
-from spikedistill.errors import ConfigError
-from spikedistill.evaluate.activity import ActivityMeter
 from spikedistill.train.distributed import World
 
+CALIBRATION_BINS = 15
 
-@torch.no_grad()
-def evaluate(model: nn.Module, loader: Loader, world: World, *, class_names: tuple[str, ...]) -> dict[str, Any]:
-    """Measure a teacher or a student.
 
-    Args:
-        model: returns `Outputs` with logits [B, K] or [T, B, K]; put into evaluation mode.
-        loader: the split, in evaluation order, of this rank.
-        world: the ranks; every one gets the result.
-        class_names: K names.
+class Scores:
+    """What is kept of every sample of a split. Each rank fills in its own samples; `summary` puts them together.
 
-    Returns:
-        The content of evaluation.json but for the role, shares in [0, 1]:
-        `accuracy` is that of the mean logits, `accuracy_at_step` that of
-        the mean over the first t steps, `accuracy_of_step` that of step t alone.
-
-    Raises:
-        ConfigError: if there are more ranks than samples.
+    All sums run over whole arrays in the order of the split, so that no figure depends on how many ranks filled them in.
     """
-    if loader.num_samples < world.world_size:
-        raise ConfigError(f"{loader.num_samples} samples cannot be shared by {world.world_size} ranks; use fewer")
-    model.eval()
-    counters: dict[str, Tensor] = {}
-    with ActivityMeter(model) as activity:
-        for inputs, labels in loader.epoch(0):
-            logits = model(inputs).logits.double()
-            for name, value in _count(logits, labels, len(class_names)).items():
-                counters[name] = counters.get(name, 0) + value
-    totals = {name: world.sum(value) for name, value in sorted(counters.items())}
-    count = int(totals["count"])
-    result: dict[str, Any] = {
-        "schema": 1,
-        "num_samples": count,
-        "accuracy": float(totals["top1"]) / count,
-        "top5": float(totals["top5"]) / count,
-        "nll": float(totals["nll"]) / count,
-        "confusion": totals["confusion"].long().tolist(),
-        "class_names": list(class_names),
-    }
-    if "at_step" in totals:
-        result["accuracy_at_step"] = (totals["at_step"] / count).tolist()
-        result["accuracy_of_step"] = (totals["of_step"] / count).tolist()
-        result["firing_rate"] = activity.summary(world)
-    return result
+
+    def __init__(self, num_samples: int, num_classes: int, device: torch.device) -> None:
+        """Make room for `num_samples` samples."""
+        self._num_classes = num_classes
+        self._device = device
+        self._num_samples = num_samples
+        self._columns: dict[str, Tensor] = {}
+
+    def add(self, start: int, logits: Tensor, labels: Tensor, teacher: Tensor | None) -> None:
+        """Score a batch.
+
+        Args:
+            start: position of its first sample in the split.
+            logits: of a student [T, B, K], of a teacher [B, K].
+            labels: [B].
+            teacher: the teacher's logits [B, K], to compare a student with.
+        """
+        for name, value in _score(logits.detach().double(), labels, teacher).items():
+            column = self._columns.setdefault(
+                name, torch.zeros(*value.shape[:-1], self._num_samples, device=self._device).double()
+            )
+            column[..., start : start + len(labels)] = value
+
+    def summary(self, world: World) -> dict[str, Any]:
+        """The figures over the samples of all ranks.
+
+        Returns:
+            "num_samples", "accuracy" and "top5" of the mean logits, "nll" in nats, "ece" (expected calibration error, Guo et
+            al. 2017, with 15 bins of equal width), "confusion" (a row per true class); of a student "accuracy_at_step", that
+            of the mean of the first t logits, and "accuracy_of_step", that of step t alone; with a teacher
+            "teacher_agreement", the share of samples on which both predict the same class. Shares are in [0, 1].
+        """
+        column = {name: world.sum(value) for name, value in sorted(self._columns.items())}
+        labels, predictions = column["label"].long(), column["prediction"].long()
+        correct = predictions == labels
+        confusion = torch.bincount(labels * self._num_classes + predictions, minlength=self._num_classes**2)
+        result: dict[str, Any] = {
+            "num_samples": self._num_samples,
+            "accuracy": float(correct.double().mean()),
+            "top5": float(column["top5"].mean()),
+            "nll": float(column["nll"].mean()),
+            "ece": calibration_error(column["confidence"], correct),
+            "confusion": confusion.reshape(self._num_classes, -1).tolist(),
+        }
+        if "at_step" in column:
+            result["accuracy_at_step"] = column["at_step"].mean(1).tolist()
+            result["accuracy_of_step"] = column["of_step"].mean(1).tolist()
+        if "agrees" in column:
+            result["teacher_agreement"] = float(column["agrees"].mean())
+        return result
 
 
-def _count(logits: Tensor, labels: Tensor, num_classes: int) -> dict[str, Tensor]:
-    """Sums over the batch, float64, of everything that is counted."""
+def _score(logits: Tensor, labels: Tensor, teacher: Tensor | None) -> dict[str, Tensor]:
     mean = logits.mean(0) if logits.dim() == 3 else logits
-    top = mean.topk(min(5, num_classes), dim=-1).indices
-    hits = top == labels[:, None]
-    confusion = torch.zeros(num_classes, num_classes, dtype=torch.float64, device=logits.device)
-    ones = torch.ones(len(labels), dtype=torch.float64, device=logits.device)
-    confusion.index_put_((labels, mean.argmax(-1)), ones, accumulate=True)
-    counts = {
-        "count": ones.sum(),
-        "top1": (mean.argmax(-1) == labels).double().sum(),
-        "top5": hits.double().sum(),
-        "nll": torch.nn.functional.cross_entropy(mean, labels, reduction="sum"),
-        "confusion": confusion,
+    probabilities = mean.softmax(-1)
+    prediction = mean.argmax(-1)
+    top = mean.topk(min(5, mean.shape[-1]), dim=-1).indices
+    scores = {
+        "label": labels.double(),
+        "prediction": prediction.double(),
+        "confidence": probabilities.gather(1, prediction[:, None])[:, 0],
+        "top5": (top == labels[:, None]).any(1).double(),
+        "nll": torch.nn.functional.cross_entropy(mean, labels, reduction="none"),
     }
     if logits.dim() == 3:
         steps = torch.arange(1, len(logits) + 1, device=logits.device, dtype=logits.dtype)
         running = logits.cumsum(0) / steps[:, None, None]
-        counts["at_step"] = (running.argmax(-1) == labels).double().sum(1)
-        counts["of_step"] = (logits.argmax(-1) == labels).double().sum(1)
-    return counts
+        scores["at_step"] = (running.argmax(-1) == labels).double()
+        scores["of_step"] = (logits.argmax(-1) == labels).double()
+    if teacher is not None:
+        scores["agrees"] = (prediction == teacher.argmax(-1)).double()
+    return scores
+
+
+def calibration_error(confidence: Tensor, correct: Tensor, bins: int = CALIBRATION_BINS) -> float:
+    """Mean gap between confidence and accuracy over bins of equal width (Guo et al. 2017, arXiv 1706.04599, equation 3).
+
+    Args:
+        confidence: probability of the predicted class, float64 [N]; a bin takes its upper edge.
+        correct: whether the prediction was right, [N].
+        bins: number of bins.
+    """
+    member = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    gap = torch.zeros(bins, dtype=torch.float64, device=confidence.device)
+    gap.index_add_(0, member, confidence - correct.double())
+    return float(gap.abs().sum() / len(confidence))

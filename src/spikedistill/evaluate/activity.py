@@ -1,4 +1,7 @@
-"""How often neurons fire: the mean of the spikes of each LIF layer, by time step."""
+"""How active the neurons of a network are: firing rates, neurons that never or always fire, membrane updates.
+
+Letters: T step, B batch.
+"""
 
 from __future__ import annotations
 
@@ -8,47 +11,102 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spikedistill.evaluate.layers import find_layers
 from spikedistill.neurons.lif import LIF
 from spikedistill.train.distributed import World
 
 
 class ActivityMeter:
-    """Counts the spikes of every LIF layer of a model while the block runs."""
+    """Watches every spiking and every ReLU layer of a model while the block runs; counts are whole numbers, so exact."""
 
     def __init__(self, model: nn.Module) -> None:
-        """Watch the LIF layers of `model`."""
-        self._layers = {name: module for name, module in model.named_modules() if isinstance(module, LIF)}
-        self._spikes: dict[str, Tensor] = {}
-        self._neurons: dict[str, int] = dict.fromkeys(self._layers, 0)
+        """Watch the layers of `model`."""
+        self._layers = find_layers(model, "lif", "relu")
+        self._counts: dict[str, dict[str, Tensor]] = {name: {} for name in self._layers}
         self._hooks: list[Any] = []
 
     def __enter__(self) -> ActivityMeter:
         for name, layer in self._layers.items():
-            self._hooks.append(layer.register_forward_hook(lambda m, _, out, name=name: self._add(name, m, out)))
+            self._hooks.append(layer.register_forward_hook(lambda m, x, out, name=name: self._see(name, m, x[0], out)))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for hook in self._hooks:
             hook.remove()
 
-    def _add(self, name: str, layer: LIF, spikes: Tensor) -> None:
-        per_step = spikes.detach().reshape(layer.time_steps, -1).double().sum(1)
-        self._spikes[name] = self._spikes.get(name, 0) + per_step
-        self._neurons[name] += spikes.numel() // layer.time_steps
+    def _see(self, name: str, layer: nn.Module, x: Tensor, out: Tensor) -> None:
+        active = out.detach() != 0
+        values = {"activations": torch.tensor(out.numel()), "active": active.sum()}
+        if isinstance(layer, LIF):
+            spikes = active.unflatten(0, (layer.time_steps, -1))
+            values["of_neuron"] = spikes.sum((0, 1))
+            values["of_step"] = spikes.flatten(1).sum(1)
+            values["updates"] = _membrane_updates(layer, x.detach(), spikes)
+        counts = self._counts[name]
+        for key, value in values.items():
+            counts[key] = value.to(out.device) + counts.get(key, 0)
 
-    def summary(self, world: World) -> dict[str, Any]:
-        """Firing rates, spikes per neuron and step, over the batches of all ranks.
+    def summary(self, world: World, num_samples: int) -> dict[str, Any]:
+        """What was seen over the batches of all ranks.
+
+        Args:
+            world: the ranks.
+            num_samples: samples over all ranks.
 
         Returns:
-            "mean" over all neurons and steps (0 without neurons); "layers": name, rate, and rate per step of each layer.
+            "activation_sparsity": share of zero outputs over spiking and ReLU layers; "membrane_updates" per sample;
+            with spiking layers also "firing_rate": its "mean" over neurons and steps, and "layers": of each its name, rate,
+            rate per step, number of neurons, and how many of them are dead (fired never) or saturated (fired at every step).
         """
         layers = []
-        spikes_total = neurons_total = 0.0
+        activations = active = updates = 0
+        spikes_total = chances_total = 0
         for name, layer in self._layers.items():
-            spikes = world.sum(self._spikes[name])
-            neurons = float(world.sum(torch.tensor(float(self._neurons[name]), dtype=torch.float64, device=spikes.device)))
-            rates = (spikes / neurons).tolist()
-            layers.append({"name": name, "rate": sum(rates) / layer.time_steps, "rate_per_step": rates})
-            spikes_total += float(spikes.sum())
-            neurons_total += neurons * layer.time_steps
-        return {"mean": spikes_total / max(neurons_total, 1.0), "layers": layers}
+            if not self._counts[name]:  # a side branch: it runs in training alone
+                continue
+            counts = {key: world.sum(value) for key, value in sorted(self._counts[name].items())}
+            activations += int(counts["activations"])
+            active += int(counts["active"])
+            if not isinstance(layer, LIF):
+                continue
+            updates += int(counts["updates"])
+            of_neuron, chances = counts["of_neuron"], num_samples * layer.time_steps
+            per_step = counts["of_step"].tolist()
+            neurons = of_neuron.numel()
+            spikes_total += sum(per_step)
+            chances_total += neurons * chances
+            layers.append(
+                {
+                    "name": name,
+                    "rate": sum(per_step) / (neurons * chances),
+                    "rate_per_step": [spikes / (neurons * num_samples) for spikes in per_step],
+                    "neurons": neurons,
+                    "dead": int((of_neuron == 0).sum()),
+                    "saturated": int((of_neuron == chances).sum()),
+                }
+            )
+        result: dict[str, Any] = {
+            "activation_sparsity": 1 - active / activations if activations else 0.0,
+            "membrane_updates": updates / num_samples,
+        }
+        if layers:
+            result["firing_rate"] = {"mean": spikes_total / chances_total, "layers": layers}
+        return result
+
+
+def _membrane_updates(layer: LIF, x: Tensor, spikes: Tensor) -> Tensor:
+    """How often a potential after a step differs from the one before; the first step counts for every neuron.
+
+    The definition of NeuroBench (Yik et al. 2025, https://doi.org/10.1038/s41467-025-56739-4).
+    """
+    neuron = layer.neuron
+    currents = x.unflatten(0, (layer.time_steps, -1)).float()
+    v = torch.zeros_like(currents[0])
+    updates = torch.tensor(v.numel(), device=x.device)
+    for t, current in enumerate(currents):
+        h = neuron.decay * v + current
+        after = h.masked_fill(spikes[t], 0.0) if neuron.reset == "hard" else h - neuron.threshold * spikes[t]
+        if t:
+            updates = updates + (after != v).sum()
+        v = after
+    return updates

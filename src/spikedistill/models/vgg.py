@@ -13,8 +13,8 @@ from torch import nn
 from spikedistill.models.network import Activation, Network, conv3x3
 
 ARCHITECTURES = {
-    "vggsnn": {"stages": ((64, 128), (256, 256), (512, 512), (512, 512)), "pooled_size": 3, "last_pool": True},
-    "vgg13": {"stages": ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512))},
+    "vggsnn": {"stages": ((64, 128), (256, 256), (512, 512), (512, 512)), "pooled_size": 3, "last_pool": True, "min_side": 16},
+    "vgg13": {"stages": ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512)), "min_side": 16},
 }
 
 

@@ -14,7 +14,7 @@ from spikedistill.neurons.settings import Surrogate
 
 
 def sigmoid(potential: Tensor, threshold: float, alpha: float) -> Tensor:
-    """The derivative alpha * g * (1 - g) of g = sigmoid(alpha * (h - threshold)); peaks at alpha / 4."""
+    """The derivative alpha * g * (1 - g) of the logistic g of alpha * (h - threshold); peaks at alpha / 4."""
     g = (potential - threshold).mul_(alpha).sigmoid_()
     return (1 - g).mul_(g).mul_(alpha)
 

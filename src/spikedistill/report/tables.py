@@ -1,208 +1,285 @@
-"""The comparison as a table: one row per experiment and method, mean ± standard deviation over seeds. Imports no torch."""
+"""The comparison as tables: one row per experiment and method, mean ± standard deviation over seeds. Imports no torch."""
 
 from __future__ import annotations
 
-import base64
 import csv
-import html
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from tabulate import tabulate
 
-from spikedistill.report.records import Group, RunRecord, Spread, group_records, measurements
+from spikedistill.report.published import Reported
+from spikedistill.report.records import Comparison, Difference, Group, Spread, difference, group_records, measurements
 
-HEADERS = (
-    "experiment",
-    "method",
-    "architecture",
-    "T",
-    "accuracy (%)",
-    "accuracy after 1 step (%)",
-    "firing rate",
-    "seeds",
-)
-CSV_HEADERS = (
-    "experiment",
-    "dataset",
-    "method",
-    "architecture",
-    "time_steps",
-    "accuracy_percent_mean",
-    "accuracy_percent_std",
-    "accuracy_after_1_step_percent_mean",
-    "accuracy_after_1_step_percent_std",
-    "firing_rate_mean",
-    "firing_rate_std",
-    "num_seeds",
-    "num_missing",
-)
-NOTE = (
-    "Accuracy: on the test split, of the mean of the logits over all T time steps, after the last epoch. "
-    "Firing rate: spikes per neuron and time step. Mean ± sample standard deviation over seeds. "
-    "The teacher is a non-spiking network."
-)
 MISSING = "missing"
 NOT_APPLICABLE = "-"
+MEASURED = "measured"
+NOTE = (
+    "Accuracy: on the test split, of the mean of the logits over all T time steps, after the last epoch; mean ± sample "
+    "standard deviation over seeds. Against the baseline: mean difference over the seeds that both have, with the 95 % "
+    "confidence interval of Student's t where there are two or more. Firing rate: spikes per neuron and time step. Energy: "
+    "of the arithmetic at the synapses alone, per sample. The teacher is a non-spiking network. Reported rows are figures "
+    "that others published."
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One measured quantity: how to read it from evaluation.json, and how to write it."""
+
+    name: str
+    """In the CSV file; the unit is part of it."""
+    header: str
+    read: Callable[[dict[str, Any]], float | None]
+    factor: float = 1.0
+    digits: int = 2
+    students_only: bool = False
+
+
+def _at_first_step(m: dict[str, Any]) -> float | None:
+    return m["accuracy_at_step"][0] if m.get("accuracy_at_step") else None
+
+
+def _firing_rate(m: dict[str, Any]) -> float | None:
+    return m["firing_rate"]["mean"] if m.get("firing_rate") else None
+
+
+def _operation(key: str) -> Callable[[dict[str, Any]], float | None]:
+    return lambda m: m.get("operations", {}).get(key)
+
+
+ACCURACY = Column("accuracy_percent", "accuracy (%)", lambda m: m["accuracy"], 100)
+FIRST_STEP = Column("accuracy_after_1_step_percent", "after 1 step (%)", _at_first_step, 100, students_only=True)
+FIRING_RATE = Column("firing_rate", "firing rate", _firing_rate, digits=3, students_only=True)
+ENERGY = Column("energy_uj", "energy (µJ)", _operation("energy_pj"), 1e-6, 3)
+SYNOPS = Column("synops_million", "SynOps (M)", _operation("synops"), 1e-6, 3, students_only=True)
+MACS = Column("macs_million", "MACs (M)", _operation("macs"), 1e-6, 3)
+ESTIMATE = Column(
+    "energy_estimate_uj",
+    "energy from rates (µJ)",
+    lambda m: m.get("operations", {}).get("estimate", {}).get("energy_pj"),
+    1e-6,
+    3,
+)
+RESULTS = (ACCURACY, FIRST_STEP, FIRING_RATE, ENERGY)
+QUALITY = (
+    Column("top5_percent", "top-5 (%)", lambda m: m.get("top5"), 100),
+    Column("nll_nats", "NLL (nats)", lambda m: m.get("nll"), digits=3),
+    Column("ece_percent", "calibration error (%)", lambda m: m.get("ece"), 100),
+    Column("teacher_agreement_percent", "agrees with teacher (%)", lambda m: m.get("teacher_agreement"), 100, students_only=True),
+    Column("dead_neurons_percent", "dead neurons (%)", lambda m: _neurons(m, "dead"), 100, students_only=True),
+    Column("saturated_neurons_percent", "saturated neurons (%)", lambda m: _neurons(m, "saturated"), 100, students_only=True),
+)
+EFFICIENCY = (
+    MACS,
+    SYNOPS,
+    ENERGY,
+    ESTIMATE,
+    Column("dense_operations_million", "dense operations (M)", _operation("dense"), 1e-6, 3),
+    Column("effective_macs_million", "effective MACs (M)", _operation("effective_macs"), 1e-6, 3),
+    Column("effective_acs_million", "effective ACs (M)", _operation("effective_acs"), 1e-6, 3),
+    Column("membrane_updates_million", "membrane updates (M)", lambda m: m.get("membrane_updates"), 1e-6, 3, students_only=True),
+    Column("activation_sparsity", "activation sparsity", lambda m: m.get("activation_sparsity"), digits=3),
+    Column("connection_sparsity", "connection sparsity", lambda m: m.get("connection_sparsity"), digits=3),
+    Column("footprint_kib", "footprint (KiB)", lambda m: m.get("footprint"), 1 / 1024, 0),
+    Column("latency_ms", "latency (ms)", lambda m: m.get("timing", {}).get("latency_ms")),
+    Column("throughput_samples_per_s", "throughput (samples/s)", lambda m: m.get("timing", {}).get("throughput"), digits=0),
+)
+MEASURES = tuple(dict.fromkeys((*RESULTS, *QUALITY, *EFFICIENCY)))
+
+
+def _neurons(m: dict[str, Any], key: str) -> float | None:
+    layers = m.get("firing_rate", {}).get("layers", [])
+    neurons = sum(layer.get("neurons", 0) for layer in layers)
+    return sum(layer[key] for layer in layers) / neurons if neurons else None
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """One line of the comparison. Accuracies are fractions; None where nothing was measured."""
+    """One line of the comparison: what was measured on a method, or what somebody else reported for one."""
 
     experiment: str
     dataset: str
     method: str
     arch: str
     time_steps: int | None
-    accuracy: Spread | None
-    first_step: Spread | None
-    firing_rate: Spread | None
-    num_seeds: int
+    measured: dict[Column, Spread | None] = field(default_factory=dict)
+    """By quantity, in its SI unit or as a share; None where nothing was measured."""
+    difference: Difference | None = None
+    """Of the accuracy to the baseline's."""
+    is_teacher: bool = False
+    is_baseline: bool = False
+    num_seeds: int = 0
     """Runs that were measured."""
-    num_missing: int
-    """Runs that were asked for and have no evaluation."""
+    problems: tuple[str, ...] = ()
+    """Of each run that was asked for and has no evaluation: why."""
+    reported: Reported | None = None
 
-    def cells(self) -> list[str]:
-        """The row as text, under `HEADERS`."""
-        students_only = MISSING if self.time_steps is not None else NOT_APPLICABLE
-        percent = [spread and (spread * 100).format(2) for spread in (self.accuracy, self.first_step)]
-        return [
-            self.experiment,
-            self.method,
-            self.arch,
-            NOT_APPLICABLE if self.time_steps is None else str(self.time_steps),
-            percent[0] or MISSING,
-            percent[1] or students_only,
-            self.firing_rate.format(3) if self.firing_rate else students_only,
-            str(self.num_seeds) + (f" ({self.num_missing} missing)" if self.num_missing else ""),
+    def cell(self, column: Column) -> str:
+        """A quantity as text."""
+        if self.reported is not None:
+            return f"{self.reported.accuracy:.2f}" if column is ACCURACY else NOT_APPLICABLE
+        spread = self.measured.get(column)
+        if spread is None:
+            return MISSING if not self.num_seeds and not (self.is_teacher and column.students_only) else NOT_APPLICABLE
+        return (spread * column.factor).format(column.digits)
+
+    def names(self) -> list[str]:
+        """Experiment, method, architecture and T as text."""
+        method = f"{self.method} (reported)" if self.reported else self.method
+        return [self.experiment, method, self.arch, NOT_APPLICABLE if self.time_steps is None else str(self.time_steps)]
+
+    def against_baseline(self) -> str:
+        """The difference to the baseline in percentage points, as text."""
+        if self.is_baseline:
+            return "baseline"
+        return self.difference.format(100, 2) if self.difference else NOT_APPLICABLE
+
+    def seeds(self) -> str:
+        """How many seeds were measured, and how many are missing, as text."""
+        if self.reported:
+            return NOT_APPLICABLE
+        return str(self.num_seeds) + (f" ({len(self.problems)} missing)" if self.problems else "")
+
+
+RESULT_HEADERS = (
+    *("experiment", "method", "architecture", "T"),
+    *(ACCURACY.header, "against baseline (points)"),
+    *(column.header for column in RESULTS[1:]),
+    "seeds",
+)
+
+
+def result_cells(row: TableRow) -> list[str]:
+    """A row of the main table, under `RESULT_HEADERS`."""
+    rest = [row.cell(column) for column in RESULTS[1:]]
+    return [*row.names(), row.cell(ACCURACY), row.against_baseline(), *rest, row.seeds()]
+
+
+def build_rows(comparison: Comparison) -> list[TableRow]:
+    """The rows of the comparison: per experiment its teacher, its methods in the order of the records, what others reported."""
+    groups = group_records(comparison.records)
+    rows: list[TableRow] = []
+    for experiment in dict.fromkeys(group.experiment for group in groups):
+        own = [group for group in groups if group.experiment == experiment]
+        baseline = next((group for group in own if group.is_baseline), None)
+        rows += [_row(group, baseline) for group in own]
+        rows += [
+            TableRow(experiment, each.dataset, each.method, each.arch, each.time_steps, reported=each)
+            for each in comparison.reported.get(experiment, ())
         ]
-
-    def values(self) -> list[object]:
-        """The row as numbers, under `CSV_HEADERS`; empty where nothing was measured."""
-        numbers: list[object] = []
-        for spread, factor in ((self.accuracy, 100), (self.first_step, 100), (self.firing_rate, 1)):
-            scaled = spread * factor if spread else None
-            numbers += [_number(scaled.mean), _number(scaled.std)] if scaled else ["", ""]
-        names = [self.experiment, self.dataset, self.method, self.arch, _number(self.time_steps)]
-        return [*names, *numbers, self.num_seeds, self.num_missing]
+    return rows
 
 
-def _number(value: float | None) -> object:
-    return "" if value is None else round(value, 6)
-
-
-def build_rows(records: Sequence[RunRecord]) -> list[TableRow]:
-    """The rows of the comparison: per experiment its teacher, then its methods in the order of the records."""
-    return [_row(group) for group in group_records(records)]
-
-
-def _row(group: Group) -> TableRow:
-    first = group.runs[0]
-    measured = measurements(group)
+def _row(group: Group, baseline: Group | None) -> TableRow:
+    first, measured = group.runs[0], measurements(group)
+    values = {column: [v for m in measured if (v := column.read(m)) is not None] for column in MEASURES}
     return TableRow(
         experiment=group.experiment,
         dataset=first.dataset,
         method=group.method,
         arch=first.arch,
         time_steps=first.time_steps,
-        accuracy=Spread.of([m["accuracy"] for m in measured]),
-        first_step=Spread.of([m["accuracy_at_step"][0] for m in measured if m.get("accuracy_at_step")]),
-        firing_rate=Spread.of([m["firing_rate"]["mean"] for m in measured if m.get("firing_rate")]),
+        measured={column: Spread.of(each) for column, each in values.items()},
+        difference=difference(group, baseline),
+        is_teacher=group.is_teacher,
+        is_baseline=group.is_baseline,
         num_seeds=len(measured),
-        num_missing=len(group.runs) - len(measured),
+        problems=tuple(f"seed {run.seed}: {run.problem or 'not evaluated'}" for run in group.runs if run.evaluation is None),
     )
 
 
-def terminal_table(records: Sequence[RunRecord]) -> str:
-    """The comparison for a terminal."""
-    return _tabulate(build_rows(records), "simple")
+def notes(rows: Sequence[TableRow]) -> list[str]:
+    """What a reader has to know beside the table: its definitions, what is missing and why, where reported figures come from."""
+    missing = [f"{row.experiment}, {row.method}: {problem}" for row in rows for problem in row.problems]
+    sources = list(dict.fromkeys(f"{row.method}, reported: {row.reported.source}" for row in rows if row.reported))
+    return [NOTE, *(f"Missing: {each}." for each in missing), *(f"{each}." for each in sources)]
+
+
+def terminal_table(comparison: Comparison) -> str:
+    """The comparison for a terminal, with what is missing."""
+    rows = build_rows(comparison)
+    missing = [f"missing: {row.experiment}, {row.method}, {problem}" for row in rows for problem in row.problems]
+    return "\n".join([_tabulate(rows, "simple"), *missing])
 
 
 def _tabulate(rows: Sequence[TableRow], style: str) -> str:
-    align = ("left", "left", "left", "right", "right", "right", "right", "right")
-    return tabulate(
-        [row.cells() for row in rows], headers=HEADERS, tablefmt=style, colalign=align if rows else None, disable_numparse=True
-    )
+    align = ("left", "left", "left", *("right" for _ in RESULT_HEADERS[3:]))
+    cells = [result_cells(row) for row in rows]
+    return tabulate(cells, headers=RESULT_HEADERS, tablefmt=style, colalign=align if rows else None, disable_numparse=True)
 
 
-def csv_table(records: Sequence[RunRecord]) -> str:
-    """The comparison as CSV with plain numbers; accuracies in percent."""
+def markdown_table(comparison: Comparison) -> str:
+    """The comparison as Markdown."""
+    rows = build_rows(comparison)
+    return "\n\n".join([_tabulate(rows, "github"), *notes(rows)]) + "\n"
+
+
+_LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "\\": r"\textbackslash{}",
+        "±": r"$\pm$",
+        "µ": r"\textmu{}",
+    }
+)
+
+
+def latex_table(comparison: Comparison) -> str:
+    """The comparison as a LaTeX table; it needs the package booktabs."""
+    rows = build_rows(comparison)
+    lines = [
+        "% Needs \\usepackage{booktabs,textcomp}.",
+        *(f"% {note}" for note in notes(rows)),
+        f"\\begin{{tabular}}{{lll{'r' * (len(RESULT_HEADERS) - 3)}}}",
+        "\\toprule",
+        " & ".join(header.translate(_LATEX) for header in RESULT_HEADERS) + r" \\",
+        "\\midrule",
+    ]
+    for before, row in zip([None, *rows], rows, strict=False):
+        if before is not None and before.experiment != row.experiment:
+            lines.append("\\midrule")
+        lines.append(" & ".join(cell.translate(_LATEX) for cell in result_cells(row)) + r" \\")
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
+
+
+CSV_HEADERS = (
+    *("experiment", "dataset", "method", "architecture", "time_steps", "source", "num_seeds", "num_missing"),
+    *("difference_percent_mean", "difference_percent_low", "difference_percent_high", "difference_num_pairs"),
+    *(f"{column.name}_{part}" for column in MEASURES for part in ("mean", "std")),
+)
+
+
+def csv_table(comparison: Comparison) -> str:
+    """The comparison as CSV with plain numbers and every measured quantity; empty where nothing was measured."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_HEADERS)
-    writer.writerows(row.values() for row in build_rows(records))
+    writer.writerows(_csv_values(row) for row in build_rows(comparison))
     return text.getvalue()
 
 
-def markdown_table(records: Sequence[RunRecord]) -> str:
-    """The comparison as Markdown."""
-    return f"{_tabulate(build_rows(records), 'github')}\n\n{NOTE}\n"
+def _csv_values(row: TableRow) -> list[object]:
+    source = f"reported: {row.reported.source}" if row.reported else MEASURED
+    names: list[object] = [row.experiment, row.dataset, row.method, row.arch, _number(row.time_steps), source]
+    counts: list[object] = ["", ""] if row.reported else [row.num_seeds, len(row.problems)]
+    apart = row.difference
+    paired = [apart.mean, apart.low, apart.high] if apart else [None] * 3
+    values = [*names, *counts, *(_number(each, 100) for each in paired), apart.num_pairs if apart else ""]
+    for column in MEASURES:
+        spread = row.measured.get(column)
+        if row.reported and column is ACCURACY:
+            values += [row.reported.accuracy, ""]
+        elif spread is None:
+            values += ["", ""]
+        else:
+            values += [_number(spread.mean, column.factor), _number(spread.std, column.factor)]
+    return values
 
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; }
-body { color: #1a1a1a; background: #fff; }
-table { border-collapse: collapse; margin: 1em 0; }
-th, td { padding: .35em .9em; text-align: left; border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums; }
-th { border-bottom: 2px solid #555; }
-td.number, th.number { text-align: right; white-space: nowrap; }
-tr.teacher td { background: #f2f2f2; }
-tr.missing td { color: #a33; }
-img { max-width: 100%; }
-code { font-size: 90%; }
-"""
-_FIRST_NUMBER = HEADERS.index("T")
-
-
-def html_page(records: Sequence[RunRecord], figures: Mapping[str, str]) -> str:
-    """The comparison, the figures and the single runs as one HTML file that loads nothing else.
-
-    Args:
-        records: what was run.
-        figures: SVG text by title.
-    """
-    pictures = "".join(
-        f'<h2>{html.escape(title)}</h2>\n<img alt="{html.escape(title)}" src="data:image/svg+xml;base64,'
-        f'{base64.b64encode(svg.encode()).decode()}">\n'
-        for title, svg in figures.items()
-    )
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>spikedistill: results</title>\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>Results</h1>\n{_html_results(records)}<p>{html.escape(NOTE)}</p>\n"
-        f"{pictures}<h2>Runs</h2>\n{_html_runs(records)}</body>\n</html>\n"
-    )
-
-
-def _html_results(records: Sequence[RunRecord]) -> str:
-    rows = build_rows(records)
-    classes = ["missing" if row.num_missing else "teacher" if row.time_steps is None else "student" for row in rows]
-    return _html_table(HEADERS, [row.cells() for row in rows], classes, _FIRST_NUMBER)
-
-
-def _html_runs(records: Sequence[RunRecord]) -> str:
-    headers = ("artifact", "experiment", "method", "seed", "accuracy (%)", "epochs", "wall time (s)")
-    cells = [
-        [
-            run.artifact,
-            run.experiment,
-            run.method,
-            str(run.seed),
-            MISSING if run.evaluation is None else f"{100 * run.evaluation['accuracy']:.2f}",
-            str(len(run.metrics)),
-            f"{run.manifest['wall_s']:.1f}" if "wall_s" in run.manifest else NOT_APPLICABLE,
-        ]
-        for group in group_records(records)
-        for run in group.runs
-    ]
-    return _html_table(headers, cells, ["run"] * len(cells), headers.index("seed"))
-
-
-def _html_table(headers: Sequence[str], rows: Sequence[Sequence[str]], classes: Sequence[str], first_number: int) -> str:
-    def line(tag: str, cells: Sequence[str]) -> str:
-        kinds = ("text" if i < first_number else "number" for i in range(len(cells)))
-        return "".join(f'<{tag} class="{kind}">{html.escape(cell)}</{tag}>' for kind, cell in zip(kinds, cells, strict=True))
-
-    body = "".join(f'<tr class="{kind}">{line("td", cells)}</tr>\n' for kind, cells in zip(classes, rows, strict=True))
-    return f"<table>\n<thead><tr>{line('th', headers)}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n"
+def _number(value: float | None, factor: float = 1) -> object:
+    return "" if value is None else round(value * factor, 6)

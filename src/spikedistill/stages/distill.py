@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from spikedistill import components
 from spikedistill.artifacts import MANIFEST
@@ -22,10 +22,11 @@ from spikedistill.train.engine import Batch
 
 def build(spec: DistillSpec, job: StageJob) -> None:
     """Train the student of `spec` with its method."""
-    fit(spec, job, lambda data: _student(spec, data), lambda data, world: Distillation(spec, _teacher(job, data, world)))
+    fit(spec, job, lambda data: student_of(spec, data), lambda data, world: Distillation(spec, _teacher(job, data, world)))
 
 
-def _student(spec: DistillSpec, data: SampleStore) -> nn.Module:
+def student_of(spec: DistillSpec, data: SampleStore) -> Student:
+    """The student of `spec` with fresh weights, and with side branches if its method needs them."""
     student = build_network(spec, data)
     assert isinstance(student, Student)
     method = components.load("distill", spec.method)
@@ -54,11 +55,12 @@ class Distillation:
         self._needs = self._method.needs(self._params)
         self._teacher = teacher
         self._seed = spec.seed
+        self._time_steps = spec.time_steps
 
     def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """The terms of the method's loss."""
         teacher = None if self._teacher is None else self._run_teacher(self._teacher, batch.inputs, outputs.logits.dtype)
-        with_features = "features" in self._needs and teacher is not None and self._teacher is not None
+        with_features = "features" in self._needs
         return self._method.loss(
             Forward(
                 logits=outputs.logits,
@@ -66,9 +68,10 @@ class Distillation:
                 teacher_logits=None if teacher is None else teacher.logits,
                 exits=outputs.exits,
                 features=outputs.features if with_features else None,
-                teacher_features=teacher.features if with_features and teacher is not None else None,
-                teacher_weight=self._teacher.network.class_weight if with_features and self._teacher is not None else None,
+                teacher_features=teacher.features if with_features and teacher else None,
+                teacher_weight=self._teacher.network.class_weight if with_features and self._teacher else None,
                 noise=self._noise(outputs, batch) if "noise" in self._needs else None,
+                steps_per_row=self._time_steps // len(outputs.logits),
             ),
             self._params,
         )

@@ -3,36 +3,49 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from spikedistill.artifacts import MANIFEST
 from spikedistill.data.loader import Loader
-from spikedistill.data.store import open_store
-from spikedistill.evaluate.accuracy import evaluate
+from spikedistill.data.store import SampleStore, open_store
+from spikedistill.evaluate.measure import batch_size, measure
+from spikedistill.evaluate.pictures import write_examples
+from spikedistill.models import Student, Teacher
 from spikedistill.plan import EvaluateSpec, TeacherSpec
 from spikedistill.stages.networks import load_network, read_model_spec
 from spikedistill.stages.runner import StageJob
 from spikedistill.train.distributed import World
 
-BATCH_SIZE = 256
+SCHEMA = 2
+FILE = "evaluation.json"
 
 
 def build(spec: EvaluateSpec, job: StageJob) -> None:
-    """Write evaluation.json."""
+    """Write evaluation.json and a few test samples with what the network attends to."""
     with World.from_environment() as world:
         data = open_store(job.inputs["data"])
         model_spec = read_model_spec(job.inputs["model"] / MANIFEST)
-        network = load_network(model_spec, data, job.inputs["model"]).to(world.device)
+        network = _network(job.inputs["model"], data, world)
+        teacher = _network(job.inputs["teacher"], data, world) if "teacher" in job.inputs else None
         loader = Loader(
             data,
             "test",
-            batch_size=BATCH_SIZE,
+            batch_size=batch_size(len(data.split("test"))),
             inputs=model_spec.inputs,
             rank=world.rank,
             world_size=world.world_size,
             device=world.device,
         )
-        role = "teacher" if isinstance(model_spec, TeacherSpec) else "student"
-        result = {"role": role, **evaluate(network, loader, world, class_names=data.class_names)}
+        figures = measure(network, loader, world, num_classes=data.num_classes, energy=spec.settings.energy, teacher=teacher)
         job.provenance.update(device=world.device_name, world_size=world.world_size)
         if world.is_leader:
-            (job.out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            is_teacher = isinstance(model_spec, TeacherSpec)
+            about = {"schema": SCHEMA, "role": "teacher" if is_teacher else "student", "class_names": list(data.class_names)}
+            (job.out / FILE).write_text(json.dumps(about | figures, indent=1) + "\n", encoding="utf-8")
+            write_examples(network, data, model_spec.inputs, world.device, job.out)
+
+
+def _network(folder: Path, data: SampleStore, world: World) -> Student | Teacher:
+    network = load_network(read_model_spec(folder / MANIFEST), data, folder).to(world.device)
+    assert isinstance(network, Student | Teacher)
+    return network

@@ -1,40 +1,151 @@
-"""Stage `report`: every evaluation of a plan in, tables and figures out."""
+"""Stage `report`: every evaluation of a plan in, tables and figures out. What failed or has not ended is part of the report."""
 
 from __future__ import annotations
 
+import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from spikedistill import components
 from spikedistill.artifacts import Store
-from spikedistill.plan import DistillSpec, Plan, Row, TeacherSpec
-from spikedistill.report.records import RunRecord
+from spikedistill.command import stage_log
+from spikedistill.config import ExperimentConfig
+from spikedistill.errors import ArtifactError
+from spikedistill.plan import DistillSpec, Plan, Row, Spec, TeacherSpec
+from spikedistill.progress import Settled, stage_state
+from spikedistill.provenance import STARTS
+from spikedistill.report.published import Reported, published
+from spikedistill.report.records import Comparison, RunRecord, StageCost
+
+EVALUATION, METRICS, EXAMPLES = "evaluation.json", "metrics.jsonl", "examples.npz"
+EPOCH_SECONDS = "time/epoch(s)"
 
 
-def collect_records(plan: Plan, store: Store) -> list[RunRecord]:
-    """The records of every row of the plan; each artifact is verified as it is read.
+def collect(plan: Plan, store: Store) -> Comparison:
+    """Everything that there is to report about a plan; each artifact is verified as it is read.
 
-    Raises:
-        ArtifactError: if an artifact is missing or damaged.
+    A row whose stages did not all end has no evaluation but a `problem`. A damaged artifact is one, too.
     """
-    return [_record(plan, store, row) for row in plan.rows]
+    settled = Settled(plan, store)
+    baselines = {label: _baseline(experiment) for label, experiment in plan.config.experiments.items()}
+    return Comparison(
+        records=[_record(plan, store, row, settled, baselines[row.experiment]) for row in plan.rows],
+        costs=[_cost(store, spec, spec.ref in settled) for spec in plan.stages.values()],
+        reported={label: _reported(experiment) for label, experiment in plan.config.experiments.items()},
+        config=plan.config.model_dump(mode="json"),
+    )
 
 
-def _record(plan: Plan, store: Store, row: Row) -> RunRecord:
+def _record(plan: Plan, store: Store, row: Row, settled: Settled, baseline: str) -> RunRecord:
     spec = plan.stages[row.model]
     assert isinstance(spec, TeacherSpec | DistillSpec)
-    model = store.open(row.model)
-    evaluation = store.open(row.evaluation)
-    lines = (model / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    is_teacher = isinstance(spec, TeacherSpec)
+    known: dict[str, Any] = {
+        "experiment": row.experiment,
+        "dataset": spec.dataset,
+        "role": "teacher" if is_teacher else "student",
+        "method": row.method,
+        "arch": spec.arch,
+        "time_steps": None if isinstance(spec, TeacherSpec) else spec.time_steps,
+        "seed": row.seed,
+        "artifact": Path(row.model).name,
+        "is_baseline": not is_teacher and row.method == baseline,
+    }
+    problem = next(_problems(plan, store, row, settled), None)
+    if problem is None:
+        try:
+            evaluation, model = store.open(row.evaluation), store.open(row.model)
+        except ArtifactError as err:
+            problem = str(err)
+    if problem is not None:
+        return RunRecord(**known, evaluation=None, problem=problem, metrics=_metrics(store.work(row.model) / METRICS))
     return RunRecord(
-        experiment=row.experiment,
-        dataset=spec.dataset,
-        role="teacher" if isinstance(spec, TeacherSpec) else "student",
-        method=row.method,
-        arch=spec.arch,
-        time_steps=None if isinstance(spec, TeacherSpec) else spec.time_steps,
-        seed=row.seed,
-        artifact=Path(row.model).name,
-        evaluation=json.loads((evaluation / "evaluation.json").read_text(encoding="utf-8")),
-        metrics=[json.loads(line) for line in lines],
+        **known,
+        evaluation=json.loads((evaluation / EVALUATION).read_text(encoding="utf-8")),
+        metrics=_metrics(model / METRICS),
         manifest=store.manifest(row.model),
+        examples=_examples(evaluation / EXAMPLES),
     )
+
+
+def _problems(plan: Plan, store: Store, row: Row, settled: Settled) -> Iterator[str]:
+    """What keeps a row from being reported, the stage furthest up first."""
+    for spec in plan.with_upstream(plan.stages[row.evaluation]):
+        if spec.ref not in settled:
+            state = stage_state(store, spec)
+            error = _last_error(stage_log(spec)) if state.startswith("interrupted") else None
+            yield f"{spec.stage} {Path(spec.ref).name} " + (f"failed: {error}" if error else state)
+
+
+def _last_error(log: Path) -> str | None:
+    """The last error that a stage's log tells of."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    errors = [line.partition(" ERROR ")[2] for line in lines if " ERROR " in line]
+    return errors[-1] if errors else None
+
+
+def _metrics(file: Path) -> list[dict[str, Any]]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def _examples(file: Path) -> dict[str, Any] | None:
+    if not file.exists():
+        return None
+    with np.load(io.BytesIO(file.read_bytes())) as arrays:
+        return dict(arrays)
+
+
+def _cost(store: Store, spec: Spec, is_settled: bool) -> StageCost:
+    name = Path(spec.ref).name
+    if not is_settled:
+        starts = _metrics(store.work(spec.ref) / STARTS)
+        return StageCost(spec.stage, name, stage_state(store, spec), starts=len(starts) or None)
+    manifest = store.manifest(spec.ref)
+    epochs_s = sum(record.get(EPOCH_SECONDS, 0.0) for record in _metrics(store.path(spec.ref) / METRICS))
+    wall_s = max(manifest["wall_s"], round(epochs_s, 3))
+    on_gpu = manifest.get("device", "cpu") != "cpu"
+    return StageCost(
+        spec.stage,
+        name,
+        "done",
+        wall_s=wall_s,
+        gpu_hours=round(wall_s * manifest["world_size"] / 3600, 6) if on_gpu else 0.0,
+        peak_memory_mib=manifest.get("peak_memory_mib"),
+        peak_gpu_memory_mib=manifest.get("peak_gpu_memory_mib"),
+        starts=manifest.get("starts"),
+        device=manifest.get("device", ""),
+    )
+
+
+def _baseline(experiment: ExperimentConfig) -> str:
+    """The label of the method that the others are compared with."""
+    if experiment.baseline is not None:
+        return experiment.baseline
+    return next(
+        (label for label in experiment.methods if "teacher" not in _needs(experiment, label)), next(iter(experiment.methods))
+    )
+
+
+def _needs(experiment: ExperimentConfig, label: str) -> frozenset[str]:
+    component = components.load("distill", _component(experiment, label))
+    return component.needs(component.Params.model_validate(experiment.methods[label].params))
+
+
+def _component(experiment: ExperimentConfig, label: str) -> str:
+    return (experiment.methods[label].method or label).replace("_", "-")
+
+
+def _reported(experiment: ExperimentConfig) -> tuple[Reported, ...]:
+    methods = frozenset(_component(experiment, label) for label in experiment.methods)
+    return published(experiment.dataset.name.replace("_", "-"), methods)

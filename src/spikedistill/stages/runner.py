@@ -16,7 +16,7 @@ from spikedistill import lease
 from spikedistill.artifacts import Store
 from spikedistill.errors import ArtifactError
 from spikedistill.plan import PreprocessSpec, Spec
-from spikedistill.provenance import Clock
+from spikedistill.provenance import Clock, record_start
 from spikedistill.train.options import EngineOptions
 
 log = logging.getLogger(__name__)
@@ -82,12 +82,12 @@ def run_stage(spec: Spec, store: Store, options: StageOptions) -> Path:
 
 
 def _build_and_commit(spec: Spec, store: Store, work: Path, options: StageOptions) -> None:
-    clock = Clock()
+    clock, starts = Clock(), record_start(work)
     inputs = {role: store.open(ref) for role, ref in spec.upstream.items()}
     with store.building(spec.ref, spec.model_dump(mode="json"), tuple(spec.upstream.values())) as build:
         job = StageJob(inputs, build.folder, work, options)
         _build(spec, job)
-        build.provenance.update(clock.provenance(**job.provenance))
+        build.provenance.update(clock.provenance(**job.provenance), starts=starts)
 
 
 def _build(spec: Spec, job: StageJob) -> None:

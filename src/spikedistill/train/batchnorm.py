@@ -1,8 +1,8 @@
-"""Batch normalisation over the samples of all ranks, on any device.
-
-torch's own SyncBatchNorm needs GPUs; on the CPU this one takes its place.
+"""Batch normalisation over the samples of all ranks.
 
     mean, var over all ranks' samples;   y = gamma * (x - mean) / sqrt(var + eps) + beta
+
+torch's own SyncBatchNorm needs GPUs; on the CPU the one here takes its place, and on both that of rate-based backpropagation.
 """
 
 from __future__ import annotations
@@ -13,25 +13,29 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from spikedistill.neurons.rate import RateBatchNorm2d
 
 
 def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
     """Let every batch normalisation of `model` use the statistics of all ranks; the parameters stay the same objects."""
-    if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for name, child in model.named_children():
-        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
-            setattr(model, name, SyncBatchNorm.of(child))
+        if isinstance(child, RateBatchNorm2d):
+            setattr(model, name, SyncRateBatchNorm2d.like(child))
+        elif isinstance(child, _BatchNorm):
+            on_gpu = device.type == "cuda"
+            setattr(model, name, nn.SyncBatchNorm.convert_sync_batchnorm(child) if on_gpu else SyncBatchNorm.of(child))
         else:
             synchronise(child, device)
     return model
 
 
-class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
+class SyncBatchNorm(_BatchNorm):
     """Batch normalisation over all ranks through the default process group."""
 
     @classmethod
-    def of(cls, module: nn.modules.batchnorm._BatchNorm) -> SyncBatchNorm:
+    def of(cls, module: _BatchNorm) -> SyncBatchNorm:
         """A synchronised layer with the parameters and buffers of `module`."""
         layer = cls(module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats)
         layer._parameters, layer._buffers = module._parameters, module._buffers
@@ -44,32 +48,47 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         """[N, C, ...] -> the same shape."""
         if not self.training:
             return super().forward(input)
-        output, mean, var, count = _Normalise.apply(input, self.weight, self.bias, self.eps)
-        if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
-            with torch.no_grad():
-                assert self.momentum is not None, "a cumulative average is not implemented"
-                self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-                self.running_var.lerp_((var * (count / (count - 1))).to(self.running_var.dtype), self.momentum)
-                if self.num_batches_tracked is not None:
-                    self.num_batches_tracked.add_(1)
-        return output
+        mean, var, count = _statistics(input.detach())
+        _update_running(self, mean, var, count)
+        return _Normalise.apply(input, self.weight, self.bias, mean, (var + self.eps).rsqrt(), count)
+
+
+class SyncRateBatchNorm2d(RateBatchNorm2d):
+    """The normalisation of rate-based backpropagation over all ranks, in the spike pass and in the rate pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, D, h, w] -> the same shape."""
+        if not self.training:
+            return super().forward(x)
+        if self.recording:
+            mean, var, count = _statistics(x)
+            _update_running(self, mean, var, count)
+            self.mean, self.inverse_std = mean, (var + self.eps).rsqrt()
+            return nn.functional.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
+        count = torch.full_like(self.mean, x.numel() / x.shape[1] * dist.get_world_size())
+        return _Normalise.apply(x, self.weight, self.bias, self.mean, self.inverse_std, count)
+
+
+def _update_running(norm: _BatchNorm, mean: Tensor, var: Tensor, count: Tensor) -> None:
+    if norm.running_mean is None or norm.running_var is None:
+        return
+    with torch.no_grad():
+        assert norm.momentum is not None, "a cumulative average is not implemented"
+        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
+        norm.running_var.lerp_((var * (count / (count - 1))).to(norm.running_var.dtype), norm.momentum)
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.add_(1)
 
 
 class _Normalise(torch.autograd.Function):
+    """Normalise with given statistics, whose gradients are those of the mean and the variance of the input over all ranks."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        dims = [0, *range(2, x.dim())]
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, inverse: Tensor, count: Tensor) -> Tensor:
         shape = [1, -1, *[1] * (x.dim() - 2)]
-        exact = x if x.dtype == torch.float64 else x.float()
-        var, mean = torch.var_mean(exact, dims, correction=0)
-        own = torch.stack([mean, var, torch.full_like(mean, x.numel() / x.shape[1])])
-        mean, var, count = _combine(own)
-        inverse = (var + eps).rsqrt()
-        normal = (exact - mean.reshape(shape)) * inverse.reshape(shape)
-        output = normal * weight.reshape(shape) + bias.reshape(shape)
+        normal = (_exact(x) - mean.reshape(shape)).mul_(inverse.reshape(shape))
         ctx.save_for_backward(normal, weight, inverse, count)
-        ctx.mark_non_differentiable(mean, var, count)
-        return output.to(x.dtype), mean, var, count
+        return torch.addcmul(bias.reshape(shape), normal, weight.reshape(shape)).to(x.dtype)
 
     @staticmethod
     @once_differentiable
@@ -82,12 +101,14 @@ class _Normalise(torch.autograd.Function):
         everyone = own.clone()
         dist.all_reduce(everyone)
         centre, slope = (everyone / count).reshape(2, *shape)
-        grad_x = (weight * inverse).reshape(shape) * (upstream - centre - normal * slope)
-        return grad_x.to(gradients[0].dtype), own[1].to(weight.dtype), own[0].to(weight.dtype), None
+        grad_x = (upstream - centre).addcmul_(normal, slope, value=-1).mul_((weight * inverse).reshape(shape))
+        return grad_x.to(gradients[0].dtype), own[1].to(weight.dtype), own[0].to(weight.dtype), None, None, None
 
 
-def _combine(own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, biased variance and number of samples over all ranks, from rows mean, variance, count of each."""
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, biased variance and number of samples of each channel over all ranks."""
+    var, mean = torch.var_mean(_exact(x), [0, *range(2, x.dim())], correction=0)
+    own = torch.stack([mean, var, torch.full_like(mean, x.numel() / x.shape[1])])
     parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, own)
     means, variances, counts = torch.stack(parts, 1)
@@ -95,3 +116,7 @@ def _combine(own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     mean = (counts * means).sum(0) / count
     var = (counts * (variances + (means - mean) ** 2)).sum(0) / count
     return mean, var, count
+
+
+def _exact(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from spikedistill.neurons.rate import RateModule
+
 _CONTAINERS = (nn.Sequential, nn.ModuleList)
 _VARIANTS = 64  # of one block class: shapes, training and evaluation
 
@@ -46,8 +48,14 @@ def compile_blocks(model: nn.Module) -> None:
 
 
 def checkpoint_blocks(model: nn.Module) -> None:
-    """Keep only the inputs of each block for backward, which runs it again; batch statistics count once."""
+    """Keep only the inputs of each block for backward, which runs it again; batch statistics count once.
+
+    Blocks that train with rate-based backpropagation stay as they are: their memory does not grow with time steps, and their
+    second pass uses up what the first one left.
+    """
     for block in find_blocks(model):
+        if any(isinstance(module, RateModule) for module in block.modules()):
+            continue
         block.forward = _checkpointed(block, block.forward)  # type: ignore[method-assign]
 
 

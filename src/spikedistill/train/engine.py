@@ -388,5 +388,5 @@ def _firing_rates(model: nn.Module, inputs: Tensor) -> dict[str, float]:
     with torch.compiler.set_stance("force_eager"), meter:
         model(inputs)
     model.train(training)
-    summary = meter.summary(World())
+    summary = meter.summary(World(), inputs.shape[inputs.dim() - 4])["firing_rate"]
     return {"spike/rate": summary["mean"], **{f"spike/rate_{layer['name']}": layer["rate"] for layer in summary["layers"]}}

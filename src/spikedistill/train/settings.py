@@ -37,7 +37,7 @@ class TrainConfig(BaseModel):
         description="bf16: forward passes under autocast; weights, membrane potentials and losses stay float32.",
     )
     sync_batchnorm: bool = Field(
-        False, description="Batch statistics over all ranks (GPUs only) instead of over each rank's own samples."
+        False, description="Batch statistics over the samples of all ranks instead of over each rank's own."
     )
     augment: Augment = Field(Augment(), description="Random changes to the training samples.")
 

@@ -104,6 +104,17 @@ def test_building_over_an_empty_folder_and_over_remains_without_a_manifest_works
     assert [p.name for p in (tmp_path / "teachers").iterdir()] == ["digits-net-0123456789"]
 
 
+def test_a_manifest_that_snakemake_removed_is_put_back_with_its_age(tmp_path):
+    store = Store(tmp_path)
+    build(store)
+    made = store.manifest_path(REF).stat()
+    store.manifest_path(REF).unlink()
+    assert store.status(REF) == "complete"
+    assert store.manifest_path(REF).stat().st_mtime_ns == made.st_mtime_ns
+    store.set_aside(REF)
+    assert store.status(REF) == "missing"
+
+
 def test_freshness_follows_the_content_of_the_upstream_artifact(tmp_path):
     store = Store(tmp_path)
     student = "students/digits-net-kd-seed0-9876543210"

@@ -11,6 +11,7 @@ from spikedistill import cli, components
 from spikedistill.components import ComponentParams
 from spikedistill.config import config_schema, parse_config
 from spikedistill.errors import ConfigError
+from spikedistill.estimate import Estimator
 from spikedistill.plan import build_plan
 from spikedistill.progress import run_table
 
@@ -168,7 +169,7 @@ def test_the_schema_for_editors_takes_lists_where_the_check_does():
 def test_the_table_has_one_line_per_row_of_the_report(tmp_path, monkeypatch, capsys):
     values = {**config(methods__soft__params={"alpha": [0.5, 1]}), "store": str(tmp_path / "store")}
     plan, found = rows(values)
-    lines = run_table(plan).splitlines()
+    lines = run_table(plan, lambda spec: Estimator(plan)(spec.ref)).splitlines()
     assert [tuple(line.split()[:2]) for line in lines[2 : 2 + len(found)]] == found
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
     monkeypatch.chdir(tmp_path)

@@ -39,7 +39,7 @@ def forward_of(method, params, num_steps=4, *, largest=2.0, dtype=torch.float32,
     fields["noise"] = torch.randn(4, 5, generator=generator, dtype=torch.float64)
     needs = method.needs(method.Params(**params))
     declared = {"logits", *needs} | ({"teacher_logits"} if "teacher" in needs else set())
-    declared |= {"teacher_features", "teacher_weight"} if "features" in needs else set()
+    declared |= {"teacher_features", "teacher_weight"} if {"features", "teacher"} <= needs else set()
     given = {name: value.to(dtype) for name, value in fields.items() if name in declared}
     return Forward(labels=torch.tensor([0, 1, 2, 4]), **given)
 

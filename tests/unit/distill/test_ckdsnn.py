@@ -82,6 +82,13 @@ def test_the_larger_map_is_averaged_to_the_size_of_the_smaller():
     torch.testing.assert_close(ckdsnn.activation_map_loss(student, *teacher, variant="paper"), expected)
 
 
+@pytest.mark.parametrize("variant", MAPS)
+def test_a_row_that_is_the_mean_of_steps_counts_for_all_of_them(variant):
+    features, teacher = draw(3, 2, 6, 4, 4).abs(), (draw(2, 5, 4, 4, seed=1), draw(2, 4, seed=2), draw(4, 5, seed=3))
+    of_means = ckdsnn.activation_map_loss(features.mean(0, keepdim=True), *teacher, variant=variant, steps_per_row=3)
+    torch.testing.assert_close(of_means, ckdsnn.activation_map_loss(features, *teacher, variant=variant))
+
+
 def nld(logits, teacher, noise, variant, *, weight=0.9, scale=0.1):
     return ckdsnn.noise_smoothed_loss(
         logits, teacher, noise, temperature=2.0, noise_weight=weight, variant=variant, noise_scale=scale

@@ -75,11 +75,11 @@ def all_equal(logits, labels):
 def test_empty_sets_give_finite_losses_and_gradients(name, params, situation, num_steps):
     method = components.load("distill", name)
     forward = forward_of(method, params, num_steps)
-    extreme = {
-        key: situation(getattr(forward, key), forward.labels) for key in ("logits", "exits") if getattr(forward, key) is not None
-    }
-    if forward.features is not None and situation is all_equal:
-        extreme |= {key: torch.zeros_like(getattr(forward, key)) for key in ("features", "teacher_features")}
+    given = {field.name: getattr(forward, field.name) for field in dataclasses.fields(forward)}
+    extreme = {key: situation(given[key], forward.labels) for key in ("logits", "exits") if given[key] is not None}
+    if situation is all_equal:
+        silent = [key for key in ("features", "teacher_features") if given[key] is not None]
+        extreme |= {key: torch.zeros_like(given[key]) for key in silent}
     forward = dataclasses.replace(forward, **extreme)
     learners = learners_of(forward)
     loss = total(method, forward, params)

@@ -11,7 +11,9 @@ from torch import nn
 from spikedistill.data.loader import Loader
 from spikedistill.data.store import SampleStore
 from spikedistill.errors import ConfigError
-from spikedistill.evaluate.accuracy import evaluate
+from spikedistill.evaluate.accuracy import calibration_error
+from spikedistill.evaluate.measure import batch_size, measure
+from spikedistill.evaluate.settings import EnergyConfig
 from spikedistill.models import Outputs
 from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.settings import NeuronConfig
@@ -39,10 +41,18 @@ def store_of(labels, num_classes):
     return SampleStore("images", samples, labels, {"test": np.arange(len(labels))}, names, (0.0,), (1.0,))
 
 
+def figures(model, store, *, batch_size=2, teacher=None, energy=None):
+    loader = Loader(store, "test", batch_size=batch_size)
+    energy = energy or EnergyConfig()
+    result = measure(model, loader, World(), num_classes=store.num_classes, energy=energy, teacher=teacher)
+    del result["timing"]
+    return result
+
+
 def evaluate_logits(logits, labels, *, batch_size=2):
     logits = torch.as_tensor(logits, dtype=torch.float64)
     store = store_of(labels, logits.shape[-1])
-    return evaluate(Recall(logits), Loader(store, "test", batch_size=batch_size), World(), class_names=store.class_names)
+    return figures(Recall(logits), store, batch_size=batch_size)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
@@ -84,10 +94,7 @@ def test_top5_of_few_classes_is_one():
 def test_batch_size_does_not_change_the_result():
     logits = torch.randn(3, 7, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     labels = [0, 1, 2, 3, 0, 1, 2]
-    one, all_at_once = evaluate_logits(logits, labels, batch_size=1), evaluate_logits(logits, labels, batch_size=100)
-    assert one.pop("nll") == pytest.approx(all_at_once.pop("nll"), abs=1e-12)
-    one.pop("firing_rate"), all_at_once.pop("firing_rate")
-    assert one == all_at_once
+    assert evaluate_logits(logits, labels, batch_size=1) == evaluate_logits(logits, labels, batch_size=100)
 
 
 def test_teacher_has_no_figures_over_time():
@@ -97,8 +104,9 @@ def test_teacher_has_no_figures_over_time():
 
 def test_more_ranks_than_samples_is_refused():
     store = store_of([0], 2)
-    with pytest.raises(ConfigError, match="1 samples cannot be shared by 2 ranks"):
-        evaluate(Recall(torch.zeros(1, 2)), Loader(store, "test", batch_size=2), World(0, 2), class_names=("a", "b"))
+    loader = Loader(store, "test", batch_size=2)
+    with pytest.raises(ConfigError, match="1 batches of the test split cannot be shared by 2 ranks"):
+        measure(Recall(torch.zeros(1, 2)), loader, World(0, 2), num_classes=2, energy=EnergyConfig())
 
 
 class TwoLayers(nn.Module):
@@ -116,17 +124,51 @@ class TwoLayers(nn.Module):
         return Outputs(spikes.unflatten(0, (3, batch)), x)
 
 
-def test_firing_rates_by_layer_and_step():
+def test_firing_rates_by_layer_and_step_with_dead_and_saturated_neurons():
     # 1.0 fires at every step; 0.6 charges to 0.6, 0.9, 1.05 and fires at the third.
-    store = store_of([0, 0, 1, 1, 0], 2)
-    result = evaluate(TwoLayers(), Loader(store, "test", batch_size=2), World(), class_names=store.class_names)
+    result = figures(TwoLayers(), store_of([0, 0, 1, 1, 0], 2))
     first, second = result["firing_rate"]["layers"]
-    assert first == {"name": "first", "rate": pytest.approx(4 / 6), "rate_per_step": [0.5, 0.5, 1.0]}
-    assert second == {"name": "second", "rate": 0.0, "rate_per_step": [0.0, 0.0, 0.0]}
+    assert first == {
+        "name": "lif1",
+        "rate": pytest.approx(4 / 6),
+        "rate_per_step": [0.5, 0.5, 1.0],
+        "neurons": 2,
+        "dead": 0,
+        "saturated": 1,
+    }
+    assert second["rate_per_step"] == [0.0, 0.0, 0.0]
+    assert (second["neurons"], second["dead"], second["saturated"]) == (1, 1, 0)
     assert result["firing_rate"]["mean"] == pytest.approx(4 / 9)
+    assert result["activation_sparsity"] == pytest.approx(5 / 9)
+
+
+def test_membrane_updates_are_changes_of_the_potential_and_the_first_step():
+    # Potentials after a step: 0, 0, 0 of the one that fires always; 0.6, 0.9, 0 of the second; 0, 0, 0 of the silent one.
+    result = figures(TwoLayers(), store_of([0, 0, 1, 1, 0], 2))
+    assert result["membrane_updates"] == 3 + 2
 
 
 def test_hooks_are_gone_afterwards():
-    model, store = TwoLayers(), store_of([0, 1], 2)
-    evaluate(model, Loader(store, "test", batch_size=2), World(), class_names=store.class_names)
-    assert not model.first._forward_hooks and not model.second._forward_hooks
+    model = TwoLayers()
+    figures(model, store_of([0, 1], 2))
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_agreement_is_the_share_of_equal_predictions():
+    store = store_of([0, 0, 1, 1], 2)
+    student = torch.tensor([[[2.0, 1.0], [1.0, 2.0], [1.0, 2.0], [1.0, 2.0]]])
+    teacher = torch.tensor([[2.0, 1.0], [1.0, 2.0], [2.0, 1.0], [1.0, 2.0]])
+    assert figures(Recall(student), store, teacher=Recall(teacher))["teacher_agreement"] == 0.75
+    assert "teacher_agreement" not in figures(Recall(student), store)
+
+
+def test_calibration_error_against_a_hand_calculation():
+    # 15 bins: 0.65 and 0.66 share one (9/15 to 10/15), 0.9 has its own (13/15 to 14/15), and an edge belongs to the bin below.
+    confidence = torch.tensor([0.65, 0.66, 0.90, 0.60], dtype=torch.float64)
+    correct = torch.tensor([True, False, True, True])
+    expected = (abs(0.65 + 0.66 - 1) + abs(0.90 - 1) + abs(0.60 - 1)) / 4
+    assert calibration_error(confidence, correct) == pytest.approx(expected)
+
+
+def test_batches_depend_on_the_split_alone_and_are_shared_by_a_few_ranks():
+    assert [batch_size(n) for n in (1, 37, 360, 10_000)] == [1, 2, 22, 256]

@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from spikedistill.report import figures
+from spikedistill.report import canvas, figures, pictures
 from spikedistill.report.records import group_records
+from spikedistill.report.writer import FIGURES
 
-DRAWINGS = [figures.accuracy_over_time, figures.training_curves, figures.firing_rates]
+DRAWINGS = [draw for _, draw in FIGURES.values()]
 
 
 def _panel(draw, records):
     groups = group_records(records)
     axes = Figure().subplots()
-    draw(axes, groups, figures._styles(groups))
+    draw(axes, groups, canvas.styles(groups))
     return axes
 
 
@@ -70,19 +71,23 @@ def test_training_curve_counts_epochs_from_one_and_passes_over_records_without_t
 
 
 def test_method_keeps_its_colour_in_every_panel(records):
-    styles = figures._styles(group_records(records))
+    styles = canvas.styles(group_records(records))
     assert styles["tet"]["color"] != styles["kd"]["color"]
-    assert styles["teacher"]["color"] == figures.TEACHER_COLOUR
+    assert styles["teacher"]["color"] == canvas.TEACHER_COLOUR
 
 
 def test_axes_name_quantity_and_unit(records, monkeypatch):
-    monkeypatch.setitem(figures._RC, "svg.fonttype", "none")  # text as text
+    monkeypatch.setitem(canvas._RC, "svg.fonttype", "none")  # text as text
     drawn = "".join(draw(records) for draw in DRAWINGS)
     for name in (
         "Test accuracy after t steps (%)",
         "Training loss (nats)",
         "(spikes per neuron and step)",
         "Time steps t",
+        "Energy per sample (µJ)",
+        "Share of the true class (%)",
+        "Predicted class",
+        "Events, relative to",
         "Epoch",
     ):
         assert name in drawn
@@ -92,3 +97,30 @@ def test_layer_names_lose_the_parents_that_all_share_and_keep_their_last_part():
     assert figures._without_common_parents(["net.stem.lif", "net.block0.lif"]) == ["stem.lif", "block0.lif"]
     assert figures._without_common_parents(["net.lif"]) == ["lif"]
     assert figures._without_common_parents(["a.lif", "b.lif"]) == ["a.lif", "b.lif"]
+
+
+def test_energy_panel_shows_the_mean_of_both_in_their_units(make):
+    runs = [make.student("tet", 0, 0.90, energy_uj=1.0), make.student("tet", 1, 0.94, energy_uj=3.0), make.teacher(0.98)]
+    axes = _panel(figures._energy_panel, runs)
+    teacher, tet = (container.lines[0] for container in axes.containers)
+    assert (list(tet.get_xdata()), list(tet.get_ydata())) == ([2.0], [92.0])
+    assert list(teacher.get_xdata()) == [23.0]
+
+
+def test_event_pictures_count_and_images_keep_their_values():
+    frames = np.zeros((3, 2, 2, 2), dtype=np.uint8)
+    frames[:, 0, 0, 1] = 2
+    frames[0, 1, 1, 1] = 3
+    np.testing.assert_allclose(pictures.picture(frames), [[0, 1], [0, 0.5]])
+    image = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
+    assert pictures.picture(image).shape == (2, 2, 3)
+    np.testing.assert_allclose(pictures.picture(image)[0, 1] * 255, [1, 5, 9])
+
+
+def test_pictures_name_classes_networks_and_predictions(records, monkeypatch):
+    monkeypatch.setitem(canvas._RC, "svg.fonttype", "none")
+    drawn = pictures.saliency_maps(records)
+    for name in ("class zero", "class one", "says zero", "CAM", "activation", "digits-dvs"):
+        assert name in drawn
+    assert "frame 3" in pictures.event_frames(records)
+    assert "no event frames in this comparison" in pictures.event_frames(records[:2])

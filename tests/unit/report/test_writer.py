@@ -2,34 +2,37 @@ from __future__ import annotations
 
 import pytest
 
-from spikedistill.report.writer import write_report
+from spikedistill.report.writer import FIGURES, outdate, write_report
 
-FILES = [
-    "results.csv",
-    "results.md",
-    "results.html",
-    "accuracy_over_time.svg",
-    "training_curves.svg",
-    "firing_rates.svg",
-]
+FILES = ["results.csv", "results.md", "results.tex", "results.html", "costs.csv", *FIGURES]
 
 
-def test_writes_every_file_and_leaves_nothing_else(records, tmp_path):
+def test_writes_every_file_and_leaves_nothing_else(compared, tmp_path):
     out = tmp_path / "a new folder" / "results"
-    assert write_report(records, out) == [out / name for name in FILES]
+    assert write_report(compared, out) == [out / name for name in FILES]
     assert sorted(p.name for p in out.iterdir()) == sorted(FILES)
     assert "92.00 ± 2.83" in (out / "results.md").read_text(encoding="utf-8")
+    assert "a GPU" in (out / "costs.csv").read_text(encoding="utf-8")
 
 
-def test_second_report_replaces_the_first_with_equal_bytes(records, tmp_path):
-    before = {path.name: path.read_bytes() for path in write_report(records, tmp_path)}
-    after = {path.name: path.read_bytes() for path in write_report(records, tmp_path)}
+def test_second_report_replaces_the_first_with_equal_bytes(compared, tmp_path):
+    before = {path.name: path.read_bytes() for path in write_report(compared, tmp_path)}
+    after = {path.name: path.read_bytes() for path in write_report(compared, tmp_path)}
     assert after == before
 
 
-def test_failure_leaves_the_old_report_whole(records, tmp_path):
-    before = {path: path.read_bytes() for path in write_report(records, tmp_path)}
-    records[0].evaluation["firing_rate"]["layers"] = [{"name": "no rate"}]
+def test_failure_leaves_the_old_report_whole(compared, tmp_path):
+    before = {path: path.read_bytes() for path in write_report(compared, tmp_path)}
+    compared.records[0].evaluation["firing_rate"]["layers"] = [{"name": "no rate"}]
     with pytest.raises(KeyError):
-        write_report(records, tmp_path)
+        write_report(compared, tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_outdated_files_are_older_than_a_file_of_before_and_unchanged(tmp_path):
+    old, partial = tmp_path / "old", tmp_path / "partial"
+    old.touch()
+    partial.write_text("content")
+    outdate([partial])
+    assert partial.stat().st_mtime < old.stat().st_mtime - 1e8
+    assert partial.read_text() == "content"

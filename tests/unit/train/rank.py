@@ -3,6 +3,7 @@
 Usage: rank.py FOLDER TASK [KEY=VALUE ...]. RANK, WORLD_SIZE … come from the environment.
 
 train      writes FOLDER/weights.pt
+cases      trains once for each of the options in FOLDER/cases.json, by name; writes FOLDER/NAME/weights.pt
 evaluate   writes FOLDER/evaluation-RANK.json
 torture    is no rank itself: runs `ranks` of them, kills them `kills` times at random moments, then lets them end
 """
@@ -27,12 +28,14 @@ from torch.utils.tensorboard import SummaryWriter  # noqa: F401 - so that forked
 from spikedistill.data.augment import Augment
 from spikedistill.data.loader import Loader
 from spikedistill.data.store import SampleStore
-from spikedistill.distill.kd import per_step_kd
 from spikedistill.distill.tet import per_step_cross_entropy
 from spikedistill.errors import ConfigError, TrainingError
-from spikedistill.evaluate.accuracy import evaluate
-from spikedistill.models import Outputs, build_student, build_teacher
+from spikedistill.evaluate.measure import measure
+from spikedistill.evaluate.settings import EnergyConfig
+from spikedistill.models import Outputs, add_exits, build_student, build_teacher
 from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.plan import DistillSpec
+from spikedistill.stages.distill import Distillation
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World
 from spikedistill.train.engine import Run, train
@@ -83,39 +86,50 @@ class Normalised(nn.Module):
         return Outputs(self.head(features)[None], features)
 
 
-def build(kind, data="images"):
+def build(kind, data="images", backward="bptt", exits=False):
     torch.manual_seed(0)
     simple = {"linear": Linear, "normalised": Normalised}
     if kind in simple:
         return simple[kind]()
     channels = 1 if data == "images" else 2
-    return build_student(
-        "resnet8", num_classes=len(CLASSES), in_channels=channels, time_steps=STEPS, neuron=NeuronConfig(threshold=0.5)
+    student = build_student(
+        "resnet8",
+        num_classes=len(CLASSES),
+        in_channels=channels,
+        time_steps=STEPS,
+        neuron=NeuronConfig(threshold=0.5),
+        backward=backward,
     )
+    if exits:
+        add_exits(student, "resnet8", num_classes=len(CLASSES), pooling="global")
+    return student
+
+
+def distillation(method, params, data, double):
+    """The objective of the distill stage, with a teacher of random weights."""
+    torch.manual_seed(1)
+    channels = 1 if data == "images" else 2
+    teacher = build_teacher("resnet8", num_classes=len(CLASSES), in_channels=channels).requires_grad_(False).eval()
+    spec = DistillSpec.model_construct(method=method, params=params, seed=3, time_steps=STEPS)
+    return Distillation(spec, teacher.double() if double else teacher)
 
 
 class Objective:
-    """Cross-entropy, at times more, that at a given call does something to this process or returns NaN."""
+    """A method's loss, or cross-entropy, that at a given call does something to this process or returns NaN."""
 
-    def __init__(self, *, at=-1, action=None, teacher=None, noise=False):
-        self.calls, self.at, self.action, self.teacher, self.noise = 0, at, action, teacher, noise
+    def __init__(self, method=None, *, at=-1, action=None, noise=False):
+        self.calls, self.at, self.action, self.method, self.noise = 0, at, action, method, noise
 
     def __call__(self, outputs, batch):
         self.calls += 1
-        logits = outputs.logits
-        loss = per_step_cross_entropy(logits, batch.labels)
+        terms = self.method(outputs, batch) if self.method else {"ce": per_step_cross_entropy(outputs.logits, batch.labels)}
+        if self.noise:  # drawn without a generator, as dropout would
+            terms["noise"] = (outputs.logits * torch.randn_like(outputs.logits)).mean()
         if self.calls == self.at:
             if self.action == "nan":
-                loss = loss * float("nan")
+                terms["ce"] = terms["ce"] * float("nan")
             else:
                 os.kill(os.getpid(), getattr(signal, self.action))
-        terms = {"ce": loss}
-        if self.teacher is not None:
-            with torch.no_grad():
-                told = self.teacher(batch.inputs).logits
-            terms["kd"] = per_step_kd(logits, told, 3.0)
-        if self.noise:
-            terms["noise"] = (logits * torch.randn_like(logits)).mean()
         return terms
 
 
@@ -129,7 +143,9 @@ def run_training(
     at=-1,
     action=None,
     at_rank=None,
-    teacher=False,
+    method=None,
+    params=None,
+    backward="bptt",
     noise=False,
     precision="float32",
     sync_batchnorm=False,
@@ -137,7 +153,7 @@ def run_training(
     **engine,
 ):
     """Train; at call `at` of the objective on `at_rank` (default: every rank), `action`: a signal's name or "nan"."""
-    network = build(model, data)
+    network = build(model, data, backward, exits=method == "esd")
     settings = TrainConfig(
         epochs=epochs,
         batch_size=8,
@@ -173,14 +189,11 @@ def run_training(
             interval_s=0,
         )
 
-    frozen = None
-    if teacher:
-        channels = 1 if data == "images" else 2
-        frozen = build_teacher("resnet8", num_classes=len(CLASSES), in_channels=channels).requires_grad_(False).eval()
+    loss = distillation(method, params or {}, data, double) if method else None
     here = at_rank in (None, world.rank)
     run = Run(
         model=network,
-        objective=Objective(at=at if here else -1, action=action, teacher=frozen, noise=noise),
+        objective=Objective(loss, at=at if here else -1, action=action, noise=noise),
         loader=loader,
         settings=settings,
         seed=3,
@@ -212,7 +225,9 @@ def run_evaluation(world):
     torch.manual_seed(0)
     neuron = NeuronConfig(threshold=0.05)  # low, so that untrained layers fire
     model = build_student("resnet8", num_classes=len(CLASSES), in_channels=1, time_steps=2, neuron=neuron)
-    return evaluate(model, loader, world, class_names=CLASSES)
+    teacher = build_teacher("resnet8", num_classes=len(CLASSES), in_channels=1)
+    figures = measure(model, loader, world, num_classes=len(CLASSES), energy=EnergyConfig(), teacher=teacher.eval())
+    return figures | {"timing": None}
 
 
 def run_rank(folder, task, timeout_s=60, **options):
@@ -222,9 +237,11 @@ def run_rank(folder, task, timeout_s=60, **options):
             if task == "evaluate":
                 (folder / f"evaluation-{world.rank}.json").write_text(json.dumps(run_evaluation(world)))
                 return
-            network = run_training(folder, world, **options)
-            if world.is_leader:
-                torch.save(network.state_dict(), folder / "weights.pt")
+            cases = json.loads((folder / "cases.json").read_text()) if task == "cases" else {".": {}}
+            for name, case in cases.items():
+                network = run_training(folder / name, world, **options, **case)
+                if world.is_leader:
+                    torch.save(network.state_dict(), folder / name / "weights.pt")
     except (ConfigError, TrainingError) as err:
         sys.exit(f"{type(err).__name__}: {err}")
 
@@ -254,11 +271,11 @@ def fork_ranks(ranks, function):
     return pids
 
 
-def torture(folder, *, ranks, kills, seed, **options):
+def torture(folder, *, ranks, kills=0, seed=0, rank_task="train", **options):
     """Kill all ranks `kills` times, each at a random moment before or just after its first checkpoint; then let them end."""
     importlib.import_module("torch._dynamo")  # the optimizer imports it; once is enough for all forks
     generator = random.Random(seed)
-    run = functools.partial(run_rank, folder, "train", checkpoint_minutes=0, **options)
+    run = functools.partial(run_rank, folder, rank_task, checkpoint_minutes=0, **options)
     for _ in range(kills):
         before = saved(folder)
         pids = fork_ranks(ranks, run)

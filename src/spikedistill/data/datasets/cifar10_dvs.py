@@ -15,6 +15,7 @@ from spikedistill.data.store import write_index
 from spikedistill.errors import DataError
 
 NEEDS_RAW = True
+SPLIT_SAMPLES = (9000, 1000)  # to train and to test on, for estimates
 PER_CLASS = 1000
 SOURCES = {  # archive: (number of the file at figshare, md5)
     "airplane.zip": (7712788, "0afd5c4bf9ae06af762a77b180354fdd"),

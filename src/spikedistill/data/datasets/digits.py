@@ -11,6 +11,7 @@ from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.store import write_index
 
 NEEDS_RAW = False
+SPLIT_SAMPLES = (1437, 360)  # to train and to test on, for estimates
 NUM_TRAIN = 1437
 NUM_SAMPLES = 1797
 CLASS_NAMES = tuple(str(digit) for digit in range(10))

@@ -19,6 +19,7 @@ from spikedistill.data.simulate import SENSOR, simulate_digits
 from spikedistill.data.store import write_index
 
 NEEDS_RAW = False
+SPLIT_SAMPLES = (1437, 360)  # to train and to test on, for estimates
 BATCH = 128
 
 

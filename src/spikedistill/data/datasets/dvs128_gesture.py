@@ -18,6 +18,7 @@ from spikedistill.data.store import write_index
 from spikedistill.errors import DataError
 
 NEEDS_RAW = True
+SPLIT_SAMPLES = (1176, 288)  # to train and to test on, for estimates
 CLASS_NAMES = (
     "hand_clapping",
     "right_hand_wave",

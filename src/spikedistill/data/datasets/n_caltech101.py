@@ -16,6 +16,7 @@ from spikedistill.data.store import write_index
 from spikedistill.errors import DataError
 
 NEEDS_RAW = True
+SPLIT_SAMPLES = (7839, 870)  # to train and to test on, for estimates
 HEIGHT, WIDTH = 180, 240
 NUM_RECORDINGS = 8709
 ARCHIVE, MD5 = "Caltech101.zip", "66201824eabb0239c7ab992480b50ba3"

@@ -13,6 +13,7 @@ from spikedistill.data.store import write_index
 from spikedistill.errors import DataError
 
 NEEDS_RAW = True
+SPLIT_SAMPLES = (60000, 10000)  # to train and to test on, for estimates
 SENSOR = 34
 CLASS_NAMES = tuple(str(digit) for digit in range(10))
 COUNTS = {

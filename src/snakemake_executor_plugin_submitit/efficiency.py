@@ -1,0 +1,261 @@
+"""What jobs asked for beside what they used, by rule: time, memory, CPUs and GPUs, from Slurm's accounting.
+
+`python -m snakemake_executor_plugin_submitit.efficiency [FOLDER]` reports on every attempt whose log is still there.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from snakemake_executor_plugin_submitit.states import NO_ACCOUNTING
+
+TABLE, SUMMARY = "efficiency.tsv", "efficiency.txt"
+LOG = re.compile(r"(\d+(?:_\d+)?)_0_log\.out")
+FIELDS = ("JobID", "State", "ElapsedRaw", "TimelimitRaw", "TotalCPU", "AllocNodes", "AllocTRES", "TRESUsageInTot")
+NOT_ENDED = ("PENDING", "RUNNING", "SUSPENDED", "COMPLETING")
+CHUNK = 500
+CALL_TIMEOUT_S = 120
+LATENESS_S = 10.0
+MB = {"": 2**-20, "K": 2**-10, "M": 1.0, "G": 2.0**10, "T": 2.0**20}
+HEADERS = (
+    *("rule", "runs", "not well", "limit\nmin", "longest\nmin"),
+    *("memory\nMB/node", "peak\nMB/node", "peak\n%", "CPU\n%", "GPU\nhours"),
+)
+
+
+class NoAccountingError(Exception):
+    """There is no accounting, or it does not answer; the message is Slurm's."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """One run of one job; a job that was requeued has several. None: Slurm does not limit or has not measured it.
+
+    Attributes:
+        rule: of the workflow.
+        job: its name.
+        job_id: Slurm's.
+        state: how the run ended.
+        nodes: that it had.
+        cpus: that it had, on all nodes.
+        gpus: that it had, on all nodes.
+        minutes_asked: time limit.
+        minutes_used: from start to end.
+        mem_mb_asked: memory per node.
+        mem_mb_used: peak, the mean of the nodes.
+        cpu_minutes_used: CPU time of all processes.
+    """
+
+    rule: str
+    job: str
+    job_id: str
+    state: str
+    nodes: int
+    cpus: int
+    gpus: int
+    minutes_asked: float | None
+    minutes_used: float
+    mem_mb_asked: float | None
+    mem_mb_used: float | None
+    cpu_minutes_used: float
+
+
+def find_jobs(folder: Path) -> dict[str, str]:
+    """Names of the jobs by id, of all attempts whose logs are in the executor's folder."""
+    logs = ((LOG.fullmatch(log.name), log) for log in folder.glob("*/[0-9]*/*_0_log.out"))
+    # logs of an array lie together; in the job's own folder is a link
+    return {match[1]: log.parent.parent.name for match, log in logs if match and log.is_symlink() == ("_" in match[1])}
+
+
+def read_usage(names: Mapping[str, str]) -> list[Usage]:
+    """Ask accounting about jobs; those that it does not know, and runs that have not ended, are missing.
+
+    Args:
+        names: of the jobs, by id.
+
+    Raises:
+        NoAccountingError: if there is no answer.
+    """
+    usages, ids = [], sorted(names)
+    for start in range(0, len(ids), CHUNK):
+        for rows in _runs(_ask(ids[start : start + CHUNK])):
+            job = rows[0]
+            state = job["State"].partition(" ")[0]
+            if job["JobID"] in names and state not in NOT_ENDED:
+                usages.append(_usage(names[job["JobID"]], state, job, steps=rows[1:]))
+    return sorted(usages, key=lambda usage: (usage.rule, usage.job, usage.job_id))
+
+
+def _ask(job_ids: Sequence[str]) -> list[dict[str, str]]:
+    command = ["sacct", "--duplicates", "-n", "-P", "-o", ",".join(FIELDS), "-j", ",".join(job_ids)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CALL_TIMEOUT_S)
+    except FileNotFoundError as err:
+        raise NoAccountingError("there is no sacct on this machine") from err
+    except (OSError, subprocess.TimeoutExpired) as err:
+        raise NoAccountingError(f"sacct gave no answer: {err}") from err
+    if done.returncode:
+        words = " ".join(done.stderr.split())
+        raise NoAccountingError("this cluster keeps no accounts" if NO_ACCOUNTING in words else f"sacct failed: {words}")
+    return [dict(zip(FIELDS, line.split("|"), strict=False)) for line in done.stdout.splitlines()]
+
+
+def _runs(rows: Iterable[dict[str, str]]) -> list[list[dict[str, str]]]:
+    """Each run of a job with its steps, which follow it."""
+    runs: list[list[dict[str, str]]] = []
+    for row in rows:
+        if "." not in row["JobID"]:
+            runs.append([row])
+        elif runs:
+            runs[-1].append(row)
+    return runs
+
+
+def _usage(name: str, state: str, job: Mapping[str, str], steps: Iterable[Mapping[str, str]]) -> Usage:
+    had, limit = _resources(job["AllocTRES"]), job["TimelimitRaw"]
+    peaks = [_megabytes(used["mem"]) for step in steps if "mem" in (used := _resources(step["TRESUsageInTot"]))]
+    nodes = int(had.get("node", job["AllocNodes"]))
+    return Usage(
+        rule=name.partition(".")[0],
+        job=name,
+        job_id=job["JobID"],
+        state=state,
+        nodes=nodes,
+        cpus=int(had.get("cpu", 0)),
+        gpus=int(had.get("gres/gpu", 0)),
+        minutes_asked=float(limit) if limit.isdigit() else None,
+        minutes_used=int(job["ElapsedRaw"]) / 60,
+        mem_mb_asked=_megabytes(had["mem"]) / nodes if nodes and "mem" in had else None,
+        mem_mb_used=max(peaks) / nodes if nodes and peaks else None,
+        cpu_minutes_used=_seconds(job["TotalCPU"]) / 60,
+    )
+
+
+def _resources(text: str) -> dict[str, str]:
+    return dict(item.split("=", 1) for item in text.split(",") if "=" in item)
+
+
+def _megabytes(text: str) -> float:
+    unit = text[-1:] if text[-1:].isalpha() else ""
+    return float(text.removesuffix(unit)) * MB[unit]
+
+
+def _seconds(text: str) -> float:
+    """Of [days-][hours:]minutes:seconds."""
+    days, _, clock = text.rpartition("-")
+    seconds = 0.0
+    for part in clock.split(":"):
+        seconds = 60 * seconds + float(part or 0)
+    return 86_400 * int(days or 0) + seconds
+
+
+def summarise(usages: Sequence[Usage]) -> str:
+    """A table with one row for each rule."""
+    from tabulate import tabulate
+
+    rows = []
+    for rule in dict.fromkeys(usage.rule for usage in usages):
+        runs = [usage for usage in usages if usage.rule == rule]
+        well = sum(usage.state == "COMPLETED" for usage in runs)
+        mem_asked, mem_used = _most(u.mem_mb_asked for u in runs), _most(u.mem_mb_used for u in runs)
+        cpu_minutes = sum(u.cpus * u.minutes_used for u in runs)
+        rows.append(
+            [
+                rule,
+                len(runs),
+                len(runs) - well,
+                _most(u.minutes_asked for u in runs),
+                _most(u.minutes_used for u in runs),
+                mem_asked,
+                mem_used,
+                _percent(mem_used, mem_asked),
+                _percent(sum(u.cpu_minutes_used for u in runs), cpu_minutes),
+                sum(u.gpus * u.minutes_used for u in runs) / 60,
+            ]
+        )
+    digits = ("", "", "", ".0f", ".1f", ".0f", ".0f", ".0f", ".0f", ".1f")
+    return tabulate(rows, headers=HEADERS, floatfmt=digits, missingval="-")
+
+
+def _most(numbers: Iterable[float | None]) -> float | None:
+    return max((number for number in numbers if number is not None), default=None)
+
+
+def _percent(part: float | None, whole: float | None) -> float | None:
+    return None if part is None or not whole else 100 * part / whole
+
+
+def write_report(folder: Path, names: Mapping[str, str], *, patience_s: float = 0.0) -> str:
+    """Write a table of all runs and a summary by rule into the executor's folder; returns what to tell the user.
+
+    Args:
+        folder: the executor's.
+        names: of the jobs, by id.
+        patience_s: how long to wait for accounting, which lags behind.
+
+    Raises:
+        OSError: if the folder cannot be written to.
+    """
+    deadline = time.monotonic() + patience_s
+    try:
+        usages = read_usage(names)
+        while _ended(usages) < len(names) and time.monotonic() < deadline:
+            time.sleep(1)
+            usages = read_usage(names)
+    except NoAccountingError as err:
+        return f"no efficiency report: {err}"
+    unknown = len(names) - _ended(usages)
+    note = f"\n{unknown} of {len(names)} jobs are missing: still running, or not in Slurm's accounting." if unknown else ""
+    if not usages:
+        return f"no efficiency report: Slurm's accounting knows none of {len(names)} jobs"
+    summary = f"{summarise(usages)}{note}\n"
+    _replace(folder / SUMMARY, summary)
+    _replace(folder / TABLE, _table(usages))
+    return f"{summary}Each run: {folder / TABLE}"
+
+
+def _ended(usages: Iterable[Usage]) -> int:
+    return len({usage.job_id for usage in usages if usage.state != "REQUEUED"})
+
+
+def _table(usages: Iterable[Usage]) -> str:
+    columns = [column.name for column in fields(Usage)]
+    lines = ["\t".join(columns)]
+    for usage in usages:
+        values = (getattr(usage, column) for column in columns)
+        lines.append("\t".join("" if v is None else f"{v:.2f}" if isinstance(v, float) else str(v) for v in values))
+    return "\n".join(lines) + "\n"
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def main() -> None:
+    """Report on the jobs of a folder."""
+    parser = argparse.ArgumentParser(
+        prog="python -m snakemake_executor_plugin_submitit.efficiency",
+        description="What Slurm jobs asked for beside what they used, by rule; needs Slurm's accounting (sacct).",
+    )
+    parser.add_argument(
+        "folder", type=Path, nargs="?", default=Path(".snakemake/submitit"), help="the executor's (.snakemake/submitit)"
+    )
+    folder = parser.parse_args().folder
+    names = find_jobs(folder)
+    if not names:
+        sys.exit(f"{folder}: there are no logs of jobs here; name the folder of --submitit-folder")
+    try:
+        print(write_report(folder, names))
+    except OSError as err:
+        sys.exit(f"{folder}: cannot write the report: {err.strerror}")
+
+
+if __name__ == "__main__":
+    main()

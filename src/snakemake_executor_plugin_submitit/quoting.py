@@ -1,0 +1,25 @@
+"""Words of a job's command, quoted for a shell. Snakemake quotes as Python does: wrong for a name with both kinds of quotes."""
+
+import contextlib
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+from snakemake_interface_executor_plugins import utils
+
+
+@contextlib.contextmanager
+def shell_quotes() -> Iterator[None]:
+    """While this lasts, `format_cli_arg` of Snakemake's interface quotes for a shell."""
+    original = utils.format_cli_value
+
+    def format_cli_value(value: Any, quote: bool = False, base64_encode: bool = False) -> str:
+        if isinstance(value, str) and quote and not base64_encode and not utils.is_quoted(value):
+            return shlex.quote(value)
+        return str(original(value, quote=quote, base64_encode=base64_encode))
+
+    utils.format_cli_value = format_cli_value
+    try:
+        yield
+    finally:
+        utils.format_cli_value = original

@@ -1,0 +1,88 @@
+"""Artifacts side by side in the terminal: where their specs differ, and what was measured on them. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from spikedistill.artifacts import Store
+from spikedistill.errors import ArtifactError
+from spikedistill.report.tables import MEASURES
+
+ABSENT = "-"
+ALWAYS = ("dataset", "arch", "method", "time_steps", "seed")
+EVALUATION = "evaluation.json"
+
+
+def compare(store: Store, names: Sequence[str]) -> str:
+    """A table with a column for each of some networks.
+
+    Args:
+        store: where they lie.
+        names: of teachers, students or their evaluations, or unambiguous beginnings of names.
+
+    Raises:
+        ArtifactError: if a name fits none or several artifacts, or one that is no network.
+    """
+    refs = [_network(store, store.find(name)) for name in names]
+    manifests = [store.manifest(ref) for ref in refs]
+    evaluations = [newest_evaluation(store, ref) for ref in refs]
+    specs = [dict(flatten(manifest["spec"])) for manifest in manifests]
+    sections = [
+        _rows(_spec_keys(specs), specs),
+        _measured(evaluations),
+        _rows(("created", "wall_s", "gpu_hours", "device"), manifests),
+    ]
+    headers = ["", *(Path(ref).name for ref in refs)]
+    rows = [row for section in sections for row in [*section, [""] * len(headers)]]
+    return tabulate(rows[:-1], headers=headers, tablefmt="simple", disable_numparse=True)
+
+
+def _network(store: Store, ref: str) -> str:
+    """The network that an artifact is, or that it is the evaluation of."""
+    spec = store.manifest(ref)["spec"]
+    ref = spec.get("model", ref)
+    if ref.partition("/")[0] not in ("teachers", "students"):
+        raise ArtifactError(f"{ref} is neither a teacher nor a student; compare takes networks and their evaluations")
+    return ref
+
+
+def newest_evaluation(store: Store, ref: str) -> dict[str, Any] | None:
+    """What was measured on a network last; None when nothing was."""
+    found = [each for each in store.made_from(ref, "evaluations") if store.manifest(each)["spec"]["model"] == ref]
+    return json.loads((store.open(found[-1]) / EVALUATION).read_text(encoding="utf-8")) if found else None
+
+
+def flatten(spec: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a nested mapping, by dotted key."""
+    for key, value in spec.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _spec_keys(specs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What tells the networks apart, after what names them."""
+    keys = dict.fromkeys(key for spec in specs for key in spec)
+    differing = [key for key in keys if len({json.dumps(spec.get(key)) for spec in specs}) > 1]
+    return list(dict.fromkeys([*(key for key in ALWAYS if key in keys), *differing]))
+
+
+def _rows(keys: Sequence[str], sources: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    return [[key, *(ABSENT if source.get(key) is None else str(source[key]) for source in sources)] for key in keys]
+
+
+def _measured(evaluations: Sequence[Mapping[str, Any] | None]) -> list[list[str]]:
+    """A row for each quantity that any of the networks has."""
+    rows = []
+    for column in MEASURES:
+        values = [None if m is None else column.read(dict(m)) for m in evaluations]
+        if any(value is not None for value in values):
+            shown = (ABSENT if value is None else f"{value * column.factor:.{column.digits}f}" for value in values)
+            rows.append([column.header, *shown])
+    return rows or [["measured", *(ABSENT for _ in evaluations)]]

@@ -1,0 +1,259 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009) as downloaded: pickles or binary records, in a folder or in their archive.
+
+Pickles are read by a reader that makes arrays and plain values and nothing else: a file cannot run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import tarfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from spikedistill.components import ComponentParams
+from spikedistill.data import archives, census
+from spikedistill.data.meta import DatasetMeta
+from spikedistill.data.store import write_index
+from spikedistill.errors import DataError
+
+SIDE = 32
+PIXELS = 3 * SIDE * SIDE
+SPLITS = ("train", "test")
+ADDRESS = "https://www.cs.toronto.edu/~kriz/"
+
+Pictures = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]  # [N, 3072] and labels [N]
+
+
+class CifarParams(ComponentParams):
+    """The published training and test sets are the splits."""
+
+    strict: bool = Field(
+        True, description="Whether every file must be there and be as published; false: use what is there, if it can be read."
+    )
+
+
+@dataclass(frozen=True)
+class Form:
+    """One of the forms in which a dataset is published.
+
+    Attributes:
+        folder: what the archive unpacks to.
+        archive: its file name.
+        md5: that of the archive.
+        files: name and md5 of each file, by split; None where no md5 is published.
+        labels: bytes of label before each picture of a binary record, the last of which counts; 0: pickles.
+    """
+
+    folder: str
+    archive: str
+    md5: str
+    files: Mapping[str, Mapping[str, str | None]]
+    labels: int = 0
+
+    @property
+    def names(self) -> list[str]:
+        """All files."""
+        return [name for files in self.files.values() for name in files]
+
+    def is_in(self, folder: Path) -> bool:
+        """Whether any of the files is in a folder."""
+        return any((folder / name).is_file() for name in self.names)
+
+
+@dataclass(frozen=True)
+class Cifar:
+    """One of the two datasets.
+
+    Attributes:
+        name: as people write it.
+        class_names: in the order of the labels.
+        label_key: where pickles have the labels.
+        per_class: pictures of each class, by split.
+        forms: as published; the first one is downloaded.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    label_key: str
+    per_class: Mapping[str, int]
+    forms: tuple[Form, ...]
+
+    def describe(self) -> DatasetMeta:
+        """The shape of the dataset."""
+        return DatasetMeta("images", self.class_names, channels=3, height=SIDE, width=SIDE)
+
+    def prepare(self, params: CifarParams, raw: Path, out: Path) -> None:
+        """Write images.npy, uint8 [N, 3, 32, 32], training pictures first, and its index.
+
+        Args:
+            params: how complete the download must be.
+            raw: the user's folder; an empty one is filled with the archive, from its authors' site.
+            out: where to write.
+
+        Raises:
+            DataError: naming every file that is missing, damaged or not as published.
+        """
+        form, contents = self._find(raw, params)
+        pictures, members, problems = self._decode(form, contents)
+        for split, count in self.per_class.items():
+            problems += self._count(split, pictures[split], count)
+        if incomplete := census.settle(self.name, raw, problems, strict=params.strict):
+            raise DataError(incomplete)
+        empty = [split for split in SPLITS if not pictures[split]]
+        if empty:
+            raise DataError(f"{raw}: no {' and no '.join(empty)} pictures of {self.name} that can be used")
+        images = np.concatenate([images for split in SPLITS for images, _ in pictures[split]])
+        labels = np.concatenate([labels for split in SPLITS for _, labels in pictures[split]])
+        np.save(out / "images.npy", images.reshape(-1, 3, SIDE, SIDE))
+        num_train = sum(len(labels) for _, labels in pictures["train"])
+        write_index(
+            out,
+            kind="images",
+            class_names=self.class_names,
+            rows=[{"id": name, "label": int(label)} for name, label in zip(members, labels, strict=True)],
+            splits={"train": range(num_train), "test": range(num_train, len(labels))},
+            recipe={"dataset": self.name.lower(), "form": form.folder, **params.model_dump(mode="json")},
+        )
+
+    def _find(self, root: Path, params: CifarParams) -> tuple[Form, dict[str, bytes | DataError]]:
+        """The form that is there, and the content of each of its files, or why it cannot be read."""
+        if archives.is_empty_but_for(root, "download"):
+            first = self.forms[0]
+            archives.download([(first.archive, ADDRESS + first.archive, first.md5)], root / "download")
+        for form in self.forms:
+            folder = census.find_folder(root, [form.folder], form.is_in)
+            if folder is not None:
+                return form, _read_folder(folder, form, strict=params.strict)
+        for form in self.forms:
+            found = census.find_archives(root, [form.archive])
+            if found:
+                if params.strict:
+                    archives.check_md5({found[form.archive]: form.md5})
+                return form, _read_archive(found[form.archive], form.names)
+        folders, names = (" or ".join(getattr(form, key) for form in self.forms) for key in ("folder", "archive"))
+        raise DataError(
+            f"{root}: no {self.name} here: neither a folder {folders} nor an archive {names}, also not below extract or "
+            f"download. Get one from {ADDRESS}cifar.html, or name an empty folder to have it downloaded"
+        )
+
+    def _decode(
+        self, form: Form, contents: Mapping[str, bytes | DataError]
+    ) -> tuple[dict[str, list[Pictures]], list[str], list[str]]:
+        """Pictures by split, the name of each, and what is missing."""
+        pictures: dict[str, list[Pictures]] = {split: [] for split in SPLITS}
+        members: list[str] = []
+        missing, damaged = [], []
+        for split in SPLITS:
+            for name in form.files[split]:
+                content = contents.get(name)
+                if content is None:
+                    missing.append(name)
+                    continue
+                try:
+                    found = self._pictures(form, name, content)
+                except DataError as err:
+                    damaged.append(str(err))
+                    continue
+                pictures[split].append(found)
+                members += [f"{name}/{number:05d}" for number in range(len(found[1]))]
+        if damaged:
+            raise DataError(
+                f"{len(damaged)} of {len(form.names)} files of {self.name} cannot be used:\n  " + "\n  ".join(damaged)
+            )
+        return pictures, members, census.listed("files missing", missing)
+
+    def _pictures(self, form: Form, name: str, content: bytes | DataError) -> Pictures:
+        if isinstance(content, DataError):
+            raise content
+        images, labels = _records(content, name, form.labels) if form.labels else _pickled(content, name, self.label_key)
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.class_names):
+            raise DataError(f"{name}: labels from {labels.min()} to {labels.max()}, expected 0 to {len(self.class_names) - 1}")
+        return images, labels
+
+    def _count(self, split: str, pictures: list[Pictures], expected: int) -> list[str]:
+        """What is wrong with the numbers of pictures per class."""
+        if not pictures:
+            return []
+        counts = np.bincount(np.concatenate([labels for _, labels in pictures]), minlength=len(self.class_names))
+        wrong = [f"{self.class_names[label]} {counts[label]}" for label in np.flatnonzero(counts != expected)]
+        return census.listed(f"classes of {split} without {expected} pictures", wrong)
+
+
+def _read_folder(folder: Path, form: Form, *, strict: bool) -> dict[str, bytes | DataError]:
+    contents: dict[str, bytes | DataError] = {}
+    for name, md5 in ((name, md5) for files in form.files.values() for name, md5 in files.items()):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            content = path.read_bytes()
+        except OSError as err:
+            contents[name] = DataError(f"{path}: {err.strerror or err}")
+            continue
+        found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if strict and md5 is not None and found != md5:
+            advice = "get it again, or set strict: false to use it all the same"
+            contents[name] = DataError(f"{path}: {len(content)} bytes, md5 {found}, expected {md5}; {advice}")
+        else:
+            contents[name] = content
+    return contents
+
+
+def _read_archive(archive: Path, wanted: list[str]) -> dict[str, bytes | DataError]:
+    contents: dict[str, bytes | DataError] = {}
+    try:
+        with tarfile.open(archive) as opened:
+            for member in opened:
+                name = PurePosixPath(member.name).name
+                stream = opened.extractfile(member) if member.isfile() and name in wanted else None
+                if stream is not None:
+                    contents[name] = stream.read()
+    except (OSError, tarfile.TarError, EOFError, zlib.error) as err:
+        raise DataError(f"{archive}: not a readable archive ({err}); get it again") from err
+    return contents
+
+
+def _records(content: bytes, name: str, label_bytes: int) -> Pictures:
+    """Binary records: labels, then 1024 red, green and blue values."""
+    size = label_bytes + PIXELS
+    if not content or len(content) % size:
+        raise DataError(f"{name}: {len(content)} bytes are no whole number of records of {size} bytes; cut off, or another file")
+    table = np.frombuffer(content, dtype=np.uint8).reshape(-1, size)
+    return table[:, label_bytes:], table[:, label_bytes - 1].astype(np.int64)
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads arrays and plain values."""
+
+    _ALLOWED = frozenset({"_reconstruct", "ndarray", "dtype", "scalar"})
+
+    def find_class(self, module: str, name: str) -> Any:
+        if name in self._ALLOWED and module.partition(".")[0] == "numpy":
+            return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        if (module, name) == ("_codecs", "encode"):  # what newer versions of Python write for bytes
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it wants to call {module}.{name}")
+
+
+def _pickled(content: bytes, name: str, label_key: str) -> Pictures:
+    """A pickled mapping with "data", uint8 [N, 3072], and a list of labels."""
+    try:
+        batch = _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
+    except Exception as err:  # whatever damaged bytes make of a pickle
+        raise DataError(f"{name}: not a pickle of CIFAR that can be read ({err}); first bytes {content[:8]!r}") from err
+    batch = {k.decode() if isinstance(k, bytes) else k: v for k, v in batch.items()} if isinstance(batch, dict) else {}
+    images, labels = batch.get("data"), batch.get(label_key)
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 2 or images.shape[1] != PIXELS:
+        raise DataError(f'{name}: no array "data" of {PIXELS} bytes per picture in it')
+    if not isinstance(labels, list) or len(labels) != len(images) or not all(isinstance(label, int) for label in labels):
+        raise DataError(f"{name}: no list {label_key!r} of {len(images)} labels in it, one per picture")
+    return images, np.array(labels, dtype=np.int64)

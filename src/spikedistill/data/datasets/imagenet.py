@@ -1,0 +1,233 @@
+"""ImageNet (ILSVRC 2012): 1,281,167 + 50,000 pictures of 1000 classes. With `strict: false`, any folder of class folders."""
+
+from __future__ import annotations
+
+import functools
+import io
+import logging
+import os
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from spikedistill.components import ComponentParams
+from spikedistill.data import archives, census
+from spikedistill.data.datasets.imagenet_labels import validation_classes, validation_number
+from spikedistill.data.datasets.imagenet_synsets import SYNSETS
+from spikedistill.data.images import ImageFiles
+from spikedistill.data.inputs import STATISTICS
+from spikedistill.data.meta import DatasetMeta
+from spikedistill.data.store import write_index
+from spikedistill.errors import DataError
+
+log = logging.getLogger(__name__)
+
+NEEDS_RAW = True
+SPLIT_SAMPLES = (1281167, 50000)  # to train and to test on, for estimates
+MD5 = {
+    "ILSVRC2012_img_train.tar": "1d675b47d978889d74fa0da5fadfb00e",
+    "ILSVRC2012_img_val.tar": "29b22e2961454d5413ddabcf34fc5622",
+}
+NUM_TRAIN = 1_281_167
+TRAIN_PER_CLASS = range(732, 1301)
+VAL_PER_CLASS = range(50, 51)
+_SPLITS = {"train": "train", "val": "test"}  # folder or archive, and the split that it is here
+_BELOW = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "ILSVRC2012", "ILSVRC2012_img", "imagenet", "ImageNet", "ILSVRC")
+_SUFFIXES = (".jpeg", ".jpg", ".png")
+
+
+class Params(ComponentParams):
+    """The published training and validation sets are the splits train and test."""
+
+    storage: Literal["files", "array"] = Field(
+        "files",
+        description="files: decode the user's files in training; array: keep the square in the middle of each image, resized, as "
+        "one array of uint8 (262 GB at 256 pixels): several times faster, but training crops come from that square.",
+    )
+    side: int = Field(
+        256, ge=1, description="Pixels of the shorter side, to which images are resized where they are not cropped at random."
+    )
+    verify: bool = Field(
+        True, description="With storage: files, decode every image once, so that all damaged ones are named before training."
+    )
+    strict: bool = Field(
+        True,
+        description="Whether every image must be there and archives have their published md5; false: use the classes and images "
+        "that are there.",
+    )
+
+
+class Picture(NamedTuple):
+    """One image: its class, and how the index finds it."""
+
+    class_name: str
+    row: dict[str, Any]
+
+
+def describe(params: Params) -> DatasetMeta:
+    """The shape of the whole dataset."""
+    return DatasetMeta("images", SYNSETS, channels=3, height=params.side, width=params.side)
+
+
+def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
+    """Index the images in `raw`, check or copy them: folders train and val, or the archives, neither of which is changed.
+
+    Raises:
+        DataError: naming everything that is missing, surplus or damaged.
+    """
+    assert raw is not None
+    problems: list[str] = []
+    found = {split: list(_pictures(raw, part, params, problems)) for part, split in _SPLITS.items()}
+    class_names = _census(found, problems, strict=params.strict)
+    if incomplete := census.settle("ImageNet", raw, problems, strict=params.strict):
+        raise DataError(incomplete)
+    labels = {name: label for label, name in enumerate(class_names)}
+    rows: list[dict[str, Any]] = []
+    splits: dict[str, range] = {}
+    for split, pictures in found.items():
+        first = len(rows)
+        rows += [{**picture.row, "label": labels[picture.class_name]} for picture in pictures if picture.class_name in labels]
+        splits[split] = range(first, len(rows))
+        if len(rows) == first:
+            raise DataError(f"{raw}: no images to {'train' if split == 'train' else 'test'} on")
+    files = ImageFiles(raw, rows, params.side)
+    if params.storage == "array":
+        files.write_array(out / "images.npy", num_workers=num_workers)
+    else:
+        if params.verify:
+            files.visit(lambda row, image: None, num_workers=num_workers)
+        ImageFiles.save(out, raw, params.side)
+    recipe = {"dataset": "imagenet", **params.model_dump(mode="json")}
+    write_index(
+        out,
+        kind="images",
+        class_names=class_names,
+        rows=rows,
+        splits=splits,
+        recipe=recipe,
+        statistics=STATISTICS["imagenet"],
+    )
+
+
+def _census(found: dict[str, list[Picture]], problems: list[str], *, strict: bool) -> list[str]:
+    """The classes, and what is missing or surplus."""
+    counts = {split: Counter(picture.class_name for picture in pictures) for split, pictures in found.items()}
+    class_names = list(SYNSETS) if strict else sorted(counts["train"])
+    expected = {"train": TRAIN_PER_CLASS, "test": VAL_PER_CLASS}
+    for split, count in counts.items():
+        problems += census.listed(f"classes of {split} without images", [name for name in class_names if not count[name]])
+        problems += census.listed(f"classes of {split} that do not belong", sorted(set(count) - set(class_names)))
+        if strict:
+            wrong = [f"{name} {count[name]}" for name in class_names if count[name] and count[name] not in expected[split]]
+            problems += census.listed(f"classes of {split} with too few or too many images", wrong)
+    if strict and (total := sum(counts["train"].values())) != NUM_TRAIN:
+        problems.append(f"{total} images to train on, expected {NUM_TRAIN}")
+    return class_names
+
+
+def _pictures(root: Path, part: str, params: Params, problems: list[str]) -> Iterator[Picture]:
+    """The images of one part, sorted by class and name."""
+    folder = _look(root, part)
+    if folder is not None and folder.is_dir():
+        has_classes = any(entry.is_dir() for entry in os.scandir(folder))
+        one_folder = part == "val" and not has_classes
+        yield from _in_one_folder(root, folder, params, problems) if one_folder else _in_folders(root, folder, problems)
+        return
+    archive = _look(root, f"ILSVRC2012_img_{part}.tar")
+    if archive is None:
+        raise DataError(
+            f"{root}: no ImageNet here: neither a folder {part} nor ILSVRC2012_img_{part}.tar, also not below extract, download "
+            "or ILSVRC/Data/CLS-LOC. It cannot be downloaded by a program: ask for it at https://image-net.org/download.php"
+        )
+    if params.strict:
+        log.info("comparing %s with its published md5", archive)
+        archives.check_md5({archive: MD5[archive.name]})
+    yield from sorted(_in_archive(root, archive, params, problems), key=lambda picture: picture.row["id"])
+
+
+def _look(root: Path, name: str) -> Path | None:
+    """A file or folder of this name in the places where people have it."""
+    tops = (root, root / "extract", root / "download")
+    return next((found for top in tops for below in _BELOW if (found := top / below / name).exists()), None)
+
+
+def _in_folders(root: Path, folder: Path, problems: list[str]) -> Iterator[Picture]:
+    """Images in folders that are their classes."""
+    stray: list[str] = []
+    other: list[str] = []
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if not entry.is_dir():
+            (other if _is_other(entry.name) else stray).append(entry.path)
+            continue
+        for name in sorted(image.name for image in os.scandir(entry.path)):
+            if _is_other(name):
+                other.append(f"{entry.path}/{name}")
+            else:
+                yield Picture(entry.name, {"id": str(Path(entry.path, name).relative_to(root))})
+    for line in census.listed("files that are no images passed over", other):
+        log.info("%s", line)
+    problems += census.listed("images beside the class folders", stray)
+
+
+def _is_other(name: str) -> bool:
+    return archives.is_clutter(name) or not name.lower().endswith(_SUFFIXES)
+
+
+def _in_one_folder(root: Path, folder: Path, params: Params, problems: list[str]) -> Iterator[Picture]:
+    """Validation images as published, all in one folder; their classes are in the development kit, or in a table of Kaggle's."""
+    names = [name for name in sorted(image.name for image in os.scandir(folder)) if not _is_other(name)]
+    if not names:
+        problems.append(f"no images in {folder}")
+        return
+    truth = validation_classes(root, functools.partial(_look, root), strict=params.strict)
+    rows = ((name, {"id": str((folder / name).relative_to(root))}) for name in names)
+    yield from _labelled(rows, truth, problems)
+
+
+def _in_archive(root: Path, archive: Path, params: Params, problems: list[str]) -> Iterator[Picture]:
+    """Images in a tar archive; those to train on are in an archive for each class, in that archive."""
+    path = str(archive.relative_to(root))
+    try:
+        with archive.open("rb") as stream:
+            if archive.name == "ILSVRC2012_img_val.tar":
+                truth = validation_classes(root, functools.partial(_look, root), strict=params.strict)
+                rows = [(m.name, _row(f"val/{m.name}", path, m)) for m in _members(stream)]
+                yield from _labelled(iter(rows), truth, problems)
+                return
+            for inner in list(_members(stream)):
+                class_name = PurePosixPath(inner.name).stem
+                stream.seek(inner.offset_data)
+                for member in _members(stream):
+                    yield Picture(class_name, _row(f"train/{class_name}/{member.name}", path, member))
+    except (OSError, tarfile.TarError) as err:
+        raise DataError(f"{archive}: not a readable tar archive ({err}); get it again") from err
+
+
+def _members(stream: io.BufferedReader) -> Iterator[tarfile.TarInfo]:
+    """The files of the tar archive that begins here; their offsets count from the beginning of the stream."""
+    end = os.fstat(stream.fileno()).st_size
+    with tarfile.TarFile(fileobj=stream) as opened:
+        for member in opened:
+            if member.offset_data + member.size > end:
+                raise tarfile.ReadError(f"it ends within {member.name}")
+            if member.isfile() and not archives.is_clutter(member.name):
+                yield member
+
+
+def _row(name: str, archive: str, member: tarfile.TarInfo) -> dict[str, Any]:
+    return {"id": name, "archive": archive, "offset": member.offset_data, "size": member.size}
+
+
+def _labelled(rows: Iterator[tuple[str, dict[str, Any]]], truth: dict[int | None, str], problems: list[str]) -> Iterator[Picture]:
+    unknown = []
+    for name, row in rows:
+        class_name = truth.get(validation_number(name))
+        if class_name is None:
+            unknown.append(row["id"])
+        else:
+            yield Picture(class_name, row)
+    problems += census.listed("validation images whose class is not known", unknown)

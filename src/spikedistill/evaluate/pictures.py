@@ -1,0 +1,72 @@
+"""A few test samples as pictures, with what a network attends to: a teacher's class activation map, a student's spikes.
+
+Letters: T step, B batch, D channel, K class.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from spikedistill.data.inputs import InputConfig
+from spikedistill.data.loader import Loader
+from spikedistill.data.store import SampleStore
+from spikedistill.models import Student, Teacher
+
+FILE = "examples.npz"
+NUM_EXAMPLES = 6
+
+
+def choose(store: SampleStore) -> npt.NDArray[np.int64]:
+    """Rows of the first test sample of each of the first classes."""
+    rows = store.split("test")
+    labels = store.labels[rows]
+    classes = [k for k in range(store.num_classes) if (labels == k).any()][:NUM_EXAMPLES]
+    return np.array([rows[np.argmax(labels == k)] for k in classes], dtype=np.int64)
+
+
+def write_examples(model: Student | Teacher, store: SampleStore, config: InputConfig, device: torch.device, folder: Path) -> None:
+    """Write the examples of a network, compressed, to `FILE` in `folder`.
+
+    Arrays: "samples" as stored, [B, C, H, W] or [B, T, 2, H, W]; "labels" and "predictions" [B]; "maps" [B, h, w], see
+    `attention`.
+    """
+    rows = choose(store)
+    chosen = SampleStore(
+        store.kind, store.samples, store.labels, {"test": rows}, store.class_names, mean=store.mean, std=store.std
+    )
+    loader = Loader(chosen, "test", batch_size=len(rows), inputs=config, device=device)
+    inputs, labels = next(loader.epoch(0))
+    predictions, maps = attention(model, inputs, labels)
+    arrays: dict[str, Any] = {
+        "samples": store.take(rows),
+        "labels": store.labels[rows],
+        "predictions": predictions.cpu().numpy(),
+        "maps": maps.cpu().numpy(),
+    }
+    np.savez_compressed(folder / FILE, **arrays)
+
+
+@torch.no_grad()
+def attention(model: Student | Teacher, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The predicted classes [B] of a batch, and a map [B, h, w] of what the network attends to.
+
+    Of a teacher: the gradient-weighted class activation map of the true class after the last stage (Selvaraju et al. 2017, arXiv
+    1610.02391), which for global pooling and one linear layer is the class activation map of Zhou et al. 2016. Of a student:
+    the mean of the last stage's output, its spikes, over time and channels.
+    """
+    outputs = model(inputs)
+    predictions = outputs.prediction.argmax(-1)
+    if isinstance(model, Student):
+        return predictions, outputs.features.mean((0, 2)).float()
+    with torch.enable_grad():
+        features = outputs.features.detach().clone().requires_grad_()
+        chosen = model.network.classify(features).gather(1, labels[:, None]).sum()
+        (gradient,) = torch.autograd.grad(chosen, features)
+    weights = gradient.mean((2, 3), keepdim=True)
+    return predictions, (weights * outputs.features).sum(1).relu().float()

@@ -1,0 +1,120 @@
+"""The model card of an exported network, in Markdown. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from spikedistill.report.tables import EFFICIENCY, MEASURES, Column
+
+_LIMITS = """\
+- Measured on the test split of {dataset} alone, after the last epoch; nothing is known about other data.
+- Energy is the arithmetic at the synapses with constants of a 45 nm process, without memory access: it compares networks, and
+  does not predict the consumption of a chip.
+- Trained in floating point; nothing was quantised."""
+
+_NIR = """\
+
+## NIR
+
+`model.nir` holds the network for neuromorphic back ends, in float64, with the normalisation folded into the convolutions. Its
+input is one frame per time step of 0.1 ms ({input_hint}); the prediction is the mean of its output over the {time_steps} steps.
+A neuron of SpikingJelly and of spikedistill fires when its potential reaches the threshold, one of the NIR specification when it
+exceeds it.
+
+```python
+from spikingjelly.activation_based.nir_exchange import import_from_nir
+
+network = import_from_nir("model.nir", step_mode="m")
+logits, state = network(frames)  # frames [T, B, C, H, W]
+```
+"""
+
+
+def model_card(
+    ref: str, about: Mapping[str, Any], manifest: Mapping[str, Any], evaluation: Mapping[str, Any] | None, *, nir: bool
+) -> str:
+    """The card of a network.
+
+    Args:
+        ref: reference of the network in the store.
+        about: content of model.json.
+        manifest: of the artifact.
+        evaluation: content of evaluation.json; None when it was not measured.
+        nir: whether there is a NIR graph beside it.
+    """
+    spec, name = about["spec"], ref.partition("/")[2]
+    is_student = about["role"] == "student"
+    what = f"a spiking network ({about['time_steps']} time steps)" if is_student else "a non-spiking network"
+    how = f"trained by `{spec['method']}`" if is_student else "trained by cross-entropy, as a teacher"
+    teacher = spec.get("teacher")
+    front = {
+        "library_name": "spikedistill",
+        "tags": ["spiking-neural-network", "knowledge-distillation"],
+        "datasets": [spec["dataset"]],
+    }
+    parts = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {name}\n",
+        f"`{about['arch']}`, {what}, {how} on `{spec['dataset']}`" + (f" from the teacher `{teacher}`.\n" if teacher else ".\n"),
+        f'## Load\n\n```python\nfrom spikedistill.export import load\n\nnetwork = load("{name}")\n{_example(about)}```\n',
+        f"## Input and output\n\n{_input(about)}\n\nClasses, in order: {', '.join(map(str, about['class_names']))}.\n",
+        f"## Results\n\n{_results(evaluation)}\n",
+        f"## Limits\n\n{_LIMITS.format(dataset=spec['dataset'])}\n",
+        f"## How it was made\n\n{_origin(ref, manifest)}\n\n```yaml\n{yaml.safe_dump(dict(spec), sort_keys=False)}```\n",
+    ]
+    if nir:
+        hint = "a static image is repeated" if about["input"]["kind"] == "images" else "the counts of an event frame"
+        parts.append(_NIR.format(input_hint=hint, time_steps=about["time_steps"]).lstrip("\n"))
+    return "\n".join(parts)
+
+
+def _example(about: Mapping[str, Any]) -> str:
+    if about["role"] == "teacher":
+        return "prediction = network(inputs).logits.argmax(-1)  # logits [B, classes]\n"
+    return "prediction = network(inputs).logits.mean(0).argmax(-1)  # logits [T, B, classes]\n"
+
+
+def _input(about: Mapping[str, Any]) -> str:
+    given = about["input"]
+    shape = " x ".join(map(str, given["shape"]))
+    if given["kind"] == "images":
+        mean, std = (", ".join(f"{value:g}" for value in given[key]) for key in ("mean", "std"))
+        return (
+            f"Images as float32 [B, C, H, W], prepared as {shape}, scaled to [0, 1], less the mean ({mean}), divided by ({std})."
+        )
+    return f"Event frames as float32 [T, B, 2, H, W], counts of ON and OFF events; a sample was prepared as {shape}."
+
+
+def _results(evaluation: Mapping[str, Any] | None) -> str:
+    if evaluation is None:
+        return "Not measured."
+    lines = ["| quantity | value |", "|---|---|", f"| test samples | {evaluation['num_samples']} |"]
+    lines += [f"| {column.header} | {text} |" for column in MEASURES if (text := _value(column, evaluation))]
+    if evaluation.get("accuracy_at_step"):
+        steps = ", ".join(f"{100 * value:.2f}" for value in evaluation["accuracy_at_step"])
+        lines.append(f"| accuracy after 1, 2, … steps (%) | {steps} |")
+    return "\n".join(lines)
+
+
+def _value(column: Column, evaluation: Mapping[str, Any]) -> str | None:
+    if evaluation["role"] == "teacher" and column.students_only:
+        return None
+    value = column.read(dict(evaluation))
+    return (
+        None
+        if value is None
+        else f"{value * column.factor:.{column.digits}f}" + (" per sample" if column in EFFICIENCY[:8] else "")
+    )
+
+
+def _origin(ref: str, manifest: Mapping[str, Any]) -> str:
+    own = manifest["spikedistill"]
+    commit = own.get("commit") or "not from a git checkout"
+    changed = " with uncommitted changes" if own.get("dirty") else ""
+    packages = ", ".join(f"{name} {version}" for name, version in manifest["packages"].items())
+    return (
+        f"Artifact `{ref}`, made {manifest['created']} on {manifest['device']} with spikedistill {own['version']} "
+        f"(commit {commit}{changed}), Python {manifest['python']}, {packages}."
+    )

@@ -1,0 +1,111 @@
+"""Writes and loads an exported network. Such a folder needs neither the store nor the configuration that it came from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from spikedistill.artifacts import MANIFEST, Store
+from spikedistill.compare import newest_evaluation
+from spikedistill.data.store import SampleStore, open_store
+from spikedistill.errors import ConfigError
+from spikedistill.export.card import model_card
+from spikedistill.models import Student, Teacher, build_student, build_teacher
+from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.plan import DistillSpec, TeacherSpec
+from spikedistill.stages.networks import WEIGHTS, load_network, read_model_spec
+
+MODEL = "model.json"
+CARD = "README.md"
+NIR = "model.nir"
+SCHEMA = 1
+
+
+def write_export(store: Store, ref: str, out: Path, *, nir: bool = False) -> list[Path]:
+    """Write a trained network to a new folder.
+
+    Args:
+        store: where it lies, with the data that it was trained on.
+        ref: reference of the teacher or student.
+        out: the folder, which must not be there yet; it appears when everything is in it.
+        nir: write a NIR graph too, see `export.nir`; for students.
+
+    Returns:
+        The files: weights.safetensors, model.json, README.md and, if asked for, model.nir.
+
+    Raises:
+        ArtifactError: if the network or its data is missing or damaged.
+        ConfigError: if `out` exists, if `ref` is no network, or if NIR cannot express it.
+    """
+    if out.exists():
+        raise ConfigError(f"{out}: is there already; give another --out, or move it away")
+    folder = store.open(ref)
+    spec = read_model_spec(folder / MANIFEST)
+    data = open_store(store.open(spec.data))
+    network = load_network(spec, data, folder)
+    evaluation = newest_evaluation(store, ref)
+    draft = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
+    draft.mkdir(parents=True)
+    try:
+        save_model(network, str(draft / WEIGHTS))
+        about = describe(spec, data)
+        (draft / MODEL).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        if nir:
+            from spikedistill.export.nir import write_nir
+
+            write_nir(network, data, spec, draft / NIR)
+        card = model_card(ref, about, store.manifest(ref), evaluation, nir=nir)
+        (draft / CARD).write_text(card, encoding="utf-8")
+        names = sorted(path.name for path in draft.iterdir())
+        draft.rename(out)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return [out / name for name in names]
+
+
+def describe(spec: TeacherSpec | DistillSpec, data: SampleStore) -> dict[str, Any]:
+    """What it takes to build the network again and to feed it."""
+    about: dict[str, Any] = {
+        "schema": SCHEMA,
+        "role": "teacher" if isinstance(spec, TeacherSpec) else "student",
+        "arch": spec.arch,
+        "num_classes": data.num_classes,
+        "in_channels": data.channels,
+        "input": {"kind": data.kind, "shape": list(data.samples.shape[1:]), "mean": data.mean, "std": data.std},
+        "class_names": list(data.class_names),
+        "spec": spec.model_dump(mode="json"),
+    }
+    if isinstance(spec, DistillSpec):
+        about |= {"time_steps": spec.time_steps, "neuron": spec.neuron.model_dump(mode="json")}
+    return about
+
+
+def load(folder: Path | str) -> Student | Teacher:
+    """The network of an exported folder, in evaluation mode and without gradients.
+
+    Raises:
+        ConfigError: if the folder is no export that this version can read.
+    """
+    try:
+        about = json.loads((Path(folder) / MODEL).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as err:
+        raise ConfigError(f"{folder}: not an exported network: {err}") from err
+    if about.get("schema") != SCHEMA:
+        raise ConfigError(f"{folder}: exported in format {about.get('schema')}; this version reads format {SCHEMA}")
+    shape = {"num_classes": about["num_classes"], "in_channels": about["in_channels"]}
+    network: nn.Module
+    if about["role"] == "teacher":
+        network = build_teacher(about["arch"], **shape)
+    else:
+        neuron = NeuronConfig.model_validate(about["neuron"])
+        network = build_student(about["arch"], **shape, time_steps=about["time_steps"], neuron=neuron)
+    load_model(network, str(Path(folder) / WEIGHTS))
+    network.requires_grad_(False).eval()
+    assert isinstance(network, Student | Teacher)
+    return network

@@ -1,0 +1,33 @@
+"""What the networks of a comparison were made with: code, packages, machines. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from spikedistill.report.records import RunRecord
+
+HEADERS = ("what", "value", "runs")
+
+
+def cells(records: Sequence[RunRecord]) -> list[list[str]]:
+    """Every value that a manifest of the comparison records, with the number of networks that have it; under `HEADERS`."""
+    counts: dict[tuple[str, str], int] = {}
+    manifests = {run.artifact: run.manifest for run in records if run.manifest}
+    for manifest in manifests.values():
+        for fact in _facts(manifest):
+            counts[fact] = counts.get(fact, 0) + 1
+    return [[name, value, str(count)] for (name, value), count in sorted(counts.items())]
+
+
+def _facts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    own = manifest.get("spikedistill", {})
+    if own:
+        commit = own.get("commit") or "not from a git checkout"
+        changed = " with uncommitted changes" if own.get("dirty") else ""
+        yield "spikedistill", f"{own.get('version')}, commit {commit}{changed}"
+    for name, version in manifest.get("packages", {}).items():
+        yield f"package {name}", str(version)
+    for key in ("python", "platform", "device", "world_size", "host"):
+        if manifest.get(key) is not None:
+            yield key.replace("world_size", "ranks"), str(manifest[key])

@@ -1,0 +1,87 @@
+"""docs/executor.md says what the plugin does."""
+
+import dataclasses
+import json
+import re
+import shlex
+from pathlib import Path
+
+from snakemake_executor_plugin_submitit import ExecutorSettings
+from snakemake_executor_plugin_submitit.partitions import LIMITS, read_partitions
+from snakemake_executor_plugin_submitit.resources import NAMES, SBATCH_OPTIONS
+from tests.running import run
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "executor.md").read_text()
+
+
+def rows(heading):
+    """The cells of the table of a section."""
+    section = TEXT.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def code(cell):
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_every_setting_is_in_the_table_with_its_default():
+    documented = {code(flag)[0]: default for flag, default, _ in rows("Settings")}
+    fields = {f"--submitit-{field.name.replace('_', '-')}": field for field in dataclasses.fields(ExecutorSettings)}
+    assert documented.keys() == fields.keys()
+    for flag, field in fields.items():
+        if field.default is False:
+            assert documented[flag] == "off"
+        elif field.default is not None:
+            assert documented[flag].strip("`") == (
+                f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
+            )
+
+
+def test_every_resource_is_in_the_table_with_its_option():
+    documented = {name: code(options) for names, options, _ in rows("Resources") for name in code(names)}
+    assert documented.keys() == NAMES
+    for name, option in SBATCH_OPTIONS.items():
+        assert f"--{option}" in documented[name], name
+
+
+def test_the_figures_are_those_of_the_benchmark():
+    def measured(name):
+        found = json.loads((ROOT / "benchmarks" / "results" / f"executor-{name}.json").read_text())["rows"]
+        return {row["contender"]: row for row in found}
+
+    at_once, single, many = measured("200"), measured("overhead"), measured("1000")["submitit"]
+    figures = {cells[0]: cells[1:] for cells in rows("Beside snakemake-executor-plugin-slurm") if len(cells) == 4}
+    for column, name in enumerate(("bare", "submitit", "slurm")):
+        told = {name: cells[column] for name, cells in figures.items()}
+        row = at_once[name]
+        assert told["wall time, s"] == f"{row['wall_s']:.0f}"
+        assert told["CPU time of everything, s"] == f"{row['cpu_s']:.0f}"
+        assert told["calls that slurmctld served"] == str(row["rpcs"])
+        if name != "bare":
+            assert told["`sbatch`, `squeue`, `sacct`, `scontrol` by the main process"] == str(sum(row["calls"].values()))
+            assert told["main process: CPU time, s"] == f"{row['main_cpu_s'] + row['children_cpu_s']:.1f}"
+            assert told["main process: peak memory, MB"] == f"{row['main_mb']:.0f}"
+            assert told["last output to Snakemake's exit, s"] == f"{row['exit_lag_s']:.1f}"
+    walls = [f"{single[name]['wall_s']:.0f} s" for name in ("bare", "submitit", "slurm")]
+    assert "10 such jobs took {} as bare jobs, {} with this plugin and {} with the slurm plugin".format(*walls) in TEXT
+    main_process = f"{many['main_mb']:.0f} MB and {many['main_cpu_s'] + many['children_cpu_s']:.0f} CPU-seconds"
+    assert f"a main process of {main_process}, {many['calls']['sbatch']} calls of `sbatch`" in TEXT
+
+
+def test_the_example_of_the_readme_runs(tmp_path):
+    section = (ROOT / "README.md").read_text().partition("\n## The executor plugin")[2].partition("\n## ")[0]
+    (tmp_path / "Snakefile").write_text(section.partition("```snakemake\n")[2].partition("```")[0])
+    (command,) = re.findall(r"`(snakemake [^`]+)`", section)
+    done = run(tmp_path, *shlex.split(command))
+    assert done.returncode == 0, done.stdout
+    assert [(tmp_path / f"rank{rank}.txt").read_text() for rank in range(2)] == ["rank 0 of 2\n", "rank 1 of 2\n"]
+
+
+def test_the_file_of_partitions_is_one_and_its_keys_are_told(tmp_path):
+    section = TEXT.partition("\n## Partitions by their limits\n")[2].partition("\n## ")[0]
+    path = tmp_path / "limits.yaml"
+    path.write_text(section.partition("```yaml\n")[2].partition("```")[0])
+    assert [partition.name for partition in read_partitions(path)] == ["short", "long", "gpu"]
+    assert set(re.findall(r"`(max_\w+)`", section)) >= LIMITS.keys() - {"max_gpus", "max_mpi_tasks"}

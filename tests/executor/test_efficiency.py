@@ -1,0 +1,55 @@
+"""The efficiency report where a cluster cannot be made to say it on demand; with real accounting: tests/slurm."""
+
+import pytest
+
+from snakemake_executor_plugin_submitit import efficiency
+from tests.running import run
+
+# as Slurm 22.05 answered: a job that was requeued, one on two nodes, and one task of an array with GPUs
+ANSWER = """\
+4|REQUEUED|120|5|00:00.500|1|billing=1,cpu=1,mem=300M,node=1|
+4.batch|CANCELLED|120||00:00.500|1|cpu=1,mem=300M,node=1|cpu=00:00:00,energy=0,mem=3192K,vmem=5512K
+2|COMPLETED|600|UNLIMITED|1-01:00:30|2|billing=4,cpu=4,mem=600M,node=2|
+2.batch|COMPLETED|600||00:00.010|1|cpu=2,mem=300M,node=1|cpu=00:00:00,mem=10588K,vmem=286032K
+2.0|COMPLETED|600||1-01:00:30|2|cpu=4,mem=600M,node=2|cpu=00:00:00,mem=204800K,vmem=261600K
+3_1|CANCELLED by 0|3600|60|30:00|1|billing=2,cpu=2,gres/gpu:a100=4,gres/gpu=4,mem=1.50G,node=1|
+4|PENDING|0|5|00:00:00|1||
+"""
+
+
+@pytest.fixture
+def usages(tmp_path, monkeypatch):
+    sacct = tmp_path / "sacct"
+    sacct.write_text(f"#!/bin/sh\ncat <<'EOF'\n{ANSWER}EOF\n")
+    sacct.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    return efficiency.read_usage({"2": "train.a", "3_1": "part.x,y", "4": "part"})
+
+
+def test_every_run_is_read_with_the_peak_of_its_steps(usages):
+    requeued, task, train = usages
+    assert (requeued.rule, requeued.state, requeued.mem_mb_used) == ("part", "REQUEUED", pytest.approx(3192 / 1024))
+    assert (task.rule, task.job, task.state, task.gpus, task.mem_mb_asked) == ("part", "part.x,y", "CANCELLED", 4, 1536)
+    assert task.mem_mb_used is None
+    assert (train.nodes, train.minutes_asked, train.mem_mb_asked, train.mem_mb_used) == (2, None, 300, 100)
+    assert train.cpu_minutes_used == 25 * 60 + 0.5
+
+
+def test_the_summary_has_a_row_for_each_rule(usages):
+    rows = {line.split()[0]: line.split() for line in efficiency.summarise(usages).splitlines()[3:]}
+    assert rows["part"] == ["part", "2", "2", "60", "60.0", "1536", "3", "0", "25", "4.0"]
+    assert rows["train"] == ["train", "1", "0", "-", "10.0", "300", "100", "33", "3751", "0.0"]
+
+
+def test_without_accounting_the_report_says_so(tmp_path):
+    place = tmp_path / "part" / "20260101T120000"
+    place.mkdir(parents=True)
+    (place / "7_0_log.out").touch()
+    done = run(tmp_path, "python", "-m", "snakemake_executor_plugin_submitit.efficiency", ".", SLURM_CONF="/nonexistent")
+    assert (done.returncode, done.stdout.partition(": ")[0]) == (0, "no efficiency report")
+
+
+def test_a_folder_without_logs_is_named(tmp_path):
+    done = run(tmp_path, "python", "-m", "snakemake_executor_plugin_submitit.efficiency", "elsewhere")
+    assert done.returncode == 1
+    assert "elsewhere: there are no logs of jobs here; name the folder of --submitit-folder" in done.stdout

@@ -1,0 +1,27 @@
+import os
+import time
+
+from snakemake_executor_plugin_submitit.retention import DAY_S, remove_old
+
+
+def attempt(job, name, age_days):
+    place = job / name
+    place.mkdir(parents=True)
+    log = place / "1_0_log.out"
+    log.touch()
+    for path in (log, place):
+        os.utime(path, (time.time() - age_days * DAY_S,) * 2)
+    return place
+
+
+def test_old_attempts_go_and_the_latest_and_those_in_use_stay(tmp_path):
+    job = tmp_path / "rule.a"
+    old, kept, recent, latest = (attempt(job, name, age) for name, age in [("1", 40), ("2", 40), ("3", 5), ("4", 40)])
+    (job / "latest").symlink_to("4")
+    remove_old(tmp_path, 0, set())
+    assert old.exists()
+    remove_old(tmp_path, 30, {kept})
+    assert not old.exists()
+    assert kept.exists()
+    assert recent.exists()
+    assert latest.exists()

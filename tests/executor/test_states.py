@@ -1,0 +1,57 @@
+"""What is made of the answers, and of the silence, of Slurm's commands."""
+
+import pytest
+
+from snakemake_executor_plugin_submitit.states import SlurmQueue, State, cancel
+from tests.slurm.main_process import write_program
+
+SQUEUE = """\
+#!/bin/bash
+echo "7|RUNNING|None|node1"
+echo "8_0|PENDING|Resources|"
+echo "8_1|CANCELLED+|None|node2"
+echo "99|RUNNING|None|node3"
+"""
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path
+
+
+def test_the_living_are_asked_for_in_squeue_and_the_vanished_in_sacct(programs):
+    write_program(programs, "squeue", SQUEUE)
+    write_program(programs, "sacct", '#!/bin/bash\necho "$@" > $0.arguments\necho "5|CANCELLED by 1000|None|node4"\n')
+    assert SlurmQueue().ask(["5", "7", "8_0", "8_1"]) == {
+        "5": State("CANCELLED", "", "node4"),
+        "7": State("RUNNING", "", "node1"),
+        "8_0": State("PENDING", "Resources", ""),
+        "8_1": State("CANCELLED", "", "node2"),
+    }
+    assert (programs / "sacct.arguments").read_text().split()[-1] == "5"
+
+
+def test_no_answer_means_alive(programs):
+    write_program(programs, "squeue", "#!/bin/bash\nexit 1\n")
+    assert SlurmQueue().ask(["5"]) is None
+    write_program(programs, "squeue", SQUEUE)
+    write_program(programs, "sacct", "#!/bin/bash\necho 'sacct: error: connection refused' >&2\nexit 1\n")
+    answers = SlurmQueue().ask(["5", "7"])
+    assert answers is not None
+    assert answers["5"].is_alive
+    assert answers["7"].is_alive
+
+
+def test_without_accounting_a_job_that_squeue_does_not_know_is_unknown_to_slurm(programs):
+    write_program(programs, "squeue", SQUEUE)
+    assert SlurmQueue().ask(["5"]) == {}  # no sacct at all
+    write_program(programs, "sacct", "#!/bin/bash\necho 'Slurm accounting storage is disabled' >&2\nexit 1\n")
+    assert SlurmQueue().ask(["5"]) == {}
+
+
+def test_jobs_are_cancelled_by_the_hundred_and_those_that_could_not_be_are_returned(programs):
+    write_program(programs, "scancel", '#!/bin/bash\necho $# >> $0.counts\n[ "$1" != 200 ]\n')
+    ids = [str(number) for number in range(450)]
+    assert cancel(ids) == ids[200:400]
+    assert (programs / "scancel.counts").read_text().split() == ["200", "200", "200", "50"]

@@ -1,0 +1,114 @@
+"""Estimates of time and memory, and what stages ask for because of them."""
+
+import functools
+
+import pytest
+
+from spikedistill import components, estimate
+from spikedistill.config import parse_config
+from spikedistill.estimate import Estimator, total
+from spikedistill.plan import build_plan
+from spikedistill.resources import needed, stage_resources
+
+
+def plan(*, epochs=100, time_steps=4, batch_size=64, arch="resnet18", teacher="resnet34", **student):
+    train = {"epochs": epochs, "batch_size": batch_size}
+    return build_plan(
+        parse_config(
+            {
+                "experiments": {
+                    "a": {
+                        "dataset": {"name": "digits"},
+                        "teacher": {"arch": teacher, "train": train},
+                        "student": {"arch": arch, "time_steps": time_steps, "train": train, **student},
+                        "methods": {"kd": {"params": {"logits": "mean"}}},
+                    }
+                }
+            }
+        )
+    )
+
+
+def cost(stage="distill", gpus=1, **changes):
+    planned = plan(**changes)
+    (ref,) = (ref for ref, spec in planned.stages.items() if spec.stage == stage)
+    return Estimator(planned)(ref, gpus)
+
+
+def seconds(**changes):
+    return 3600 * cost(**changes).hours - estimate.START_S
+
+
+def test_time_is_that_of_the_formula():
+    counts, scale = estimate._counts(), (8 / 32) ** 2
+    machine = estimate.GPU["float32"]
+    macs = scale * (4 * counts["resnet18"]["macs"] + counts["resnet34"]["macs"] / 3)
+    elements = scale * (4 * counts["resnet18"]["elements"] + counts["resnet34"]["elements"] / 3)
+    expected = 1437 * 100 * (macs / machine.macs + elements / machine.elements)
+    assert seconds() == pytest.approx(expected)
+    assert seconds(epochs=300) == pytest.approx(3 * expected)
+    assert seconds(gpus=4) == pytest.approx(expected / 3.7)
+
+
+def test_memory_grows_with_time_steps_unless_training_is_rate_based():
+    def tensors(time_steps, **student):
+        student |= {"neuron": {"reset": "soft", "detach_reset": True}}
+        return cost(time_steps=time_steps, batch_size=512, **student).gpu_mb
+
+    held = 1.2 * 512 * estimate._counts()["resnet18"]["elements"] / 16 * 3.9 / 1e6  # of one step
+    assert tensors(8) - tensors(4) > 4 * held
+    assert tensors(8, backward="rate") - tensors(4, backward="rate") < held
+    assert seconds(backward="rate") < seconds() * 0.7
+    held_on = {gpus: cost(batch_size=512, gpus=gpus).gpu_mb for gpus in (1, 2, 4)}
+    assert held_on[1] - held_on[2] == pytest.approx(2 * (held_on[2] - held_on[4]), abs=4)
+
+
+def test_a_narrow_network_costs_less_and_a_small_one_needs_no_gpu():
+    assert seconds(width=0.5) < seconds() / 2
+    assert cost(gpus=None, epochs=1, width=0.125).gpus == 0
+    long = cost(gpus=None, epochs=10_000)
+    assert (long.gpus, long.hours < 24) == (1, True)
+    assert cost(gpus=None, epochs=4_000_000).gpus == 8
+    assert cost(gpus=None, epochs=4_000_000, batch_size=66).gpus == 2  # 4 ranks cannot share 66 samples
+
+
+def test_networks_are_counted_at_the_size_that_they_see():
+    assert set(components.architectures()) <= set(estimate._counts()), "run python benchmarks/costs.py --write"
+
+
+def test_what_is_not_known_is_guessed_and_named(monkeypatch):
+    monkeypatch.setattr(
+        estimate, "_counts", lambda: {"resnet18": {"side": 32, "macs": 1, "elements": 1, "layers": 1, "parameters": 1}}
+    )
+    guess = cost(arch="vgg13")
+    assert "size of vgg13" in guess.guessed
+    assert "guessed: size of vgg13" in total([guess])
+
+
+def test_stages_ask_for_what_they_need_and_for_more_memory_on_a_retry():
+    planned = plan(epochs=300)
+    (ref,) = (ref for ref, spec in planned.stages.items() if spec.stage == "distill")
+    find = functools.partial(Estimator(planned), ref)
+    first = needed(find, {})
+    assert (first["gpus_per_node"], first["tasks_per_node"], first["nodes"]) == (1, 1, 1)
+    assert first["runtime"] == max(30, -(-find(1).hours * 120 // 1))
+    assert needed(find, {}, attempt=2)["mem_mb"] == 2 * first["mem_mb"]
+    two = needed(find, {"nodes": 2, "gpus_per_node": "4"})
+    assert (two["nodes"], two["gpus_per_node"], two["tasks_per_node"]) == (2, 4, 4)
+    assert two["mem_mb"] == 4 * find(8).host_mb
+    assert needed(find, {"gpus_per_node": 0, "tasks_per_node": 2})["gpus_per_node"] == 0
+
+
+def test_a_stage_longer_than_a_job_may_be_is_requeued_often_enough():
+    asked = needed(lambda gpus: estimate.Cost(hours=50, gpus=1, cpus=4, gpu_mb=1, host_mb=1), {})
+    assert asked["runtime"] == 1440
+    assert asked["max_requeues"] * asked["runtime"] >= 50 * 60 * 2
+
+
+def test_profiles_override_what_a_stage_needs():
+    profile = {"default-resources": {"mem_mb": 1, "slurm_partition": "gpu"}, "set-resources": {"distill": {"nodes": 3}}}
+    one = estimate.Cost(hours=1, gpus=0, cpus=2, gpu_mb=0, host_mb=700)
+    resources = stage_resources("distill", profile, {"runtime": 5}, lambda gpus: one)
+    assert (resources["nodes"], resources["runtime"], resources["slurm_partition"]) == (3, 5, "gpu")
+    assert resources["mem_mb"] == 700
+    assert stage_resources("distill", {"set-resources": ["distill:nodes=4"]}, {}, lambda gpus: one)["nodes"] == 4

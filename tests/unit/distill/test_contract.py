@@ -1,0 +1,119 @@
+"""Every method on every kind of data with every backward mode: one step of training, or a refusal that says why.
+
+A new file in distill/ is tested here the moment it exists, and so is a new architecture.
+"""
+
+import itertools
+
+import pytest
+import torch
+from tests.unit.distill.batches import METHODS, with_every_choice
+from tests.unit.distill.networks import SHAPES, batch_of, configuration, networks_of, spec_of
+
+from spikedistill import components
+from spikedistill.config import parse_config
+from spikedistill.errors import ConfigError
+from spikedistill.models import add_exits, build_student, build_teacher
+from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.stages.distill import Distillation
+from spikedistill.train.optim import build_optimizer
+
+BACKWARDS = ["bptt", "rate"]
+
+
+def needs_of(name, params):
+    method = components.load("distill", name)
+    return method.needs(method.Params(**params))
+
+
+def combinations(*, refused):
+    for choice, dataset, backward in itertools.product(with_every_choice(), SHAPES, BACKWARDS):
+        name, params = choice.values
+        if refused == (backward == "rate" and "steps" in needs_of(name, params)):
+            yield pytest.param(name, params, dataset, backward, id=f"{choice.id}-{dataset}-{backward}")
+
+
+@pytest.mark.parametrize(("name", "params", "dataset", "backward"), list(combinations(refused=False)))
+def test_one_step_of_training(name, params, dataset, backward):
+    spec = spec_of(name, params, dataset=dataset, backward=backward)
+    student, teacher = networks_of(spec)
+    taught_before = [value.clone() for value in teacher.state_dict().values()] if teacher else []
+    before = {key: value.detach().clone() for key, value in student.named_parameters()}
+    batch = batch_of(spec)
+    optimizer = build_optimizer(student, spec.train)
+
+    terms = Distillation(spec, teacher)(student.train()(batch.inputs).in_full_precision(), batch)
+    torch.stack(list(terms.values())).sum().backward()
+    optimizer.step()
+
+    assert all(term.shape == () and term.isfinite() for term in terms.values())
+    assert (student.exits is not None) == ("exits" in needs_of(name, params))
+    for key, parameter in student.named_parameters():
+        assert parameter.grad is not None, f"{key} takes no part in the loss, which several processes cannot train with"
+        assert parameter.grad.isfinite().all() and parameter.isfinite().all(), key
+    learners = [key for key in before if key.startswith(("network.stem", "network.classifier", "exits.classifiers"))]
+    assert len(learners) >= 3
+    assert all(not torch.equal(before[key], student.get_parameter(key)) for key in learners)
+    if teacher:
+        assert all(p.grad is None for p in teacher.parameters())
+        assert all(map(torch.equal, taught_before, teacher.state_dict().values()))
+
+
+@pytest.mark.parametrize(("name", "params", "dataset", "backward"), list(combinations(refused=True)))
+def test_a_method_of_single_steps_is_refused_where_only_their_mean_is_trained(name, params, dataset, backward):
+    with pytest.raises(ConfigError, match=rf"methods\.{name}: needs the logits of every time step.*set backward to bptt"):
+        spec_of(name, params, dataset=dataset, backward=backward)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_that_learns_from_a_teacher_is_refused_without_one(name):
+    values = configuration(name, {}, dataset="digits", backward="bptt")
+    del values["experiments"]["one"]["teacher"]
+    if "teacher" in needs_of(name, {}):
+        with pytest.raises(ConfigError, match=rf"one\.teacher: method '{name}' distils from a teacher, and none is given"):
+            parse_config(values)
+    else:
+        parse_config(values)
+
+
+@pytest.mark.parametrize("arch", sorted(components.architectures()))
+@pytest.mark.parametrize("name", [name for name in METHODS if {"features", "teacher"} <= needs_of(name, {})])
+def test_a_teacher_without_a_weight_for_its_features_is_refused(name, arch):
+    with torch.device("meta"):
+        has_weight = build_teacher(arch, num_classes=10, in_channels=1).network.class_weight is not None
+    choices = {"dataset": "digits-dvs", "backward": "bptt", "student": arch, "teacher": arch}
+    if has_weight:
+        spec_of(name, {}, **choices)
+    else:
+        with pytest.raises(ConfigError, match=rf"methods\.{name}: needs a teacher that classifies by one linear layer.*{arch}"):
+            spec_of(name, {}, **choices)
+
+
+@pytest.mark.parametrize("backward", BACKWARDS)
+@pytest.mark.parametrize("arch", sorted(components.architectures()))
+def test_every_student_carries_side_branches(arch, backward):
+    sizes = {"num_classes": 10, "in_channels": 2}
+    side = components.architectures()[arch][1].get("min_side", 8)
+    with torch.device("meta"):
+        student = build_student(arch, time_steps=2, neuron=NeuronConfig(), backward=backward, **sizes)
+        add_exits(student, arch, num_classes=10, pooling="global")
+        outputs = student(torch.empty(2, 3, 2, side, side))
+    assert outputs.exits.shape == (len(student.network.widths), 3, 10)
+
+
+@pytest.mark.parametrize("arch", sorted(components.architectures()))
+def test_a_network_that_is_too_deep_for_its_inputs_is_refused(arch):
+    least = components.architectures()[arch][1].get("min_side", 1)
+    with torch.device("meta"):
+        teacher = build_teacher(arch, num_classes=10, in_channels=1)
+        teacher(torch.empty(2, 1, least, least))
+        if least > 1:
+            with pytest.raises(RuntimeError, match="too small"):
+                teacher(torch.empty(2, 1, least - 1, least - 1))
+    values = configuration("kd", {}, dataset="digits", backward="bptt", student=arch, teacher=arch)
+    if least > 8:
+        reason = f"'{arch}' halves its inputs until nothing is left of 8x8; it needs {least}x{least} or more"
+        with pytest.raises(ConfigError, match=rf"student\.arch: {reason}(.*\n)*.*teacher\.arch: {reason}"):
+            parse_config(values)
+        values["experiments"]["one"]["dataset"]["inputs"] = {"resize": {"size": least, "antialias": True}}
+    parse_config(values)

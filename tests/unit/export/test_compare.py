@@ -1,0 +1,46 @@
+"""`spikedistill compare`: what tells networks apart, and what was measured on them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spikedistill.compare import compare
+from spikedistill.errors import ArtifactError
+
+
+def table(text):
+    lines = [line for line in text.splitlines() if line.strip() and not set(line) <= {"-", " "}]
+    return {line.split("  ")[0].strip(): line.split("  ", 1)[1].split() for line in lines[1:]}
+
+
+def test_columns_are_networks_and_rows_what_differs_and_what_was_measured(trained):
+    text = compare(trained.store, ["digits-resnet8-seed0", "digits-resnet8-kd"])
+    assert text.splitlines()[0].split() == [Path(trained.teacher).name, Path(trained.student).name]
+    rows = table(text)
+    assert rows["arch"] == ["resnet8", "resnet8"]
+    assert rows["time_steps"] == ["-", "2"]
+    assert rows["method"] == ["-", "kd"]
+    assert "train.epochs" not in rows  # equal
+    evaluation = trained.plan.rows[1].evaluation
+    measured = json.loads((trained.store.path(evaluation) / "evaluation.json").read_text())
+    assert rows["accuracy (%)"][1] == f"{100 * measured['accuracy']:.2f}"
+    assert rows["firing rate"] == ["-", f"{measured['firing_rate']['mean']:.3f}"]
+
+
+def test_an_evaluation_stands_for_its_network_and_data_for_none(trained):
+    assert compare(trained.store, [trained.plan.rows[1].evaluation]) == compare(trained.store, [trained.student])
+    with pytest.raises(ArtifactError, match="neither a teacher nor a student"):
+        compare(trained.store, [trained.plan.stages[trained.student].data])
+
+
+def test_comparing_imports_no_torch(trained):
+    code = (
+        "import sys; from spikedistill.cli import main; "
+        f"main(['compare', 'digits-resnet8-kd', '--store', {str(trained.store.root)!r}]); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("False\n")
+    assert "kd" in done.stdout

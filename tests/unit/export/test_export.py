@@ -1,0 +1,66 @@
+"""A trained student as a folder of its own: what is in it, and that it computes the same."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from spikedistill.artifacts import MANIFEST
+from spikedistill.data.loader import Loader
+from spikedistill.data.store import open_store
+from spikedistill.errors import ArtifactError, ConfigError
+from spikedistill.export import load, write_export
+from spikedistill.stages.networks import load_network, read_model_spec
+
+
+@pytest.fixture
+def batch(trained):
+    data = open_store(trained.store.open(trained.plan.stages[trained.student].data))
+    return next(Loader(data, "test", batch_size=360).epoch(0))
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_exported_network_needs_no_store_and_gives_the_same_logits(trained, batch, tmp_path, role):
+    ref = getattr(trained, role)
+    files = write_export(trained.store, ref, tmp_path / "a folder" / "out")
+    assert [file.name for file in files] == ["README.md", "model.json", "weights.safetensors"]
+    assert [path.name for path in (tmp_path / "a folder").iterdir()] == ["out"]
+    folder = trained.store.open(ref)
+    spec = read_model_spec(folder / MANIFEST)
+    original = load_network(spec, open_store(trained.store.open(spec.data)), folder)
+    assert torch.equal(load(tmp_path / "a folder" / "out")(batch[0]).logits, original(batch[0]).logits)
+
+
+def test_the_lines_of_the_card_load_it_and_reach_the_accuracy_of_the_card(trained, batch, tmp_path, monkeypatch):
+    name = Path(trained.student).name
+    write_export(trained.store, trained.student, tmp_path / name)
+    card = (tmp_path / name / "README.md").read_text()
+    (lines,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    scope = {"inputs": batch[0]}
+    exec(lines, scope)
+    assert len([line for line in lines.splitlines() if line]) <= 5
+    (accuracy,) = re.findall(r"\| accuracy \(%\) \| ([\d.]+) \|", card)
+    assert 100 * (scope["prediction"] == batch[1]).double().mean().item() == pytest.approx(float(accuracy), abs=0.005)
+    for words in ("digits", "`kd`", "test samples | 360", "## Limits", trained.teacher, "method: kd"):
+        assert words in card
+
+
+def test_a_folder_that_is_there_and_an_artifact_that_is_no_network_are_refused(trained, tmp_path):
+    with pytest.raises(ConfigError, match="is there already"):
+        write_export(trained.store, trained.student, tmp_path)
+    data = trained.plan.stages[trained.student].data
+    with pytest.raises(ConfigError, match="holds no network, but the result of stage preprocess"):
+        write_export(trained.store, data, tmp_path / "out")
+    with pytest.raises(ConfigError, match="not an exported network"):
+        load(tmp_path)
+
+
+def test_names_of_artifacts_may_be_cut_short_where_that_is_clear(trained):
+    assert trained.store.find("digits-resnet8-kd") == trained.student
+    assert trained.store.find(trained.teacher) == trained.teacher
+    with pytest.raises(ArtifactError, match="fits 3 artifacts"):
+        trained.store.find("digits-")
+    with pytest.raises(ArtifactError, match="unknown artifact 'digit5-resnet8'"):
+        trained.store.find("digit5-resnet8")
