@@ -230,6 +230,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def _report(options: argparse.Namespace) -> None:
     from spikedistill.artifacts import Store
+    from spikedistill.report.board import write_board
     from spikedistill.report.tables import terminal_table
     from spikedistill.report.writer import outdate, write_report
     from spikedistill.stages.report import collect
@@ -240,6 +241,7 @@ def _report(options: argparse.Namespace) -> None:
     files = write_report(comparison, Path(plan.config.results))
     if comparison.is_partial:
         outdate(files)
+    write_board(comparison.records, Path(plan.config.results) / "tensorboard")
     print(terminal_table(comparison))
 
 
