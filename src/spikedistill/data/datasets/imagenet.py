@@ -32,7 +32,6 @@ MD5 = {
     "ILSVRC2012_img_train.tar": "1d675b47d978889d74fa0da5fadfb00e",
     "ILSVRC2012_img_val.tar": "29b22e2961454d5413ddabcf34fc5622",
 }
-SPLIT_SAMPLES = (1_281_167, 50_000)  # to train and to test on, for estimates
 TRAIN_PER_CLASS = range(732, 1301)
 VAL_PER_CLASS = range(50, 51)
 _SPLITS = {"train": "train", "val": "test"}  # folder or archive, and the split that it is here
