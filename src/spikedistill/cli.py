@@ -17,6 +17,7 @@ from spikedistill.errors import SpikedistillError
 from spikedistill.plan import Plan, build_plan
 
 SCHEMA_FILE = Path(__file__).with_name("config.schema.json")
+REFERENCE_FILE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,8 +80,11 @@ def _add_plan_commands(commands: argparse._SubParsersAction, configured: argpars
     listing = commands.add_parser("list", help="methods, datasets or architectures that a config can name")
     listing.add_argument("what", choices=["methods", "datasets", "architectures"])
     listing.set_defaults(command=_list)
-    schema = commands.add_parser("schema", help="the JSON schema of config.yaml, for editors")
-    schema.add_argument("--write", action="store_true", help=f"write it to {SCHEMA_FILE.name} beside the package's code")
+    schema = commands.add_parser("schema", help="the JSON schema of config.yaml, for editors, or its reference, to read")
+    schema.add_argument("--docs", action="store_true", help="the reference, in Markdown, instead of the schema")
+    schema.add_argument(
+        "--write", action="store_true", help=f"write {SCHEMA_FILE.name} beside the package's code, and docs/{REFERENCE_FILE.name}"
+    )
     schema.set_defaults(command=_schema)
 
 
@@ -189,11 +193,16 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _schema(options: argparse.Namespace) -> None:
-    text = json.dumps(config_schema(), indent=2) + "\n"
+    from spikedistill.reference import configuration_reference
+
+    schema = json.dumps(config_schema(), indent=2) + "\n"
+    reference = configuration_reference()
     if options.write:
-        SCHEMA_FILE.write_text(text, encoding="utf-8")
+        SCHEMA_FILE.write_text(schema, encoding="utf-8")
+        if REFERENCE_FILE.parent.is_dir():  # not in an installed package
+            REFERENCE_FILE.write_text(reference, encoding="utf-8")
     else:
-        print(text, end="")
+        print(reference if options.docs else schema, end="")
 
 
 def _run(options: argparse.Namespace) -> None:

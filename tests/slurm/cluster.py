@@ -159,6 +159,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 SchedulerType=sched/backfill
 SchedulerParameters=sched_min_interval=0,batch_sched_delay=0,bf_interval=1
+MaxArraySize=21
 MinJobAge={5 if self.accounting else 300}
 SlurmdTimeout=20
 KillWait=5

@@ -47,7 +47,7 @@ def confusion_matrices(records: Sequence[RunRecord]) -> str:
             _name_classes(panel, _class_names(group, len(matrix)))
         for unused in list(axes.flat)[len(shown) :]:
             unused.remove()
-        figure.colorbar(scale, ax=axes, label="Share of the true class (%)", shrink=0.8)
+        figure.colorbar(scale, ax=list(axes.flat)[: len(shown)], label="Share of the true class (%)", shrink=0.8)
         return svg(figure)
 
 

@@ -27,6 +27,7 @@ from spikedistill.errors import DataError
 log = logging.getLogger(__name__)
 
 NEEDS_RAW = True
+SPLIT_SAMPLES = (1281167, 50000)  # to train and to test on, for estimates
 MD5 = {
     "ILSVRC2012_img_train.tar": "1d675b47d978889d74fa0da5fadfb00e",
     "ILSVRC2012_img_val.tar": "29b22e2961454d5413ddabcf34fc5622",
