@@ -4,7 +4,13 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-OF_OTHERS = {"TIMEOUT", "LockException", "OUT_OF_MEMORY", "CUDA out of memory", "Segmentation fault"}  # Snakemake's, Slurm's, torch's
+OF_OTHERS = {
+    "TIMEOUT",
+    "LockException",
+    "OUT_OF_MEMORY",
+    "CUDA out of memory",
+    "Segmentation fault",
+}  # Snakemake's, Slurm's, torch's
 OF_KEYS = {"dataset.root", "spikedistill"}  # named, not printed
 
 
