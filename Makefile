@@ -9,17 +9,17 @@ BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-SLURM_PACKAGES := slurm-wlm slurmdbd slurm-client munge mariadb-server
-SLURM_PROGRAMS := sbatch sacct slurmctld slurmd slurmdbd munged mariadbd
+TEST_PACKAGES := slurm-wlm slurmdbd slurm-client munge mariadb-server chromium
+TEST_PROGRAMS := sbatch sacct slurmctld slurmd slurmdbd munged mariadbd chromium
 
-.PHONY: help demo test check slurm
+.PHONY: help demo test check test-programs
 .DEFAULT_GOAL := help
 # A target that failed half-way must not look up to date.
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo    set up $(VENV), run the whole pipeline of config.yaml on this machine, show the results"
-	@echo "make test    install what the tests need (on Debian as root: Slurm too) and run them all"
+	@echo "make test    install what the tests need (on Debian as root: Slurm and a browser too) and run them all"
 	@echo "make check   linters, formatters, types"
 	@echo "PYTHON=$(PYTHON) and VENV=$(VENV) can be set on the command line."
 
@@ -32,7 +32,7 @@ demo: $(VENV)/.installed
 	@echo
 	@echo "Report: $(CURDIR)/results/report.html"
 
-test: $(VENV)/.installed-dev slurm
+test: $(VENV)/.installed-dev test-programs
 	pytest tests $(PYTEST_ARGS)
 
 check: $(VENV)/.installed-dev
@@ -56,18 +56,18 @@ $(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml envs/constraints.txt
 	$(BIN)/python -m pip install --quiet -c envs/constraints.txt -e ".[dev]"
 	@touch $@ $(VENV)/.installed
 
-# The Slurm tests start a real cluster on this machine; its programs are Debian's.
-slurm:
-	@missing=; for program in $(SLURM_PROGRAMS); do \
+# The tests start a real Slurm cluster on this machine and open the report in a real browser; their programs are Debian's.
+test-programs:
+	@missing=; for program in $(TEST_PROGRAMS); do \
 		PATH="$$PATH:/usr/sbin:/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; \
 	done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
-	echo "The Slurm tests need programs that are not here:$$missing"; \
+	echo "The tests need programs that are not here:$$missing"; \
 	if ! command -v apt-get >/dev/null; then \
-		echo "They are Debian's packages $(SLURM_PACKAGES); install their like and run make test again."; exit 1; \
+		echo "They are Debian's packages $(TEST_PACKAGES); install their like and run make test again."; exit 1; \
 	elif [ "$$(id -u)" != 0 ]; then \
-		echo "Run as root: apt-get update && apt-get install -y $(SLURM_PACKAGES)"; exit 1; \
+		echo "Run as root: apt-get update && apt-get install -y $(TEST_PACKAGES)"; exit 1; \
 	fi; \
 	export DEBIAN_FRONTEND=noninteractive; \
 	set -x; \
-	apt-get -qq update && apt-get -qq install -y --no-install-recommends $(SLURM_PACKAGES)
+	apt-get -qq update && apt-get -qq install -y --no-install-recommends $(TEST_PACKAGES)

@@ -19,7 +19,8 @@ environment of its own, because every Snakemake process imports every executor p
   children_cpu_s: what it started and waited for (sbatch, squeue, ...);
 - main_mb: peak resident memory of the main process;
 - rpcs: remote procedure calls that slurmctld served (`sdiag`), without the nodes' registrations and sdiag's own;
-- calls: commands of Slurm that the main process started; job_calls: those that jobs started.
+- calls: commands of Slurm that the main process started; job_calls: those that jobs started;
+- failed: the end of the log where Snakemake failed, or was killed after 20 minutes.
 """
 
 import argparse
@@ -62,14 +63,17 @@ rule noop:
     shell: "touch {{output}}"
 """
 COMMON = ["--scheduler", "greedy", "--max-jobs-per-timespan", "1000/1s", "--latency-wait", "5", "--nocolor"]
+# its best settings: no probing of accounts, and polls of 2 s instead of 40 s and more
+SLURM_FLAGS = [
+    *("--executor", "slurm", "--slurm-no-account", "--default-resources", "slurm_partition=main"),
+    *("--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2"),
+]
 FLAGS = {
     "submitit": ["--executor", "submitit"],
-    # its best settings: no probing of accounts, and polls of 2 s instead of 40 s and more
-    "slurm": [
-        *("--executor", "slurm", "--slurm-no-account", "--default-resources", "slurm_partition=main"),
-        *("--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2"),
-    ],
+    "slurm": SLURM_FLAGS,
+    "slurm-arrays": [*SLURM_FLAGS, "--slurm-array-jobs", "all"],
 }
+LIMIT_S = 1200
 
 
 @dataclass
@@ -90,6 +94,7 @@ class Row:
     job_calls: dict[str, int] = field(default_factory=dict)
     rpcs_by_type: dict[str, int] = field(default_factory=dict)
     flags: str = ""
+    failed: str = ""
 
 
 def main() -> None:
@@ -100,8 +105,8 @@ def main() -> None:
     cluster = SlurmCluster(root, num_nodes=arguments.nodes, cpus=arguments.cpus, port=free_ports(arguments.nodes + 2))
     try:
         cluster.start()
-        pythons = {"submitit": Path(sys.executable), "slurm": arguments.baseline_python}
-        contenders = [name for name in ("submitit", "slurm") if arguments.only in (None, name)]
+        contenders = [name for name in FLAGS if arguments.only in (None, name)]
+        pythons = {name: Path(sys.executable) if name == "submitit" else arguments.baseline_python for name in contenders}
         for name in contenders:
             run_snakemake(cluster, name, pythons[name], jobs=2, in_flight=2)  # byte code, page cache
         rows = [run_bare(cluster, arguments.jobs, arguments.in_flight)] if arguments.only in (None, "bare") else []
@@ -120,12 +125,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--in-flight", type=int, help="how many of them may be queued or running at once (all)")
     parser.add_argument("--nodes", type=int, default=4, help="nodes of the cluster (4)")
     parser.add_argument("--cpus", type=int, default=4, help="CPUs that each node claims to have (4)")
-    parser.add_argument("--only", choices=["submitit", "slurm", "bare"], help="one contender alone")
+    parser.add_argument("--only", choices=[*FLAGS, "bare"], help="one contender alone")
     parser.add_argument("--baseline-python", type=Path, default=Path(".venv-baseline/bin/python"), help="see above")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     arguments.in_flight = arguments.in_flight or arguments.jobs
-    if arguments.only in (None, "slurm") and not arguments.baseline_python.exists():
+    if arguments.only not in ("submitit", "bare") and not arguments.baseline_python.exists():
         parser.error(f"{arguments.baseline_python} is not there; make it as --help says, or use --only submitit")
     return arguments
 
@@ -155,8 +160,13 @@ def run_snakemake(cluster: SlurmCluster, contender: str, python: Path, *, jobs: 
     ended_at = time.time()
     row = Row(contender, jobs, ended_at - started_at, flags=shlex.join(flags), **used)
     if main.returncode:
-        raise SystemExit(f"{contender} failed:\n{(work / 'main.log').read_text()[-4000:]}")
-    row.exit_lag_s = ended_at - max((work / "out" / str(n)).stat().st_mtime for n in range(jobs))
+        text = (work / "main.log").read_text()
+        row.failed = f"{text.count('Error in rule')} errors, the last: …{text[-800:]}"
+        cluster.call("scancel", "--user", "root")
+        if contender == "submitit":
+            raise SystemExit(f"{contender} failed:\n{row.failed}")
+    else:
+        row.exit_lag_s = ended_at - max((work / "out" / str(n)).stat().st_mtime for n in range(jobs))
     row.rpcs_by_type = remote_calls(cluster)
     row.rpcs = sum(row.rpcs_by_type.values())
     wait_for_empty_queue(cluster)
@@ -215,7 +225,10 @@ def counted_calls(path: Path) -> tuple[dict[str, int], dict[str, int]]:
 def watch(process: subprocess.Popen) -> dict[str, float]:
     """Wait for a process; returns its CPU seconds, those of its children, and its peak memory."""
     stat, peak_kb = [0.0] * 4, 0
+    deadline = time.monotonic() + LIMIT_S
     while process.poll() is None:
+        if time.monotonic() > deadline:
+            process.kill()
         try:
             stat = process_times(process.pid) or stat
             status = Path(f"/proc/{process.pid}/status").read_text()

@@ -201,6 +201,7 @@ class Executor(RemoteExecutor):
         """In the submitter's thread: one call of sbatch. What is refused for good is noted for the wait thread."""
         from snakemake_executor_plugin_submitit.submit import BusyError
 
+        tickets = [ticket for ticket in tickets if ticket.job is None]  # when a half of them was sent before
         try:
             self._submit(tickets)
         except BusyError:
@@ -213,6 +214,9 @@ class Executor(RemoteExecutor):
                 return
             for ticket in tickets:
                 ticket.refusal = str(err)
+        except Exception as err:  # were this thread to die, the run would wait for ever
+            for ticket in tickets:
+                ticket.refusal = f"the job cannot be submitted: {type(err).__name__}: {err}"
 
     def _submit(self, tickets: Sequence[_Ticket], gpus: Iterable[int] = ()) -> None:
         from snakemake_executor_plugin_submitit.submit import array_folder, plan, send
@@ -331,7 +335,11 @@ class Executor(RemoteExecutor):
                 waiting.setdefault(state.reason, []).append(ticket)
         for reason, tickets in waiting.items():
             self._reasons_told.add(reason)
-            self.logger.info(f"waiting in Slurm's queue, reason {reason}: {_names(tickets)}")
+            if states.State("PENDING", reason).is_hopeless:
+                advice = "; it will not start as it is: stop this run, lower what the job asks for or choose another partition"
+                self.logger.warning(f"waiting in Slurm's queue, reason {reason}: {_names(tickets)}{advice}")
+            else:
+                self.logger.info(f"waiting in Slurm's queue, reason {reason}: {_names(tickets)}")
 
     def _settle(self, ticket: _Ticket, answers: dict[str, states.State] | None, marks: set[str]) -> bool:
         """Report a job's outcome, or have it submitted again; whether it was reported."""

@@ -38,6 +38,10 @@ HINTS = {
     "BOOT_FAIL": "the node did not start: run again",
     "DEADLINE": "its deadline passed",
 }
+# reasons for waiting that no end of another job takes away
+HOPELESS = re.compile(
+    "PartitionNodeLimit|PartitionTimeLimit|BadConstraints|Invalid|NotAllowed|NeverSatisfied|PerJob|MaxMemPerLimit|PartitionConfig"
+)
 CALL_TIMEOUT_S = 60
 CANCEL_CHUNK = 200
 NO_ACCOUNTING = "accounting storage is disabled"
@@ -55,6 +59,11 @@ class State:
     def is_alive(self) -> bool:
         """Whether the job may still end well."""
         return self.name in ALIVE
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether a waiting job will not start as it is."""
+        return bool(HOPELESS.search(self.reason))
 
     @property
     def hint(self) -> str:

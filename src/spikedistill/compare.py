@@ -31,7 +31,7 @@ def compare(store: Store, names: Sequence[str]) -> str:
     refs = [_network(store, store.find(name)) for name in names]
     manifests = [store.manifest(ref) for ref in refs]
     evaluations = [newest_evaluation(store, ref) for ref in refs]
-    specs = [dict(_flat(manifest["spec"])) for manifest in manifests]
+    specs = [dict(flatten(manifest["spec"])) for manifest in manifests]
     sections = [
         _rows(_spec_keys(specs), specs),
         _measured(evaluations),
@@ -57,10 +57,11 @@ def newest_evaluation(store: Store, ref: str) -> dict[str, Any] | None:
     return json.loads((store.open(found[-1]) / EVALUATION).read_text(encoding="utf-8")) if found else None
 
 
-def _flat(spec: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(spec: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a nested mapping, by dotted key."""
     for key, value in spec.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
 

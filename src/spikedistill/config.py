@@ -51,7 +51,10 @@ class TeacherConfig(_Section):
 
     arch: str = Field(description="Architecture: a name of an ARCHITECTURES table in src/spikedistill/models.")
     width: float = Field(
-        1.0, gt=0, le=8, description="Channels of every layer, as a multiple of the architecture's; rounded, at least 1."
+        1.0,
+        gt=0,
+        le=8,
+        description="Channels of every layer, as a multiple of the architecture's; rounded, but no fewer than 16.",
     )
     seed: int = Field(0, ge=0, description="Seed of the teacher's initial weights, sample order and augmentation.")
     train: TrainConfig = Field(description="How the teacher is trained.")
@@ -62,7 +65,10 @@ class StudentConfig(_Section):
 
     arch: str = Field(description="Architecture: a name of an ARCHITECTURES table in src/spikedistill/models.")
     width: float = Field(
-        1.0, gt=0, le=8, description="Channels of every layer, as a multiple of the architecture's; rounded, at least 1."
+        1.0,
+        gt=0,
+        le=8,
+        description="Channels of every layer, as a multiple of the architecture's; rounded, but no fewer than 16.",
     )
     time_steps: int = Field(ge=1, description="Time steps T per sample. With event frames: the number of frames.")
     neuron: NeuronConfig = Field(default_factory=NeuronConfig, description="The spiking neuron.")

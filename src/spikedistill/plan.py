@@ -26,6 +26,8 @@ from spikedistill.rehearsal import rehearsal
 from spikedistill.train.settings import TrainConfig
 
 ID_LENGTH = 10
+# On CPUs the gradient of a strided 1x1 convolution of fewer channels corrupts memory: oneDNN issue 6035.
+LEAST_CHANNELS = 16
 CHANNEL_KEYS = ("widths", "stages", "hidden")  # what `width` scales in the table of an architecture
 
 
@@ -238,7 +240,11 @@ def network_of(arch: str, width: float) -> dict[str, Any]:
 
 
 def _scaled(channels: Any, width: float) -> Any:
-    return [_scaled(each, width) for each in channels] if isinstance(channels, list) else max(1, round(channels * width))
+    return (
+        [_scaled(each, width) for each in channels]
+        if isinstance(channels, list)
+        else max(min(channels, LEAST_CHANNELS), round(channels * width))
+    )
 
 
 def _models(

@@ -2,11 +2,11 @@
 
 import csv
 import sys
-import time
 
 import pytest
 
 from tests.running import run, snakemake
+from tests.slurm.main_process import Main, wait_for, write_snakefile
 
 SNAKEFILE = """
 SHOW = "scontrol -d show job $SLURM_JOB_ID > {output}"
@@ -142,8 +142,18 @@ def test_what_users_ask_for_reaches_slurm_and_the_report_tells_what_was_used(slu
     assert again.returncode == 0 and "used" in again.stdout, again.stdout
 
 
-def wait_for(condition, timeout_s=20):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
+def test_a_job_that_can_never_start_is_told_to_the_user(slurm_cluster, tmp_path):
+    write_snakefile(
+        tmp_path,
+        """
+        rule vast:
+            output: "out.txt"
+            resources: nodes=9, mem_mb=100
+            shell: "spmd touch {output}"
+        """,
+    )
+    main = Main(slurm_cluster, tmp_path)
+    try:
+        wait_for(lambda: "reason PartitionNodeLimit: vast; it will not start as it is" in main.output)
+    finally:
+        main.interrupt()

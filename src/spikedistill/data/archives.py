@@ -13,14 +13,12 @@ import os
 import shutil
 import tarfile
 import time
-import urllib.error
-import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from spikedistill import lease
 from spikedistill.errors import DataError
@@ -106,14 +104,23 @@ def zip_members(archive: Path) -> list[Member]:
 
 
 def files_below(folder: Path) -> list[Member]:
-    """The files below a folder, by name."""
-    return [Member(str(file)) for file in sorted(folder.rglob("*")) if file.is_file()]
+    """The files below a folder, by name; links are followed."""
+    return [Member(path) for path in sorted(_walk(str(folder)))]
+
+
+def _walk(folder: str) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _walk(entry.path)
+            elif entry.is_file():
+                yield entry.path
 
 
 def is_clutter(name: str) -> bool:
     """Whether a file is one that a file manager or an archiver leaves behind."""
-    parts = PurePosixPath(name).parts
-    return parts[-1].startswith((".", "._")) or "__MACOSX" in parts or parts[-1].lower() in ("thumbs.db", "desktop.ini")
+    *folders, file = name.split("/")
+    return file.startswith(".") or "__MACOSX" in folders or file.lower() in ("thumbs.db", "desktop.ini")
 
 
 def unpack_tar(archive: Path, target: Path) -> None:
@@ -197,6 +204,8 @@ def _download_one(url: str, target: Path, md5: str) -> None:
 
 
 def _fetch(url: str, part: Path) -> None:
+    import urllib.error  # here, for the sake of every process that only decodes
+
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             _fetch_once(url, part)
@@ -212,6 +221,8 @@ def _fetch(url: str, part: Path) -> None:
 
 
 def _fetch_once(url: str, part: Path) -> None:
+    import urllib.request
+
     there = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "Mozilla/5.0 (spikedistill)"} | ({"Range": f"bytes={there}-"} if there else {})
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S) as response:

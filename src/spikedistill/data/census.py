@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pydantic import Field
 
@@ -74,11 +74,13 @@ def in_classes(
     found: dict[str, dict[str, Member]] = {name: {} for name in class_names}
     other, surplus = [], []
     for member in members:
-        path = PurePosixPath(member.name or member.path)
-        if path.suffix != suffix or is_clutter(str(path)):
+        path = member.name or member.path
+        folder, _, file = path.rpartition("/")
+        class_name = folder.rpartition("/")[2]
+        if not file.endswith(suffix) or is_clutter(path):
             other.append(str(member))
-        elif path.parent.name in found:
-            found[path.parent.name][path.name] = member
+        elif class_name in found:
+            found[class_name][file] = member
         else:
             surplus.append(str(member))
     for line in listed("files that are no recordings passed over", other):
@@ -99,7 +101,7 @@ def compare(found: Mapping[str, Collection[str]], expected: Mapping[str, Collect
 def compare_sizes(found: Mapping[str, Mapping[str, Member]], archives: Iterable[Path], problems: list[str]) -> None:
     """Add to `problems` the unpacked recordings whose size differs from that in their archives, where these are there too."""
     packed = packed_files(dict.fromkeys(archives, ""), [], strict=False)
-    sizes = {parts[-2:]: member.size for member in packed if len(parts := PurePosixPath(member.name).parts) > 1}
+    sizes = {tuple(member.name.split("/")[-2:]): member.size for member in packed}
     cut = []
     for class_name, files in found.items():
         for name, member in files.items():
@@ -139,9 +141,14 @@ def natural(name: str) -> tuple[int, str]:
     return number_of(name), name
 
 
+def stem_of(name: str) -> str:
+    """A file's name without its ending."""
+    return name.rpartition(".")[0] or name
+
+
 def number_of(name: str) -> int:
     """The number that a recording's name ends in, -1 if none."""
-    stem = PurePosixPath(name).stem
+    stem = stem_of(name)
     digits = stem[len(stem.rstrip("0123456789")) :]
     return int(digits) if digits else -1
 

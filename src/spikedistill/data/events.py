@@ -26,7 +26,7 @@ AEDAT3_HEADER_END = b"#!END-HEADER"
 AEDAT3_PACKET_HEADER = struct.Struct("<HHIIIIII")
 AEDAT3_POLARITY = 1
 AEDAT3_LAST_TYPE = 13
-AEDAT3_BLOCK = 4 << 20
+AEDAT3_BLOCK = 1 << 20
 MAX_HEADER = 64 << 10
 DVS128 = 128
 DVS128_CELLS = 0x7FFF
@@ -241,7 +241,7 @@ class Aedat3Chunk(NamedTuple):
 
 
 def aedat3_chunks(stream: BinaryIO, name: str, *, truncated: Truncated = "error") -> Iterator[Aedat3Chunk]:
-    """Decode an AEDAT 3.1 stream in pieces of a few megabytes. As SpikingJelly does, events marked as invalid are kept.
+    """Decode an AEDAT 3.1 stream in pieces of about a megabyte. As SpikingJelly does, events marked as invalid are kept.
 
     Args:
         stream: the file, at its beginning.
@@ -383,8 +383,8 @@ def decode_atis(content: bytes, name: str, *, height: int, width: int, truncated
     if len(content) < 5:
         return Recorded(np.empty(0, np.int32), np.empty(0, np.int32), height, width, dropped=int(bool(left)))
     raw = np.frombuffer(content, dtype=np.uint8, count=len(content) - left).reshape(-1, 5)
-    x, y, high = raw[:, 0], raw[:, 1], raw[:, 2]
-    t = ((high & 0x7F).astype(np.int32) << 16) | (raw[:, 3].astype(np.int32) << 8) | raw[:, 4]
+    x, y, high, middle, low = np.ascontiguousarray(raw.T)
+    t = ((high & 0x7F).astype(np.int32) << 16) | (middle.astype(np.int32) << 8) | low
     if int(y.max()) >= height or int(x.max()) >= width:
         marker = y == ATIS_OVERFLOW_ROW
         t = (t + ATIS_OVERFLOW_US * np.cumsum(marker))[~marker]

@@ -6,10 +6,12 @@ becomes an artifact in one rename when all is well (`artifacts.py`).
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import ctypes
 import errno
 import functools
+import itertools
 import logging
 import multiprocessing
 import os
@@ -47,6 +49,7 @@ log = logging.getLogger(__name__)
 
 SHORT_SHARE = 0.5
 FILES_PER_TASK = 16
+TASKS_AHEAD = 4  # of each process
 HEADER_BYTES = 128  # of an array file, whatever its shape
 _PROGRESS_S = 10.0
 _DIE_WITH_PARENT = 1  # Linux: prctl(PR_SET_PDEATHSIG, …)
@@ -168,8 +171,8 @@ class Rows(Sequence[dict[str, Any]]):
         facts = dict(zip(FACTS.names or (), self.facts[row].tolist(), strict=True))
         facts |= {key: f"{facts[key]:08x}" for key in ("crc32", "row_crc32")}
         window = {} if recording.window_us is None else {"window_us": list(recording.window_us)}
-        name = Path(recording.file.path).name
-        source = f"{name}/{recording.file.name}" if recording.file.name else "/".join(Path(recording.file.path).parts[-2:])
+        folder, _, name = recording.file.path.rpartition("/")
+        source = f"{name}/{recording.file.name}" if recording.file.name else f"{folder.rpartition('/')[2]}/{name}"
         return {
             "id": recording.id,
             "label": recording.label,
@@ -290,11 +293,9 @@ def _allocate(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
 
 
 def _integrate_all(recordings: Sequence[Recording], task: _Task, facts: npt.NDArray[Any], num_workers: int) -> list[str]:
-    jobs = _by_file(recordings)
-    tasks = [jobs[start : start + FILES_PER_TASK] for start in range(0, len(jobs), FILES_PER_TASK)]
     problems: dict[int, str] = {}
     done, reported = 0, time.monotonic()
-    with contextlib.closing(_outcomes(tasks, task, num_workers)) as outcomes:
+    with contextlib.closing(_outcomes(recordings, task, num_workers)) as outcomes:
         for row, outcome in outcomes:
             done += 1
             if isinstance(outcome, str):
@@ -307,24 +308,28 @@ def _integrate_all(recordings: Sequence[Recording], task: _Task, facts: npt.NDAr
     return [problems[row] for row in sorted(problems)]
 
 
-def _by_file(recordings: Sequence[Recording]) -> list[_Job]:
-    jobs: dict[Member, _Job] = {}
-    for row, recording in enumerate(recordings):
-        jobs.setdefault(recording.file, []).append((row, recording))
-    return list(jobs.values())
+def _by_file(recordings: Sequence[Recording]) -> Iterator[_Job]:
+    """The recordings, those of one file together; they follow each other."""
+    return (list(job) for _, job in itertools.groupby(enumerate(recordings), key=lambda entry: entry[1].file))
 
 
-def _outcomes(tasks: list[list[_Job]], task: _Task, num_workers: int) -> Generator[_Outcome]:
-    convert = functools.partial(_convert_all, task=task)
+def _outcomes(recordings: Sequence[Recording], task: _Task, num_workers: int) -> Generator[_Outcome]:
+    num_files = sum(1 for _ in _by_file(recordings))
+    per_task = max(1, min(FILES_PER_TASK, num_files // (TASKS_AHEAD * num_workers)))
+    jobs = _by_file(recordings)
+    tasks = iter(lambda: list(itertools.islice(jobs, per_task)), [])
     if num_workers == 1:
-        for jobs in tasks:
-            yield from convert(jobs)
+        for each in tasks:
+            yield from _convert_all(each, task)
         return
-    fork = multiprocessing.get_context("fork")
-    pool = ProcessPoolExecutor(min(num_workers, len(tasks)), fork, _die_with, (os.getpid(),))
+    pool = ProcessPoolExecutor(min(num_workers, num_files), multiprocessing.get_context("fork"), _die_with, (os.getpid(),))
     try:
-        for outcomes in pool.map(convert, tasks):
-            yield from outcomes
+        running = collections.deque(
+            pool.submit(_convert_all, each, task) for each in itertools.islice(tasks, TASKS_AHEAD * num_workers)
+        )
+        while running:
+            yield from running.popleft().result()
+            running.extend(pool.submit(_convert_all, each, task) for each in itertools.islice(tasks, 1))
     except BrokenProcessPool as err:
         raise DataError("a process that integrates recordings was killed: out of memory? Ask for more, or fewer CPUs") from err
     finally:
@@ -356,8 +361,8 @@ def _convert(job: _Job, task: _Task, descriptor: int) -> Iterator[_Outcome]:
             except DataError as err:
                 yield row, f"{_place(recording)}: {err}"
                 continue
-            if frames is not None and frames.dtype.itemsize <= task.dtype.itemsize:
-                _write_row(descriptor, frames.astype(task.dtype, copy=False), row, task)
+            if frames is not None and frames.dtype == task.dtype:  # or all rows are to be written again, with more bits
+                _write_row(descriptor, frames, row, task)
             yield row, facts
     except DataError as err:  # perhaps after the last of its recordings; the file is damaged all the same
         for row, _ in job:
@@ -390,6 +395,8 @@ def _integrate_one(sample: Sample, task: _Task) -> tuple[npt.NDArray[Any] | None
     frames = binned(_cropped(count(recorded, ranges), *task.sensor), *task.picture)
     if len(frames) < params.num_frames:
         frames = np.concatenate([frames, np.zeros((params.num_frames - len(frames), *frames.shape[1:]), frames.dtype)])
+    if frames.dtype.itemsize < task.dtype.itemsize:
+        frames = frames.astype(task.dtype)
     duration_us = int(recorded.t[-1]) - int(recorded.t[0])
     return frames, (
         sample.num_bytes,
@@ -416,14 +423,15 @@ def _cropped(frames: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[A
 
 
 def _same_under_two_labels(recordings: Sequence[Recording], facts: npt.NDArray[Any]) -> list[str]:
-    seen: dict[bytes, int] = {}
-    problems = []
-    for row in np.flatnonzero(facts["events"]).tolist():
-        key = facts[row].tobytes()
-        first = seen.setdefault(key, row)
-        if recordings[first].label != recordings[row].label:
-            problems.append(f"{_place(recordings[row])}: the same recording as {_place(recordings[first])}, under another label")
-    return problems
+    rows = np.flatnonzero(facts["events"])
+    sums = (facts["crc32"].astype(np.uint64) << 32 | facts["row_crc32"])[rows]
+    _, first, group = np.unique(sums, return_index=True, return_inverse=True)
+    twins = zip(rows.tolist(), rows[first][group].tolist(), strict=True)
+    return [
+        f"{_place(recordings[row])}: the same recording as {_place(recordings[other])}, under another label"
+        for row, other in twins
+        if recordings[row].label != recordings[other].label
+    ]
 
 
 def _keep_rows(path: Path, task: _Task, rows: Sequence[int]) -> None:

@@ -17,6 +17,7 @@ from spikedistill.errors import DataError
 SplitBy = Literal["number", "time", "duration"]
 EmptyWindows = Literal["zero", "error"]
 Unsorted = Literal["error", "sort", "as_spikingjelly"]
+SMALL_TABLE = 1 << 16  # cells that stay in a core's own cache
 Ranges = npt.NDArray[np.int64]
 
 
@@ -196,15 +197,30 @@ def count(recorded: Recorded, ranges: Ranges) -> npt.NDArray[Any]:
         DataError: if a pixel counts more than 65535.
     """
     num_cells = 2 * recorded.height * recorded.width
+    if len(ranges) * num_cells <= SMALL_TABLE:
+        counts = _histograms(recorded, ranges, num_cells)
+        return _as_pictures(_narrowed(counts, int(counts.max())), recorded)
     counts = np.empty((len(ranges), num_cells), dtype=np.uint16)
     peak = 0
     for frame, (start, stop) in enumerate(ranges.tolist()):
         histogram = np.bincount(recorded.cell[start:stop], minlength=num_cells)
         peak = max(peak, int(histogram.max()))
         counts[frame] = histogram
+    return _as_pictures(_narrowed(counts, peak), recorded)
+
+
+def _histograms(recorded: Recorded, ranges: Ranges, num_cells: int) -> npt.NDArray[np.intp]:
+    """The counts of all frames in one table."""
+    cells = np.concatenate([recorded.cell[start:stop] for start, stop in ranges.tolist()])
+    firsts = np.repeat(np.arange(len(ranges)) * num_cells, np.maximum(ranges[:, 1] - ranges[:, 0], 0))
+    return np.bincount(cells + firsts, minlength=len(ranges) * num_cells).reshape(-1, num_cells)
+
+
+def _narrowed(counts: npt.NDArray[Any], peak: int) -> npt.NDArray[Any]:
+    """Counts up to `peak` in as few bytes as hold them."""
     if peak > np.iinfo(np.uint16).max:
         raise DataError(f"a pixel counts {peak} events in one frame, more than 65535; use more frames")
-    return _as_pictures(counts.astype(np.uint8) if peak <= np.iinfo(np.uint8).max else counts, recorded)
+    return counts.astype(np.uint8 if peak <= np.iinfo(np.uint8).max else np.uint16, copy=False)
 
 
 def _as_pictures(counts: npt.NDArray[Any], recorded: Recorded) -> npt.NDArray[Any]:
@@ -228,7 +244,4 @@ def binned(frames: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any
         return frames
     starts = -(-np.arange(height) * rows // height), -(-np.arange(width) * columns // width)
     summed = np.add.reduceat(np.add.reduceat(frames, starts[0], axis=2, dtype=np.uint32), starts[1], axis=3)
-    peak = int(summed.max())
-    if peak > np.iinfo(np.uint16).max:
-        raise DataError(f"a pixel counts {peak} events in one frame, more than 65535; use more frames")
-    return summed.astype(np.uint8 if peak <= np.iinfo(np.uint8).max else np.uint16)
+    return _narrowed(summed, int(summed.max()))

@@ -62,6 +62,8 @@ class ActivityMeter:
         activations = active = updates = 0
         spikes_total = chances_total = 0
         for name, layer in self._layers.items():
+            if not self._counts[name]:  # a side branch: it runs in training alone
+                continue
             counts = {key: world.sum(value) for key, value in sorted(self._counts[name].items())}
             activations += int(counts["activations"])
             active += int(counts["active"])

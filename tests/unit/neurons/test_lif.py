@@ -40,7 +40,8 @@ def test_matches_golden_spikes_and_gradients(case, dtype):
     spikes.backward(torch.tensor(case["inputs"]["upstream_grad_on_spikes_TN"], dtype=dtype))
     torch.testing.assert_close(spikes.tolist(), case["expected"]["spikes"])
     expected = torch.tensor(case["expected"]["grad_x"], dtype=dtype)
-    torch.testing.assert_close(x.grad, expected, rtol=0, atol=1e-6)
+    exact = dtype == torch.float64 and not case["name"].startswith("ckdsnn")  # theirs computes in float32
+    torch.testing.assert_close(x.grad, expected, rtol=0, atol=1e-9 if exact else 1e-6)
 
 
 SURROGATES = {

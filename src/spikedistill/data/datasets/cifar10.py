@@ -8,6 +8,7 @@ from spikedistill.data.cifar import Cifar, CifarParams, Form
 from spikedistill.data.meta import DatasetMeta
 
 NEEDS_RAW = True
+SPLIT_SAMPLES = (50000, 10000)  # to train and to test on, for estimates
 
 CIFAR = Cifar(
     name="CIFAR-10",

@@ -8,6 +8,7 @@ from spikedistill.data.cifar import Cifar, CifarParams, Form
 from spikedistill.data.meta import DatasetMeta
 
 NEEDS_RAW = True
+SPLIT_SAMPLES = (50000, 10000)  # to train and to test on, for estimates
 _NAMES = """
     apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
     caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish

@@ -62,7 +62,7 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     recordings, incomplete = _recordings(raw, params)
     decode, sensor = whole_files(decode_aedat2), (DVS128, DVS128)
     rows = write_frames(recordings, decode, params, out, sensor=sensor, num_workers=num_workers, incomplete=incomplete)
-    files = [(recording.label, Path(recording.id).name) for recording in rows.recordings]
+    files = [(recording.label, recording.id.rpartition("/")[2]) for recording in rows.recordings]
     order = census.spikingjelly_order(CLASS_NAMES, files)
     numbers = [census.number_of(name) for _, name in files]
     lists = splits.all_splits([label for label, _ in files], numbers, order)
@@ -85,7 +85,7 @@ def _recordings(root: Path, params: Params) -> tuple[list[Recording], str]:
     census.compare(found, expected, problems)
     census.compare_sizes(found, census.find_archives(root, SOURCES).values(), problems)
     recordings = [
-        Recording(member, f"{class_name}/{Path(name).stem}", label)
+        Recording(member, f"{class_name}/{census.stem_of(name)}", label)
         for label, class_name in enumerate(CLASS_NAMES)
         for name, member in sorted(found[class_name].items(), key=lambda file: census.natural(file[0]))
     ]

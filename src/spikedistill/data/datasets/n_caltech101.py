@@ -60,7 +60,7 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     recordings, incomplete = _recordings(raw, params)
     decode, sensor = whole_files(decode_atis, height=HEIGHT, width=WIDTH), (HEIGHT, WIDTH)
     rows = write_frames(recordings, decode, params, out, sensor=sensor, num_workers=num_workers, incomplete=incomplete)
-    files = [(recording.label, Path(recording.id).name) for recording in rows.recordings]
+    files = [(recording.label, recording.id.rpartition("/")[2]) for recording in rows.recordings]
     labels, numbers = [label for label, _ in files], [census.number_of(name) for _, name in files]
     lists = splits.all_splits(labels, numbers, census.spikingjelly_order(CLASS_NAMES, files))
     lists.pop("first100", None)
@@ -87,7 +87,7 @@ def _recordings(root: Path, params: Params) -> tuple[list[Recording], str]:
         problems.append(f"{total} recordings, expected {NUM_RECORDINGS}")
     census.compare_sizes(found, census.find_archives(root, [ARCHIVE]).values(), problems)
     recordings = [
-        Recording(member, f"{class_name}/{Path(name).stem}", label)
+        Recording(member, f"{class_name}/{census.stem_of(name)}", label)
         for label, (class_name, files) in enumerate(found.items())
         for name, member in sorted(files.items(), key=lambda file: census.natural(file[0]))
     ]

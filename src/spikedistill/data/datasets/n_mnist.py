@@ -60,7 +60,7 @@ def _recordings(root: Path, params: Params) -> tuple[list[Recording], str]:
             if len(files) != COUNTS[part][label]:
                 problems.append(f"{part}/{name}: {len(files)} recordings, expected {COUNTS[part][label]}")
             ordered = sorted(files.items(), key=lambda file: census.natural(file[0]))
-            recordings += [Recording(member, f"{part}/{name}/{Path(file).stem}", label) for file, member in ordered]
+            recordings += [Recording(member, f"{part}/{name}/{census.stem_of(file)}", label) for file, member in ordered]
         census.compare_sizes(found, census.find_archives(root, [f"{part}.zip"]).values(), problems)
     return recordings, census.settle("N-MNIST", root, problems, strict=params.strict)
 

@@ -1,0 +1,123 @@
+"""Our figures beside NeuroBench's, on the same trained network and the same test split.
+
+NeuroBench brings a package under the GPL, so it is no dependency and needs an environment of its own:
+
+    python3 -m venv .venv-neurobench
+    .venv-neurobench/bin/pip install -c envs/constraints.txt . neurobench==2.3.0
+    .venv-neurobench/bin/python benchmarks/neurobench_agreement.py digits-resnet8-kd-seed0
+
+Ends with status 1 if a figure differs by more than rounding. NeuroBench rounds the connection sparsity to four decimals, and
+counts membrane updates of snnTorch's neurons alone; that figure is not compared. `--prune` sets the smallest weights to zero
+first, since a trained network has none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from neurobench.benchmarks import Benchmark
+from neurobench.metrics.static import ConnectionSparsity, Footprint
+from neurobench.metrics.workload import ActivationSparsity, ClassificationAccuracy, SynapticOperations
+from neurobench.models import NeuroBenchModel
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from spikedistill.artifacts import MANIFEST, Store
+from spikedistill.data.loader import Loader
+from spikedistill.data.store import open_store
+from spikedistill.evaluate.measure import batch_size, measure
+from spikedistill.evaluate.settings import EnergyConfig
+from spikedistill.models import Student, Teacher
+from spikedistill.neurons.lif import LIF
+from spikedistill.stages.networks import load_network, read_model_spec
+from spikedistill.train.distributed import World
+
+
+class Wrapped(NeuroBenchModel):
+    """A student or teacher as NeuroBench wants it: samples first, classes out."""
+
+    def __init__(self, network: Student | Teacher) -> None:
+        super().__init__()
+        self._network = network
+        for kind in (LIF, nn.ReLU):
+            self.add_activation_module(kind)
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        """The classes of a batch [B, C, H, W] or [B, T, C, H, W]."""
+        inputs = batch.transpose(0, 1) if batch.dim() == 5 else batch
+        with torch.no_grad():
+            return self._network(inputs).prediction.argmax(-1)
+
+    def __net__(self) -> nn.Module:
+        return self._network
+
+
+def prune(network: nn.Module, share: float) -> None:
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            weight = layer.weight.data
+            weight[weight.abs() <= weight.abs().flatten().quantile(share)] = 0
+
+
+def theirs(network: Student | Teacher, batches: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
+    samples = torch.cat([x.transpose(0, 1) if x.dim() == 5 else x for x, _ in batches])
+    data = DataLoader(TensorDataset(samples, torch.cat([y for _, y in batches])), batch_size=len(batches[0][1]))
+    metrics = [[Footprint, ConnectionSparsity], [ActivationSparsity, ClassificationAccuracy, SynapticOperations]]
+    found = Benchmark(Wrapped(network), data, [], [], metrics).run(quiet=True)
+    return {
+        "footprint": found["Footprint"],
+        "connection_sparsity": found["ConnectionSparsity"],
+        "activation_sparsity": found["ActivationSparsity"],
+        "accuracy": found["ClassificationAccuracy"],
+        "effective_macs": found["SynapticOperations"]["Effective_MACs"],
+        "effective_acs": found["SynapticOperations"]["Effective_ACs"],
+        "dense": found["SynapticOperations"]["Dense"],
+    }
+
+
+def ours(network: Student | Teacher, loader: Loader, num_classes: int) -> dict[str, float]:
+    found = measure(network, loader, World(), num_classes=num_classes, energy=EnergyConfig())
+    names = ("footprint", "connection_sparsity", "activation_sparsity", "accuracy")
+    operations = ("effective_macs", "effective_acs", "dense")
+    return {name: found[name] for name in names} | {name: found["operations"][name] for name in operations}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="+", help="teachers or students in the store")
+    parser.add_argument("--store", default="store")
+    parser.add_argument("--prune", type=float, default=0.3, help="share of the weights of each layer that is set to zero")
+    parser.add_argument("--out", type=Path, help="write the results here as JSON")
+    options = parser.parse_args()
+    store = Store(options.store)
+    results: list[dict[str, Any]] = []
+    worst = 0.0
+    for name in options.names:
+        ref = store.find(name)
+        spec = read_model_spec(store.open(ref) / MANIFEST)
+        data = open_store(store.open(spec.data))
+        network = load_network(spec, data, store.path(ref))
+        assert isinstance(network, Student | Teacher)
+        prune(network, options.prune)
+        loader = Loader(data, "test", batch_size=batch_size(len(data.split("test"))))
+        own, other = ours(network, loader, data.num_classes), theirs(network, list(loader.epoch(0)))
+        for key, value in own.items():
+            tolerance = 1e-4 if key == "connection_sparsity" else 1e-6 * max(abs(value), 1e-9)
+            worst = max(worst, abs(value - other[key]) / tolerance)
+            print(f"{ref}  {key:20} {value:16.6f} {other[key]:16.6f}")
+        results.append({"network": ref, "pruned": options.prune, "ours": own, "neurobench": other})
+    if options.out is not None:
+        versions = {package: importlib.metadata.version(package) for package in ("neurobench", "torch", "spikingjelly")}
+        options.out.write_text(json.dumps({"versions": versions, "results": results}, indent=1) + "\n", encoding="utf-8")
+    print("agree" if worst <= 1 else "DISAGREE")
+    return 0 if worst <= 1 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
