@@ -107,10 +107,10 @@ SNAKEMAKE_SCRIPT = """
 const until = async test => { while (!test()) await new Promise(done => setTimeout(done, 50)); };
 const link = text => [...page.querySelectorAll("a, button, li")].find(each => each.textContent.trim() === text);
 await until(() => link("Figures"));
-const menu = page.body.textContent;
+const menu = page.body.innerText;
 link("Figures").click();
-await until(() => page.body.textContent.includes("accuracy against energy"));
-return {menu: menu, figures: page.body.textContent};
+await until(() => page.body.innerText.includes("accuracy against energy"));
+return {menu: menu, figures: page.body.innerText};
 """
 HARNESS = """<!DOCTYPE html><link rel="icon" href="data:,"><iframe src="%s" width="1400" height="1000"></iframe><pre></pre>
 <script>
