@@ -287,7 +287,9 @@ def main() -> None:
         machine = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(), **versions}
         command = "python " + " ".join([Path(sys.argv[0]).as_posix(), *sys.argv[1:]])
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps({"command": command, **machine, **load, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+        options.out.write_text(
+            json.dumps({"command": command, **machine, **load, "rows": rows}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":
