@@ -119,7 +119,7 @@ def _runs(rows: Iterable[dict[str, str]]) -> list[list[dict[str, str]]]:
 def _usage(name: str, state: str, job: Mapping[str, str], steps: Iterable[Mapping[str, str]]) -> Usage:
     had, limit = _resources(job["AllocTRES"]), job["TimelimitRaw"]
     peaks = [_megabytes(used["mem"]) for step in steps if "mem" in (used := _resources(step["TRESUsageInTot"]))]
-    nodes = int(had.get("node", job["AllocNodes"]))
+    nodes = int(had.get("node") or job["AllocNodes"] or 0)
     return Usage(
         rule=name.partition(".")[0],
         job=name,
@@ -129,7 +129,7 @@ def _usage(name: str, state: str, job: Mapping[str, str], steps: Iterable[Mappin
         cpus=int(had.get("cpu", 0)),
         gpus=int(had.get("gres/gpu", 0)),
         minutes_asked=float(limit) if limit.isdigit() else None,
-        minutes_used=int(job["ElapsedRaw"]) / 60,
+        minutes_used=int(job["ElapsedRaw"] or 0) / 60,
         mem_mb_asked=_megabytes(had["mem"]) / nodes if nodes and "mem" in had else None,
         mem_mb_used=max(peaks) / nodes if nodes and peaks else None,
         cpu_minutes_used=_seconds(job["TotalCPU"]) / 60,

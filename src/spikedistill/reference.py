@@ -15,8 +15,8 @@ from spikedistill.sweep import model_of, takes_plain_values
 
 HEAD = """# Configuration
 
-Every key of `config.yaml`, written by `spikedistill schema --write` from the models that check it. A key marked * takes a list where
-one value belongs: that is a sweep, one run for each. `together` walks such lists in step. An example to start from:
+Every key of `config.yaml`, written by `spikedistill schema --write` from the models that check it. A key marked * takes a list
+where one value belongs: that is a sweep, one run for each. `together` walks such lists in step. An example to start from:
 [config.yaml](../config.yaml).
 """
 SWEPT = ("experiments.LABEL.teacher", "experiments.LABEL.student")
@@ -43,8 +43,7 @@ def configuration_reference() -> str:
 
 def _sections(model: type[BaseModel], title: str) -> Iterator[tuple[str, type[BaseModel]]]:
     yield title, model
-    for path, inner in _inner(model, ""):
-        yield path, inner
+    yield from _inner(model, "")
 
 
 def _inner(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, type[BaseModel]]]:

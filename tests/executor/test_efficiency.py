@@ -3,7 +3,7 @@
 import pytest
 
 from snakemake_executor_plugin_submitit import efficiency
-from tests.running import run
+from tests.running import BIN, run
 
 # as Slurm 22.05 answered: a job that was requeued, one on two nodes, and one task of an array with GPUs
 ANSWER = """\
@@ -14,6 +14,7 @@ ANSWER = """\
 2.0|COMPLETED|600||1-01:00:30|2|cpu=4,mem=600M,node=2|cpu=00:00:00,mem=204800K,vmem=261600K
 3_1|CANCELLED by 0|3600|60|30:00|1|billing=2,cpu=2,gres/gpu:a100=4,gres/gpu=4,mem=1.50G,node=1|
 4|PENDING|0|5|00:00:00|1||
+5|CANCELLED by 0|0|5|00:00:00|0||
 """
 
 
@@ -23,11 +24,12 @@ def usages(tmp_path, monkeypatch):
     sacct.write_text(f"#!/bin/sh\ncat <<'EOF'\n{ANSWER}EOF\n")
     sacct.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    return efficiency.read_usage({"2": "train.a", "3_1": "part.x,y", "4": "part"})
+    return efficiency.read_usage({"2": "train.a", "3_1": "part.x,y", "4": "part", "5": "never"})
 
 
 def test_every_run_is_read_with_the_peak_of_its_steps(usages):
-    requeued, task, train = usages
+    never, requeued, task, train = usages
+    assert (never.state, never.nodes, never.minutes_used, never.mem_mb_asked) == ("CANCELLED", 0, 0, None)
     assert (requeued.rule, requeued.state, requeued.mem_mb_used) == ("part", "REQUEUED", pytest.approx(3192 / 1024))
     assert (task.rule, task.job, task.state, task.gpus, task.mem_mb_asked) == ("part", "part.x,y", "CANCELLED", 4, 1536)
     assert task.mem_mb_used is None
@@ -45,8 +47,8 @@ def test_without_accounting_the_report_says_so(tmp_path):
     place = tmp_path / "part" / "20260101T120000"
     place.mkdir(parents=True)
     (place / "7_0_log.out").touch()
-    done = run(tmp_path, "python", "-m", "snakemake_executor_plugin_submitit.efficiency", ".", SLURM_CONF="/nonexistent")
-    assert (done.returncode, done.stdout.partition(": ")[0]) == (0, "no efficiency report")
+    done = run(tmp_path, "python", "-m", "snakemake_executor_plugin_submitit.efficiency", ".", PATH=str(BIN))
+    assert (done.returncode, done.stdout) == (0, "no efficiency report: there is no sacct on this machine\n")
 
 
 def test_a_folder_without_logs_is_named(tmp_path):

@@ -192,10 +192,10 @@ def _blank(samples: torch.Tensor, boxes: npt.NDArray[np.int64]) -> torch.Tensor:
     height, width = samples.shape[-2:]
     top, left, box_height, box_width = boxes[:, :, None].transpose(1, 0, 2)
     y, x = np.arange(height), np.arange(width)
-    rows = send((y >= top) & (y < top + box_height), samples.device)
-    columns = send((x >= left) & (x < left + box_width), samples.device)
-    box = rows[:, :, None] & columns[:, None, :]
-    return samples.masked_fill(box.reshape(len(samples), *[1] * (samples.dim() - 3), height, width), 0)
+    rows = send(((y < top) | (y >= top + box_height)).astype(np.uint8), samples.device)
+    columns = send(((x < left) | (x >= left + box_width)).astype(np.uint8), samples.device)
+    kept = (rows[:, :, None] | columns[:, None, :]).to(samples.dtype)
+    return samples * kept.reshape(len(samples), *[1] * (samples.dim() - 3), height, width)  # faster than masked_fill
 
 
 def resized_crop_boxes(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from spikedistill.report.canvas import Style, house_style, say_nothing_measured, styles, svg
 from spikedistill.report.records import Group, RunRecord, group_records, measurements
@@ -100,7 +100,9 @@ def _energy_panel(axes: Axes, groups: list[Group], looks: dict[str, Style]) -> N
             look = {"marker": "p", **looks[group.method], "linestyle": "none"}
             spread = (accuracy_std or None, energy_std or None)
             axes.errorbar(energy, accuracy, *spread, label=group.method, markersize=7, capsize=3, **look)
-    axes.xaxis.set_major_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _loss_panel(axes: Axes, groups: list[Group], looks: dict[str, Style]) -> None:
@@ -119,7 +121,8 @@ def _curves(axes: Axes, groups: list[Group], looks: dict[str, Style], tag: str) 
         for run in group.runs:
             points = [(record["epoch"] + 1, record[tag]) for record in run.metrics if tag in record and "epoch" in record]
             if points:
-                axes.plot(*zip(*points, strict=True), label=label, linewidth=1.3, **style)
+                marker = "." if len(points) == 1 else ""
+                axes.plot(*zip(*points, strict=True), label=label, linewidth=1.3, marker=marker, **style)
                 label = "_same"  # one entry of the legend for all seeds
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 

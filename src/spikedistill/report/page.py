@@ -36,7 +36,9 @@ th button:focus-visible { outline: 2px solid #0072b2; }
 th button::after { content: " \\2195"; color: #888; }
 th[aria-sort=ascending] button::after { content: " \\2191"; color: #000; }
 th[aria-sort=descending] button::after { content: " \\2193"; color: #000; }
-td.number, th.number { text-align: right; white-space: nowrap; }
+td.number, th.number { text-align: right; }
+td { white-space: nowrap; }
+td.text:last-child { white-space: normal; }
 tr.teacher td { background: #f2f2f2; }
 tr.reported td { font-style: italic; color: #555; }
 tr.missing td { color: #a33; }

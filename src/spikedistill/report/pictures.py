@@ -22,6 +22,7 @@ MAX_COLUMNS = 4
 MAX_TICKS = 12  # class names are written out up to this many
 MAX_SAMPLES = 6
 MAX_RECORDINGS, MAX_FRAMES = 3, 10
+MAX_MATRICES, MAX_BLOCKS = 24, 8  # what a figure of a large sweep shows; the note above it says so
 HEAT = "viridis"
 POLARITY = "PuOr"
 Pixels = npt.NDArray[Any]
@@ -33,9 +34,11 @@ def confusion_matrices(records: Sequence[RunRecord]) -> str:
     if not shown:
         return empty("nothing measured")
     with house_style():
+        total, shown = len(shown), shown[:MAX_MATRICES]
         columns = min(MAX_COLUMNS, len(shown))
         rows = -(-len(shown) // columns)
         figure = Figure(figsize=(3.4 * columns + 0.8, 3.6 * rows))
+        _note_cut(figure, len(shown), total, "methods")
         axes = figure.subplots(rows, columns, squeeze=False)
         scale = ScalarMappable(Normalize(0, 100), HEAT)
         for panel, (group, matrix) in zip(axes.flat, shown, strict=False):
@@ -54,9 +57,11 @@ def saliency_maps(records: Sequence[RunRecord]) -> str:
     if not blocks:
         return empty("no examples")
     with house_style():
+        total, blocks = len(blocks), blocks[:MAX_BLOCKS]
         heights = [1 + len(block) for block in blocks]
         columns = max(min(MAX_SAMPLES, len(run.examples["labels"])) for block in blocks for run in block if run.examples)
         figure = Figure(figsize=(1.5 * columns + 0.8, 1.7 * sum(heights)))
+        _note_cut(figure, len(blocks), total, "experiments")
         axes = figure.subplots(sum(heights), columns, squeeze=False)
         for panel in axes.flat:
             panel.axis("off")
@@ -76,9 +81,12 @@ def event_frames(records: Sequence[RunRecord]) -> str:
     if not found:
         return empty("no event frames in this comparison")
     with house_style():
+        total = len(found)
+        found = dict(list(found.items())[:MAX_BLOCKS])
         counts = [min(MAX_RECORDINGS, len(samples)) for _, samples, _ in found.values()]
         columns = max(min(MAX_FRAMES, samples.shape[1]) for _, samples, _ in found.values())
         figure = Figure(figsize=(1.5 * columns + 1.2, 1.75 * sum(counts)))
+        _note_cut(figure, len(found), total, "experiments")
         axes = figure.subplots(sum(counts), columns, squeeze=False)
         for panel in axes.flat:
             panel.axis("off")
@@ -91,6 +99,11 @@ def event_frames(records: Sequence[RunRecord]) -> str:
         bar.ax.set_yticklabels(["OFF", "none", "ON"])
         bar.set_label("Events, relative to the frame's largest count")
         return svg(figure)
+
+
+def _note_cut(figure: Figure, shown: int, total: int, what: str) -> None:
+    if shown < total:
+        figure.suptitle(f"The first {shown} of {total} {what}", fontsize="medium")
 
 
 def _experiments(records: Sequence[RunRecord]) -> list[list[Group]]:

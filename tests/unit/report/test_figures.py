@@ -124,3 +124,16 @@ def test_pictures_name_classes_networks_and_predictions(records, monkeypatch):
         assert name in drawn
     assert "frame 3" in pictures.event_frames(records)
     assert "no event frames in this comparison" in pictures.event_frames(records[:2])
+
+
+def test_figures_of_a_large_sweep_show_its_first_experiments_and_say_so(make, monkeypatch):
+    monkeypatch.setitem(canvas._RC, "svg.fonttype", "none")
+    monkeypatch.setattr(pictures, "MAX_BLOCKS", 1)
+    monkeypatch.setattr(pictures, "MAX_MATRICES", 1)
+    sweep = [make.student("tet", 0, 0.9, experiment=f"{i}-dvs") for i in range(2)]
+    assert "The first 1 of 2 methods" in pictures.confusion_matrices(sweep)
+    for draw in (pictures.saliency_maps, pictures.event_frames):
+        drawn = draw(sweep)
+        assert "The first 1 of 2 experiments" in drawn
+        assert "0-dvs" in drawn
+        assert "1-dvs" not in drawn

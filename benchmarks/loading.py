@@ -1,0 +1,347 @@
+"""Loading and augmentation: SpikingJelly's npz files and torchvision's DataLoader beside this package.
+
+    python benchmarks/loading.py --out benchmarks/results/loading.json
+
+Every figure is of a process of its own, bound to as many cores as it may use, after its imports, with the files in the page
+cache, one warm-up pass before; rounds in turn, so that a busy machine is as busy for all. `per_s` is by the clock, `per_cpu_s`
+by processor time over all processes and threads, which a busy machine does not change much.
+
+frames  T=10 counts, batches of 32 in random order. `stored`: rows of the memory-mapped uint8 array into a uint8 batch on the
+        host, by the prefetch thread: all that the host does when a GPU trains. `float`: the same as float32 [T, B, 2, H, W],
+        converted on the CPU. `default 4`, `uncompressed 0` and so on: SpikingJelly's npz reader under torch's DataLoader with so
+        many workers, frames compressed (its default) or not, float32.
+        `memcpy_gb_per_s` is what copying 256 MB gives in the same process.
+cifar   batches of 128 as normalised float32: random crop, flip, Cutout; and with AutoAugment. This package on one core; torch's
+        DataLoader with torchvision's transforms on Pillow images as published recipes have it, with 4 workers on all cores.
+stall   how much longer a step takes for the loader. `idle` steps leave the CPU alone, as a GPU's do, for the time given;
+        `busy` ones multiply matrices on one core for that long. `share_%` is the median wait for a batch out of the median step,
+        `mean_share_%` all waits out of all steps (where other programs want the processor, their turns are in it), `longer_%`
+        compares the median step with that of the same steps without a loader, blocks of both in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+from torchvision.datasets import CIFAR10
+
+from spikedistill.data.augment import Augment
+from spikedistill.data.inputs import STATISTICS, InputConfig
+from spikedistill.data.loader import Loader
+from spikedistill.data.store import open_store, write_index
+
+STEPS, BATCH, SAMPLES = 10, 32, 1000
+IMAGES, IMAGE_BATCH = 50_000, 128
+RECIPES = {
+    "crop, flip, Cutout": Augment(crop_padding=4, flip=True, cutout=16),
+    "the same with AutoAugment": Augment(crop_padding=4, flip=True, auto_augment="cifar10", cutout=16),
+}
+BATCHES = {"stored": 300, "float": 40, "npz": 5, "ours": 120, "torchvision": 60}  # batches that a figure is of
+STALL_BLOCKS, STALL_STEPS, AT_FIRST = 8, 40, 5  # of the steps of a block, the first ones find batches that were made before
+
+
+def write_frames(folder: Path, side: int) -> None:
+    """Counts as sparse as those of CIFAR10-DVS, as a store and as SpikingJelly's files."""
+    random = np.random.default_rng(0)
+    frames = np.minimum(random.poisson(0.8, (SAMPLES, STEPS, 2, side, side)), 255).astype(np.uint8)
+    folder.mkdir(parents=True)
+    np.save(folder / "frames.npy", frames)
+    rows = [{"id": str(row), "label": row % 10, "max": 9} for row in range(SAMPLES)]
+    names = [str(label) for label in range(10)]
+    write_index(folder, kind="frames", class_names=names, rows=rows, splits={"train": range(SAMPLES)}, recipe={})
+    count = BATCHES["npz"] * BATCH
+    for kind, save in (("default", np.savez_compressed), ("uncompressed", np.savez)):
+        (folder / kind).mkdir()
+        for row in range(count):
+            save(folder / kind / f"{row}.npz", frames=frames[row].astype(np.float64))
+
+
+def write_images(folder: Path) -> None:
+    """Pictures with structure, of CIFAR's size and number."""
+    random = np.random.default_rng(0)
+    coarse = random.integers(0, 256, (IMAGES, 3, 4, 4), dtype=np.uint8)
+    images = np.repeat(np.repeat(coarse // 2, 8, axis=2), 8, axis=3)
+    images += random.integers(0, 128, (IMAGES, 3, 32, 32), dtype=np.uint8)
+    folder.mkdir(parents=True)
+    np.save(folder / "images.npy", images)
+    rows = [{"id": str(row), "label": row % 10} for row in range(IMAGES)]
+    names = [str(label) for label in range(10)]
+    write_index(folder, kind="images", class_names=names, rows=rows, splits={"train": range(IMAGES)}, recipe={})
+
+
+def processor_seconds() -> float:
+    """Of this process, its threads, and its children that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def rate(batches: Callable[[], Iterable[Any]], count: int, size: int) -> dict[str, float]:
+    """Samples per second over `count` batches of `size`, after a pass over a few of them."""
+    for _ in zip(range(max(2, count // 10)), batches(), strict=False):
+        pass
+    used, started = processor_seconds(), time.perf_counter()
+    done = sum(1 for _ in zip(range(count), batches(), strict=False))
+    took = time.perf_counter() - started
+    return {"per_s": done * size / took, "per_cpu_s": done * size / (processor_seconds() - used)}
+
+
+def endless(epoch: Callable[[int], Iterator[Any]]) -> Iterator[Any]:
+    """Epoch after epoch."""
+    number = 0
+    while True:
+        with contextlib.closing(epoch(number)) as batches:  # type: ignore[type-var]
+            yield from batches
+        number += 1
+
+
+def memcpy() -> float:
+    """GB/s that copying 256 MB gives."""
+    source = np.ones(256 << 20, dtype=np.uint8)
+    target = np.empty_like(source)
+    target[:] = source
+    started = time.perf_counter()
+    for _ in range(4):
+        target[:] = source
+    return 4 * source.nbytes / (time.perf_counter() - started) / 1e9
+
+
+class NpzFrames(Dataset[tuple[np.ndarray, int]]):
+    """SpikingJelly's files, read by its own reader, as its datasets do."""
+
+    def __init__(self, folder: Path) -> None:
+        for module in ("torchaudio", "torchaudio.datasets", "torchaudio.datasets.speechcommands", "torchaudio.datasets.utils"):
+            sys.modules[module] = MagicMock()  # for datasets of speech only; must fit torch to the digit
+        self._read = importlib.import_module("spikingjelly.datasets.utils").load_npz_frames
+        self._files = sorted(folder.glob("*.npz"))
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        return self._read(str(self._files[index])), index % 10
+
+
+def measure_frames(kind: str, folder: Path) -> dict[str, float]:
+    """One way of loading frames."""
+    torch.set_num_threads(1)
+    if kind in ("stored", "float"):
+        loader = Loader(open_store(folder), "train", batch_size=BATCH, shuffle=True)
+        epoch = loader.stored if kind == "stored" else loader.epoch
+        return {**rate(lambda: endless(epoch), BATCHES[kind], BATCH), "memcpy_gb_per_s": memcpy()}
+    which, workers = kind.split()
+    dataset = NpzFrames(folder / which)
+    loader = DataLoader(dataset, BATCH, shuffle=True, num_workers=int(workers), persistent_workers=workers != "0")
+    found = rate(lambda: loader, BATCHES["npz"], BATCH)
+    return found if workers == "0" else {"per_s": found["per_s"]}  # the processor time of workers that live on is not known
+
+
+class Cutout:
+    """Zeros in a square around a random pixel of a tensor, as published recipes have it."""
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        """Change an image [3, 32, 32] in place."""
+        y, x = np.random.randint(32), np.random.randint(32)
+        image[:, max(y - 8, 0) : y + 8, max(x - 8, 0) : x + 8] = 0
+        return image
+
+
+class Pictures(CIFAR10):
+    """torchvision's dataset around arrays that are there already."""
+
+    def __init__(self, images: np.ndarray, transform: Callable[[Any], torch.Tensor]) -> None:
+        self.data, self.targets = images, [row % 10 for row in range(len(images))]
+        self.transform, self.target_transform = transform, None
+
+
+def measure_cifar(kind: str, recipe: str, folder: Path) -> dict[str, float]:
+    """One way of augmenting images."""
+    torch.set_num_threads(1)
+    if kind == "ours":
+        loader = Loader(
+            open_store(folder),
+            "train",
+            batch_size=IMAGE_BATCH,
+            shuffle=True,
+            augment=RECIPES[recipe],
+            inputs=InputConfig(normalize="cifar10"),
+        )
+        return rate(lambda: endless(loader.epoch), BATCHES["ours"], IMAGE_BATCH)
+    policy = [transforms.AutoAugment(transforms.AutoAugmentPolicy.CIFAR10)] if RECIPES[recipe].auto_augment else []
+    change = transforms.Compose(
+        [
+            transforms.RandomCrop(32, padding=4),
+            transforms.RandomHorizontalFlip(),
+            *policy,
+            transforms.ToTensor(),
+            Cutout(),
+            transforms.Normalize(*STATISTICS["cifar10"]),
+        ]
+    )
+    pictures = np.ascontiguousarray(np.load(folder / "images.npy").transpose(0, 2, 3, 1))
+    batches = DataLoader(Pictures(pictures, change), IMAGE_BATCH, shuffle=True, num_workers=4, persistent_workers=True)
+    for _ in zip(range(10), batches, strict=False):
+        pass  # the workers have started and run
+    found = rate(lambda: batches, BATCHES["torchvision"], IMAGE_BATCH)
+    return {"per_s": found["per_s"]}
+
+
+def step_of(kind: str, seconds: float) -> Callable[[], None]:
+    """What a training step does to this machine."""
+    if kind == "idle":
+        return lambda: time.sleep(seconds)
+    matrix = torch.rand(256, 256)
+
+    def multiply() -> None:
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            matrix @ matrix
+
+    return multiply
+
+
+def measure_stall(kind: str, what: str, seconds: float, root: Path) -> dict[str, float]:
+    """How much longer a step takes for the loader."""
+    torch.set_num_threads(1)
+    step = step_of(kind, seconds)
+    if what == "cifar":
+        augment = RECIPES["crop, flip, Cutout"]
+        epoch = Loader(open_store(root / what), "train", batch_size=IMAGE_BATCH, shuffle=True, augment=augment).epoch
+    else:
+        epoch = Loader(open_store(root / what), "train", batch_size=BATCH, shuffle=True).stored
+    waits, steps, alone = [], [], []
+    with contextlib.closing(endless(epoch)) as batches:  # type: ignore[type-var]
+        for _ in range(STALL_BLOCKS):  # in turn, so that both find the machine as busy
+            for number in range(STALL_STEPS):
+                before = time.perf_counter()
+                next(batches)
+                between = time.perf_counter()
+                step()
+                if number >= AT_FIRST:
+                    waits.append(between - before)
+                    steps.append(time.perf_counter() - before)
+            time.sleep(0.01)  # the thread has made what it may make ahead
+            for _ in range(STALL_STEPS - AT_FIRST):
+                before = time.perf_counter()
+                step()
+                alone.append(time.perf_counter() - before)
+    return {
+        "step_ms": 1e3 * statistics.median(steps),
+        "wait_us": 1e6 * statistics.median(waits),
+        "share_%": 100 * statistics.median(waits) / statistics.median(steps),
+        "mean_share_%": 100 * sum(waits) / sum(steps),
+        "longer_%": 100 * (statistics.median(steps) / statistics.median(alone) - 1),
+    }
+
+
+def measure(cores: list[int], *what: str) -> dict[str, float]:
+    """One figure, in a process of its own."""
+    command = [sys.executable, __file__, "--measure", *what]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, text=True, check=True, preexec_fn=lambda: os.sched_setaffinity(0, cores)
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def figures() -> list[tuple[str, int, tuple[str, ...]]]:
+    """Everything to measure: its name, how many cores it gets, the arguments of `--measure` without the folder."""
+    every = len(os.sched_getaffinity(0))
+    wanted = []
+    for side in (128, 48):
+        for kind in ("stored", "float", "default 0", "default 4", "uncompressed 0", "uncompressed 4"):
+            cores = every if kind.endswith("4") else 1 if kind.endswith("0") else 2
+            wanted.append((f"frames {side}x{side}, {kind}", cores, ("frames", kind, f"frames{side}")))
+    for recipe in RECIPES:
+        wanted.append((f"cifar {recipe}, ours", 1, ("cifar", "ours", recipe)))
+        wanted.append((f"cifar {recipe}, torchvision with 4 workers", every, ("cifar", "torchvision", recipe)))
+    for what, milliseconds in (("frames128", 2), ("frames48", 2), ("frames128", 5), ("cifar", 2), ("cifar", 5)):
+        for kind in ("idle", "busy"):
+            wanted.append((f"stall {what}, {kind} step of {milliseconds} ms", 2, ("stall", kind, what, str(milliseconds / 1e3))))
+    return wanted
+
+
+def run_one(what: list[str], root: Path) -> dict[str, float]:
+    """The figure that the arguments of `--measure` name."""
+    if what[0] == "frames":
+        return measure_frames(what[1], root / what[2])
+    if what[0] == "cifar":
+        return measure_cifar(what[1], what[2], root / "cifar")
+    return measure_stall(what[1], what[2], float(what[3]), root)
+
+
+def summary(rows: dict[str, list[dict[str, float]]]) -> dict[str, float]:
+    """Times faster than what others do, by the median over the rounds."""
+
+    def median(name: str, key: str = "per_s") -> float:
+        return statistics.median(row[key] for row in rows[name])
+
+    found = {}
+    for side in (128, 48):
+        names = [name for name in rows if name.startswith(f"frames {side}x{side}, ")]
+        for name in names[2:]:
+            found[f"{names[0]} over {name.partition(', ')[2]}"] = median(names[0]) / median(name)
+    for recipe in RECIPES:
+        ours, theirs = f"cifar {recipe}, ours", f"cifar {recipe}, torchvision with 4 workers"
+        found[f"{ours} over torchvision"] = median(ours) / median(theirs)
+    return {name: round(value, 2) for name, value in found.items()}
+
+
+def main() -> None:
+    """Measure, print and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="measure only the figures whose name begins so")
+    parser.add_argument("--folder", type=Path, help="where to put about 1.5 GB of samples for a while")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(run_one(options.measure[1:], Path(options.measure[0]))))
+        return
+    wanted = [entry for entry in figures() if entry[0].startswith(options.only)]
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name, _, _ in wanted}
+    available = sorted(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        write_images(Path(folder, "cifar"))
+        for side in (128, 48):
+            write_frames(Path(folder, f"frames{side}"), side)
+        for _ in range(options.rounds):
+            for name, cores, what in wanted:
+                rows[name].append(measure(available[-cores:], folder, *what))
+                print(f"{name:58}", {key: float(f"{value:.4g}") for key, value in rows[name][-1].items()}, flush=True)
+    ratios = summary(rows) if not options.only else {}
+    for name, value in ratios.items():
+        print(f"{name:100} {value:8.1f}")
+    if options.out:
+        versions = {
+            name: importlib.metadata.version(name) for name in ("torch", "torchvision", "spikingjelly", "numpy", "pillow")
+        }
+        machine = {"machine": platform.machine(), "cores": os.cpu_count(), "load": os.getloadavg(), **versions}
+        command = "python " + " ".join([Path(sys.argv[0]).as_posix(), *sys.argv[1:]])
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        written = {"command": command, "python": platform.python_version(), **machine, "ratios": ratios, "figures": rows}
+        options.out.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

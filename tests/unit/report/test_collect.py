@@ -1,0 +1,86 @@
+"""What the report stage finds in a store: all of a finished run, and why something is missing from another."""
+
+import shutil
+
+import pytest
+
+from spikedistill import components
+from spikedistill.artifacts import Store
+from spikedistill.config import parse_config
+from spikedistill.plan import build_plan
+from spikedistill.report.published import published
+from spikedistill.stages.report import collect
+
+
+def test_a_finished_run_is_there_with_evaluations_examples_and_costs(trained):
+    comparison = collect(trained.plan, trained.store)
+    teacher, student = comparison.records
+    assert (teacher.role, student.role, teacher.is_baseline, student.is_baseline) == ("teacher", "student", False, True)
+    assert not comparison.is_partial
+    assert student.evaluation["num_samples"] == 360
+    assert student.evaluation["teacher_agreement"] > 0.1
+    assert student.examples["samples"].shape[0] == len(student.examples["labels"]) == 6
+    assert student.metrics[0]["epoch"] == 0
+    costs = {cost.artifact: cost for cost in comparison.costs}
+    assert [cost.stage for cost in costs.values()].count("evaluate") == 2
+    assert {cost.state for cost in costs.values()} == {"done"}
+    assert {cost.retries for cost in costs.values()} == {0}
+    assert costs[student.artifact].wall_s >= student.metrics[0]["time/epoch(s)"]
+    assert costs[student.artifact].peak_memory_mib > 50
+    assert comparison.config["experiments"]["digits"]["student"]["time_steps"] == 2
+
+
+def test_what_is_missing_or_damaged_is_named_and_the_rest_is_reported(trained, tmp_path, monkeypatch):
+    shutil.copytree(trained.store.root, tmp_path / "store")
+    store = Store(tmp_path / "store")
+    monkeypatch.chdir(tmp_path)
+    teacher, student = trained.plan.rows
+    shutil.rmtree(store.path(student.evaluation))
+    weights = store.path(teacher.model) / "metrics.jsonl"
+    weights.chmod(0o644)
+    weights.write_text(weights.read_text() + " ")
+    first, second = collect(trained.plan, store).records
+    assert "damaged artifact, not used" in first.problem
+    assert "metrics.jsonl" in first.problem
+    name = student.evaluation.partition("/")[2]
+    assert second.problem == f"evaluate {name} not started"
+    log = tmp_path / "logs" / "evaluate" / f"{name}.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("08:00:00 INFO started\n08:00:01 ERROR no room on the device\n")
+    store.work(student.evaluation).mkdir(parents=True)
+    (store.work(student.evaluation) / "starts.jsonl").write_text('{"started": "a"}\n{"started": "b"}\n')
+    comparison = collect(trained.plan, store)
+    assert comparison.is_partial
+    assert comparison.records[1].problem == f"evaluate {name} failed: no room on the device"
+    (cost,) = (cost for cost in comparison.costs if cost.artifact == name)
+    assert (cost.starts, cost.wall_s) == (2, None)
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [({}, "b"), ({"baseline": "c"}, "c")])
+def test_baseline_is_the_chosen_method_or_the_first_without_a_teacher(chosen, expected, tmp_path):
+    train = {"epochs": 1, "batch_size": 64}
+    methods = {"a": {"method": "kd"}, "b": {"method": "tet"}, "c": {"method": "ce"}}
+    experiment = {
+        "dataset": {"name": "digits"},
+        "teacher": {"arch": "resnet8", "train": train},
+        "student": {"arch": "resnet8", "time_steps": 2, "train": train},
+        "methods": methods,
+    }
+    plan = build_plan(parse_config({"experiments": {"x": experiment | chosen}}))
+    records = collect(plan, Store(tmp_path)).records
+    assert [record.method for record in records if record.is_baseline] == [expected]
+
+
+def test_published_figures_are_those_of_dataset_and_methods_with_their_source():
+    found = published("cifar100", frozenset({"tdd", "esd"}))
+    figures = {(each.method, each.arch, each.time_steps): each.accuracy for each in found}
+    assert figures["tdd", "ResNet-19", 6] == 82.56
+    assert figures["esd", "ResNet-18", 6] == 79.54
+    assert {each.method for each in found} == {"tdd", "esd"}
+    assert all(each.source.startswith(("unconfirmed: ", "a training log")) for each in found)
+    assert published("digits", frozenset({"tdd"})) == ()
+    everything = [
+        published(name, frozenset(components.names("distill"))) for name in ("cifar10", "cifar100", "imagenet", "cifar10-dvs")
+    ]
+    assert all(50 < each.accuracy < 100 for entries in everything for each in entries)
+    assert sum(map(len, everything)) == 25
