@@ -19,14 +19,6 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 
 
-if workflow.is_main_process:
-    logger.info(
-        cost_line(
-            PLAN, SETTLED, lambda spec: stage_cost(ESTIMATOR, spec, asked(spec.stage))
-        )
-    )
-
-
 rule all:
     default_target: True
     input:

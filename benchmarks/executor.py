@@ -160,7 +160,8 @@ def run_snakemake(cluster: SlurmCluster, contender: str, python: Path, *, jobs: 
     ended_at = time.time()
     row = Row(contender, jobs, ended_at - started_at, flags=shlex.join(flags), **used)
     if main.returncode:
-        row.failed = (work / "main.log").read_text()[-4000:]
+        text = (work / "main.log").read_text()
+        row.failed = f"{text.count('Error in rule')} errors, the last: …{text[-800:]}"
         cluster.call("scancel", "--user", "root")
         if contender == "submitit":
             raise SystemExit(f"{contender} failed:\n{row.failed}")

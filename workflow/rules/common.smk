@@ -1,4 +1,6 @@
 # What the rules share: the plan, and small functions that look things up in it.
+import atexit
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -36,6 +38,11 @@ RESOLVED_CONFIG = str(Path(PLAN.config.results) / "config.json")
 
 onstart:
     write_resolved(config, Path(RESOLVED_CONFIG))
+    logger.info(what_it_costs())
+
+
+if workflow.is_main_process:  # a dry run says it last, below its list of jobs
+    atexit.register(lambda: workflow.dryrun and print(what_it_costs(), file=sys.stderr))
 
 
 wildcard_constraints:
@@ -101,3 +108,9 @@ def needs(stage, kind):
         )[name]
 
     return {name: find(name) for name in NAMES}
+
+
+def what_it_costs():
+    return cost_line(
+        PLAN, SETTLED, lambda spec: stage_cost(ESTIMATOR, spec, asked(spec.stage))
+    )

@@ -361,8 +361,8 @@ def _convert(job: _Job, task: _Task, descriptor: int) -> Iterator[_Outcome]:
             except DataError as err:
                 yield row, f"{_place(recording)}: {err}"
                 continue
-            if frames is not None and frames.dtype.itemsize <= task.dtype.itemsize:
-                _write_row(descriptor, frames.astype(task.dtype, copy=False), row, task)
+            if frames is not None and frames.dtype == task.dtype:  # or all rows are to be written again, with more bits
+                _write_row(descriptor, frames, row, task)
             yield row, facts
     except DataError as err:  # perhaps after the last of its recordings; the file is damaged all the same
         for row, _ in job:
@@ -395,6 +395,8 @@ def _integrate_one(sample: Sample, task: _Task) -> tuple[npt.NDArray[Any] | None
     frames = binned(_cropped(count(recorded, ranges), *task.sensor), *task.picture)
     if len(frames) < params.num_frames:
         frames = np.concatenate([frames, np.zeros((params.num_frames - len(frames), *frames.shape[1:]), frames.dtype)])
+    if frames.dtype.itemsize < task.dtype.itemsize:
+        frames = frames.astype(task.dtype)
     duration_us = int(recorded.t[-1]) - int(recorded.t[0])
     return frames, (
         sample.num_bytes,

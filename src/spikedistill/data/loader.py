@@ -142,6 +142,8 @@ class Loader:
         """
         order = self._order(epoch)
         stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+        if stream:
+            stream.wait_stream(torch.cuda.current_stream(self._device))  # which may still fill what is kept
 
         def make(step: int) -> tuple[Batch, torch.cuda.Event | None]:
             with torch.cuda.stream(stream) if stream else contextlib.nullcontext():

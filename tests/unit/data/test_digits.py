@@ -12,7 +12,7 @@ from spikedistill.data.simulate import simulate_digits
 from spikedistill.data.store import open_store
 from spikedistill.errors import DataError
 
-FIRST_RECORDINGS_SHA256 = "ccfbadf612bfc7ae58c9bb61de9d791ec2d460fae76fbc8b8e40bd8df8b8a774"
+RECORDINGS_SHA256 = "d53209c3a091973c9b8e1b72d50e108b2592980c4e2e2f8453b3106116e9290e"
 
 DECODE = whole_files(decode_aedat2)
 
@@ -36,11 +36,11 @@ def test_digits_are_the_images_of_scikit_learn_with_other_writers_held_out(image
 
 def test_the_simulated_camera_gives_the_same_bytes_everywhere(tmp_path):
     digest = hashlib.sha256()
-    for number, events in enumerate(simulate_digits(load_digits().images[:8].astype(np.int64), 0)):
-        path = tmp_path / f"{number}.aedat"
-        write_aedat2(path, events)
-        digest.update(path.read_bytes())
-    assert digest.hexdigest() == FIRST_RECORDINGS_SHA256
+    recordings = digits_dvs.record(tmp_path / "recordings", num_workers=2)
+    for recording in recordings:
+        digest.update(recording.file.read())
+    assert len(recordings) == 1797
+    assert digest.hexdigest() == RECORDINGS_SHA256
 
 
 def test_a_recording_does_not_depend_on_its_batch():

@@ -3,6 +3,7 @@
 A new file in distill/ is tested here the moment it exists, and so is a new architecture.
 """
 
+import dataclasses
 import itertools
 
 import pytest
@@ -57,6 +58,26 @@ def test_one_step_of_training(name, params, dataset, backward):
     if teacher:
         assert all(p.grad is None for p in teacher.parameters())
         assert all(map(torch.equal, taught_before, teacher.state_dict().values()))
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if "noise" in needs_of(name, {})])
+def test_noise_is_that_of_the_sample_s_place_in_the_global_batch_at_this_step_of_this_seed(name, monkeypatch):
+    spec, seen = spec_of(name, {}, dataset="digits", backward="bptt"), []
+    student, teacher = networks_of(spec)
+    monkeypatch.setattr(components.load("distill", name), "loss", lambda forward, params: seen.append(forward.noise))
+
+    def noise(first=0, seed=spec.seed, **changes):
+        batch = batch_of(spec)
+        part = {"inputs": batch.inputs[first:], "labels": batch.labels[first:], "first": first}
+        batch = dataclasses.replace(batch, **part, **changes)
+        Distillation(spec.model_copy(update={"seed": seed}), teacher)(student(batch.inputs), batch)
+        return seen.pop()
+
+    whole = noise()
+    assert whole.shape == (5, 10)
+    assert torch.equal(noise(), whole)
+    assert torch.equal(noise(first=2), whole[2:])  # the part of another rank
+    assert not any(torch.equal(noise(**other), whole) for other in ({"epoch": 1}, {"step": 2}, {"seed": 8}))
 
 
 @pytest.mark.parametrize(("name", "params", "dataset", "backward"), list(combinations(refused=True)))

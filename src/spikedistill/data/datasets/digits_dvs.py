@@ -7,6 +7,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from spikedistill.components import ComponentParams
@@ -55,18 +57,17 @@ def record(folder: Path, *, num_workers: int) -> list[Recording]:
     """
     from sklearn.datasets import load_digits
 
-    labels = load_digits().target
+    digits = load_digits()
+    images, labels = digits.images.astype(np.int64), digits.target.tolist()
+    paths = [folder / f"digit_{number:04d}_{label}.aedat" for number, label in enumerate(labels)]
     folder.mkdir(parents=True)
     with ProcessPoolExecutor(num_workers) as pool:
-        list(pool.map(_record_batch, range(0, len(labels), BATCH), [folder] * -(-len(labels) // BATCH)))
-    names = [f"digit_{i:04d}_{label}" for i, label in enumerate(labels)]
-    return [Recording(Member(str(folder / f"{name}.aedat")), name, int(label)) for name, label in zip(names, labels, strict=True)]
+        firsts = range(0, len(paths), BATCH)
+        batches = [(first, images[first : first + BATCH], paths[first : first + BATCH]) for first in firsts]
+        list(pool.map(_record_batch, *zip(*batches, strict=True)))
+    return [Recording(Member(str(path)), path.stem, label) for path, label in zip(paths, labels, strict=True)]
 
 
-def _record_batch(first: int, folder: Path) -> None:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images, labels = digits.images[first : first + BATCH], digits.target[first : first + BATCH]
-    for offset, events in enumerate(simulate_digits(images.astype("int64"), first)):
-        write_aedat2(folder / f"digit_{first + offset:04d}_{labels[offset]}.aedat", events)
+def _record_batch(first: int, images: npt.NDArray[np.int64], paths: list[Path]) -> None:
+    for path, events in zip(paths, simulate_digits(images, first), strict=True):
+        write_aedat2(path, events)

@@ -32,7 +32,6 @@ MD5 = {
     "ILSVRC2012_img_train.tar": "1d675b47d978889d74fa0da5fadfb00e",
     "ILSVRC2012_img_val.tar": "29b22e2961454d5413ddabcf34fc5622",
 }
-NUM_TRAIN = 1_281_167
 TRAIN_PER_CLASS = range(732, 1301)
 VAL_PER_CLASS = range(50, 51)
 _SPLITS = {"train": "train", "val": "test"}  # folder or archive, and the split that it is here
@@ -124,8 +123,8 @@ def _census(found: dict[str, list[Picture]], problems: list[str], *, strict: boo
         if strict:
             wrong = [f"{name} {count[name]}" for name in class_names if count[name] and count[name] not in expected[split]]
             problems += census.listed(f"classes of {split} with too few or too many images", wrong)
-    if strict and (total := sum(counts["train"].values())) != NUM_TRAIN:
-        problems.append(f"{total} images to train on, expected {NUM_TRAIN}")
+    if strict and (total := sum(counts["train"].values())) != SPLIT_SAMPLES[0]:
+        problems.append(f"{total} images to train on, expected {SPLIT_SAMPLES[0]}")
     return class_names
 
 
