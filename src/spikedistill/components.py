@@ -23,9 +23,9 @@ _ROOT = Path(__file__).parent
 
 
 class ComponentParams(BaseModel):
-    """Base of a component's parameters: immutable, and an unknown key is an error."""
+    """Base of a component's parameters: immutable, and an unknown key or a number that is not finite is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def stem(name: str) -> str:

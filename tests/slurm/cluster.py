@@ -122,7 +122,7 @@ class SlurmCluster:
             return "AccountingStorageType=accounting_storage/none\nJobAcctGatherParams=OverMemoryKill\n"
         self._write_database_config()
         return (
-            "AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=localhost\n"
+            "AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=localhost\nAccountingStorageTRES=gres/gpu\n"
             f"AccountingStoragePort={self.port + 1}\nAccountingStoragePass={self.root / 'munge' / 'socket'}\n"
         )
 
@@ -169,7 +169,6 @@ JobRequeue=1
 GresTypes=gpu
 Licenses=toolbox:4
 MailProg={etc}/mail
-AccountingStorageTRES=gres/gpu
 {self._accounting_config()}\
 NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port=[{self.port + 2}-{self.port + 1 + self.num_nodes}] \
 CPUs={self.cpus} RealMemory=16000 Gres=gpu:a100:2 Feature=fast State=UNKNOWN
@@ -240,7 +239,8 @@ PartitionName=high Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=20 Preem
         while not ready():
             dead = [name for name, process in self._processes.items() if process.poll() is not None and name not in self._killed]
             if dead:
-                raise RuntimeError(f"{', '.join(dead)} ended; see {self.root / 'log'}")
+                logs = [(self.root / "log" / f"{name}.out").read_text(errors="replace")[-2000:] for name in dead]
+                raise RuntimeError(f"{', '.join(dead)} ended:\n" + "\n".join(logs))
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{what}: not within {START_S} s; see {self.root / 'log'}")
             time.sleep(0.1)

@@ -6,7 +6,7 @@ import time
 
 from tests.slurm.main_process import Main, lines, wait_for, write_program, write_snakefile
 
-OUTAGE_S = float(os.environ.get("SLURM_TEST_OUTAGE_S", "12"))
+OUTAGE_S = float(os.environ.get("SLURM_TEST_OUTAGE_S", "8"))
 
 WAITING = """
     rule all:

@@ -142,6 +142,16 @@ def test_method_is_described(name):
     assert all(field.description for field in method.Params.model_fields.values())
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+@pytest.mark.parametrize("name", METHODS)
+def test_numbers_that_are_not_finite_are_refused(name, value):
+    model = components.load("distill", name).Params
+    for key, field in model.model_fields.items():
+        if field.annotation is float:
+            with pytest.raises(ValueError, match=rf"{key}\n  Input should be"):
+                model(**{key: value})
+
+
 def test_importing_methods_and_settings_does_not_import_torch():
     names = [f"spikedistill.distill.{components.stem(name)}" for name in METHODS]
     modules = [*names, "spikedistill.neurons.settings", "spikedistill.train.settings"]
