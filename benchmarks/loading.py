@@ -2,9 +2,9 @@
 
     python benchmarks/loading.py --out benchmarks/results/loading.json
 
-Every figure is of a process of its own, bound to as many cores as it may use, after its imports, with the files in the page
-cache, one warm-up pass before; rounds in turn, so that a busy machine is as busy for all. `per_s` is by the clock, `per_cpu_s`
-by processor time over all processes and threads, which a busy machine does not change much.
+Every figure is taken on as many cores as it may use, with the files in the page cache, after a warm-up; rounds in turn, so that a
+busy machine is as busy for all. `per_s` is by the clock over all batches, `best_per_s` over the fastest tenth of them in a row,
+`per_cpu_s` by processor time over all processes and threads; the last two tell on a busy machine what an idle one gives.
 
 frames  T=10 counts, batches of 32 in random order. `stored`: rows of the memory-mapped uint8 array into a uint8 batch on the
         host, by the prefetch thread: all that the host does when a GPU trains. `float`: the same as float32 [T, B, 2, H, W],
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import importlib
 import importlib.metadata
 import json
@@ -30,7 +31,6 @@ import os
 import platform
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -56,14 +56,14 @@ RECIPES = {
     "crop, flip, Cutout": Augment(crop_padding=4, flip=True, cutout=16),
     "the same with AutoAugment": Augment(crop_padding=4, flip=True, auto_augment="cifar10", cutout=16),
 }
-BATCHES = {"stored": 300, "float": 40, "npz": 5, "ours": 120, "torchvision": 60}  # batches that a figure is of
-STALL_BLOCKS, STALL_STEPS, AT_FIRST = 8, 40, 5  # of the steps of a block, the first ones find batches that were made before
+BATCHES = {"stored": 400, "float": 20, "npz": 3, "ours": 120, "torchvision": 40}  # batches that a figure is of
+STALL_BLOCKS, STALL_STEPS, AT_FIRST = 6, 40, 5  # of the steps of a block, the first ones find batches that were made before
 
 
 def write_frames(folder: Path, side: int) -> None:
     """Counts as sparse as those of CIFAR10-DVS, as a store and as SpikingJelly's files."""
-    random = np.random.default_rng(0)
-    frames = np.minimum(random.poisson(0.8, (SAMPLES, STEPS, 2, side, side)), 255).astype(np.uint8)
+    some = np.random.default_rng(0).poisson(0.8, (SAMPLES // 20, STEPS, 2, side, side)).astype(np.uint8)
+    frames = np.tile(some, (20, 1, 1, 1, 1))
     folder.mkdir(parents=True)
     np.save(folder / "frames.npy", frames)
     rows = [{"id": str(row), "label": row % 10, "max": 9} for row in range(SAMPLES)]
@@ -99,10 +99,13 @@ def rate(batches: Callable[[], Iterable[Any]], count: int, size: int) -> dict[st
     """Samples per second over `count` batches of `size`, after a pass over a few of them."""
     for _ in zip(range(max(2, count // 10)), batches(), strict=False):
         pass
-    used, started = processor_seconds(), time.perf_counter()
-    done = sum(1 for _ in zip(range(count), batches(), strict=False))
-    took = time.perf_counter() - started
-    return {"per_s": done * size / took, "per_cpu_s": done * size / (processor_seconds() - used)}
+    used, clock = processor_seconds(), [time.perf_counter()]
+    for _ in zip(range(count), batches(), strict=False):
+        clock.append(time.perf_counter())
+    used = processor_seconds() - used
+    done, tenth = len(clock) - 1, max(1, (len(clock) - 1) // 10)
+    best = min(clock[at + tenth] - clock[at] for at in range(1, len(clock) - tenth))
+    return {"per_s": done * size / (clock[-1] - clock[0]), "best_per_s": tenth * size / best, "per_cpu_s": done * size / used}
 
 
 def endless(epoch: Callable[[int], Iterator[Any]]) -> Iterator[Any]:
@@ -141,9 +144,13 @@ class NpzFrames(Dataset[tuple[np.ndarray, int]]):
         return self._read(str(self._files[index])), index % 10
 
 
+def of_workers(found: dict[str, float]) -> dict[str, float]:
+    """Without the processor time, as that of workers that live on is not known, and the best, as they had batches ready."""
+    return {"per_s": found["per_s"]}
+
+
 def measure_frames(kind: str, folder: Path) -> dict[str, float]:
     """One way of loading frames."""
-    torch.set_num_threads(1)
     if kind in ("stored", "float"):
         loader = Loader(open_store(folder), "train", batch_size=BATCH, shuffle=True)
         epoch = loader.stored if kind == "stored" else loader.epoch
@@ -152,7 +159,7 @@ def measure_frames(kind: str, folder: Path) -> dict[str, float]:
     dataset = NpzFrames(folder / which)
     loader = DataLoader(dataset, BATCH, shuffle=True, num_workers=int(workers), persistent_workers=workers != "0")
     found = rate(lambda: loader, BATCHES["npz"], BATCH)
-    return found if workers == "0" else {"per_s": found["per_s"]}  # the processor time of workers that live on is not known
+    return found if workers == "0" else of_workers(found)
 
 
 class Cutout:
@@ -175,7 +182,6 @@ class Pictures(CIFAR10):
 
 def measure_cifar(kind: str, recipe: str, folder: Path) -> dict[str, float]:
     """One way of augmenting images."""
-    torch.set_num_threads(1)
     if kind == "ours":
         loader = Loader(
             open_store(folder),
@@ -201,8 +207,7 @@ def measure_cifar(kind: str, recipe: str, folder: Path) -> dict[str, float]:
     batches = DataLoader(Pictures(pictures, change), IMAGE_BATCH, shuffle=True, num_workers=4, persistent_workers=True)
     for _ in zip(range(10), batches, strict=False):
         pass  # the workers have started and run
-    found = rate(lambda: batches, BATCHES["torchvision"], IMAGE_BATCH)
-    return {"per_s": found["per_s"]}
+    return of_workers(rate(lambda: batches, BATCHES["torchvision"], IMAGE_BATCH))
 
 
 def step_of(kind: str, seconds: float) -> Callable[[], None]:
@@ -221,7 +226,6 @@ def step_of(kind: str, seconds: float) -> Callable[[], None]:
 
 def measure_stall(kind: str, what: str, seconds: float, root: Path) -> dict[str, float]:
     """How much longer a step takes for the loader."""
-    torch.set_num_threads(1)
     step = step_of(kind, seconds)
     if what == "cifar":
         augment = RECIPES["crop, flip, Cutout"]
@@ -253,18 +257,19 @@ def measure_stall(kind: str, what: str, seconds: float, root: Path) -> dict[str,
     }
 
 
-def measure(cores: list[int], *what: str) -> dict[str, float]:
-    """One figure, in a process of its own."""
-    command = [sys.executable, __file__, "--measure", *what]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, env=environment, stdout=subprocess.PIPE, text=True, check=True, preexec_fn=lambda: os.sched_setaffinity(0, cores)
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+def measure(cores: list[int], what: tuple[str, ...], root: Path) -> dict[str, float]:
+    """One figure, on some of the cores."""
+    available = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        return run_one(what, root)
+    finally:
+        os.sched_setaffinity(0, available)
+        gc.collect()  # workers end
 
 
 def figures() -> list[tuple[str, int, tuple[str, ...]]]:
-    """Everything to measure: its name, how many cores it gets, the arguments of `--measure` without the folder."""
+    """Everything to measure: its name, how many cores it gets, what it is."""
     every = len(os.sched_getaffinity(0))
     wanted = []
     for side in (128, 48):
@@ -280,8 +285,8 @@ def figures() -> list[tuple[str, int, tuple[str, ...]]]:
     return wanted
 
 
-def run_one(what: list[str], root: Path) -> dict[str, float]:
-    """The figure that the arguments of `--measure` name."""
+def run_one(what: tuple[str, ...], root: Path) -> dict[str, float]:
+    """The figure that `figures` names."""
     if what[0] == "frames":
         return measure_frames(what[1], root / what[2])
     if what[0] == "cifar":
@@ -313,21 +318,21 @@ def main() -> None:
     parser.add_argument("--only", default="", help="measure only the figures whose name begins so")
     parser.add_argument("--folder", type=Path, help="where to put about 1.5 GB of samples for a while")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.measure:
-        print(json.dumps(run_one(options.measure[1:], Path(options.measure[0]))))
-        return
+    torch.set_num_threads(1)
     wanted = [entry for entry in figures() if entry[0].startswith(options.only)]
     rows: dict[str, list[dict[str, float]]] = {name: [] for name, _, _ in wanted}
     available = sorted(os.sched_getaffinity(0))
+    loads: list[float] = []
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         write_images(Path(folder, "cifar"))
         for side in (128, 48):
             write_frames(Path(folder, f"frames{side}"), side)
         for _ in range(options.rounds):
+            loads.append(round(os.getloadavg()[0], 1))
+            print(f"programs that want a core: {loads[-1]}", flush=True)
             for name, cores, what in wanted:
-                rows[name].append(measure(available[-cores:], folder, *what))
+                rows[name].append(measure(available[-cores:], what, Path(folder)))
                 print(f"{name:58}", {key: float(f"{value:.4g}") for key, value in rows[name][-1].items()}, flush=True)
     ratios = summary(rows) if not options.only else {}
     for name, value in ratios.items():
@@ -336,7 +341,7 @@ def main() -> None:
         versions = {
             name: importlib.metadata.version(name) for name in ("torch", "torchvision", "spikingjelly", "numpy", "pillow")
         }
-        machine = {"machine": platform.machine(), "cores": os.cpu_count(), "load": os.getloadavg(), **versions}
+        machine = {"machine": platform.machine(), "cores": os.cpu_count(), "loads": loads, **versions}
         command = "python " + " ".join([Path(sys.argv[0]).as_posix(), *sys.argv[1:]])
         options.out.parent.mkdir(parents=True, exist_ok=True)
         written = {"command": command, "python": platform.python_version(), **machine, "ratios": ratios, "figures": rows}
