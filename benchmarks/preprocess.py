@@ -73,7 +73,7 @@ def moving_edges(name: str, count: int, side: int, start_us: int, duration_us: i
     angle = 2 * np.pi * t / 300_000
     shift = side / 24 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     y, x = np.clip(np.round(edges[at] + shift), 0, side - 1).astype(np.int64).T
-    noise = random.random(count) < 0.05
+    noise = random.random(count) < 0.1
     x[noise], y[noise] = random.integers(0, side, (2, int(noise.sum())))
     p = ((at % 2 == 0) ^ (np.sin(angle) > 0)).astype(np.int64)
     return t + start_us, x, y, p
@@ -283,10 +283,13 @@ def main() -> None:
                     rows.append(compare(name, Path(folder, name), cores, options.rounds))
     if options.out:
         versions = {name: importlib.metadata.version(name) for name in ("spikingjelly", "numpy")}
+        load = {"load_average": os.getloadavg()[0], "niceness": os.getpriority(os.PRIO_PROCESS, 0)}
         machine = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(), **versions}
         command = "python " + " ".join([Path(sys.argv[0]).as_posix(), *sys.argv[1:]])
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps({"command": command, **machine, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+        options.out.write_text(
+            json.dumps({"command": command, **machine, **load, "rows": rows}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

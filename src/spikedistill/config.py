@@ -384,7 +384,7 @@ def _check_data(experiment: ExperimentConfig, key: list[str], problems: _Problem
     if component.NEEDS_RAW and dataset.root is None:
         problems.add([*key, "dataset", "root"], f"dataset {dataset.name!r} needs the folder of its downloaded files")
     if dataset.root is not None and not Path(dataset.root).expanduser().is_dir():
-        problems.add([*key, "dataset", "root"], f"no such folder: {dataset.root}")
+        problems.add([*key, "dataset", "root"], f"no such folder: {dataset.root}. Put or link the files there, or name another")
     _check_inputs(experiment, key, meta, problems)
 
 

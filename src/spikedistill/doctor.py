@@ -65,7 +65,7 @@ def _torch() -> Iterator[Check]:
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         yield Check("ok", f"GPUs here: {names}")
     else:
-        yield Check("warn", "no GPU here", "fine on a login node; stages that need one ask for it; `spikedistill plan` shows which")
+        yield Check("warn", "no GPU here", "fine on a login node: stages that need one ask for it; see `spikedistill plan`")
 
 
 def _store(root: Path, slurm: bool) -> Iterator[Check]:

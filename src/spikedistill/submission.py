@@ -74,6 +74,8 @@ def _submit_all(
 ) -> int:
     from snakemake.exceptions import WorkflowError
 
+    from snakemake_executor_plugin_submitit.partitions import choose_partition, read_partitions
+    from snakemake_executor_plugin_submitit.resources import parse_resources
     from snakemake_executor_plugin_submitit.submit import submit
 
     jobs: dict[str, Any] = {}
@@ -83,10 +85,13 @@ def _submit_all(
         resources = stage_resources(spec.stage, settings, overrides if spec is specs[-1] else {}, estimate)
         before = [jobs[ref].job_id for ref in spec.upstream.values() if ref in jobs]
         if before and cluster == "slurm":
-            dependency = f"--dependency=afterok:{':'.join(before)} --kill-on-invalid-dep=yes"
-            resources["slurm_extra"] = f"{resources.get('slurm_extra', '')} {dependency}".strip()
+            resources["dependency"] = ",".join(filter(None, [resources.get("dependency"), f"afterok:{':'.join(before)}"]))
+            resources["slurm_extra"] = f"{resources.get('slurm_extra', '')} --kill-on-invalid-dep=yes".strip()
         try:
-            job = submit(stage_command(plan, spec), cluster=cluster, folder=FOLDER, name=Path(spec.ref).name, resources=resources)
+            request = parse_resources(resources)
+            if cluster == "slurm" and (limits := settings.get("submitit-partitions")):
+                request = choose_partition(request, read_partitions(Path(limits)), Path(limits))
+            job = submit(stage_command(plan, spec), cluster=cluster, folder=FOLDER, name=Path(spec.ref).name, resources=request)
         except WorkflowError as err:
             raise ConfigError(f"{spec.stage} {Path(spec.ref).name} was not submitted: {err}") from err
         jobs[spec.ref] = job

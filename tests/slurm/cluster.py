@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 PROGRAMS = ("munged", "mariadbd", "mysql_install_db", "slurmdbd", "slurmctld", "slurmd", "sbatch", "sacctmgr")
@@ -267,13 +267,13 @@ PartitionName=high Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=20 Preem
         listing = self.call("sacct", "-a", "-X", "-n", "-P", "-S", "00:00:00", "-o", ",".join(fields)).stdout
         return [dict(zip(fields, line.split("|"), strict=True)) for line in listing.splitlines()]
 
-    def completed_jobs(self, count: int) -> dict[str, dict[str, str]]:
-        """The jobs that ended well, by id, once accounting knows of `count`: it lags behind."""
+    def completed_jobs(self, ids: Collection[str]) -> dict[str, dict[str, str]]:
+        """The jobs that ended well, by id, once accounting knows of these: it lags behind."""
 
         def completed() -> dict[str, dict[str, str]]:
             return {job["JobIDRaw"]: job for job in self.jobs() if job["State"] == "COMPLETED"}
 
-        self._wait_until(f"accounting of {count} jobs", lambda: len(completed()) >= count)
+        self._wait_until(f"accounting of {ids}", lambda: completed().keys() >= set(ids))
         return completed()
 
     def queue(self) -> list[str]:

@@ -12,14 +12,13 @@ TWO_BY_TWO = ["--set-resources", "distill:nodes=2", "distill:tasks_per_node=2", 
 
 
 def shorten(folder):
-    """The demo's configuration with one seed and one epoch: what is shown here is where stages run, not how well they learn."""
+    """Of the demo one dataset, one seed, one epoch: what is shown here is where stages run, not how well they learn."""
     config = yaml.safe_load((folder / "config.yaml").read_text())
     config["seeds"] = [0]
-    for experiment in config["experiments"].values():
-        experiment["teacher"]["train"]["epochs"] = 1
-        experiment["student"]["train"]["epochs"] = 1
-        for role in ("teacher", "student"):
-            experiment[role]["train"]["warmup_epochs"] = 0
+    experiment = config["experiments"]["digits"]
+    for role in ("teacher", "student"):
+        experiment[role]["train"] |= {"epochs": 1, "warmup_epochs": 0}
+    config["experiments"] = {"digits": experiment}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
 
 
@@ -29,15 +28,13 @@ def test_the_demo_dag_runs_on_slurm_and_single_stages_have_the_same_ids(slurm_cl
     done = run(folder, "snakemake", "--profile", "cluster", *TWO_BY_TWO, **slurm_cluster.environment)
     assert done.returncode == 0, done.stdout[-5000:]
     assert (folder / "results/results.md").exists()
-    jobs = slurm_cluster.completed_jobs(count=15)
-    for manifest in folder.glob("store/*/*/manifest.json"):
-        content = json.loads(manifest.read_text())
-        stage = content["spec"]["stage"]
-        job = jobs[content["slurm_job_id"]]
+    contents = [json.loads(manifest.read_text()) for manifest in folder.glob("store/*/*/manifest.json")]
+    assert len(contents) == 7
+    jobs = slurm_cluster.completed_jobs([content["slurm_job_id"] for content in contents])
+    for content in contents:
+        stage, job = content["spec"]["stage"], jobs[content["slurm_job_id"]]
         assert stage in job["JobName"]
-        expected = ("2", 4) if stage == "distill" else ("1", 1)
-        assert (job["NNodes"], content["world_size"]) == expected
-    assert "report" in {job["JobName"] for job in jobs.values()}
+        assert (job["NNodes"], content["world_size"]) == (("2", 4) if stage == "distill" else ("1", 1))
     check_single_stage(slurm_cluster, folder, tmp_path)
 
 

@@ -105,7 +105,7 @@ return {
 """
 SNAKEMAKE_SCRIPT = """
 const until = async test => { while (!test()) await new Promise(done => setTimeout(done, 50)); };
-const link = text => [...page.querySelectorAll("a, button, li")].find(each => each.textContent.trim() === text);
+const link = text => [...page.querySelectorAll("span")].find(each => each.textContent.trim() === text);
 await until(() => link("Figures"));
 const menu = page.body.innerText;
 link("Figures").click();

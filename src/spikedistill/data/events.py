@@ -26,7 +26,7 @@ AEDAT3_HEADER_END = b"#!END-HEADER"
 AEDAT3_PACKET_HEADER = struct.Struct("<HHIIIIII")
 AEDAT3_POLARITY = 1
 AEDAT3_LAST_TYPE = 13
-AEDAT3_BLOCK = 1 << 20
+AEDAT3_BLOCK = 1 << 19
 MAX_HEADER = 64 << 10
 DVS128 = 128
 DVS128_CELLS = 0x7FFF
@@ -241,7 +241,7 @@ class Aedat3Chunk(NamedTuple):
 
 
 def aedat3_chunks(stream: BinaryIO, name: str, *, truncated: Truncated = "error") -> Iterator[Aedat3Chunk]:
-    """Decode an AEDAT 3.1 stream in pieces of about a megabyte. As SpikingJelly does, events marked as invalid are kept.
+    """Decode an AEDAT 3.1 stream in pieces of half a megabyte. As SpikingJelly does, events marked as invalid are kept.
 
     Args:
         stream: the file, at its beginning.

@@ -47,12 +47,14 @@ from spikedistill.errors import DataError
 
 log = logging.getLogger(__name__)
 
-SHORT_SHARE = 0.5
+SHORT, LONG = 0.5, 2.0  # times the usual duration
 FILES_PER_TASK = 16
 TASKS_AHEAD = 4  # of each process
 HEADER_BYTES = 128  # of an array file, whatever its shape
 _PROGRESS_S = 10.0
 _DIE_WITH_PARENT = 1  # Linux: prctl(PR_SET_PDEATHSIG, …)
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc: mallopt(M_…, …)
+_KEPT_BYTES = 32 << 20
 
 Window = tuple[int, int]
 
@@ -161,7 +163,7 @@ class Rows(Sequence[dict[str, Any]]):
     def __init__(self, recordings: Sequence[Recording], facts: npt.NDArray[Any]) -> None:
         self.recordings = recordings
         self.facts = facts
-        self.short = _short(recordings, facts)
+        self.short, self.long = _unusual(recordings, facts)
 
     def __len__(self) -> int:
         return len(self.recordings)
@@ -180,17 +182,18 @@ class Rows(Sequence[dict[str, Any]]):
             **window,
             **facts,
             **({"short": True} if self.short[row] else {}),
+            **({"long": True} if self.long[row] else {}),
         }
 
 
-def _short(recordings: Sequence[Recording], facts: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Recordings that last less than half of what is usual in their class: perhaps cut between two events."""
+def _unusual(recordings: Sequence[Recording], facts: npt.NDArray[Any]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Recordings much shorter than the median of their class, perhaps cut between two events, and those much longer."""
     labels = np.array([recording.label for recording in recordings])
-    short = np.zeros(len(recordings), dtype=bool)
+    usual = np.zeros(len(recordings))
     for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        short[rows] = facts["duration_us"][rows] < SHORT_SHARE * np.median(facts["duration_us"][rows])
-    return short
+        rows = labels == label
+        usual[rows] = np.median(facts["duration_us"][rows])
+    return facts["duration_us"] < SHORT * usual, facts["duration_us"] > LONG * usual
 
 
 @dataclass(frozen=True)
@@ -276,7 +279,7 @@ def write_frames(
         log.warning("left out: %d recordings without events", len(recordings) - len(kept))
         _keep_rows(path, task, kept)
     rows = Rows([recordings[row] for row in kept] if len(kept) < len(recordings) else recordings, facts[kept])
-    _warn_of_short(rows)
+    _warn_of_unusual(rows)
     return rows
 
 
@@ -319,10 +322,11 @@ def _outcomes(recordings: Sequence[Recording], task: _Task, num_workers: int) ->
     jobs = _by_file(recordings)
     tasks = iter(lambda: list(itertools.islice(jobs, per_task)), [])
     if num_workers == 1:
+        _keep_freed_memory()
         for each in tasks:
             yield from _convert_all(each, task)
         return
-    pool = ProcessPoolExecutor(min(num_workers, num_files), multiprocessing.get_context("fork"), _die_with, (os.getpid(),))
+    pool = ProcessPoolExecutor(min(num_workers, num_files), multiprocessing.get_context("fork"), _start, (os.getpid(),))
     try:
         running = collections.deque(
             pool.submit(_convert_all, each, task) for each in itertools.islice(tasks, TASKS_AHEAD * num_workers)
@@ -336,13 +340,22 @@ def _outcomes(recordings: Sequence[Recording], task: _Task, num_workers: int) ->
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _die_with(parent: int) -> None:
-    """End this process when its parent is killed, so that nobody waits here forever for work."""
+def _start(parent: int) -> None:
+    """Prepare a worker process. It ends when its parent is killed, so that nobody waits here forever for work."""
+    _keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def _keep_freed_memory() -> None:
+    """Use freed memory again instead of giving it back: every recording needs as much, and page faults cost half of its time."""
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
+        libc.mallopt(_MMAP_THRESHOLD, _KEPT_BYTES)
 
 
 def _convert_all(jobs: list[_Job], task: _Task) -> list[_Outcome]:
@@ -446,13 +459,15 @@ def _keep_rows(path: Path, task: _Task, rows: Sequence[int]) -> None:
     kept.replace(path)
 
 
-def _warn_of_short(rows: Rows) -> None:
-    short = np.flatnonzero(rows.short)
-    if short.size:
-        named = ", ".join(rows.recordings[row].id for row in short[:10].tolist())
-        log.warning(
-            "%d recordings last less than half of what is usual in their class (marked as short in index.json): %s%s",
-            short.size,
-            named,
-            " …" if short.size > 10 else "",
-        )
+def _warn_of_unusual(rows: Rows) -> None:
+    for mark, marked, what in (("short", rows.short, "less than half of"), ("long", rows.long, "more than twice")):
+        found = np.flatnonzero(marked)
+        if found.size:
+            log.warning(
+                "%d recordings last %s what is usual in their class (marked as %s in index.json): %s%s",
+                found.size,
+                what,
+                mark,
+                ", ".join(rows.recordings[row].id for row in found[:10].tolist()),
+                " …" if found.size > 10 else "",
+            )

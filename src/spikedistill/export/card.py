@@ -77,14 +77,14 @@ def _example(about: Mapping[str, Any]) -> str:
 
 
 def _input(about: Mapping[str, Any]) -> str:
-    given = about["input"]
-    shape = " x ".join(map(str, given["shape"]))
+    given, inputs = about["input"], about["spec"]["inputs"]
+    stored, size = " x ".join(map(str, given["stored"])), " x ".join(map(str, given["size"]))
+    steps = [f"`{key}: {inputs[key]}`" for key in ("center_crop", "resize") if inputs[key]]
+    made = f"a sample, prepared as {stored}, becomes {size}" + (f" by {', '.join(steps)}" if steps else "")
     if given["kind"] == "images":
         mean, std = (", ".join(f"{value:g}" for value in given[key]) for key in ("mean", "std"))
-        return (
-            f"Images as float32 [B, C, H, W], prepared as {shape}, scaled to [0, 1], less the mean ({mean}), divided by ({std})."
-        )
-    return f"Event frames as float32 [T, B, 2, H, W], counts of ON and OFF events; a sample was prepared as {shape}."
+        return f"Images as float32 [B, C, H, W] in [0, 1], less the mean ({mean}), divided by ({std}); {made}."
+    return f"Event frames as float32 [T, B, 2, H, W], `encoding: {inputs['encoding']}` of ON and OFF events; {made}."
 
 
 def _results(evaluation: Mapping[str, Any] | None) -> str:

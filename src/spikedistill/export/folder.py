@@ -13,6 +13,7 @@ from torch import nn
 
 from spikedistill.artifacts import MANIFEST, Store
 from spikedistill.compare import newest_evaluation
+from spikedistill.data.inputs import STATISTICS
 from spikedistill.data.store import SampleStore, open_store
 from spikedistill.errors import ConfigError
 from spikedistill.export.card import model_card
@@ -71,13 +72,15 @@ def write_export(store: Store, ref: str, out: Path, *, nir: bool = False) -> lis
 
 def describe(spec: TeacherSpec | DistillSpec, data: SampleStore) -> dict[str, Any]:
     """What it takes to build the network again and to feed it."""
+    mean, std = STATISTICS.get(spec.inputs.normalize, (data.mean, data.std))
+    size = spec.inputs.size(*data.samples.shape[-2:])
     about: dict[str, Any] = {
         "schema": SCHEMA,
         "role": "teacher" if isinstance(spec, TeacherSpec) else "student",
         "arch": spec.arch,
         "num_classes": data.num_classes,
         "in_channels": data.channels,
-        "input": {"kind": data.kind, "shape": list(data.samples.shape[1:]), "mean": data.mean, "std": data.std},
+        "input": {"kind": data.kind, "stored": list(data.samples.shape[1:]), "size": size, "mean": mean, "std": std},
         "class_names": list(data.class_names),
         "spec": spec.model_dump(mode="json"),
     }

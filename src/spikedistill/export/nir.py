@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from spikedistill.data.inputs import InputConfig
 from spikedistill.data.loader import Loader
 from spikedistill.data.store import SampleStore
 from spikedistill.errors import ConfigError, SpikedistillError
@@ -53,7 +54,7 @@ def write_nir(network: nn.Module, data: SampleStore, spec: TeacherSpec | Distill
     except ImportError as err:
         raise ConfigError(f"NIR needs more packages ({err}); install them: pip install 'spikedistill[nir]'") from err
     student = Student(copy.deepcopy(network.network), network.time_steps).double().eval()
-    frames = example_frames(data, network.time_steps)
+    frames = example_frames(data, spec.inputs, network.time_steps)
     graph = to_spikingjelly(student, frames[0, :1])
     nir_exchange.export_to_nir(graph, frames[:, :1], save_path=file, dt=TIME_STEP_S)
     difference = float((run_nir(file, frames) - student(frames).logits).abs().max())
@@ -73,10 +74,11 @@ def run_nir(file: Path, frames: Tensor) -> Tensor:
     return logits
 
 
-def example_frames(data: SampleStore, time_steps: int, *, count: int = CHECKED_SAMPLES) -> Tensor:
+def example_frames(data: SampleStore, inputs: InputConfig, time_steps: int, *, count: int = CHECKED_SAMPLES) -> Tensor:
     """The first test samples as the graph wants them, float64 [T, B, C, H, W]: a static image at every step."""
-    inputs, _ = next(Loader(data, "test", batch_size=min(count, len(data.split("test")))).epoch(0))
-    frames = inputs if inputs.dim() == 5 else inputs.expand(time_steps, *inputs.shape)
+    loader = Loader(data, "test", batch_size=min(count, len(data.split("test"))), inputs=inputs)
+    batch, _ = next(loader.epoch(0))
+    frames = batch if batch.dim() == 5 else batch.expand(time_steps, *batch.shape)
     return frames.double()
 
 
@@ -229,6 +231,8 @@ def _neuron(path: str, module: LIF) -> nn.Module:
     settings = module.neuron
     if settings.reset != "hard":
         raise _refusal(path, "a neuron with soft reset")
+    if settings.fires != "at":
+        raise _refusal(path, "a neuron that does not fire at its threshold, only above, which SpikingJelly's does")
     if settings.decay <= 0:
         raise _refusal(path, "a neuron without memory (decay 0)")
     known: dict[str, Any] = {"v_threshold": settings.threshold, "v_reset": 0.0, "decay_input": False}

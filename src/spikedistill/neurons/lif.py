@@ -1,27 +1,19 @@
 """The leaky integrate-and-fire neuron over all time steps at once, with its exact backward pass in closed form.
 
-    h[t] = decay * v[t-1] + x[t]            v[-1] = 0; the input is not scaled
-    s[t] = 1 where h[t] >= threshold        or h[t] > threshold, see `fires`; derivative in backward: a surrogate
-    v[t] = (1 - s[t]) * h[t] + s[t] * v_reset    hard reset
-    v[t] = h[t] - threshold * s[t]               soft reset (v_reset is None)
-
-Letters: T step, B batch.
+The equations are in `neurons.dynamics`, how they are computed on each device in `neurons.execution`. Letters: T step, B batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from spikedistill.neurons import execution, triton_lif
+from spikedistill.neurons.dynamics import Dynamics, differentiate, integrate
 from spikedistill.neurons.settings import Fires, NeuronConfig, Surrogate
-from spikedistill.neurons.surrogate import DERIVATIVES
-
-COMPARISONS: dict[Fires, Callable[..., Tensor]] = {"at": torch.ge, "above": torch.gt}
-"""By name in the config: what a potential and the threshold must fulfil for a spike."""
 
 
 def lif(
@@ -50,83 +42,64 @@ def lif(
     Returns:
         Spikes, 0 or 1, of the shape and dtype of `x_seq`.
     """
-    return _Lif.apply(x_seq, _Dynamics(decay, threshold, v_reset, detach_reset, alpha, surrogate, fires))
+    return _Lif.apply(x_seq, Dynamics(decay, threshold, v_reset, detach_reset, alpha, surrogate, fires), False)
 
 
-class _Dynamics(NamedTuple):
-    decay: float
-    threshold: float
-    v_reset: float | None
-    detach_reset: bool
-    alpha: float
-    surrogate: Surrogate
-    fires: Fires
+def dynamics_of(neuron: NeuronConfig) -> Dynamics:
+    """The parameters of a neuron as the equations take them."""
+    v_reset = 0.0 if neuron.reset == "hard" else None
+    return Dynamics(neuron.decay, neuron.threshold, v_reset, neuron.detach_reset, neuron.alpha, neuron.surrogate, neuron.fires)
 
 
 class _Lif(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_seq: Tensor, dynamics: _Dynamics) -> Tensor:
-        x = x_seq if x_seq.dtype in (torch.float32, torch.float64) else x_seq.float()
-        potential = torch.empty_like(x)
-        spikes = torch.empty_like(x)
-        v = torch.zeros_like(x[0])
-        for t in range(len(x)):
-            h = torch.add(x[t], v, alpha=dynamics.decay, out=potential[t])
-            fired = COMPARISONS[dynamics.fires](h, dynamics.threshold)
-            spikes[t] = fired
-            if dynamics.v_reset is None:
-                v = torch.sub(h, spikes[t], alpha=dynamics.threshold)
-            else:
-                v = h.masked_fill(fired, dynamics.v_reset)
+    def forward(ctx: Any, x_seq: Tensor, dynamics: Dynamics, compiled: bool) -> Tensor:
+        ctx.dynamics, ctx.compiled = dynamics, compiled
+        if torch.compiler.is_compiling():
+            spikes, potential = integrate(x_seq, dynamics)
+            ctx.save_for_backward(potential)
+            return spikes
+        ctx.layout = execution.Layout(x_seq)
+        x = ctx.layout.flatten(x_seq)
+        if triton_lif.is_usable(x):
+            spikes, potential = triton_lif.integrate(x, dynamics)
+        else:
+            spikes, potential = execution.run(integrate, [x], dynamics, compiled=compiled)
         ctx.save_for_backward(potential)
-        ctx.dynamics = dynamics
-        return spikes.to(x_seq.dtype)
+        return ctx.layout.restore(spikes)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (potential,) = ctx.saved_tensors
-        dynamics: _Dynamics = ctx.dynamics
-        upstream = gradients[0].to(potential.dtype)
-        derivative = DERIVATIVES[dynamics.surrogate](potential, dynamics.threshold, dynamics.alpha)
-        kept = _reset_derivative(potential[:-1], derivative[:-1], dynamics)
-        grad_x = derivative.mul_(upstream)
-        for t in range(len(potential) - 2, -1, -1):
-            grad_x[t].addcmul_(kept[t], grad_x[t + 1], value=dynamics.decay)
-        return grad_x.to(gradients[0].dtype), None
-
-
-def _reset_derivative(potential: Tensor, derivative: Tensor, dynamics: _Dynamics) -> Tensor:
-    """dv[t] / dh[t], where `derivative` is ds[t] / dh[t]."""
-    if dynamics.v_reset is None:
-        return torch.ones_like(potential) if dynamics.detach_reset else 1 - dynamics.threshold * derivative
-    kept = COMPARISONS[dynamics.fires](potential, dynamics.threshold).logical_not_().to(potential.dtype)
-    return kept if dynamics.detach_reset else kept.addcmul_(dynamics.v_reset - potential, derivative)
+        if torch.compiler.is_compiling():
+            return differentiate(gradients[0], potential, ctx.dynamics)[0], None, None
+        upstream = ctx.layout.flatten(gradients[0])
+        if triton_lif.is_usable(upstream):
+            grad_x = triton_lif.differentiate(upstream, potential, ctx.dynamics)
+        else:
+            (grad_x,) = execution.run(differentiate, [upstream, potential], ctx.dynamics, compiled=ctx.compiled)
+        return ctx.layout.restore(grad_x), None, None
 
 
 class LIF(nn.Module):
-    """A layer of LIF neurons on time-folded input [T * B, ...], row t * B + b; it has no parameters and keeps no state."""
+    """A layer of LIF neurons on time-folded input [T * B, ...], row t * B + b; it has no parameters and keeps no state.
+
+    Attributes:
+        compiled: on a CPU, compute with compiled code, see `neurons.execution`.
+    """
 
     def __init__(self, neuron: NeuronConfig, time_steps: int) -> None:
         """Create a layer that runs `time_steps` steps per forward."""
         super().__init__()
         self.neuron = neuron
         self.time_steps = time_steps
+        self.dynamics = dynamics_of(neuron)
+        self.compiled = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes [T * B, ...] of the currents [T * B, ...]."""
-        neuron = self.neuron
-        spikes = lif(
-            x.unflatten(0, (self.time_steps, -1)),
-            decay=neuron.decay,
-            threshold=neuron.threshold,
-            v_reset=0.0 if neuron.reset == "hard" else None,
-            detach_reset=neuron.detach_reset,
-            alpha=neuron.alpha,
-            surrogate=neuron.surrogate,
-            fires=neuron.fires,
-        )
-        return spikes.flatten(0, 1)
+        return _Lif.apply(x.unflatten(0, (self.time_steps, -1)), self.dynamics, self.compiled).flatten(0, 1)
 
     def extra_repr(self) -> str:
         """Shown by print(model)."""

@@ -24,9 +24,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from spikedistill.neurons.lif import COMPARISONS, LIF
+from spikedistill.neurons import execution
+from spikedistill.neurons.dynamics import spike_statistics
+from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.settings import NeuronConfig
-from spikedistill.neurons.surrogate import DERIVATIVES
 
 
 class RateModule(nn.Module):
@@ -68,36 +69,6 @@ def convert_to_rate(network: nn.Module, time_steps: int) -> None:
                 setattr(module, name, StraightThrough(child, time_steps))
 
 
-def spike_statistics(x_seq: Tensor, neuron: NeuronConfig) -> tuple[Tensor, Tensor, Tensor]:
-    """Run LIF neurons and gather what the rate pass needs, with memory for one step.
-
-    Args:
-        x_seq: input current [T, B, ...].
-        neuron: the neuron.
-
-    Returns:
-        Spikes [T, B, ...], mean rate [B, ...] and eligibility [B, ...].
-    """
-    x_seq = x_seq if x_seq.dtype in (torch.float32, torch.float64) else x_seq.float()
-    spikes = torch.empty_like(x_seq)
-    v = torch.zeros_like(x_seq[0])
-    kappa = torch.ones_like(v)
-    eligibility = torch.zeros_like(v)
-    for t, x in enumerate(x_seq):
-        h = torch.add(x, v, alpha=neuron.decay)
-        spike = COMPARISONS[neuron.fires](h, neuron.threshold, out=spikes[t])
-        surrogate = DERIVATIVES[neuron.surrogate](h, neuron.threshold, neuron.alpha)
-        eligibility.addcmul_(kappa, surrogate)
-        if neuron.reset == "hard":
-            kept = (1 - spike) if neuron.detach_reset else (1 - spike).addcmul_(h, surrogate, value=-1)
-            v = h.mul_(1 - spike)
-        else:
-            kept = torch.ones_like(v) if neuron.detach_reset else 1 - neuron.threshold * surrogate
-            v = h.sub_(spike, alpha=neuron.threshold)
-        kappa = kappa.mul_(kept).mul_(neuron.decay).add_(1)
-    return spikes, spikes.mean(0), eligibility.div_(len(x_seq))
-
-
 class _Replaced(torch.autograd.Function):
     """The value of one tensor, the derivative of another."""
 
@@ -127,12 +98,17 @@ class RateLIF(RateModule, LIF):
         if not self.training:
             return super().forward(x)
         if self.recording:
-            folded = x.unflatten(0, (self.time_steps, -1))
-            spikes, self.rate, self.eligibility = spike_statistics(folded, self.neuron)
-            return spikes.flatten(0, 1).to(x.dtype)
+            return self._record(x.unflatten(0, (self.time_steps, -1))).flatten(0, 1)
         rate, eligibility = self.rate, self.eligibility
         self.rate = self.eligibility = None
         return _Replaced.apply(x, rate, eligibility)
+
+    def _record(self, x_seq: Tensor) -> Tensor:
+        layout = execution.Layout(x_seq)
+        flat = [layout.flatten(x_seq)]
+        spikes, rate, eligibility = execution.run(spike_statistics, flat, self.dynamics, compiled=self.compiled)
+        self.rate, self.eligibility = layout.restore(rate), layout.restore(eligibility)
+        return layout.restore(spikes)
 
 
 class StraightThrough(RateModule):

@@ -42,7 +42,7 @@ def _teacher(job: StageJob, data: SampleStore, world: World) -> Teacher | None:
     folder = job.inputs["teacher"]
     teacher = load_network(read_model_spec(folder / MANIFEST), data, folder).to(world.device)
     assert isinstance(teacher, Teacher)
-    return teacher
+    return teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as the student
 
 
 class Distillation:
@@ -56,6 +56,7 @@ class Distillation:
         self._teacher = teacher
         self._seed = spec.seed
         self._time_steps = spec.time_steps
+        self._in_bf16 = spec.train.precision == "bf16"
 
     def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """The terms of the method's loss."""
@@ -76,11 +77,13 @@ class Distillation:
             self._params,
         )
 
-    @staticmethod
-    def _run_teacher(teacher: Teacher, inputs: Tensor, dtype: torch.dtype) -> Outputs:
-        with torch.no_grad():
+    def _run_teacher(self, teacher: Teacher, inputs: Tensor, dtype: torch.dtype) -> Outputs:
+        """The teacher's outputs in `dtype`, computed in the precision of the student's forward pass."""
+        with torch.inference_mode(), torch.autocast(inputs.device.type, torch.bfloat16, enabled=self._in_bf16):
             outputs = teacher(inputs)
-        return Outputs(outputs.logits.to(dtype), outputs.features.to(dtype))
+        # copies, because autograd takes no tensors that inference mode has made
+        features = outputs.features.to(dtype, copy=True) if "features" in self._needs else outputs.features
+        return Outputs(outputs.logits.to(dtype, copy=True), features)
 
     def _noise(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Standard normal draws [B, C]: those of this rank's rows of the global batch."""

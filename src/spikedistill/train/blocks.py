@@ -1,4 +1,4 @@
-"""Compiling the blocks of a network, and computing their activations twice instead of keeping them.
+"""Compiling the blocks of a network or its neurons, and computing their activations twice instead of keeping them.
 
 A block is a module with parts of its own inside an `nn.Sequential` or `nn.ModuleList`, such as a residual block; a
 Sequential of plain layers is a block itself. Equal blocks share their compiled code.
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.rate import RateModule
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList)
@@ -45,6 +46,13 @@ def compile_blocks(model: nn.Module) -> None:
     torch._dynamo.config.recompile_limit = max(_VARIANTS, torch._dynamo.config.recompile_limit)
     for block in find_blocks(model):
         block.forward = torch.compile(block.forward, dynamic=False)  # type: ignore[method-assign]
+
+
+def compile_neurons(model: nn.Module) -> None:
+    """Let the neurons of a network run compiled code on the CPU, see `neurons.execution`."""
+    for module in model.modules():
+        if isinstance(module, LIF):
+            module.compiled = True
 
 
 def checkpoint_blocks(model: nn.Module) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import resource
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,15 +23,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from spikedistill.data.loader import Loader
 from spikedistill.errors import ConfigError, TrainingError
-from spikedistill.evaluate.activity import ActivityMeter
 from spikedistill.models import Outputs
 from spikedistill.neurons.lif import LIF
 from spikedistill.train.batchnorm import synchronise
-from spikedistill.train.blocks import checkpoint_blocks, compile_blocks
+from spikedistill.train.blocks import checkpoint_blocks, compile_blocks, compile_neurons
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World, lost_rank_is_an_error
 from spikedistill.train.history import History
 from spikedistill.train.interrupt import Interrupted, StopRequest
+from spikedistill.train.memory import keep_freed_memory
 from spikedistill.train.optim import build_optimizer, learning_rate, set_learning_rate
 from spikedistill.train.options import EngineOptions
 from spikedistill.train.settings import TrainConfig
@@ -38,6 +39,7 @@ from spikedistill.train.tracking import Tracker
 
 log = logging.getLogger(__name__)
 
+COMPILERS = ("g++", "clang++")
 LOOK_STEPS = 20  # steps between looks at whether the loss is finite
 
 
@@ -313,16 +315,30 @@ def _prepare(run: Run) -> nn.Module:
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions, same values
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
+    else:
+        keep_freed_memory()
     if run.world.world_size > 1 and run.settings.sync_batchnorm:
         synchronise(model, device)
     if options.compile:
-        compile_blocks(model)
+        _compile(model, device)
     if options.checkpoint_activations:
         checkpoint_blocks(model)
     if run.world.world_size == 1:
         return model
     device_ids = [device] if device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=device_ids, gradient_as_bucket_view=True)
+
+
+def _compile(model: nn.Module, device: torch.device) -> None:
+    """On a GPU whole blocks; on a CPU, where convolutions are the library's, the neurons alone, which starts in seconds."""
+    if device.type == "cuda":
+        compile_blocks(model)
+        return
+    if not any(shutil.which(name) for name in COMPILERS):
+        raise ConfigError(
+            f"engine.compile: needs one of {', '.join(COMPILERS)}, and none is installed; install one, or set it to false"
+        )
+    compile_neurons(model)
 
 
 def _read_checkpoint(run: Run) -> dict[str, Any] | None:
@@ -379,14 +395,23 @@ def _memory(world: World) -> dict[str, float]:
 
 @torch.no_grad()
 def _firing_rates(model: nn.Module, inputs: Tensor) -> dict[str, float]:
-    """How often the neurons of each layer fire on a batch, as in evaluation; nothing for a network without neurons."""
-    if not any(isinstance(module, LIF) for module in model.modules()):
+    """How often the neurons of each layer fire on a batch, in evaluation mode; nothing for a network without neurons."""
+    seen: dict[str, tuple[Tensor, int]] = {}  # rate, number of chances to fire
+
+    def see(name: str, out: Tensor) -> None:
+        seen[name] = out.float().mean(), out.numel()
+
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, LIF)}
+    if not layers:
         return {}
-    meter = ActivityMeter(model)
+    hooks = [layer.register_forward_hook(lambda m, x, out, name=name: see(name, out)) for name, layer in layers.items()]
     training = model.training
     model.eval()
-    with torch.compiler.set_stance("force_eager"), meter:
+    with torch.compiler.set_stance("force_eager"):
         model(inputs)
     model.train(training)
-    summary = meter.summary(World(), inputs.shape[inputs.dim() - 4])["firing_rate"]
-    return {"spike/rate": summary["mean"], **{f"spike/rate_{layer['name']}": layer["rate"] for layer in summary["layers"]}}
+    for hook in hooks:
+        hook.remove()
+    chances = sum(number for _, number in seen.values())
+    mean = sum(float(rate) * number for rate, number in seen.values()) / chances
+    return {"spike/rate": mean, **{f"spike/rate_{name}": float(rate) for name, (rate, _) in seen.items()}}

@@ -19,7 +19,9 @@ class EngineOptions(BaseModel):
         30.0, gt=0, description="A rank that did not answer for so long counts as lost, and the others stop."
     )
     compile: bool = Field(
-        False, description="Compile each block of the network with torch.compile. Needs a C++ compiler, or on a GPU Triton."
+        False,
+        description="Make code for this network with torch.compile when training starts: on a GPU, of each block; on a CPU, of "
+        "the neurons, which needs g++ or clang++ and some seconds.",
     )
     checkpoint_activations: bool = Field(
         False, description="Keep only the inputs of blocks for backward and compute the rest again: less memory, more time."

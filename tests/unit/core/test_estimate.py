@@ -80,9 +80,9 @@ def test_what_is_not_known_is_guessed_and_named(monkeypatch):
     monkeypatch.setattr(
         estimate, "_counts", lambda: {"resnet18": {"side": 32, "macs": 1, "elements": 1, "layers": 1, "parameters": 1}}
     )
-    guess = cost(arch="vgg13")
-    assert "size of vgg13" in guess.guessed
-    assert "guessed: size of vgg13" in total([guess])
+    guess = cost(arch="resnet34")
+    assert "size of resnet34" in guess.guessed
+    assert "guessed: size of resnet34" in total([guess])
 
 
 def test_stages_ask_for_what_they_need_and_for_more_memory_on_a_retry():

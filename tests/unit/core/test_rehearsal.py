@@ -13,7 +13,7 @@ VALUES = {
     "results": "out/results",
     "experiments": {
         "digits": {
-            "dataset": {"name": "digits"},
+            "dataset": {"name": "digits", "inputs": {"resize": {"size": 32, "antialias": True}}},
             "teacher": {"arch": "resnet8", "train": {"epochs": 12, "batch_size": 64, "warmup_epochs": 2}},
             "student": {"arch": "vgg13", "time_steps": 2, "width": 0.5, "train": {"epochs": 9, "batch_size": 64}},
             "methods": {"tet": {}, "kd": {"params": {"alpha": [0.1, 0.2]}}},

@@ -1,8 +1,10 @@
 """What becomes of damaged recordings: each has one outcome, an error that names the file and the place, or a stated repair."""
 
 import functools
+import json
 import logging
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from spikedistill.data.events import Events, decode_aedat2, decode_atis, read_ae
 from spikedistill.data.frames import FrameParams, Recording, whole_files, write_frames
 from spikedistill.errors import DataError
 
+GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "dvs_bad_input.json").read_text())
 START = len(AEDAT2_HEADER)
 EVENTS = some_events(1, 4000, height=128, width=128, duration_us=1_000_000)
 GOOD = aedat2_bytes(EVENTS)
@@ -56,6 +59,64 @@ def refused(folder, content, kind="aedat2", **params):
     assert str(folder / "bad.bin") in message
     assert not (folder / "frames.npy").exists()
     return message
+
+
+KNOWN_DAMAGES = {  # by the name of what SpikingJelly makes of it: the file, and how many events are kept or why it is refused
+    "good": (GOOD, 4000),
+    "cut 1 byte": (GOOD[:-1], "cut in the last event: 7 of 8 bytes"),
+    "cut 4 bytes (half event)": (GOOD[:-4], "cut in the last event: 4 of 8 bytes"),
+    "cut 8 bytes (whole event)": (GOOD[:-8], 3999),
+    "cut to 60% at event boundary": (GOOD[: START + 8 * 2400], 2400),  # see the marks "short" and the sizes in archives
+    "header only (0 events)": (AEDAT2_HEADER, "an empty recording"),
+    "zero-byte file": (b"", "an empty recording"),
+    "no header": (GOOD[START:], "not AEDAT 2.0: its first bytes are"),
+    "no header, UTF-8-valid first line": (
+        b"recorded today\n" + GOOD[START:],
+        "not AEDAT 2.0: its first bytes are b'recorded tod'",
+    ),
+    "LF-only header": (AEDAT2_HEADER.replace(b"\r\n", b"\n") + GOOD[START:], 4000),
+    "first event address byte 0x23": (with_addresses({0: 0x23005AC4}), "neither a header line nor an event of a DVS128"),
+    "AEDAT3.1 content": (GOOD3, "expected AEDAT 2.0, found AER-DAT3.1"),
+    "HTML page (multiple of 8)": (b"<!DOCTYPE html><p>404 not found</p></html>"[:40], "not AEDAT 2.0"),
+    "header cut inside a line": (AEDAT2_HEADER[:40], "has no end"),
+    "timestamps locally reversed": (at(np.r_[EVENTS.t[:1000], EVENTS.t[1000:1500][::-1], EVENTS.t[1500:]]), "run backwards"),
+    "timestamps jump back 300 ms": (at(np.r_[EVENTS.t[:2000], EVENTS.t[2000:] - 300_000]), "run backwards 1 times"),
+    "timestamps wrap 2^32": (at(EVENTS.t + (1 << 32) - 400_000), 4000),
+    "last timestamp < first": (at(np.r_[EVENTS.t[:-1], EVENTS.t[0] - 1]), "run backwards 1 times"),
+    "one timestamp 0xFFFFFFFF in middle": (at(np.r_[EVENTS.t[:2000], 0xFFFFFFFF, EVENTS.t[2001:]]), "run backwards 1 times"),
+    "one timestamp 0xFFFFFFFF at end": (at(np.r_[EVENTS.t[:-1], 0xFFFFFFFF]), 4000),  # see the mark "long"
+    "bit 15 (external) set on 1 event": (with_addresses({5: 0x8000}), 3999),
+    "high address bits on 1 event": (with_addresses({5: 0x12340000}), 3999),
+    "all timestamps equal": (at(np.full(4000, 77)), 4000),
+    "3 events only": (aedat2_bytes(Events(*(column[:3] for column in EVENTS))), 3),
+    "500 ms without events": (at(np.r_[EVENTS.t[:2000], EVENTS.t[2000:] + 500_000]), 4000),
+}
+FULL_PACKET = struct.pack("<III", 64, 64, 64)  # capacity, number, number of valid ones
+KNOWN_DAMAGES_3 = {
+    "good": (GOOD3, 4000),
+    "cut 3 bytes inside last event": (GOOD3[:-3], "cut in packet 63: 253 of 256 bytes at offset"),
+    "cut 8 bytes (whole event)": (GOOD3[:-8], "cut in packet 63: 248 of 256 bytes at offset"),
+    "cut in the middle of a packet header": (GOOD3[: len(AEDAT3_HEADER) + 28 + 64 * 8 + 10], "cut in the header of packet 1"),
+    "no END-HEADER line": (GOOD3.replace(b"#!END-HEADER\r\n", b""), "its header has no end"),
+    "LF-only END-HEADER": (GOOD3.replace(b"#!END-HEADER\r\n", b"#!END-HEADER\n"), 4000),
+    "eventNumber < eventCapacity": (GOOD3.replace(FULL_PACKET, struct.pack("<III", 64, 60, 60)), 4000),
+    "AEDAT 2.0 content": (GOOD, "expected AEDAT 3.1, found AER-DAT2.0"),
+    "zero-byte": (b"", "an empty file"),
+    "header only": (AEDAT3_HEADER, "an empty recording"),
+}
+
+
+@pytest.mark.parametrize("split_by", ["number", "time"])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("aedat2", name) for name in GOLDEN["cases"]] + [("aedat3", name) for name in GOLDEN["aedat31"]]
+)
+def test_every_known_damage_has_its_outcome(kind, name, split_by, tmp_path):
+    content, outcome = (KNOWN_DAMAGES if kind == "aedat2" else KNOWN_DAMAGES_3)[name]
+    if isinstance(outcome, str):
+        assert outcome in refused(tmp_path, content, kind, split_by=split_by)
+    else:
+        frames, [row] = prepare(tmp_path, content, kind, split_by=split_by)
+        assert frames.sum() == row["events"] == outcome
 
 
 @pytest.mark.parametrize("split_by", ["number", "time"])
@@ -234,17 +295,19 @@ def test_label_rows_that_cannot_be_are_named_with_their_line(tmp_path):
     ]
 
 
-def test_a_recording_cut_between_two_events_is_marked_as_short(tmp_path, caplog):
-    whole = some_events(6, 400, height=34, width=34)
-    for number in range(4):
-        content = atis_bytes(some_events(6 + number, 400, height=34, width=34))
-        (tmp_path / f"{number}.bin").write_bytes(content[:600] if number == 2 else content)
-    recordings = [Recording(Member(str(tmp_path / f"{n}.bin")), str(n), 0) for n in range(4)]
+def test_recordings_cut_between_two_events_or_with_a_stray_timestamp_are_marked(tmp_path, caplog):
+    contents = [atis_bytes(some_events(6 + number, 400, height=34, width=34)) for number in range(5)]
+    contents[2] = contents[2][:600]
+    contents[3] = contents[3][:-3] + b"\x7f\xff\xff"
+    for number, content in enumerate(contents):
+        (tmp_path / f"{number}.bin").write_bytes(content)
+    recordings = [Recording(Member(str(tmp_path / f"{n}.bin")), str(n), 0) for n in range(5)]
     decode, sensor = DECODERS["atis"]
     rows = write_frames(recordings, decode, FrameParams(), tmp_path, sensor=sensor, num_workers=1)
-    assert [row.get("short", False) for row in rows] == [False, False, True, False]
-    assert rows[0]["duration_us"] == whole.t[-1] - whole.t[0]
-    assert "1 recordings last less than half of what is usual in their class" in caplog.text
+    assert [row.get("short", False) for row in rows] == [False, False, True, False, False]
+    assert [row.get("long", False) for row in rows] == [False, False, False, True, False]
+    assert "1 recordings last less than half of what is usual in their class (marked as short in index.json): 2" in caplog.text
+    assert "1 recordings last more than twice what is usual in their class (marked as long in index.json): 3" in caplog.text
 
 
 def test_the_same_recording_under_two_labels_is_refused(tmp_path):

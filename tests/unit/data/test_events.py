@@ -58,6 +58,17 @@ def test_integration_equals_spikingjelly_or_refuses_what_it_gets_wrong(case):
             np.testing.assert_array_equal(frames, reference)
 
 
+OLDER = {case["name"]: case for case in json.loads((GOLDEN / "dvs_frames.json").read_text())["cases"]}
+
+
+@pytest.mark.parametrize("case", [case for case in OLDER.values() if case["hparams"]], ids=lambda c: c["name"])
+def test_integration_equals_that_of_an_older_spikingjelly(case):
+    events = Events(*(np.array(case["inputs"][field]) for field in "txyp"))
+    how = case["hparams"]
+    frames = integrate(events, num_frames=how["frames_num"], split_by=how["split_by"], height=how["H"], width=how["W"])
+    np.testing.assert_array_equal(frames, case["expected"]["frames_M2HW"])
+
+
 def test_an_empty_window_is_an_error_on_request():
     case = next(c for c in CASES if c["name"] == "time_gap_empty_middle_bin")
     with pytest.raises(DataError, match="has no events"):

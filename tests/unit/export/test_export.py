@@ -43,7 +43,15 @@ def test_the_lines_of_the_card_load_it_and_reach_the_accuracy_of_the_card(traine
     assert len([line for line in lines.splitlines() if line]) <= 5
     (accuracy,) = re.findall(r"\| accuracy \(%\) \| ([\d.]+) \|", card)
     assert 100 * (scope["prediction"] == batch[1]).double().mean().item() == pytest.approx(float(accuracy), abs=0.005)
-    for words in ("digits", "`kd`", "test samples | 360", "## Limits", trained.teacher, "method: kd"):
+    for words in (
+        "digits",
+        "`kd`",
+        "test samples | 360",
+        "prepared as 1 x 8 x 8, becomes 8 x 8",
+        "## Limits",
+        trained.teacher,
+        "method: kd",
+    ):
         assert words in card
 
 

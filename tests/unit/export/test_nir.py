@@ -31,7 +31,7 @@ def test_exported_and_read_back_it_fires_the_same_spikes_and_has_the_same_test_a
     spec = read_model_spec(folder / MANIFEST)
     data = open_store(trained.store.open(spec.data))
     write_export(trained.store, trained.student, tmp_path / "out", nir=True)
-    frames = example_frames(data, spec.time_steps, count=360)
+    frames = example_frames(data, spec.inputs, spec.time_steps, count=360)
     labels = torch.from_numpy(data.labels[data.split("test")])
 
     student = load_network(spec, data, folder)
@@ -75,6 +75,7 @@ def test_residual_families_become_the_same_network_of_spikingjelly(name):
     ("arch", "neuron_config", "message"),
     [
         ("resnet8", {"reset": "soft"}, r"cannot express layer 'after_stem.1': a neuron with soft reset"),
+        ("resnet8", {"fires": "above"}, r"cannot express layer 'after_stem.1': a neuron that does not fire at its threshold"),
         ("resnet8", {"decay": 0.0}, r"cannot express layer 'after_stem.1': a neuron without memory"),
         ("resnet18_imagenet", {}, r"cannot express layer 'after_stem.2': MaxPool2d"),
         ("resnet20_ckd", {}, r"cannot express layer 'stages.2.2.activation': ReLU"),

@@ -37,6 +37,12 @@ def test_figure_ignores_the_users_matplotlib_settings_and_leaves_them_alone(draw
 
 
 @pytest.mark.parametrize("draw", DRAWINGS)
+def test_figure_of_more_panels_than_fill_its_rows_can_be_drawn(draw, make):
+    runs = [make.student(method, 0, 0.9, experiment=f"{i}-dvs") for i in range(4) for method in ("tet", "kd")]
+    assert draw(runs[:-1]).rstrip().endswith("</svg>")
+
+
+@pytest.mark.parametrize("draw", DRAWINGS)
 def test_figure_of_no_runs_can_be_drawn(draw):
     assert draw([]).rstrip().endswith("</svg>")
 

@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,8 @@ def distillation(method, params, data, double):
     torch.manual_seed(1)
     channels = 1 if data == "images" else 2
     teacher = build_teacher("resnet8", num_classes=len(CLASSES), in_channels=channels).requires_grad_(False).eval()
-    spec = DistillSpec.model_construct(method=method, params=params, seed=3, time_steps=STEPS)
+    settings = TrainConfig(epochs=1, batch_size=8)
+    spec = DistillSpec.model_construct(method=method, params=params, seed=3, time_steps=STEPS, train=settings)
     return Distillation(spec, teacher.double() if double else teacher)
 
 
@@ -264,6 +266,8 @@ def fork_ranks(ranks, function):
             try:
                 function()
                 status = 0
+            except Exception:
+                traceback.print_exc()
             finally:
                 sys.stderr.flush()
                 os._exit(status)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.unit.train.rank import STEPS, free_port, run_training
+from tests.unit.train.rank import STEPS, build, free_port, run_training
 
 from spikedistill.errors import ConfigError, TrainingError
 from spikedistill.neurons.lif import LIF
-from spikedistill.train.blocks import find_blocks
+from spikedistill.train.blocks import compile_blocks, find_blocks
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World
 from spikedistill.train.interrupt import Interrupted
@@ -289,16 +289,31 @@ def test_activations_computed_twice_change_no_bit(unbroken, tmp_path):
     assert_identical(run_training(tmp_path, World(), checkpoint_activations=True).state_dict(), expected)
 
 
-def test_compiled_blocks_train_alike(tmp_path):
-    plain = run_training(tmp_path / "plain", World(), model="normalised", double=True)
-    compiled = run_training(tmp_path / "compiled", World(), model="normalised", double=True, compile=True)
-    for name, value in plain.state_dict().items():
-        torch.testing.assert_close(compiled.state_dict()[name], value, rtol=1e-9, atol=1e-12)
+def test_compiled_neurons_train_alike(unbroken, tmp_path):
+    folder, _ = unbroken
+    network = run_training(tmp_path, World(), compile=True)
+    assert all(module.compiled for module in network.modules() if isinstance(module, LIF))
+    for ours, theirs in zip(metrics(tmp_path), metrics(folder), strict=True):
+        assert ours["train/loss"] == pytest.approx(theirs["train/loss"], rel=1e-3)
 
 
-def test_blocks_of_a_residual_network_are_its_residual_blocks_and_the_stem(tmp_path):
-    from tests.unit.train.rank import build
+def test_compiled_blocks_compute_alike():
+    plain, compiled = build("normalised").double(), build("normalised").double()
+    compile_blocks(compiled)
+    x = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for network in (plain, compiled):
+        network(x).logits.square().sum().backward()
+    for ours, theirs in zip(compiled.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-12)
 
+
+def test_compiling_without_a_compiler_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"engine\.compile: needs one of g\+\+, clang\+\+"):
+        run_training(tmp_path, World(), model="linear", compile=True)
+
+
+def test_blocks_of_a_residual_network_are_its_residual_blocks_and_the_stem():
     blocks = find_blocks(build("student"))
     assert [type(block).__name__ for block in blocks] == ["Sequential"] + ["BasicBlock"] * 3
     inside = [module for block in blocks for module in block.modules() if isinstance(module, LIF)]
