@@ -80,7 +80,8 @@ def main() -> None:
         ]
     for row in rows:
         row["command"] = row["command"].removeprefix(f"{program}/")
-    results = {"runs": options.runs, "python": platform.python_version(), "cpus": os.cpu_count(), "rows": rows}
+    machine = f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} (1 min), Python {platform.python_version()}"
+    results = {"runs": options.runs, "machine": machine, "rows": rows}
     print(json.dumps(results, indent=1))
     if options.write:
         RESULTS.parent.mkdir(exist_ok=True)
