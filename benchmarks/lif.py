@@ -5,7 +5,8 @@
 
 `copy` is a lower bound: forward and backward move at least the bytes of six copies' halves (forward reads currents, writes spikes
 and potentials; backward reads potentials and gradients, writes gradients), so `share_of_copy` is the time of three copies over
-the time measured. The ways take turns, so that whatever else the machine does slows down all.
+the time measured. The ways take turns, so that whatever else the machine does slows down all; with `--threads 1` processor time
+is measured, which a busy machine changes little.
 """
 
 from __future__ import annotations
@@ -25,26 +26,11 @@ import torch
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor
 
-from spikedistill.neurons import execution
-from spikedistill.neurons.dynamics import Dynamics, differentiate, integrate
 from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.train.memory import keep_freed_memory
 
 SHAPES = [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)]
-
-
-class _Plain(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, dynamics: Dynamics) -> Tensor:
-        ctx.dynamics = dynamics
-        spikes, potential = integrate(x, dynamics)
-        ctx.save_for_backward(potential)
-        return spikes
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return differentiate(gradients[0], *ctx.saved_tensors, ctx.dynamics)[0], None
 
 
 def ways(time_steps: int, device: str) -> dict[str, Callable[[Tensor], Tensor]]:
@@ -69,14 +55,9 @@ def ways(time_steps: int, device: str) -> dict[str, Callable[[Tensor], Tensor]]:
     found = {
         "spikingjelly, loop over T": looped,
         "spikingjelly, multi-step": multi_step,
-        "plain": lambda x: _Plain.apply(x, plain.dynamics),
+        "triton" if device == "cuda" else "plain": lambda x: plain(x.flatten(0, 1)).view_as(x),
     }
-    if device == "cuda":
-        return found | {"triton": lambda x: plain(x.flatten(0, 1)).view_as(x)}
-    return found | {
-        "blocks": lambda x: plain(x.flatten(0, 1)).view_as(x),
-        "compiled": lambda x: compiled(x.flatten(0, 1)).view_as(x),
-    }
+    return found if device == "cuda" else found | {"compiled": lambda x: compiled(x.flatten(0, 1)).view_as(x)}
 
 
 def measure(shape: tuple[int, ...], time_steps: int, batch: int, dtype: torch.dtype, device: str, repeats: int) -> dict[str, Any]:
@@ -87,7 +68,8 @@ def measure(shape: tuple[int, ...], time_steps: int, batch: int, dtype: torch.dt
     def now() -> float:
         if device == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter()
+        alone = device == "cpu" and torch.get_num_threads() == 1
+        return time.process_time() if alone else time.perf_counter()
 
     functions = ways(time_steps, device)
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in functions}
@@ -151,7 +133,6 @@ def main() -> None:
             "command": "python benchmarks/lif.py " + " ".join(sys.argv[1:]),
             "device": torch.cuda.get_device_name() if options.device == "cuda" else platform.machine(),
             "threads": options.threads,
-            "block": execution.BLOCK,
             "torch": torch.__version__,
             "load_at_end": os.getloadavg()[0],
             "cases": cases,

@@ -334,18 +334,21 @@ def main() -> None:
             for name, cores, what in wanted:
                 rows[name].append(measure(available[-cores:], what, Path(folder)))
                 print(f"{name:58}", {key: float(f"{value:.4g}") for key, value in rows[name][-1].items()}, flush=True)
-    ratios = summary(rows) if not options.only else {}
+            ratios = summary(rows) if not options.only else {}
+            if options.out:
+                write(options.out, {"loads": loads, "ratios": ratios, "figures": rows})
     for name, value in ratios.items():
         print(f"{name:100} {value:8.1f}")
-    if options.out:
-        versions = {
-            name: importlib.metadata.version(name) for name in ("torch", "torchvision", "spikingjelly", "numpy", "pillow")
-        }
-        machine = {"machine": platform.machine(), "cores": os.cpu_count(), "loads": loads, **versions}
-        command = "python " + " ".join([Path(sys.argv[0]).as_posix(), *sys.argv[1:]])
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        written = {"command": command, "python": platform.python_version(), **machine, "ratios": ratios, "figures": rows}
-        options.out.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+
+
+def write(path: Path, found: dict[str, Any]) -> None:
+    """Write the figures so far, with what they were taken on."""
+    packages = ("torch", "torchvision", "spikingjelly", "numpy", "pillow")
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    machine = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(), **versions}
+    command = "python " + " ".join([Path(sys.argv[0]).as_posix(), *sys.argv[1:]])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"command": command, **machine, **found}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every way to compute the neuron gives the same: block by block, compiled, and the GPU's kernels in Triton's interpreter."""
+"""Every way to compute the neuron gives the same: plain, compiled, and the GPU's kernels in Triton's interpreter."""
 
 import itertools
 import os
@@ -36,18 +36,6 @@ def calls(dynamics, dtype=torch.float32):
     potential = integrate(x, dynamics)[1]
     for function, inputs in ((integrate, [x]), (differentiate, [upstream, potential]), (spike_statistics, [x])):
         yield function, inputs, function(*inputs, dynamics)
-
-
-@pytest.mark.parametrize("dynamics", NEURONS[:2])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_blocks_give_the_same_spikes_and_gradients(monkeypatch, dynamics, dtype):
-    monkeypatch.setattr(execution, "BLOCK", 100)
-    for function, inputs, expected in calls(dynamics, dtype):
-        found = execution.run(function, inputs, dynamics, compiled=False)
-        for ours, theirs in zip(found, expected, strict=True):
-            assert ours.dtype == theirs.dtype
-            torch.testing.assert_close(ours, theirs, rtol=1e-6 if dtype == torch.float32 else 1e-2, atol=1e-6)
-        assert function is differentiate or torch.equal(found[0], expected[0])
 
 
 @pytest.mark.parametrize(("dynamics", "dtype"), [(NEURONS[0], torch.float32), (NEURONS[-1], torch.bfloat16)])
