@@ -203,11 +203,14 @@ def test_stopping_the_main_process_of_50_jobs_leaves_no_orphan(tmp_path, how):
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     ) as main:
-        wait_for(lambda: len(list(tmp_path.glob("pid*"))) == 2, 120)
-        pids = [p.name[3:] for p in tmp_path.glob("pid*")]
-        main.send_signal(how)
-        main.wait(60)
-        main.stdout.close()  # without the main process to read it
+        try:
+            wait_for(lambda: len(list(tmp_path.glob("pid*"))) == 2, 120)
+            pids = [p.name[3:] for p in tmp_path.glob("pid*")]
+            main.send_signal(how)
+            main.wait(60)
+        finally:
+            main.kill()
+            main.stdout.close()  # without the main process to read it
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 30)
     assert len(list(tmp_path.glob("pid*"))) == 2
 
