@@ -1,6 +1,9 @@
-"""For all tests: Ctrl-C works in the programs that they start."""
+"""For all tests: one thread for each process, and Ctrl-C works in the programs that they start."""
 
+import os
 import signal
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads that wait for each other cost more than small tensors do
 
 
 def pytest_configure() -> None:
