@@ -97,6 +97,25 @@ def build_stem(kind: str, in_channels: int, width: int, *, bias: bool = False) -
     return conv3x3(in_channels, width, {"small": 1, "strided": 2}[kind], bias=bias), nn.Identity()
 
 
+def build_stages(
+    block: Callable[[int, int, int], nn.Module], counts: Sequence[int], widths: Sequence[int], strides: Sequence[int]
+) -> list[nn.Sequential]:
+    """Stages of residual blocks.
+
+    Args:
+        block: makes a block of (input channels, output channels, stride).
+        counts: blocks of each stage.
+        widths: output channels of each stage; the first stage gets as many as it gives.
+        strides: of the first block of each stage; the others keep the size.
+    """
+    stages = []
+    channels = widths[0]
+    for count, width, stride in zip(counts, widths, strides, strict=True):
+        stages.append(nn.Sequential(block(channels, width, stride), *(block(width, width, 1) for _ in range(count - 1))))
+        channels = width
+    return stages
+
+
 def init_fan_out(module: nn.Module) -> None:
     """He's normal distribution over the fan-out for every convolution of `module` (He et al. 2015)."""
     for layer in module.modules():

@@ -6,12 +6,13 @@ The residual stream is real-valued: every block fires on its input, and the shor
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from spikedistill.models.network import Activation, Network, build_stem, conv3x3, init_fan_out
+from spikedistill.models.network import Activation, Network, build_stages, build_stem, conv3x3, init_fan_out
 
 ARCHITECTURES = {
     "preact_resnet18": {"blocks": (2, 2, 2, 2), "widths": (64, 128, 256, 512), "residual_exits": True},
@@ -31,18 +32,14 @@ def build(entry: Mapping[str, Any], *, num_classes: int, in_channels: int, activ
     """Build one entry of `ARCHITECTURES`; the first block of every stage but the first halves the size."""
     widths = entry["widths"]
     stem, pool = build_stem(entry.get("stem", "small"), in_channels, widths[0], bias=True)
-    stages = []
-    channels = widths[0]
-    for index, (count, width) in enumerate(zip(entry["blocks"], widths, strict=True)):
-        first = PreActBlock(channels, width, 1 if index == 0 else 2, activation)
-        stages.append(nn.Sequential(first, *(PreActBlock(width, width, 1, activation) for _ in range(count - 1))))
-        channels = width
+    strides = [1, *[2] * (len(widths) - 1)]
+    stages = build_stages(functools.partial(PreActBlock, activation=activation), entry["blocks"], widths, strides)
     network = Network(
         stem=stem,
         after_stem=nn.Sequential(nn.BatchNorm2d(widths[0]), pool),
         stages=stages,
         widths=widths,
-        classifier=nn.Linear(channels, num_classes),
+        classifier=nn.Linear(widths[-1], num_classes),
     )
     init_fan_out(network)
     return network

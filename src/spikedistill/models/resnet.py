@@ -9,12 +9,13 @@ a ReLU also in the student, and the student's head is two linear layers in a row
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from spikedistill.models.network import Activation, Network, build_stem, conv3x3
+from spikedistill.models.network import Activation, Network, build_stages, build_stem, conv3x3
 
 ARCHITECTURES = {
     "resnet8": {"blocks": (1, 1, 1), "widths": (16, 32, 64), "strides": (1, 2, 2)},
@@ -43,12 +44,8 @@ def build(entry: Mapping[str, Any], *, num_classes: int, in_channels: int, activ
     """Build one entry of `ARCHITECTURES`: `blocks[i]` blocks of `widths[i]` channels, the first of stride `strides[i]`."""
     widths, ckd = entry["widths"], entry.get("ckd", False)
     stem, pool = build_stem(entry.get("stem", "small"), in_channels, widths[0])
-    stages = []
-    channels = widths[0]
-    for count, width, stride in zip(entry["blocks"], widths, entry["strides"], strict=True):
-        first = BasicBlock(channels, width, stride, activation, pooled_shortcut=ckd)
-        stages.append(nn.Sequential(first, *(BasicBlock(width, width, 1, activation) for _ in range(count - 1))))
-        channels = width
+    block = functools.partial(BasicBlock, activation=activation, pooled_shortcut=ckd)
+    stages = build_stages(block, entry["blocks"], widths, entry["strides"])
     if ckd:
         stages[-1][-1].activation = nn.ReLU()
     return Network(
@@ -56,7 +53,7 @@ def build(entry: Mapping[str, Any], *, num_classes: int, in_channels: int, activ
         after_stem=nn.Sequential(nn.BatchNorm2d(widths[0]), activation(), pool),
         stages=stages,
         widths=widths,
-        classifier=_classifier(channels, entry.get("hidden"), num_classes, nn.Identity if ckd else activation),
+        classifier=_classifier(widths[-1], entry.get("hidden"), num_classes, nn.Identity if ckd else activation),
     )
 
 

@@ -6,12 +6,13 @@ stream between blocks holds small integers.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from spikedistill.models.network import Activation, Network, build_stem, conv3x3, init_fan_out
+from spikedistill.models.network import Activation, Network, build_stages, build_stem, conv3x3, init_fan_out
 
 ARCHITECTURES = {
     "sew_resnet18": {"blocks": (2, 2, 2, 2), "widths": (64, 128, 256, 512)},
@@ -27,18 +28,14 @@ def build(entry: Mapping[str, Any], *, num_classes: int, in_channels: int, activ
     """Build one entry of `ARCHITECTURES`; the first block of every stage but the first halves the size."""
     widths = entry["widths"]
     stem, pool = build_stem(entry.get("stem", "small"), in_channels, widths[0], bias=True)
-    stages = []
-    channels = widths[0]
-    for index, (count, width) in enumerate(zip(entry["blocks"], widths, strict=True)):
-        first = SewBlock(channels, width, 1 if index == 0 else 2, activation)
-        stages.append(nn.Sequential(first, *(SewBlock(width, width, 1, activation) for _ in range(count - 1))))
-        channels = width
+    strides = [1, *[2] * (len(widths) - 1)]
+    stages = build_stages(functools.partial(SewBlock, activation=activation), entry["blocks"], widths, strides)
     network = Network(
         stem=stem,
         after_stem=nn.Sequential(nn.BatchNorm2d(widths[0]), activation(), pool),
         stages=stages,
         widths=widths,
-        classifier=nn.Linear(channels, num_classes),
+        classifier=nn.Linear(widths[-1], num_classes),
     )
     init_fan_out(network)
     return network
