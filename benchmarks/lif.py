@@ -26,9 +26,9 @@ import torch
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor
 
+from spikedistill.memory import keep_freed_memory
 from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.settings import NeuronConfig
-from spikedistill.train.memory import keep_freed_memory
 
 SHAPES = [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)]
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spikedistill import lease
+from spikedistill.data.deflate import crc32, inflate
 from spikedistill.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -75,10 +76,10 @@ class Member:
 
     def _unpacked(self, packed: bytes) -> bytes:
         try:
-            content = packed if self.method == zipfile.ZIP_STORED else zlib.decompress(packed, wbits=-15)
+            content = packed if self.method == zipfile.ZIP_STORED else inflate(packed)
         except zlib.error as err:
             raise DataError(f"{self}: damaged in its archive ({err}); get the archive again") from err
-        if len(content) != self.size or zlib.crc32(content) != self.crc32:
+        if len(content) != self.size or crc32(content) != self.crc32:
             raise DataError(f"{self}: differs from its checksum in the archive; get the archive again")
         return content
 

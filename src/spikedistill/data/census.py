@@ -94,7 +94,8 @@ def compare(found: Mapping[str, Collection[str]], expected: Mapping[str, Collect
     empty = [name for name, files in expected.items() if files and not found.get(name)]
     problems += listed("classes without a recording", empty)
     missing = [f"{n}/{file}" for n, files in expected.items() if n not in empty for file in files if file not in found[n]]
-    surplus = [f"{n}/{file}" for n, files in found.items() for file in files if file not in set(expected.get(n, ()))]
+    known = {name: set(files) for name, files in expected.items()}
+    surplus = [f"{n}/{file}" for n, files in found.items() for file in files if file not in known.get(n, ())]
     problems += listed("missing recordings", missing) + listed("recordings that the dataset does not have", surplus)
 
 

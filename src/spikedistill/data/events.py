@@ -34,6 +34,7 @@ ATIS_OVERFLOW_ROW = 240
 ATIS_OVERFLOW_US = 1 << 13
 MAX_NOT_PIXELS_SHARE = 0.001
 HALF_CLOCK = 1 << 31
+TEXT = bytes([*b"\t\r", *range(0x20, 0x100)])
 EMPTY = "an empty recording: no events"
 
 IntArray = npt.NDArray[np.integer]
@@ -68,6 +69,7 @@ class Recorded:
         flipped: see `cell`.
         dropped: events of the file that are not here: external triggers, addresses that the sensor does not have, and
             what is left of an event in a cut file.
+        ordered: whether it is known that timestamps never run backwards.
     """
 
     t: IntArray
@@ -76,6 +78,7 @@ class Recorded:
     width: int
     flipped: bool = False
     dropped: int = 0
+    ordered: bool = False
 
     def events(self) -> Events:
         """The events taken apart."""
@@ -164,8 +167,8 @@ def decode_aedat2(content: bytes, name: str, *, truncated: Truncated = "error") 
     t = np.frombuffer(content, dtype=">u4", count=2 * count, offset=start)[1::2].astype(np.uint32)
     cell = halves[:, 1].astype(np.uint16)
     strange = 0
-    every_bit = int(np.bitwise_or.reduce(np.frombuffer(content, dtype=">u8", count=count, offset=start)))
-    if every_bit >> 32 > DVS128_CELLS:
+    every_bit = np.bitwise_or.reduce(np.frombuffer(content, dtype=np.uint64, count=count, offset=start)).tobytes()
+    if int.from_bytes(every_bit[:4], "big") > DVS128_CELLS:
         pixels = (halves[:, 0] == 0) & (cell <= DVS128_CELLS)
         strange = count - int(np.count_nonzero(pixels))
         if strange > MAX_NOT_PIXELS_SHARE * count:
@@ -176,7 +179,9 @@ def decode_aedat2(content: bytes, name: str, *, truncated: Truncated = "error") 
                 f"with address {address:#010x}; damaged or of another sensor"
             )
         t, cell = t[pixels], cell[pixels]
-    return Recorded(_unwrapped(t), cell, DVS128, DVS128, flipped=True, dropped=strange + bool(left))
+    back = np.flatnonzero(t[1:] < t[:-1])
+    dropped = strange + bool(left)
+    return Recorded(_unwrapped(t, back), cell, DVS128, DVS128, flipped=True, dropped=dropped, ordered=not back.size)
 
 
 def _aedat2_header_length(name: str, content: bytes) -> int:
@@ -199,18 +204,20 @@ def _aedat2_header_length(name: str, content: bytes) -> int:
 
 
 def _is_text(line: bytes) -> bool:
-    return all(byte >= 0x20 or byte in b"\t\r" for byte in line)
+    return not line.translate(None, delete=TEXT)
 
 
-def _unwrapped(t: IntArray) -> IntArray:
-    """Timestamps of 32 bits whose clock wrapped around once, continued; all others as they are."""
-    if t.size < 2 or not (back := t[1:] < t[:-1]).any():
-        return t
-    at = np.flatnonzero(back)
-    if at.size > 1 or int(t[at[0]]) - int(t[at[0] + 1]) <= HALF_CLOCK:
+def _unwrapped(t: IntArray, back: npt.NDArray[np.intp]) -> IntArray:
+    """Timestamps of 32 bits whose clock wrapped around once, continued; all others as they are.
+
+    Args:
+        t: the timestamps.
+        back: after which of them they run backwards.
+    """
+    if back.size != 1 or int(t[back[0]]) - int(t[back[0] + 1]) <= HALF_CLOCK:
         return t
     whole = t.astype(np.int64)
-    whole[at[0] + 1 :] += 1 << 32
+    whole[back[0] + 1 :] += 1 << 32
     return whole if int(np.diff(whole).max()) < HALF_CLOCK else t
 
 

@@ -6,22 +6,13 @@ becomes an artifact in one rename when all is well (`artifacts.py`).
 
 from __future__ import annotations
 
-import collections
-import contextlib
-import ctypes
 import errno
 import functools
 import itertools
 import logging
-import multiprocessing
 import os
 import shutil
-import signal
-import time
-import zlib
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -32,6 +23,7 @@ from pydantic import Field, model_validator
 
 from spikedistill.components import ComponentParams
 from spikedistill.data.archives import Member
+from spikedistill.data.deflate import crc32
 from spikedistill.data.events import EMPTY, Recorded, Truncated
 from spikedistill.data.integrate import (
     EmptyWindows,
@@ -43,18 +35,13 @@ from spikedistill.data.integrate import (
     frame_ranges,
     in_order,
 )
+from spikedistill.data.workers import Turns, share_out, shared_zeros
 from spikedistill.errors import DataError
 
 log = logging.getLogger(__name__)
 
 SHORT, LONG = 0.5, 2.0  # times the usual duration
-FILES_PER_TASK = 16
-TASKS_AHEAD = 4  # of each process
 HEADER_BYTES = 128  # of an array file, whatever its shape
-_PROGRESS_S = 10.0
-_DIE_WITH_PARENT = 1  # Linux: prctl(PR_SET_PDEATHSIG, …)
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc: mallopt(M_…, …)
-_KEPT_BYTES = 32 << 20
 
 Window = tuple[int, int]
 
@@ -121,7 +108,7 @@ class Sample(NamedTuple):
 
 
 Decoder = Callable[[Member, Sequence[Window | None], Truncated], Iterator[tuple[int, Sample]]]
-"""Reads a file and yields (number of the window, its sample) for each window; a function that other processes can import."""
+"""Reads a file and yields (number of the window, its sample) for each window."""
 
 
 def whole_files(decode: Callable[..., Recorded], **options: Any) -> Decoder:
@@ -138,7 +125,7 @@ def _decode_whole(
     file: Member, windows: Sequence[Window | None], truncated: Truncated, *, decode: Callable[..., Recorded]
 ) -> Iterator[tuple[int, Sample]]:
     content = file.read()
-    yield 0, Sample(decode(content, str(file), truncated=truncated), len(content), zlib.crc32(content))
+    yield 0, Sample(decode(content, str(file), truncated=truncated), len(content), crc32(content))
 
 
 FACTS = np.dtype(
@@ -198,7 +185,7 @@ def _unusual(recordings: Sequence[Recording], facts: npt.NDArray[Any]) -> tuple[
 
 @dataclass(frozen=True)
 class _Task:
-    """What a process needs to know: how to decode and integrate, and where in which file the rows go."""
+    """How to decode and integrate, and where in which file the rows go."""
 
     decode: Decoder
     params: FrameParams
@@ -219,7 +206,6 @@ class _Task:
         return int(np.prod(self.row_shape)) * self.dtype.itemsize
 
 
-_Job = list[tuple[int, Recording]]  # recordings of one file, each with the number of its row
 _Outcome = tuple[int, tuple[int, ...] | str]  # row, and its facts or what is wrong with it
 
 
@@ -256,7 +242,7 @@ def write_frames(
     if not recordings:
         raise DataError(incomplete or "no recordings to integrate")
     path = out / "frames.npy"
-    facts = np.zeros(len(recordings), dtype=FACTS)
+    facts = shared_zeros(len(recordings), FACTS)
     for dtype in (np.dtype(np.uint8), np.dtype(np.uint16)):
         task = _Task(decode, params, sensor, str(path), dtype)
         _allocate(path, dtype, (len(recordings), *task.row_shape))
@@ -295,80 +281,34 @@ def _allocate(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
         stream.truncate(HEADER_BYTES + needed)
 
 
-def _integrate_all(recordings: Sequence[Recording], task: _Task, facts: npt.NDArray[Any], num_workers: int) -> list[str]:
-    problems: dict[int, str] = {}
-    done, reported = 0, time.monotonic()
-    with contextlib.closing(_outcomes(recordings, task, num_workers)) as outcomes:
-        for row, outcome in outcomes:
-            done += 1
-            if isinstance(outcome, str):
-                problems[row] = outcome
-            else:
-                facts[row] = outcome
-            if time.monotonic() - reported > _PROGRESS_S:
-                reported = time.monotonic()
-                log.info("%d of %d recordings integrated", done, len(recordings))
+def _integrate_all(recordings: Sequence[Recording], task: _Task, facts: npt.NDArray[np.void], num_workers: int) -> list[str]:
+    """Write all rows, and their facts; what is wrong with which recordings."""
+    firsts = [row for row, each in enumerate(recordings) if not row or each.file != recordings[row - 1].file]
+    bounds = [*firsts, len(recordings)]  # the recordings of a file follow each other
+
+    def work(turns: Turns) -> dict[int, str]:
+        problems: dict[int, str] = {}
+        with Path(task.path).open("r+b", buffering=0) as stream:
+            for file in itertools.chain.from_iterable(turns):
+                rows = range(bounds[file], bounds[file + 1])
+                for row, outcome in _convert(recordings[rows.start : rows.stop], rows, task, stream.fileno()):
+                    if isinstance(outcome, str):
+                        problems[row] = outcome
+                    else:
+                        facts[row] = outcome
+        return problems
+
+    found = share_out(work, len(firsts), num_workers=num_workers, done="files integrated")
+    problems = {row: problem for each in found for row, problem in each.items()}
     return [problems[row] for row in sorted(problems)]
 
 
-def _by_file(recordings: Sequence[Recording]) -> Iterator[_Job]:
-    """The recordings, those of one file together; they follow each other."""
-    return (list(job) for _, job in itertools.groupby(enumerate(recordings), key=lambda entry: entry[1].file))
-
-
-def _outcomes(recordings: Sequence[Recording], task: _Task, num_workers: int) -> Generator[_Outcome]:
-    num_files = sum(1 for _ in _by_file(recordings))
-    per_task = max(1, min(FILES_PER_TASK, num_files // (TASKS_AHEAD * num_workers)))
-    jobs = _by_file(recordings)
-    tasks = iter(lambda: list(itertools.islice(jobs, per_task)), [])
-    if num_workers == 1:
-        _keep_freed_memory()
-        for each in tasks:
-            yield from _convert_all(each, task)
-        return
-    pool = ProcessPoolExecutor(min(num_workers, num_files), multiprocessing.get_context("fork"), _start, (os.getpid(),))
-    try:
-        running = collections.deque(
-            pool.submit(_convert_all, each, task) for each in itertools.islice(tasks, TASKS_AHEAD * num_workers)
-        )
-        while running:
-            yield from running.popleft().result()
-            running.extend(pool.submit(_convert_all, each, task) for each in itertools.islice(tasks, 1))
-    except BrokenProcessPool as err:
-        raise DataError("a process that integrates recordings was killed: out of memory? Ask for more, or fewer CPUs") from err
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start(parent: int) -> None:
-    """Prepare a worker process. It ends when its parent is killed, so that nobody waits here forever for work."""
-    _keep_freed_memory()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def _keep_freed_memory() -> None:
-    """Use freed memory again instead of giving it back: every recording needs as much, and page faults cost half of its time."""
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
-        libc.mallopt(_MMAP_THRESHOLD, _KEPT_BYTES)
-
-
-def _convert_all(jobs: list[_Job], task: _Task) -> list[_Outcome]:
-    with open(task.path, "r+b", buffering=0) as stream:  # noqa: PTH123 - a path as text is less to pickle
-        return [outcome for job in jobs for outcome in _convert(job, task, stream.fileno())]
-
-
-def _convert(job: _Job, task: _Task, descriptor: int) -> Iterator[_Outcome]:
+def _convert(recordings: Sequence[Recording], rows: range, task: _Task, descriptor: int) -> Iterator[_Outcome]:
     """Decode one file and write the rows of its recordings."""
-    file = job[0][1].file
+    file = recordings[0].file
     try:
-        for number, sample in task.decode(file, [recording.window_us for _, recording in job], task.params.truncated):
-            row, recording = job[number]
+        for number, sample in task.decode(file, [recording.window_us for recording in recordings], task.params.truncated):
+            row, recording = rows[number], recordings[number]
             try:
                 frames, facts = _integrate_one(sample, task)
             except DataError as err:
@@ -378,7 +318,7 @@ def _convert(job: _Job, task: _Task, descriptor: int) -> Iterator[_Outcome]:
                 _write_row(descriptor, frames, row, task)
             yield row, facts
     except DataError as err:  # perhaps after the last of its recordings; the file is damaged all the same
-        for row, _ in job:
+        for row in rows:
             yield row, str(err)
 
 
@@ -421,7 +361,7 @@ def _integrate_one(sample: Sample, task: _Task) -> tuple[npt.NDArray[Any] | None
         empty,
         recorded.dropped,
         backward_steps,
-        zlib.crc32(frames.data),
+        crc32(frames.data),
     )
 
 

@@ -17,6 +17,7 @@ from spikedistill.errors import DataError
 SplitBy = Literal["number", "time", "duration"]
 EmptyWindows = Literal["zero", "error"]
 Unsorted = Literal["error", "sort", "as_spikingjelly"]
+UINT8_MAX, UINT16_MAX = 255, 65535
 SMALL_TABLE = 1 << 16  # cells that stay in a core's own cache
 Ranges = npt.NDArray[np.int64]
 
@@ -82,6 +83,8 @@ def in_order(recorded: Recorded, unsorted: Unsorted) -> tuple[Recorded, int]:
     Raises:
         DataError: if they do and that is an error.
     """
+    if recorded.ordered:
+        return recorded, 0
     t = recorded.t
     backwards = t[1:] < t[:-1]
     if not backwards.any():
@@ -198,15 +201,16 @@ def count(recorded: Recorded, ranges: Ranges) -> npt.NDArray[Any]:
     """
     num_cells = 2 * recorded.height * recorded.width
     if len(ranges) * num_cells <= SMALL_TABLE:
-        counts = _histograms(recorded, ranges, num_cells)
-        return _as_pictures(_narrowed(counts, int(counts.max())), recorded)
-    counts = np.empty((len(ranges), num_cells), dtype=np.uint16)
+        table = _histograms(recorded, ranges, num_cells)
+        return _as_pictures(_fitting(table, int(table.max())), recorded)
+    counts: npt.NDArray[Any] = np.empty((len(ranges), num_cells), dtype=np.uint8)
     peak = 0
     for frame, (start, stop) in enumerate(ranges.tolist()):
         histogram = np.bincount(recorded.cell[start:stop], minlength=num_cells)
         peak = max(peak, int(histogram.max()))
+        counts = _fitting(counts, peak)
         counts[frame] = histogram
-    return _as_pictures(_narrowed(counts, peak), recorded)
+    return _as_pictures(counts, recorded)
 
 
 def _histograms(recorded: Recorded, ranges: Ranges, num_cells: int) -> npt.NDArray[np.intp]:
@@ -216,11 +220,11 @@ def _histograms(recorded: Recorded, ranges: Ranges, num_cells: int) -> npt.NDArr
     return np.bincount(cells + firsts, minlength=len(ranges) * num_cells).reshape(-1, num_cells)
 
 
-def _narrowed(counts: npt.NDArray[Any], peak: int) -> npt.NDArray[Any]:
+def _fitting(counts: npt.NDArray[Any], peak: int) -> npt.NDArray[Any]:
     """Counts up to `peak` in as few bytes as hold them."""
-    if peak > np.iinfo(np.uint16).max:
+    if peak > UINT16_MAX:
         raise DataError(f"a pixel counts {peak} events in one frame, more than 65535; use more frames")
-    return counts.astype(np.uint8 if peak <= np.iinfo(np.uint8).max else np.uint16, copy=False)
+    return counts.astype(np.uint8 if peak <= UINT8_MAX else np.uint16, copy=False)
 
 
 def _as_pictures(counts: npt.NDArray[Any], recorded: Recorded) -> npt.NDArray[Any]:
@@ -244,4 +248,4 @@ def binned(frames: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any
         return frames
     starts = -(-np.arange(height) * rows // height), -(-np.arange(width) * columns // width)
     summed = np.add.reduceat(np.add.reduceat(frames, starts[0], axis=2, dtype=np.uint32), starts[1], axis=3)
-    return _narrowed(summed, int(summed.max()))
+    return _fitting(summed, int(summed.max()))

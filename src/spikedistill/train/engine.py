@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from spikedistill.data.loader import Loader
 from spikedistill.errors import ConfigError, TrainingError
+from spikedistill.memory import keep_freed_memory
 from spikedistill.models import Outputs
 from spikedistill.neurons.lif import LIF
 from spikedistill.train.batchnorm import synchronise
@@ -31,7 +32,6 @@ from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World, lost_rank_is_an_error
 from spikedistill.train.history import History
 from spikedistill.train.interrupt import Interrupted, StopRequest
-from spikedistill.train.memory import keep_freed_memory
 from spikedistill.train.optim import build_optimizer, learning_rate, set_learning_rate
 from spikedistill.train.options import EngineOptions
 from spikedistill.train.settings import TrainConfig

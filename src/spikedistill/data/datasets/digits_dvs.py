@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from spikedistill.components import ComponentParams
@@ -19,6 +18,7 @@ from spikedistill.data.frames import FrameParams, Recording, whole_files, write_
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.simulate import SENSOR, simulate_digits
 from spikedistill.data.store import write_index
+from spikedistill.data.workers import Turns, share_out
 
 NEEDS_RAW = False
 SPLIT_SAMPLES = (1437, 360)  # to train and to test on, for estimates
@@ -61,13 +61,13 @@ def record(folder: Path, *, num_workers: int) -> list[Recording]:
     images, labels = digits.images.astype(np.int64), digits.target.tolist()
     paths = [folder / f"digit_{number:04d}_{label}.aedat" for number, label in enumerate(labels)]
     folder.mkdir(parents=True)
-    with ProcessPoolExecutor(num_workers) as pool:
-        firsts = range(0, len(paths), BATCH)
-        batches = [(first, images[first : first + BATCH], paths[first : first + BATCH]) for first in firsts]
-        list(pool.map(_record_batch, *zip(*batches, strict=True)))
+    firsts = range(0, len(paths), BATCH)
+
+    def work(turns: Turns) -> None:
+        for batch in itertools.chain.from_iterable(turns):
+            part = slice(firsts[batch], firsts[batch] + BATCH)
+            for path, events in zip(paths[part], simulate_digits(images[part], part.start), strict=True):
+                write_aedat2(path, events)
+
+    share_out(work, len(firsts), num_workers=num_workers, done="batches of recordings simulated")
     return [Recording(Member(str(path)), path.stem, label) for path, label in zip(paths, labels, strict=True)]
-
-
-def _record_batch(first: int, images: npt.NDArray[np.int64], paths: list[Path]) -> None:
-    for path, events in zip(paths, simulate_digits(images, first), strict=True):
-        write_aedat2(path, events)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from spikedistill.data import archives, census
 from spikedistill.data.archives import Member
+from spikedistill.data.deflate import crc32
 from spikedistill.data.events import DVS128, Aedat3Chunk, Recorded, Truncated, aedat3_chunks, dvs128_cells
 from spikedistill.data.frames import Recording, Sample, Window, write_frames
 from spikedistill.data.meta import DatasetMeta
@@ -161,7 +161,7 @@ class _Cut:
     def sample(self) -> Sample:
         t = np.concatenate(self.t) if self.t else np.empty(0, np.int64)
         cell = np.concatenate(self.cell) if self.cell else np.empty(0, np.uint16)
-        return Sample(Recorded(t, cell, DVS128, DVS128), 8 * t.size, zlib.crc32(cell.data, zlib.crc32(t.data)))
+        return Sample(Recorded(t, cell, DVS128, DVS128), 8 * t.size, crc32(cell.data, crc32(t.data)))
 
 
 def cut_samples(

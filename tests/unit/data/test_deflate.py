@@ -1,0 +1,40 @@
+"""Checksums and unpacking are those of zlib, with and without the faster library."""
+
+import importlib
+import platform
+import sys
+import zlib
+
+import pytest
+
+from spikedistill.data import deflate
+
+
+@pytest.fixture(params=["as installed", "without ISA-L"])
+def module(request, monkeypatch):
+    if request.param == "without ISA-L":
+        for name in ("isal", "isal.isal_zlib", "isal.igzip_lib"):
+            monkeypatch.setitem(sys.modules, name, None)
+    yield importlib.reload(deflate)
+    monkeypatch.undo()
+    importlib.reload(deflate)
+
+
+def test_results_are_those_of_zlib(module):
+    content = bytes(range(256)) * 1000
+    packer = zlib.compressobj(wbits=-15)
+    packed = packer.compress(content) + packer.flush()
+    assert module.inflate(packed) == content
+    assert module.crc32(content) == zlib.crc32(content)
+    assert module.crc32(content[1000:], module.crc32(content[:1000])) == zlib.crc32(content)
+
+
+@pytest.mark.parametrize("packed", [b"abc", b"\0" * 10])
+def test_damage_is_an_error_of_zlib(module, packed):
+    with pytest.raises(zlib.error):
+        module.inflate(packed)
+
+
+def test_the_faster_library_is_installed_where_it_exists():
+    there = platform.machine() in ("x86_64", "AMD64", "aarch64", "arm64")
+    assert (deflate.crc32 is not zlib.crc32) == there
