@@ -11,9 +11,10 @@ Section = TypeVar("Section", TeacherConfig, StudentConfig)
 
 
 def rehearsal(config: Config) -> Config:
-    """The configuration with networks of an eighth of their width, each trained for one epoch, and a report of its own."""
+    """The configuration of the rehearsal: networks of an eighth of their width, one epoch each, and a report of its own."""
     experiments = {label: _rehearsed(experiment) for label, experiment in config.experiments.items()}
-    return config.model_copy(update={"experiments": experiments, "results": f"{config.results.rstrip('/')}-rehearsal"})
+    results = f"{config.results.rstrip('/')}-rehearsal"
+    return config.model_copy(update={"rehearse": False, "experiments": experiments, "results": results})
 
 
 def _rehearsed(experiment: ExperimentConfig) -> ExperimentConfig:

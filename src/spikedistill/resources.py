@@ -6,19 +6,22 @@ The names are Snakemake's standard resources and those of the submitit executor 
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+from snakemake_interface_common.exceptions import WorkflowError
 
+from snakemake_executor_plugin_submitit.resources import GPUS, Request, parse_resources
 from spikedistill.errors import ConfigError
 from spikedistill.estimate import Cost, Estimator
 from spikedistill.plan import Spec
 
 NAMES = ("runtime", "mem_mb", "nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "max_requeues")
+RANKS = ("tasks_per_node", "tasks", "tasks_per_gpu")
+CPUS = ("cpus_per_task", "cpus_per_gpu")
 REPORT_COST = Cost(hours=0.1, gpus=0, cpus=1, gpu_mb=0, host_mb=2000)
 RUNTIME_FACTOR = 2.0  # an estimate may be off by so much before the time limit is reached
 SHORTEST_MIN = 30
@@ -31,30 +34,54 @@ def needed(estimate: Callable[[int | None], Cost], given: Mapping[str, Any], att
 
     Args:
         estimate: the cost on so many GPUs, or on as many as it takes.
-        given: what the profile or the command line sets for this stage; nodes, GPUs and ranks of it are kept.
+        given: what the profile or the command line sets for this stage; nodes, GPUs, ranks and CPUs of it are kept, under
+            whichever of their names.
         attempt: 1, 2, …: each asks for as much memory again.
+
+    Raises:
+        ConfigError: if what is given contradicts itself.
     """
-    nodes = _whole(given.get("nodes")) or 1
-    per_node = _whole(given.get("gpus_per_node", given.get("gpu")))
-    cost = estimate(None if per_node is None else per_node * nodes)
+    given = _counts(given)
+    nodes = given.get("nodes", 1)
+    cost = estimate(_given_gpus(given))
     gpus_per_node = math.ceil(cost.gpus / nodes)
-    tasks_per_node = _whole(given.get("tasks_per_node")) or max(1, gpus_per_node)
+    shape = {name: given[name] for name in (*RANKS, *CPUS) if name in given}
+    if not shape.keys() & RANKS:
+        shape["tasks_per_node"] = max(1, gpus_per_node)
+    if not shape.keys() & CPUS:
+        shape["cpus_per_task"] = cost.cpus
+    request = _request({**shape, "nodes": nodes, "gpus_per_node": gpus_per_node})
     minutes = max(SHORTEST_MIN, math.ceil(RUNTIME_FACTOR * 60 * cost.hours))
     return {
         "runtime": min(minutes, LONGEST_MIN),
-        "mem_mb": cost.host_mb * tasks_per_node * attempt,
+        "mem_mb": cost.host_mb * request.tasks_per_node * attempt,
         "nodes": nodes,
-        "tasks_per_node": tasks_per_node,
-        "cpus_per_task": cost.cpus,
-        "gpus_per_node": gpus_per_node,
+        "tasks_per_node": request.tasks_per_node,
+        "cpus_per_task": request.cpus_per_task,
+        "gpus_per_node": 0 if "gres" in given else gpus_per_node,  # GPUs are asked for in one way only
         "max_requeues": REQUEUES + minutes // LONGEST_MIN,
     }
 
 
 def stage_cost(estimator: Estimator, spec: Spec, given: Mapping[str, Any]) -> Cost:
     """What a stage will cost on the GPUs that it asks for."""
-    asked = needed(functools.partial(estimator, spec.ref), given)
-    return estimator(spec.ref, asked["gpus_per_node"] * asked["nodes"])
+    return estimator(spec.ref, _given_gpus(_counts(given)))
+
+
+def _counts(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given of nodes, GPUs, ranks and CPUs; expressions, which Snakemake evaluates later, count as not given."""
+    names = ("nodes", *GPUS, *RANKS, *CPUS)
+    counts: dict[str, Any] = {name: count for name in names if (count := _whole(given.get(name))) is not None}
+    gres = str(given.get("gres") or "")
+    if any(item.split(":")[0].strip() == "gpu" for item in gres.split(",")):
+        counts["gres"] = gres
+    return counts
+
+
+def _given_gpus(given: Mapping[str, Any]) -> int | None:
+    """GPUs of all nodes together, if any number is given."""
+    named = {name: given[name] for name in (*GPUS, "gres") if name in given}
+    return _request(named).gpus_per_node * given.get("nodes", 1) if named else None
 
 
 def _whole(value: Any) -> int | None:
@@ -62,6 +89,13 @@ def _whole(value: Any) -> int | None:
         return int(value)
     except (TypeError, ValueError):
         return None
+
+
+def _request(resources: Mapping[str, Any]) -> Request:
+    try:
+        return parse_resources(resources)
+    except WorkflowError as err:
+        raise ConfigError(str(err)) from err
 
 
 def find_profile(name: str) -> Path:

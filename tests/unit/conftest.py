@@ -14,8 +14,8 @@ CONFIG = {
     "experiments": {
         "digits": {
             "dataset": {"name": "digits"},
-            "teacher": {"arch": "resnet8", "train": TRAIN},
-            "student": {"arch": "resnet8", "time_steps": 2, "train": TRAIN},
+            "teacher": {"arch": "resnet8", "width": 1.25, "train": TRAIN},
+            "student": {"arch": "resnet8", "width": 1.25, "time_steps": 2, "train": TRAIN},
             "methods": {"kd": {}},
         }
     }

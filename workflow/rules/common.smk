@@ -1,7 +1,7 @@
 # What the rules share: the plan, and small functions that look things up in it.
 import atexit
 import sys
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -102,10 +102,14 @@ def asked(stage):
 def needs(stage, kind):
     """Resources of the rule of a stage, by its estimate; a retry asks for more memory."""
 
+    @cache
+    def need(ref, attempt):
+        return needed(partial(ESTIMATOR, ref), asked(stage), attempt)
+
     def find(name):
-        return lambda wildcards, attempt: needed(
-            partial(ESTIMATOR, spec_of(kind, wildcards).ref), asked(stage), attempt
-        )[name]
+        return lambda wildcards, attempt: need(spec_of(kind, wildcards).ref, attempt)[
+            name
+        ]
 
     return {name: find(name) for name in NAMES}
 

@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_model
 from torch import nn
 
 from spikedistill.artifacts import MANIFEST, Store
@@ -20,7 +20,7 @@ from spikedistill.export.card import model_card
 from spikedistill.models import Student, Teacher, build_student, build_teacher
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.plan import DistillSpec, TeacherSpec
-from spikedistill.stages.networks import WEIGHTS, load_network, read_model_spec
+from spikedistill.stages.networks import WEIGHTS, load_network, read_model_spec, save_network
 
 MODEL = "model.json"
 CARD = "README.md"
@@ -54,7 +54,7 @@ def write_export(store: Store, ref: str, out: Path, *, nir: bool = False) -> lis
     draft = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
     draft.mkdir(parents=True)
     try:
-        save_model(network, str(draft / WEIGHTS))
+        save_network(network, draft)
         about = describe(spec, data)
         (draft / MODEL).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         if nir:
@@ -101,7 +101,7 @@ def load(folder: Path | str) -> Student | Teacher:
         raise ConfigError(f"{folder}: not an exported network: {err}") from err
     if about.get("schema") != SCHEMA:
         raise ConfigError(f"{folder}: exported in format {about.get('schema')}; this version reads format {SCHEMA}")
-    shape = {"num_classes": about["num_classes"], "in_channels": about["in_channels"]}
+    shape = {"num_classes": about["num_classes"], "in_channels": about["in_channels"], "entry": about["spec"]["network"]}
     network: nn.Module
     if about["role"] == "teacher":
         network = build_teacher(about["arch"], **shape)

@@ -4,8 +4,10 @@ import functools
 
 import pytest
 
+from snakemake_executor_plugin_submitit.resources import parse_resources
 from spikedistill import components, estimate
 from spikedistill.config import parse_config
+from spikedistill.errors import ConfigError
 from spikedistill.estimate import Estimator, total
 from spikedistill.plan import build_plan
 from spikedistill.resources import needed, stage_resources
@@ -112,3 +114,43 @@ def test_profiles_override_what_a_stage_needs():
     assert (resources["nodes"], resources["runtime"], resources["slurm_partition"]) == (3, 5, "gpu")
     assert resources["mem_mb"] == 700
     assert stage_resources("distill", {"set-resources": ["distill:nodes=4"]}, {}, lambda gpus: one)["nodes"] == 4
+
+
+@pytest.mark.parametrize(
+    ("given", "shape"),
+    [
+        ({"gpus_per_node": 4}, (1, 4, 4, 6)),
+        ({"gpus": "4"}, (1, 4, 4, 6)),
+        ({"gpu": 4, "nodes": 2}, (2, 4, 4, 6)),
+        ({"gres": "gpu:a100:4"}, (1, 4, 4, 6)),
+        ({"gres": "gpu:2,lscratch:100", "nodes": 2}, (2, 2, 2, 6)),
+        ({"gres": "lscratch:100"}, (1, 2, 2, 6)),
+        ({"tasks_per_gpu": 2}, (1, 2, 4, 6)),
+        ({"tasks": 6, "nodes": 2}, (2, 1, 3, 6)),
+        ({"cpus_per_gpu": 8}, (1, 2, 2, 8)),
+        ({"cpus_per_task": 3, "gpus": 1}, (1, 1, 1, 3)),
+        ({"nodes": "attempt"}, (1, 2, 2, 6)),
+        ({"gpus": 0}, (1, 0, 1, 6)),
+    ],
+)
+def test_what_a_job_asks_for_keeps_what_is_given_under_each_of_its_names(given, shape):
+    seen = []
+
+    def find(gpus):
+        seen.append(gpus)
+        return estimate.Cost(hours=1, gpus=2 if gpus is None else gpus, cpus=6, gpu_mb=1, host_mb=100)
+
+    resources = stage_resources("distill", {}, given, find)
+    request = parse_resources({name: value for name, value in resources.items() if value != "attempt"})
+    assert (request.nodes, request.gpus_per_node, request.tasks_per_node, request.cpus_per_task) == shape
+    assert resources["mem_mb"] == 100 * request.tasks_per_node
+    named = bool(given.keys() & {"gpus_per_node", "gpus", "gpu"}) or "gpu:" in given.get("gres", "")
+    assert seen == [request.nodes * request.gpus_per_node if named else None]
+
+
+def test_resources_that_contradict_each_other_are_told():
+    one = estimate.Cost(hours=1, gpus=1, cpus=2, gpu_mb=0, host_mb=700)
+    with pytest.raises(ConfigError, match="ask for GPUs once"):
+        needed(lambda gpus: one, {"gpus_per_node": 4, "gres": "gpu:4"})
+    with pytest.raises(ConfigError, match="tasks=3: cannot be shared equally by nodes=2"):
+        needed(lambda gpus: one, {"tasks": 3, "nodes": 2})

@@ -34,6 +34,8 @@ def test_a_rehearsal_has_the_same_stages_narrow_and_short_and_shares_the_data():
     assert student.network["stages"][0] == [16, 16]
     assert set(real.stages) & set(small.stages) == {ref for ref in real.stages if ref.startswith("data/")}
     assert small.config.results == "out/results-rehearsal"
+    shown = parse_config(small.config.model_dump(mode="json"))  # what the report prints runs the same again
+    assert build_plan(shown).stages.keys() == small.stages.keys()
 
 
 def test_width_one_changes_no_id_and_another_width_does():
