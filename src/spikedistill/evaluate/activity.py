@@ -5,46 +5,34 @@ Letters: T step, B batch.
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spikedistill.evaluate.layers import find_layers
+from spikedistill.evaluate.layers import LayerMeter
 from spikedistill.neurons.lif import LIF
 from spikedistill.train.distributed import World
 
 
-class ActivityMeter:
-    """Watches every spiking and every ReLU layer of a model while the block runs; counts are whole numbers, so exact."""
+class ActivityMeter(LayerMeter):
+    """Watches every spiking and every ReLU layer."""
 
     def __init__(self, model: nn.Module) -> None:
         """Watch the layers of `model`."""
-        self._layers = find_layers(model, "lif", "relu")
-        self._counts: dict[str, dict[str, Tensor]] = {name: {} for name in self._layers}
-        self._hooks: list[Any] = []
+        super().__init__(model, "lif", "relu")
 
-    def __enter__(self) -> ActivityMeter:
-        for name, layer in self._layers.items():
-            self._hooks.append(layer.register_forward_hook(lambda m, x, out, name=name: self._see(name, m, x[0], out)))
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for hook in self._hooks:
-            hook.remove()
-
-    def _see(self, name: str, layer: nn.Module, x: Tensor, out: Tensor) -> None:
-        active = out.detach() != 0
-        values = {"activations": torch.tensor(out.numel()), "active": active.sum()}
+    @staticmethod
+    def counted(layer: nn.Module, x: Tensor, out: Tensor) -> dict[str, Tensor | int]:
+        """Outputs that are not zero; of spiking layers also the spikes per neuron and per step, and the membrane updates."""
+        active = out != 0
+        values: dict[str, Tensor | int] = {"activations": out.numel(), "active": active.sum()}
         if isinstance(layer, LIF):
             spikes = active.unflatten(0, (layer.time_steps, -1))
             values["of_neuron"] = spikes.sum((0, 1))
             values["of_step"] = spikes.flatten(1).sum(1)
-            values["updates"] = _membrane_updates(layer, x.detach(), spikes)
-        counts = self._counts[name]
-        for key, value in values.items():
-            counts[key] = value.to(out.device) + counts.get(key, 0)
+            values["updates"] = _membrane_updates(layer, x, spikes)
+        return values
 
     def summary(self, world: World, num_samples: int) -> dict[str, Any]:
         """What was seen over the batches of all ranks.
@@ -61,10 +49,7 @@ class ActivityMeter:
         layers = []
         activations = active = updates = 0
         spikes_total = chances_total = 0
-        for name, layer in self._layers.items():
-            if not self._counts[name]:  # a side branch: it runs in training alone
-                continue
-            counts = {key: world.sum(value) for key, value in sorted(self._counts[name].items())}
+        for name, layer, counts in self.totals(world):
             activations += int(counts["activations"])
             active += int(counts["active"])
             if not isinstance(layer, LIF):

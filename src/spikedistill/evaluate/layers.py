@@ -1,15 +1,19 @@
-"""Which layers of a network are measured, and what a reader calls them."""
+"""Which layers of a network are measured, what a reader calls them, and how numbers are counted in them."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from spikedistill.neurons.lif import LIF
+from spikedistill.train.distributed import World
 
-Weighted = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 KINDS: dict[str, tuple[type[nn.Module], ...]] = {
     "conv": (nn.Conv1d, nn.Conv2d, nn.Conv3d),
     "linear": (nn.Linear,),
@@ -50,3 +54,38 @@ def _place(path: Sequence[str]) -> str:
     if any(part in ("classifier", "head") for part in path):
         return "head"
     return ".".join(part for part in path[:-1] if part != "network")
+
+
+class LayerMeter(ABC):
+    """Watches layers of a model while the block runs, and adds up what each shows; counts are whole numbers, so exact."""
+
+    def __init__(self, model: nn.Module, *kinds: str) -> None:
+        """Watch the layers of some `KINDS`."""
+        self._layers = find_layers(model, *kinds)
+        self._counts: dict[str, dict[str, Tensor]] = {name: {} for name in self._layers}
+        self._hooks: list[Any] = []
+
+    def __enter__(self) -> Self:
+        for name, layer in self._layers.items():
+            self._hooks.append(layer.register_forward_hook(lambda m, x, out, name=name: self._see(name, m, x[0], out)))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _see(self, name: str, layer: nn.Module, x: Tensor, out: Tensor) -> None:
+        counts = self._counts[name]
+        for key, value in self.counted(layer, x.detach(), out.detach()).items():
+            counts[key] = counts.get(key, 0) + torch.as_tensor(value, device=out.device)
+
+    @staticmethod
+    @abstractmethod
+    def counted(layer: nn.Module, x: Tensor, out: Tensor) -> dict[str, Tensor | int]:
+        """Whole numbers of one call of a layer, by name."""
+
+    def totals(self, world: World) -> Iterator[tuple[str, nn.Module, dict[str, Tensor]]]:
+        """Name, layer and its numbers over all ranks; not those of side branches, which run in training alone."""
+        for name, layer in self._layers.items():
+            if counts := self._counts[name]:
+                yield name, layer, {key: world.sum(value) for key, value in sorted(counts.items())}

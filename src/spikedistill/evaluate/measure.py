@@ -21,7 +21,6 @@ from spikedistill.evaluate.operations import OperationMeter, footprint
 from spikedistill.evaluate.settings import EnergyConfig
 from spikedistill.train.distributed import World
 
-SCHEMA = 2
 LARGEST_BATCH = 256
 LEAST_BATCHES = 16
 TIMED_RUNS, TIMED_S = 20, 5.0  # whichever ends first

@@ -19,51 +19,37 @@ input and MACs of the others.
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spikedistill.evaluate.layers import find_layers
+from spikedistill.evaluate.layers import LayerMeter, find_layers
 from spikedistill.evaluate.settings import EnergyConfig
 from spikedistill.train.distributed import World
 
 
-class OperationMeter:
-    """Watches what flows into every convolution and linear layer while the block runs.
+class OperationMeter(LayerMeter):
+    """Watches what flows into every convolution and linear layer.
 
-    It keeps, per layer and position of its input, how often that was not zero: whole numbers, so exact. How many weights a
-    position reaches is a property of the layer, and the product of both is the number of operations.
+    It keeps, per layer and position of its input, how often that was not zero. How many weights a position reaches is a
+    property of the layer, and the product of both is the number of operations.
     """
 
     def __init__(self, model: nn.Module) -> None:
         """Watch the layers of `model`."""
-        self._layers = find_layers(model, "conv", "linear")
-        self._counts: dict[str, dict[str, Tensor]] = {name: {} for name in self._layers}
-        self._hooks: list[Any] = []
+        super().__init__(model, "conv", "linear")
 
-    def __enter__(self) -> OperationMeter:
-        for name, layer in self._layers.items():
-            self._hooks.append(layer.register_forward_hook(lambda m, x, out, name=name: self._see(name, x[0], out)))
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for hook in self._hooks:
-            hook.remove()
-
-    def _see(self, name: str, x: Tensor, out: Tensor) -> None:
-        x = x.detach()
+    @staticmethod
+    def counted(layer: nn.Module, x: Tensor, out: Tensor) -> dict[str, Tensor | int]:
+        """How often each position of the input is not zero, and how many of its values are neither 0 nor 1."""
         nonzero = x != 0
-        values = {
-            "calls": torch.tensor(len(x), device=x.device),
-            "outputs": torch.tensor(out.numel(), device=x.device),
+        return {
+            "calls": len(x),
+            "outputs": out.numel(),
             "nonzero": nonzero.sum(0),
             "not_binary": (nonzero & (x != 1)).sum(),
         }
-        counts = self._counts[name]
-        for key, value in values.items():
-            counts[key] = value + counts.get(key, 0)
 
     def summary(self, world: World, num_samples: int, energy: EnergyConfig) -> dict[str, Any]:
         """What was counted over the batches of all ranks, per sample.
@@ -77,12 +63,9 @@ class OperationMeter:
             "macs", "synops", "energy_pj", their "estimate" (synops and energy_pj), "dense", "effective_macs", "effective_acs",
             and "layers" with the same of each layer and the share of its inputs that are not zero ("input_rate").
         """
-        layers = []
-        for name, layer in self._layers.items():
-            if not self._counts[name]:  # a branch that only training uses
-                continue
-            counts = {key: world.sum(value) for key, value in sorted(self._counts[name].items())}
-            layers.append({"name": name, **_layer_operations(layer, counts, num_samples, energy)})
+        layers = [
+            {"name": name, **_layer_operations(layer, counts, num_samples, energy)} for name, layer, counts in self.totals(world)
+        ]
         keys = ("macs", "synops", "energy_pj", "dense", "effective_macs", "effective_acs")
         totals: dict[str, Any] = {key: sum(layer[key] for layer in layers) for key in keys}
         totals["estimate"] = {

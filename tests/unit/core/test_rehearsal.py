@@ -34,8 +34,14 @@ def test_a_rehearsal_has_the_same_stages_narrow_and_short_and_shares_the_data():
     assert student.network["stages"][0] == [16, 16]
     assert set(real.stages) & set(small.stages) == {ref for ref in real.stages if ref.startswith("data/")}
     assert small.config.results == "out/results-rehearsal"
-    shown = parse_config(small.config.model_dump(mode="json"))  # what the report prints runs the same again
-    assert build_plan(shown).stages.keys() == small.stages.keys()
+
+
+def test_the_configuration_that_a_rehearsal_prints_makes_the_same_stages():
+    experiment = VALUES["experiments"]["digits"] | {"methods": {"tet": {}}}
+    small = build_plan(parse_config(VALUES | {"rehearse": True, "experiments": {"digits": experiment}}))
+    printed = parse_config(small.config.model_dump(mode="json"))
+    assert build_plan(printed).stages.keys() == small.stages.keys()
+    assert printed.results == small.config.results
 
 
 def test_width_one_changes_no_id_and_another_width_does():
