@@ -7,8 +7,6 @@ becomes an artifact in one rename when all is well (`artifacts.py`).
 from __future__ import annotations
 
 import errno
-import functools
-import itertools
 import logging
 import os
 import shutil
@@ -35,7 +33,7 @@ from spikedistill.data.integrate import (
     frame_ranges,
     in_order,
 )
-from spikedistill.data.workers import Turns, share_out, shared_zeros
+from spikedistill.data.workers import share_out, shared_zeros
 from spikedistill.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -81,6 +79,10 @@ class FrameParams(ComponentParams):
             raise ValueError("duration_us belongs to split_by: duration, and is needed there")
         return self
 
+    def picture(self, sensor: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of a frame, given those of the sensor."""
+        return self.height or sensor[0], self.width or sensor[1]
+
 
 @dataclass(frozen=True, slots=True)
 class Recording:
@@ -118,14 +120,12 @@ def whole_files(decode: Callable[..., Recorded], **options: Any) -> Decoder:
         decode: a decoder of `events.py` for the bytes of a file.
         options: its further options.
     """
-    return functools.partial(_decode_whole, decode=functools.partial(decode, **options))
 
+    def decode_whole(file: Member, windows: Sequence[Window | None], truncated: Truncated) -> Iterator[tuple[int, Sample]]:
+        content = file.read()
+        yield 0, Sample(decode(content, str(file), truncated=truncated, **options), len(content), crc32(content))
 
-def _decode_whole(
-    file: Member, windows: Sequence[Window | None], truncated: Truncated, *, decode: Callable[..., Recorded]
-) -> Iterator[tuple[int, Sample]]:
-    content = file.read()
-    yield 0, Sample(decode(content, str(file), truncated=truncated), len(content), crc32(content))
+    return decode_whole
 
 
 FACTS = np.dtype(
@@ -190,12 +190,12 @@ class _Task:
     decode: Decoder
     params: FrameParams
     sensor: tuple[int, int]
-    path: str
+    path: Path
     dtype: np.dtype[Any]
 
     @property
     def picture(self) -> tuple[int, int]:
-        return self.params.height or self.sensor[0], self.params.width or self.sensor[1]
+        return self.params.picture(self.sensor)
 
     @property
     def row_shape(self) -> tuple[int, int, int, int]:
@@ -244,7 +244,7 @@ def write_frames(
     path = out / "frames.npy"
     facts = shared_zeros(len(recordings), FACTS)
     for dtype in (np.dtype(np.uint8), np.dtype(np.uint16)):
-        task = _Task(decode, params, sensor, str(path), dtype)
+        task = _Task(decode, params, sensor, path, dtype)
         _allocate(path, dtype, (len(recordings), *task.row_shape))
         problems = _integrate_all(recordings, task, facts, num_workers)
         problems += _same_under_two_labels(recordings, facts)
@@ -286,10 +286,10 @@ def _integrate_all(recordings: Sequence[Recording], task: _Task, facts: npt.NDAr
     firsts = [row for row, each in enumerate(recordings) if not row or each.file != recordings[row - 1].file]
     bounds = [*firsts, len(recordings)]  # the recordings of a file follow each other
 
-    def work(turns: Turns) -> dict[int, str]:
+    def work(files: Iterator[int]) -> dict[int, str]:
         problems: dict[int, str] = {}
-        with Path(task.path).open("r+b", buffering=0) as stream:
-            for file in itertools.chain.from_iterable(turns):
+        with task.path.open("r+b", buffering=0) as stream:
+            for file in files:
                 rows = range(bounds[file], bounds[file + 1])
                 for row, outcome in _convert(recordings[rows.start : rows.stop], rows, task, stream.fileno()):
                     if isinstance(outcome, str):
@@ -324,7 +324,7 @@ def _convert(recordings: Sequence[Recording], rows: range, task: _Task, descript
 
 def _write_row(descriptor: int, frames: npt.NDArray[Any], row: int, task: _Task) -> None:
     if os.pwrite(descriptor, frames.data, HEADER_BYTES + row * task.row_bytes) < task.row_bytes:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), task.path)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(task.path))
 
 
 def _place(recording: Recording) -> str:

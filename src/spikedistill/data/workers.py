@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import ForkContext
 from typing import Any, TypeVar
@@ -24,10 +24,8 @@ from spikedistill.memory import keep_freed_memory
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Turns = Iterator[range]
-"""Ranges of items for one process to do."""
 
-MOST_PER_TURN = 4
+_MOST_AT_ONCE = 4
 _TURNS_EACH = 4  # at least, so that processes end together
 _PROGRESS_S = 10.0
 _DIE_WITH_PARENT = 1  # Linux: prctl(PR_SET_PDEATHSIG, …)
@@ -39,81 +37,93 @@ def shared_zeros(length: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return np.frombuffer(mmap.mmap(-1, max(1, length * np.dtype(dtype).itemsize)), dtype=dtype, count=length)
 
 
-def share_out(work: Callable[[Turns], T], count: int, *, num_workers: int, done: str) -> list[T]:
+def share_out(work: Callable[[Iterator[int]], T], count: int, *, num_workers: int, done: str) -> list[T]:
     """Do `count` items of work in processes of their own.
 
     Args:
-        work: called once in each process, with an iterator over the ranges of items that it is to do. It sees everything that
-            this process has as it is now, without a copy; what it returns is sent back.
+        work: called `num_workers` times, with an iterator over the numbers of the items that are its to do, perhaps none. It
+            sees everything that this process has, nothing is pickled; what it returns is sent back.
         count: number of items.
         num_workers: processes to use.
         done: what an item that is done is, to tell the progress: "files integrated".
 
     Returns:
-        What `work` returned in each process.
+        What each call of `work` returned.
 
     Raises:
         DataError: if a process was killed.
     """
-    context = multiprocessing.get_context("fork")
     num_workers = max(1, min(num_workers, count))
-    items = _Items(context, count, max(1, min(MOST_PER_TURN, count // (_TURNS_EACH * num_workers))))
+    context = multiprocessing.get_context("fork")
+    items = _Items(context, count, max(1, min(_MOST_AT_ONCE, count // (_TURNS_EACH * num_workers))))
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(num_workers, context, _start, (os.getpid(), work, items))
     try:
         running = [pool.submit(_work) for _ in range(num_workers)]
-        while wait(running, _PROGRESS_S, FIRST_EXCEPTION).not_done:
-            if any(future.done() and future.exception() for future in running):
-                items.stop()
-                break
-            log.info("%d of %d %s", items.taken, count, done)
+        while wait(running, _PROGRESS_S).not_done:
+            log.info("%d of %d %s", items.done, count, done)
         return [future.result() for future in running]
     except BrokenProcessPool as err:
         raise DataError("a process that prepares data was killed: out of memory? Ask for more, or fewer CPUs") from err
     finally:
         items.stop()
         pool.shutdown(wait=True, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - others:  # one could not be started: nobody ends those before it
+            process.terminate()
 
 
 class _Items:
-    """Numbers below `count`, handed out in ranges to processes that share this object."""
+    """Numbers below `count`, handed out some at a time to processes that share this object."""
 
-    def __init__(self, context: ForkContext, count: int, per_turn: int) -> None:
-        self._count, self._per_turn = count, per_turn
-        self._next, self._stopped, self._lock = context.RawValue("q", 0), context.RawValue("b", 0), context.Lock()
+    def __init__(self, context: ForkContext, count: int, at_once: int) -> None:
+        self._count, self._at_once, self._lock = count, at_once, context.Lock()
+        self._state = shared_zeros(3, np.int64)  # next item, items done, whether to stop
 
-    def __iter__(self) -> Turns:
-        while not self._stopped.value:
+    def __iter__(self) -> Iterator[int]:
+        done = 0
+        while True:
             with self._lock:
-                start = self._next.value
-                self._next.value = start + self._per_turn
-            if start >= self._count:
+                self._state[1] += done
+                start = int(self._state[0])
+                self._state[0] = stop = min(start + self._at_once, self._count)
+            if start == stop:
                 return
-            yield range(start, min(start + self._per_turn, self._count))
+            for item in range(start, stop):
+                if self._state[2]:
+                    return
+                yield item
+            done = stop - start
 
     @property
-    def taken(self) -> int:
-        """How many were handed out."""
-        return min(self._next.value, self._count)
+    def done(self) -> int:
+        """How many are done, in steps."""
+        return int(self._state[1])
 
     def stop(self) -> None:
-        """Hand out no more. No lock is needed, so that a process that was killed while it held it stops nobody."""
-        self._stopped.value = 1
+        """Hand out no more. Without the lock, which a process that was killed may hold for ever."""
+        self._state[2] = 1
 
 
-_this_process: list[Callable[[], Any]] = []
+_this_process: list[tuple[Callable[[Iterator[int]], Any], _Items]] = []
 """What a process has to do, set when it starts: handed over by the fork, which needs no pickling."""
 
 
-def _start(parent: int, work: Callable[[Turns], Any], items: _Items) -> None:
+def _start(parent: int, work: Callable[[Iterator[int]], Any], items: _Items) -> None:
     """Prepare a process. It ends when its parent is killed, so that nobody waits here forever for work."""
     keep_freed_memory(_KEPT_BYTES)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the pool ends those that wait for a killed one
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-    _this_process.append(lambda: work(iter(items)))
+    _this_process.append((work, items))
 
 
 def _work() -> Any:
-    return _this_process[-1]()
+    work, items = _this_process[-1]
+    try:
+        return work(iter(items))
+    except BaseException:
+        items.stop()
+        raise

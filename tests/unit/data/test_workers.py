@@ -1,13 +1,15 @@
 """Work shared out to processes: everything is done once, and a process that fails or dies stops the others."""
 
-import itertools
 import os
+import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 
-from spikedistill.data.workers import MOST_PER_TURN, share_out, shared_zeros
+from spikedistill.data.workers import share_out, shared_zeros
 from spikedistill.errors import DataError
 
 
@@ -15,13 +17,11 @@ from spikedistill.errors import DataError
 def test_every_item_is_done_once(count, num_workers):
     times = shared_zeros(count, np.int64)
 
-    def work(turns):
+    def work(items):
         done = 0
-        for turn in turns:
-            assert 1 <= len(turn) <= MOST_PER_TURN
-            for item in turn:
-                times[item] += 1
-                done += 1
+        for item in items:
+            times[item] += 1
+            done += 1
         return done, os.getpid()
 
     found = share_out(work, count, num_workers=num_workers, done="items done")
@@ -33,8 +33,8 @@ def test_every_item_is_done_once(count, num_workers):
 def test_a_failure_is_raised_here_and_the_other_processes_stop():
     begun = shared_zeros(10_000, np.uint8)
 
-    def work(turns):
-        for item in itertools.chain.from_iterable(turns):
+    def work(items):
+        for item in items:
             begun[item] = 1
             if item == 5:
                 raise ValueError("item 5")
@@ -46,10 +46,45 @@ def test_a_failure_is_raised_here_and_the_other_processes_stop():
 
 
 def test_a_killed_process_is_told():
-    def work(turns):
-        for turn in turns:
-            if 3 in turn:
+    def work(items):
+        for item in items:
+            if item == 3:
                 os._exit(9)
 
     with pytest.raises(DataError, match="was killed: out of memory"):
         share_out(work, 100, num_workers=2, done="items done")
+
+
+def test_when_a_process_cannot_be_started_the_first_ones_end_too():
+    """In a program of its own, which must come to its end."""
+    program = """
+import os
+from spikedistill.data import workers
+fork, forks = os.fork, []
+def second_fails():
+    forks.append(0)
+    if len(forks) == 2:
+        raise BlockingIOError("no more processes")
+    return fork()
+os.fork = second_fails
+workers.share_out(list, 8, num_workers=2, done="items done")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert "BlockingIOError: no more processes" in ended.stderr
+
+
+def test_one_that_waits_for_a_killed_one_ends_whatever_its_signals_did_before():
+    previous = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+
+        def work(items):
+            if next(items, 1) == 0:
+                items.gi_frame.f_locals["self"]._lock.acquire()
+                os._exit(9)
+            list(items)
+
+        with pytest.raises(DataError, match="was killed"):
+            share_out(work, 100, num_workers=2, done="items done")
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +18,7 @@ from spikedistill.data.frames import FrameParams, Recording, whole_files, write_
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.simulate import SENSOR, simulate_digits
 from spikedistill.data.store import write_index
-from spikedistill.data.workers import Turns, share_out
+from spikedistill.data.workers import share_out
 
 NEEDS_RAW = False
 SPLIT_SAMPLES = (1437, 360)  # to train and to test on, for estimates
@@ -63,8 +63,8 @@ def record(folder: Path, *, num_workers: int) -> list[Recording]:
     folder.mkdir(parents=True)
     firsts = range(0, len(paths), BATCH)
 
-    def work(turns: Turns) -> None:
-        for batch in itertools.chain.from_iterable(turns):
+    def work(batches: Iterator[int]) -> None:
+        for batch in batches:
             part = slice(firsts[batch], firsts[batch] + BATCH)
             for path, events in zip(paths[part], simulate_digits(images[part], part.start), strict=True):
                 write_aedat2(path, events)
