@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from spikedistill.components import unknown
+from spikedistill.components import matching, unknown
 from spikedistill.errors import ArtifactError
 
 MANIFEST = "manifest.json"
@@ -153,8 +153,7 @@ class Store:
             ArtifactError: if there is none, or more than one.
         """
         refs = self.refs()
-        exact = [ref for ref in refs if name in (ref, ref.partition("/")[2])]
-        found = exact or [ref for ref in refs if ref.startswith(name) or ref.partition("/")[2].startswith(name)]
+        found = matching(name, refs)
         if len(found) == 1:
             return found[0]
         if not found:

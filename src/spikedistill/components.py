@@ -77,6 +77,13 @@ def _architecture_table(file: Path) -> dict[str, dict[str, Any]]:
     return {}
 
 
+def matching(name: str, refs: Iterable[str]) -> list[str]:
+    """The references `<kind>/<name>` that a name fits, with or without its kind: exactly, else those that begin with it."""
+    ways = {ref: (ref, ref.partition("/")[2]) for ref in refs}
+    exact = [ref for ref, names in ways.items() if name in names]
+    return exact or [ref for ref, names in ways.items() if any(each.startswith(name) for each in names)]
+
+
 def unknown(what: str, name: str, allowed: Iterable[str]) -> str:
     """A message for an unknown name: what is allowed, and the likeliest one meant."""
     options = sorted(allowed)
