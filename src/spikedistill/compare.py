@@ -11,11 +11,11 @@ from tabulate import tabulate
 
 from spikedistill.artifacts import Store
 from spikedistill.errors import ArtifactError
+from spikedistill.evaluate.settings import EVALUATION
 from spikedistill.report.tables import MEASURES
 
 ABSENT = "-"
 ALWAYS = ("dataset", "arch", "method", "time_steps", "seed")
-EVALUATION = "evaluation.json"
 
 
 def compare(store: Store, names: Sequence[str]) -> str:

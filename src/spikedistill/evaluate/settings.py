@@ -1,8 +1,10 @@
-"""What an evaluation assumes. Imports no torch."""
+"""What an evaluation assumes, and the names of its files. Imports no torch."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
+
+EVALUATION, EXAMPLES = "evaluation.json", "examples.npz"
 
 
 class EnergyConfig(BaseModel):
