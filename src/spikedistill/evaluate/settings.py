@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 EVALUATION, EXAMPLES = "evaluation.json", "examples.npz"
+LARGEST_BATCH = 256
 
 
 class EnergyConfig(BaseModel):
