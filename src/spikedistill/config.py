@@ -262,11 +262,7 @@ def _swept_of_experiment(experiment: Mapping[str, Any]) -> Iterator[tuple[KeyPat
 
 
 def _swept_params(kind: components.Kind, name: Any, params: Any, prefix: KeyPath) -> Iterator[tuple[KeyPath, list[Any]]]:
-    if (
-        isinstance(name, str)
-        and isinstance(params, Mapping)
-        and components.stem(name).replace("_", "-") in components.names(kind)
-    ):
+    if isinstance(name, str) and isinstance(params, Mapping) and components.canonical(name) in components.names(kind):
         yield from swept(params, components.load(kind, name).Params, prefix)
 
 

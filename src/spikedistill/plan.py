@@ -215,7 +215,7 @@ def _resolved(kind: components.Kind, name: str, params: dict[str, Any]) -> dict[
 
 
 def _preprocess(experiment: ExperimentConfig) -> PreprocessSpec:
-    name = experiment.dataset.name.replace("_", "-")
+    name = components.canonical(experiment.dataset.name)
     return PreprocessSpec(dataset=name, params=_resolved("data.datasets", name, experiment.dataset.params))
 
 
@@ -256,7 +256,7 @@ def _models(
         yield "teacher", teacher, None
     student = experiment.student
     for label, method in experiment.methods.items():
-        name = (method.method or label).replace("_", "-")
+        name = components.canonical(method.method or label)
         component = components.load("distill", name)
         checked = component.Params.model_validate(method.params)
         needs_teacher, params = "teacher" in component.needs(checked), checked.model_dump(mode="json")

@@ -143,9 +143,9 @@ def _needs(experiment: ExperimentConfig, label: str) -> frozenset[str]:
 
 
 def _component(experiment: ExperimentConfig, label: str) -> str:
-    return (experiment.methods[label].method or label).replace("_", "-")
+    return components.canonical(experiment.methods[label].method or label)
 
 
 def _reported(experiment: ExperimentConfig) -> tuple[Reported, ...]:
     methods = frozenset(_component(experiment, label) for label in experiment.methods)
-    return published(experiment.dataset.name.replace("_", "-"), methods)
+    return published(components.canonical(experiment.dataset.name), methods)
