@@ -1,4 +1,4 @@
-"""For all tests: one thread for each process, Ctrl-C works in the programs that they start, and what shares a fixture stays together."""
+"""For all tests: one thread a process, Ctrl-C works in the programs that they start, and what shares fixtures runs together."""
 
 import os
 import signal
