@@ -72,11 +72,11 @@ class State:
 
 
 class SlurmQueue:
-    """Asks squeue for the living and sacct for those that squeue no longer knows."""
+    """Asks squeue for the living and sacct for those that squeue no longer knows. Several threads may ask."""
 
     def __init__(self) -> None:
         """Create; nothing is asked yet."""
-        self._running: subprocess.Popen[str] | None = None
+        self._running: set[subprocess.Popen[str]] = set()
         self._stopped = threading.Event()
 
     def ask(self, job_ids: Collection[str]) -> dict[str, State] | None:
@@ -92,10 +92,9 @@ class SlurmQueue:
         return found | self._ask_accounting(vanished) if vanished else found
 
     def stop(self) -> None:
-        """Give up the question that is under way, and ask no more."""
+        """Give up the questions that are under way, and ask no more."""
         self._stopped.set()
-        running = self._running
-        if running is not None:
+        for running in list(self._running):
             with contextlib.suppress(ProcessLookupError):
                 running.kill()
 
@@ -113,17 +112,18 @@ class SlurmQueue:
         if self._stopped.is_set():
             return None, ""
         try:
-            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as self._running:
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+                self._running.add(process)
                 try:
-                    output, error = self._running.communicate(timeout=CALL_TIMEOUT_S)
+                    output, error = process.communicate(timeout=CALL_TIMEOUT_S)
                 except subprocess.TimeoutExpired:
-                    self._running.kill()
+                    process.kill()
                     return None, ""
-                return (output if self._running.returncode == 0 else None), error
+                finally:
+                    self._running.discard(process)
+                return (output if process.returncode == 0 else None), error
         except OSError:
             return None, NO_ACCOUNTING if command[0] == "sacct" else ""
-        finally:
-            self._running = None
 
 
 def _parse(listing: str, job_ids: Collection[str]) -> dict[str, State]:
