@@ -316,7 +316,7 @@ class Executor(RemoteExecutor):
     def _ask_slurm(self) -> dict[str, states.State] | None:
         if self._cluster == "local" or time.monotonic() < self._next_question:
             return None
-        ids = {ticket.job.job_id for ticket in self._tickets.values() if ticket.job is not None}
+        ids = {job.job_id for ticket in list(self._tickets.values()) if (job := ticket.job) is not None}
         if not ids:
             return None
         self._pause_s = min(self._max_pause_s, 1.5 * self._pause_s)
@@ -329,7 +329,7 @@ class Executor(RemoteExecutor):
     def _tell_reasons(self, answers: dict[str, states.State]) -> None:
         """Say once for every reason why jobs wait."""
         waiting: dict[str, list[_Ticket]] = {}
-        for ticket in self._tickets.values():
+        for ticket in list(self._tickets.values()):
             state = answers.get(ticket.job.job_id) if ticket.job else None
             if state and state.name == "PENDING" and state.reason and state.reason not in self._reasons_told:
                 waiting.setdefault(state.reason, []).append(ticket)
@@ -403,7 +403,8 @@ class Executor(RemoteExecutor):
         self._tickets.pop(ticket.info.aux["ticket"], None)
         self._settle_record(ticket)
         if ticket.share is not None:
-            self._pool.give_back(ticket.share)
+            with self._starting:
+                self._pool.give_back(ticket.share)
 
     def _settle_record(self, ticket: _Ticket) -> None:
         if ticket.submission is not None and ticket.record is not None:
@@ -429,7 +430,7 @@ class Executor(RemoteExecutor):
         if self._submitter is not None and not self._submitter.stop(2.0):
             self.logger.warning("sbatch does not answer: a job may appear in the queue; it will end by itself")
         if self._detach:
-            left = [ticket for ticket in self._tickets.values() if ticket.job is not None]
+            left = [ticket for ticket in list(self._tickets.values()) if ticket.job is not None]
             self.logger.info(f"{len(left)} jobs are left running; the same command adopts them")
         else:
             self.cancel_jobs([ticket.info for ticket in list(self._tickets.values())])
