@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 TICK_S = 0.25
 FIRST_QUESTION_S = 2.0
-LOST_S = 120.0
+LOST_S = 120.0  # for so long the answers of Slurm must have left a job out
 MAX_RESUBMISSIONS = 5
 ENDED = "ended"
 NAMES_SHOWN = 4
@@ -57,9 +57,18 @@ class _Ticket:
     record: Record | None = None
     share: Share | None = None
     refusal: str | None = None
-    last_seen: float = 0.0
+    missing_since: float | None = None
     resubmissions: int = 0
     excluded: set[str] = field(default_factory=set)
+
+    def is_lost(self, state: states.State | None) -> bool:
+        """Note whether an answer of Slurm knows the job; whether all have left it out for long."""
+        if state is not None:
+            self.missing_since = None
+            return False
+        now = time.monotonic()
+        self.missing_since = now if self.missing_since is None else self.missing_since
+        return now - self.missing_since > LOST_S
 
 
 class Executor(RemoteExecutor):
@@ -263,7 +272,7 @@ class Executor(RemoteExecutor):
 
     def _note_submitted(self, ticket: _Ticket, job: "SubmittedJob") -> None:
         ticket.info.external_jobid = job.job_id
-        ticket.last_seen = time.monotonic()
+        ticket.missing_since = None
         ticket.job = job
         if self._names is not None:
             self._names[job.job_id] = ticket.name
@@ -354,8 +363,11 @@ class Executor(RemoteExecutor):
         mark = end_mark(ticket.job.folder)
         state = None if answers is None else answers.get(ticket.job.job_id)
         status = ticket.job.poll(state, look=mark in marks)
-        if status is None and not self._is_lost(ticket, answers, state):
+        is_lost = answers is not None and ticket.is_lost(state)
+        if status is None and not is_lost:
             return False
+        if status is None:
+            status = ticket.job.poll()  # the mark of its end may be missing
         if mark in marks:
             with contextlib.suppress(OSError):
                 (self._folder / ENDED / mark).unlink()
@@ -367,12 +379,6 @@ class Executor(RemoteExecutor):
         else:
             self._report_failure(ticket, status, state)
         return True
-
-    def _is_lost(self, ticket: _Ticket, answers: dict[str, states.State] | None, state: states.State | None) -> bool:
-        if answers is None or state is not None:
-            ticket.last_seen = time.monotonic() if state is not None or self._cluster == "local" else ticket.last_seen
-            return False
-        return time.monotonic() - ticket.last_seen > LOST_S
 
     def _resubmit(self, ticket: _Ticket, state: states.State | None) -> bool:
         """A job that lost its place through no fault of its own is submitted again, without using up a retry."""

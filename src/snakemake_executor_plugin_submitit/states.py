@@ -122,8 +122,10 @@ class SlurmQueue:
                 finally:
                     self._running.discard(process)
                 return (output if process.returncode == 0 else None), error
-        except OSError:
+        except FileNotFoundError:
             return None, NO_ACCOUNTING if command[0] == "sacct" else ""
+        except OSError:  # there are too many processes or open files now
+            return None, ""
 
 
 def _parse(listing: str, job_ids: Collection[str]) -> dict[str, State]:
