@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from snakemake_executor_plugin_submitit.submitter import Submitter
 
 TICK_S = 0.25
-FIRST_QUESTION_S = 2.0
 LOST_S = 120.0  # for so long the answers of Slurm must have left a job out
 MAX_RESUBMISSIONS = 5
 ENDED = "ended"
@@ -89,7 +88,7 @@ class Executor(RemoteExecutor):
         self._reasons_told: set[str] = set()
         self._names_seen: set[str] = set()
         self._rules_warned: set[str] = set()
-        self._next_question, self._pause_s = 0.0, FIRST_QUESTION_S
+        self._next_question, self._pause_s = 0.0, states.FIRST_PAUSE_S
         self._tickets: dict[int, _Ticket] = {}
         self._starting = threading.RLock()
         self._submitter: Submitter[_Ticket] | None = None
@@ -276,7 +275,8 @@ class Executor(RemoteExecutor):
         ticket.job = job
         if self._names is not None:
             self._names[job.job_id] = ticket.name
-        self._next_question, self._pause_s = min(self._next_question, time.monotonic() + FIRST_QUESTION_S), FIRST_QUESTION_S
+        self._pause_s = states.FIRST_PAUSE_S
+        self._next_question = min(self._next_question, time.monotonic() + self._pause_s)
 
     def _tell_submitted(self, tickets: Sequence[_Ticket], job_id: str) -> None:
         job = tickets[0].job
@@ -328,10 +328,10 @@ class Executor(RemoteExecutor):
         ids = {job.job_id for ticket in list(self._tickets.values()) if (job := ticket.job) is not None}
         if not ids:
             return None
-        self._pause_s = min(self._max_pause_s, 1.5 * self._pause_s)
+        self._pause_s = min(self._max_pause_s, states.PAUSE_GROWTH * self._pause_s)
         answers = self._queue.ask(ids)
         ended = any(not state.is_alive for state in (answers or {}).values())
-        self._next_question = time.monotonic() + min(self._max_pause_s, FIRST_QUESTION_S if ended else self._pause_s)
+        self._next_question = time.monotonic() + min(self._max_pause_s, states.FIRST_PAUSE_S if ended else self._pause_s)
         self._tell_reasons(answers or {})
         return answers
 

@@ -42,6 +42,8 @@ HINTS = {
 HOPELESS = re.compile(
     "PartitionNodeLimit|PartitionTimeLimit|BadConstraints|Invalid|NotAllowed|NeverSatisfied|PerJob|MaxMemPerLimit|PartitionConfig"
 )
+FIRST_PAUSE_S = 2.0  # between two questions; it grows while jobs only wait or run
+PAUSE_GROWTH = 1.5
 CALL_TIMEOUT_S = 60
 CANCEL_CHUNK = 200
 NO_ACCOUNTING = "accounting storage is disabled"

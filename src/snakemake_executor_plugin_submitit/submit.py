@@ -21,6 +21,7 @@ from snakemake_executor_plugin_submitit.task import CommandTask, read_result
 LOG_TAIL = 30
 RESULT_GRACE_S = 20.0
 FAILURE_GRACE_S = 2.0
+LONGEST_PAUSE_S = 20.0
 TRANSIENT = (
     "socket timed out",
     "unable to contact slurm controller",
@@ -116,11 +117,18 @@ class SubmittedJob:
         return 1 if self._looks > 1 and now - self._ended_at >= 0.9 * grace_s else None
 
     def wait(self, poll_s: float = 1.0) -> int:
-        """Wait for the end; returns the exit status."""
+        """Wait for the end; returns the exit status. Looks for the result every `poll_s` seconds, and asks Slurm seldom."""
         queue = states.SlurmQueue()
+        next_question, pause_s = 0.0, states.FIRST_PAUSE_S
         while True:
-            answer = {} if self.cluster == "local" else queue.ask([self.job_id]) or {}
-            status = self.poll(answer.get(self.job_id))
+            state = None
+            if self.cluster == "slurm" and time.monotonic() >= next_question:
+                answers = queue.ask([self.job_id])
+                state = (answers or {}).get(self.job_id)
+                gone = answers is not None and (state is None or not state.is_alive)
+                pause_s = states.FIRST_PAUSE_S if gone else min(LONGEST_PAUSE_S, states.PAUSE_GROWTH * pause_s)
+                next_question = time.monotonic() + pause_s
+            status = self.poll(state)
             if status is not None:
                 return status
             time.sleep(poll_s)
