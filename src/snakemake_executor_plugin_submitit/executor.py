@@ -92,7 +92,6 @@ class Executor(RemoteExecutor):
         self._tickets: dict[int, _Ticket] = {}
         self._starting = threading.RLock()
         self._submitter: Submitter[_Ticket] | None = None
-        self._array_size = settings.array_size
         self._pool = SlotPool(settings.local_cpus, settings.local_gpus, settings.local_mem_mb)
         if self._cluster == "slurm":
             _leave_outer_job()
@@ -200,7 +199,7 @@ class Executor(RemoteExecutor):
             self._submitter = Submitter(
                 self._send,
                 lambda ticket: (repr(ticket.request), tuple(sorted(ticket.excluded))),
-                most=self._array_size,
+                most=self.workflow.executor_settings.array_size,
                 say=self.logger.warning,
             )
         return self._submitter
@@ -210,15 +209,18 @@ class Executor(RemoteExecutor):
         from snakemake_executor_plugin_submitit.submit import BusyError
 
         tickets = [ticket for ticket in tickets if ticket.job is None]  # when a half of them was sent before
+        if not tickets:
+            return
         try:
             self._submit(tickets)
         except BusyError:
             raise
         except (WorkflowError, OSError) as err:
             if len(tickets) > 1 and "array" in str(err).lower():
-                self._array_size = max(1, len(tickets) // 2)  # more than the site's MaxArraySize
-                for half in (tickets[: self._array_size], tickets[self._array_size :]):
-                    self._send(half)
+                half = (len(tickets) + 1) // 2  # more than the site's MaxArraySize
+                self._sender().most = half
+                self._send(tickets[:half])
+                self._send(tickets[half:])
                 return
             for ticket in tickets:
                 ticket.refusal = str(err)
@@ -257,9 +259,9 @@ class Executor(RemoteExecutor):
             )
         except BaseException:
             self._registry.forget(submission)
-            for each in plans:
+            for place in {folder, *(each.place for each in plans)}:
                 with contextlib.suppress(OSError):
-                    each.place.rmdir()
+                    place.rmdir()
             raise
         submission.job_id = jobs[0].job_id.partition("_")[0]
         if self._cluster == "slurm":
