@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from snakemake_executor_plugin_submitit.states import NO_ACCOUNTING
+from snakemake_executor_plugin_submitit.states import ALIVE, NO_ACCOUNTING
 
 TABLE, SUMMARY = "efficiency.tsv", "efficiency.txt"
 LOG = re.compile(r"(\d+(?:_\d+)?)_0_log\.out")
 FIELDS = ("JobID", "State", "ElapsedRaw", "TimelimitRaw", "TotalCPU", "AllocNodes", "AllocTRES", "TRESUsageInTot")
-NOT_ENDED = ("PENDING", "RUNNING", "SUSPENDED", "COMPLETING")
+NOT_ENDED = ALIVE - {"REQUEUED", "RESIZING"}  # the job goes on, the run that accounting booked under this state is over
 CHUNK = 500
 CALL_TIMEOUT_S = 120
 LATENESS_S = 10.0
