@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 TICK_S = 0.25
 LOST_S = 120.0  # for so long the answers of Slurm must have left a job out
 MAX_RESUBMISSIONS = 5
-ENDED = "ended"
 NAMES_SHOWN = 4
 OF_AN_OUTER_JOB = ("SLURM_", "SLURMD_", "SUBMITIT_", "SPMD_")
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")
@@ -75,9 +74,12 @@ class Executor(RemoteExecutor):
 
     def __post_init__(self) -> None:
         """Set up after Snakemake's part; the wait thread is running already."""
+        from snakemake_executor_plugin_submitit.submit import ENDED
+
         settings = self.workflow.executor_settings
         self._cluster = settings.cluster
         self._folder = Path(settings.folder).absolute()
+        self._ended = self._folder / ENDED
         self._detach = settings.detach
         if self._detach and self._cluster == "local":
             raise WorkflowError("--submitit-detach needs cluster slurm: jobs on this machine end with the main process")
@@ -233,13 +235,12 @@ class Executor(RemoteExecutor):
 
         first = tickets[0]
         try:
-            (self._folder / ENDED).mkdir(parents=True, exist_ok=True)
+            self._ended.mkdir(parents=True, exist_ok=True)
         except OSError as err:
             raise WorkflowError(f"--submitit-folder {self._folder}: no folder can be made here: {err.strerror}") from err
         owner = ProcessId.own() if self._cluster == "local" else None
         plans = [
-            plan(t.command, folder=self._folder, name=t.name, request=t.request, ended=self._folder / ENDED, owner=owner)
-            for t in tickets
+            plan(t.command, folder=self._folder, name=t.name, request=t.request, ended=self._ended, owner=owner) for t in tickets
         ]
         folder = plans[0].place if len(plans) == 1 else array_folder(self._folder)
         records = [Record(t.name, str(p.place), t.outputs) for t, p in zip(tickets, plans, strict=True)]
@@ -320,7 +321,7 @@ class Executor(RemoteExecutor):
 
     def _end_marks(self) -> set[str]:
         try:
-            return set(os.listdir(self._folder / ENDED))  # noqa: PTH208 - the names, not paths: cheap for thousands
+            return set(os.listdir(self._ended))  # noqa: PTH208 - the names, not paths: cheap for thousands
         except OSError:
             return set()
 
@@ -372,7 +373,7 @@ class Executor(RemoteExecutor):
             status = ticket.job.poll()  # the mark of its end may be missing
         if mark in marks:
             with contextlib.suppress(OSError):
-                (self._folder / ENDED / mark).unlink()
+                (self._ended / mark).unlink()
         if status != 0 and self._resubmit(ticket, state):
             return False
         self._drop(ticket)

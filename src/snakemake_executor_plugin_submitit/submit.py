@@ -36,6 +36,7 @@ TRANSIENT = (
 OUT_OF_MEMORY = ("oom-kill", "oom_kill", "out of memory", "exceeded memory limit", "exceeded job memory limit")
 BACK_OFF_S = (5, 10, 20, 40, 80, 160)
 ARRAYS = "arrays"
+ENDED = "ended"
 FULL_BYTES = 64 * 1024
 START_OF_ATTEMPT = "Starting with JobEnvironment"
 PATTERN_SIGNS = ("%", "\\", "\n")  # in the name of a log, to Slurm and submitit

@@ -18,7 +18,7 @@ class WithoutWorkflow(Executor):
     """Keeps what it would tell Snakemake."""
 
     def __init__(self, folder):
-        self._cluster, self._folder, self._tickets, self._queue, self.told = "slurm", folder, {}, SlurmQueue(), []
+        self._cluster, self._ended, self._tickets, self._queue, self.told = "slurm", folder / "ended", {}, SlurmQueue(), []
         self.ticket = _Ticket(SubmittedJobInfo(None, aux={"ticket": 0}), Request(), "", "work", ())
         self.ticket.job = SubmittedJob("slurm", folder / "work" / "1", "work", "5")
         self.ticket.job.folder.mkdir(parents=True)
