@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
 from snakemake_executor_plugin_submitit import states
-from snakemake_executor_plugin_submitit.jsonfile import read_json
+from snakemake_executor_plugin_submitit.jsonfile import read_result
 from snakemake_executor_plugin_submitit.registry import Leftovers, Record, Registry, Submission
 
 if TYPE_CHECKING:
     from snakemake_executor_plugin_submitit.submit import SubmittedJob
 
-RESULT = "result.json"
 ANSWERS_HOLD_S = 20.0
 
 
@@ -108,5 +107,5 @@ def _ended_badly_in_this_run(record: Record) -> bool:
 
 
 def _status(record: Record) -> int | None:
-    result = read_json(Path(record.place) / RESULT)
+    result = read_result(Path(record.place))
     return None if result is None else int(result["status"])

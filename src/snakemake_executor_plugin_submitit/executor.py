@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import re
 import shlex
 import threading
 import time
@@ -22,6 +21,7 @@ from snakemake_interface_executor_plugins.utils import format_cli_arg
 
 from snakemake_executor_plugin_submitit import states
 from snakemake_executor_plugin_submitit.adoption import Adopter
+from snakemake_executor_plugin_submitit.jsonfile import read_result
 from snakemake_executor_plugin_submitit.local_slots import Share, SlotPool
 from snakemake_executor_plugin_submitit.partitions import choose_partition, read_partitions
 from snakemake_executor_plugin_submitit.processes import ProcessId
@@ -385,8 +385,6 @@ class Executor(RemoteExecutor):
 
     def _resubmit(self, ticket: _Ticket, state: states.State | None) -> bool:
         """A job that lost its place through no fault of its own is submitted again, without using up a retry."""
-        from snakemake_executor_plugin_submitit.task import read_result
-
         assert ticket.job is not None
         if self._cluster == "local" or ticket.resubmissions >= MAX_RESUBMISSIONS:
             return False
@@ -513,7 +511,9 @@ def _array_name(tickets: Sequence[_Ticket]) -> str:
 
 
 def _name(job: JobExecutorInterface) -> str:
+    from snakemake_executor_plugin_submitit.submit import safe_name
+
     if job.is_group():
         return f"group.{str(job.jobid)[:8]}"
     wildcards = ",".join(str(value) for value in dict(job.wildcards).values())
-    return re.sub(r"[^A-Za-z0-9_.,=-]", "_", f"{job.name}.{wildcards}" if wildcards else job.name)[:120]
+    return safe_name(f"{job.name}.{wildcards}" if wildcards else job.name)

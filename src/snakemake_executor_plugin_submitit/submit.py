@@ -14,9 +14,10 @@ from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_executor_plugin_submitit import states
 from snakemake_executor_plugin_submitit.gang import describe_failure
+from snakemake_executor_plugin_submitit.jsonfile import read_result
 from snakemake_executor_plugin_submitit.processes import ProcessId
 from snakemake_executor_plugin_submitit.resources import Request, parse_resources, slurm_parameters
-from snakemake_executor_plugin_submitit.task import CommandTask, read_result
+from snakemake_executor_plugin_submitit.task import CommandTask
 
 LOG_TAIL = 30
 RESULT_GRACE_S = 20.0
@@ -235,6 +236,11 @@ def plan(
     return Plan(name, place, task)
 
 
+def safe_name(name: str) -> str:
+    """A job's name as Slurm and file systems take it."""
+    return re.sub(r"[^A-Za-z0-9_.=,-]", "_", name)[:120] or "job"
+
+
 def end_mark(place: Path) -> str:
     """Name of the file that tells of a job's end."""
     return f"{place.parent.name}+{place.name}"
@@ -344,7 +350,7 @@ def _patiently(send_one: Callable[[], SubmittedJob]) -> SubmittedJob:
 
 
 def _new_folder(folder: Path, name: str) -> Path:
-    safe = re.sub(r"[^A-Za-z0-9_.=,-]", "_", name)[:120] or "job"
+    safe = safe_name(name)
     stamp = time.strftime("%Y%m%dT%H%M%S")
     for attempt in range(10_000):
         place = folder / safe / (f"{stamp}-{attempt}" if attempt else stamp)
