@@ -23,7 +23,7 @@ class Adopter:
     def __init__(self, registry: Registry, queue: states.SlurmQueue, workflow: Any, logger: Any) -> None:
         """Read what is left, and note the provenance of what was made in the meantime."""
         self._registry, self._queue, self._workflow, self._logger = registry, queue, workflow, logger
-        self._left = Leftovers((s, r) for s, r in registry.load() if s.cluster == "slurm")
+        self._left = Leftovers(registry.load())
         self._answers: dict[str, states.State] | None = None
         self._asked_at: float | None = None
         self.places = {Path(record.place) for _, record in self._left.all()} | {

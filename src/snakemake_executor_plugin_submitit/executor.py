@@ -244,7 +244,7 @@ class Executor(RemoteExecutor):
         ]
         folder = plans[0].place if len(plans) == 1 else array_folder(self._folder)
         records = [Record(t.name, str(p.place), t.outputs) for t, p in zip(tickets, plans, strict=True)]
-        submission = Submission(self._cluster, str(folder), records, is_array=len(plans) > 1)
+        submission = Submission(str(folder), records, is_array=len(plans) > 1)
         if self._cluster == "slurm":
             self._registry.note(submission)
         try:
@@ -347,7 +347,7 @@ class Executor(RemoteExecutor):
                 waiting.setdefault(state.reason, []).append(ticket)
         for reason, tickets in waiting.items():
             self._reasons_told.add(reason)
-            if states.State("PENDING", reason).is_hopeless:
+            if states.HOPELESS.search(reason):
                 advice = "; it will not start as it is: stop this run, lower what the job asks for or choose another partition"
                 self.logger.warning(f"waiting in Slurm's queue, reason {reason}: {_names(tickets)}{advice}")
             else:
@@ -455,9 +455,9 @@ class Executor(RemoteExecutor):
         failed = states.cancel(_shortest_ids(tickets))
         if failed:
             self.logger.error(f"these jobs could not be cancelled; run: scancel {' '.join(failed)}")
+            return
         for ticket in tickets:
-            if not failed:
-                self._settle_record(ticket)
+            self._settle_record(ticket)
 
     def shutdown(self) -> None:
         """End the threads."""

@@ -38,7 +38,7 @@ HINTS = {
     "BOOT_FAIL": "the node did not start: run again",
     "DEADLINE": "its deadline passed",
 }
-# reasons for waiting that no end of another job takes away
+# reasons for waiting that no end of another job takes away: the job will not start as it is
 HOPELESS = re.compile(
     "PartitionNodeLimit|PartitionTimeLimit|BadConstraints|Invalid|NotAllowed|NeverSatisfied|PerJob|MaxMemPerLimit|PartitionConfig"
 )
@@ -61,11 +61,6 @@ class State:
     def is_alive(self) -> bool:
         """Whether the job may still end well."""
         return self.name in ALIVE
-
-    @property
-    def is_hopeless(self) -> bool:
-        """Whether a waiting job will not start as it is."""
-        return bool(HOPELESS.search(self.reason))
 
     @property
     def hint(self) -> str:

@@ -310,8 +310,6 @@ def submit(
     folder: Path,
     name: str,
     resources: Mapping[str, Any] | Request,
-    comment: str = "",
-    gpus: Sequence[int] = (),
 ) -> SubmittedJob:
     """Submit one command as a job; tries again for some minutes while Slurm is busy.
 
@@ -321,8 +319,6 @@ def submit(
         folder: where logs go, in a folder of their own by `name`.
         name: of the job.
         resources: by Snakemake's names.
-        comment: kept by Slurm's accounting.
-        gpus: on "local", the numbers of the GPUs to use; () with GPUs asked for: the first ones.
 
     Raises:
         WorkflowError: if a resource is not valid, or the job was refused; with Slurm's own words.
@@ -332,7 +328,7 @@ def submit(
     job = plan(line, folder=Path(folder).absolute(), name=name, request=request)
 
     def send_one() -> SubmittedJob:
-        return send([job], cluster=cluster, folder=job.place, request=request, name=name, comment=comment, gpus=gpus)[0]
+        return send([job], cluster=cluster, folder=job.place, request=request, name=name)[0]
 
     return _patiently(send_one)
 

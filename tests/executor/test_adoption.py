@@ -1,5 +1,6 @@
 """Which of the jobs that an earlier main process left behind are adopted; with real files, and what squeue would say."""
 
+import json
 import logging
 
 import pytest
@@ -22,7 +23,7 @@ def left_behind(tmp_path, monkeypatch):
         place = tmp_path / job_id / "1"
         place.mkdir(parents=True)
         record = Record(job_id, str(place), (f"/out{job_id}",))
-        jobs.append((Submission("slurm", str(place), [record], is_array=False, job_id=job_id), record))
+        jobs.append((Submission(str(place), [record], is_array=False, job_id=job_id), record))
         registry.note(jobs[-1][0])
     return registry, jobs
 
@@ -53,3 +54,10 @@ def test_slurm_is_asked_again_when_its_answer_is_old(left_behind, tmp_path, monk
     assert adopted_id(adopter, "/out6") == "6", "one answer is for all jobs that become ready together"
     monkeypatch.setattr(adoption, "ANSWERS_HOLD_S", 0.0)
     assert adopted_id(adopter, "/out6") is None
+
+
+def test_what_a_former_version_noted_is_read(left_behind, tmp_path):
+    registry, _ = left_behind
+    for note in (tmp_path / "registry").iterdir():
+        note.write_text(json.dumps({"cluster": "slurm"} | json.loads(note.read_text())))
+    assert adopted_id(adopter_of(registry), "/out5") == "5"
