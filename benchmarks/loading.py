@@ -15,8 +15,9 @@ cifar   batches of 128 as normalised float32: random crop, flip, Cutout; and wit
         DataLoader with torchvision's transforms on Pillow images as published recipes have it, with 4 workers on all cores.
 stall   how much longer a step takes for the loader. `idle` steps leave the CPU alone, as a GPU's do, for the time given;
         `busy` ones multiply matrices on one core for that long. `share_%` is the median wait for a batch out of the median step,
-        `mean_share_%` all waits out of all steps (where other programs want the processor, their turns are in it), `longer_%`
-        compares the median step with that of the same steps without a loader, blocks of both in turn.
+        `mean_share_%` all waits out of all steps (where other programs want the processor, their turns are in it); the first
+        batch of an epoch, which nobody can make ahead, is in neither, but in `first_of_epoch_ms`. `longer_%` compares the median
+        step with that of the same steps without a loader, blocks of both in turn.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import contextlib
 import gc
 import importlib
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -229,10 +231,13 @@ def measure_stall(kind: str, what: str, seconds: float, root: Path) -> dict[str,
     step = step_of(kind, seconds)
     if what == "cifar":
         augment = RECIPES["crop, flip, Cutout"]
-        epoch = Loader(open_store(root / what), "train", batch_size=IMAGE_BATCH, shuffle=True, augment=augment).epoch
+        loader = Loader(open_store(root / what), "train", batch_size=IMAGE_BATCH, shuffle=True, augment=augment)
+        epoch = loader.epoch
     else:
-        epoch = Loader(open_store(root / what), "train", batch_size=BATCH, shuffle=True).stored
-    waits, steps, alone = [], [], []
+        loader = Loader(open_store(root / what), "train", batch_size=BATCH, shuffle=True)
+        epoch = loader.stored
+    waits, firsts, steps, alone = [], [], [], []
+    of_epoch = itertools.cycle(range(loader.steps_per_epoch))
     with contextlib.closing(endless(epoch)) as batches:  # type: ignore[type-var]
         for _ in range(STALL_BLOCKS):  # in turn, so that both find the machine as busy
             for number in range(STALL_STEPS):
@@ -240,7 +245,9 @@ def measure_stall(kind: str, what: str, seconds: float, root: Path) -> dict[str,
                 next(batches)
                 between = time.perf_counter()
                 step()
-                if number >= AT_FIRST:
+                if next(of_epoch) == 0:
+                    firsts.append(between - before)
+                elif number >= AT_FIRST:
                     waits.append(between - before)
                     steps.append(time.perf_counter() - before)
             time.sleep(0.01)  # the thread has made what it may make ahead
@@ -253,6 +260,7 @@ def measure_stall(kind: str, what: str, seconds: float, root: Path) -> dict[str,
         "wait_us": 1e6 * statistics.median(waits),
         "share_%": 100 * statistics.median(waits) / statistics.median(steps),
         "mean_share_%": 100 * sum(waits) / sum(steps),
+        "first_of_epoch_ms": 1e3 * statistics.median(firsts),
         "longer_%": 100 * (statistics.median(steps) / statistics.median(alone) - 1),
     }
 

@@ -59,13 +59,6 @@ def atis_bytes(events: Events) -> bytes:
     return np.stack(columns, axis=1).astype(np.uint8).tobytes()
 
 
-def write_files(root: Path, files: Mapping[str, bytes]) -> None:
-    """Write files by their path below `root`."""
-    for name, content in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(content)
-
-
 def write_zip(archive: Path, files: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> None:
     """Write a zip archive with entries for folders, as archivers make them."""
     archive.parent.mkdir(parents=True, exist_ok=True)

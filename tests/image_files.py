@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import tarfile
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -80,14 +79,6 @@ def cifar100_records(counts: tuple[int, int] = (200, 100)) -> dict[str, bytes]:
         both = np.array([[label // 5, label] for label in labels], np.uint8)
         files[name] = np.concatenate([both, images], 1).tobytes()
     return files
-
-
-def write_folder(folder: Path, files: dict[str, bytes]) -> Path:
-    """Write files below a folder."""
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    return folder
 
 
 def tar_of(files: dict[str, bytes], mode: str = "w") -> bytes:

@@ -17,8 +17,9 @@ from typing import Any
 import yaml
 
 from spikedistill.data.datasets.cifar10_dvs import CLASS_NAMES
-from tests.event_files import cifar10_dvs_files, write_files
-from tests.image_files import cifar10_pickles, cifar100_pickles, imagenet_train, imagenet_val, write_folder
+from tests.event_files import cifar10_dvs_files
+from tests.files import write_files
+from tests.image_files import cifar10_pickles, cifar100_pickles, imagenet_train, imagenet_val
 from tests.running import run
 from tests.workflow.project import ROOT, copy_project
 
@@ -29,8 +30,8 @@ CPUS = 8  # as many as run side by side; small stages mostly start and end
 
 def write_small_data(folder: Path) -> None:
     """A few samples of every dataset, where the recipes look for them."""
-    write_folder(folder / "data/cifar10/cifar-10-batches-py", cifar10_pickles(per_batch=4))
-    write_folder(folder / "data/cifar100/cifar-100-python", cifar100_pickles((24, 8)))
+    write_files(folder / "data/cifar10/cifar-10-batches-py", cifar10_pickles(per_batch=4))
+    write_files(folder / "data/cifar100/cifar-100-python", cifar100_pickles((24, 8)))
     write_files(folder / "data/cifar10-dvs", cifar10_dvs_files(CLASS_NAMES, per_class=3))
     images, classes = imagenet_val(count=6)
     in_classes = {f"val/{name}/{Path(file).name}": images[file] for name, file in zip(classes, sorted(images), strict=True)}

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from spikedistill.data.datasets import cifar10_dvs, n_caltech101
-from tests.event_files import cifar10_dvs_files, gesture_files, n_caltech101_files, n_mnist_files, write_files, write_zip
+from tests.event_files import cifar10_dvs_files, gesture_files, n_caltech101_files, n_mnist_files, write_zip
+from tests.files import contents, write_files
 from tests.running import run
 from tests.workflow.project import copy_project
 
@@ -37,10 +38,6 @@ def write_datasets(root):
         write_zip(root / f"n-mnist/{part}.zip", n_mnist_files(part, per_class))
     files = n_caltech101_files(CALTECH, 2)
     write_zip(root / "n-caltech101/Caltech101.zip", {f"Caltech101/{name}": content for name, content in files.items()})
-
-
-def contents(root):
-    return {str(file.relative_to(root)): file.read_bytes() for file in root.rglob("*") if file.is_file()}
 
 
 def experiment(root, name):

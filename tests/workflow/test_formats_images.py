@@ -8,6 +8,7 @@ import yaml
 
 from spikedistill.data.datasets.imagenet_synsets import SYNSETS
 from tests import image_files
+from tests.files import contents, write_files
 from tests.running import run
 from tests.workflow.project import copy_project
 
@@ -34,19 +35,13 @@ SAMPLES = {"cifar10": (100, 20, 10), "cifar100": (200, 100, 100), "imagenet": (2
 def write_datasets(root):
     """What a user may have: an archive, an unpacked folder, the archives of ImageNet, class folders with clutter."""
     packed = image_files.tar_of({f"cifar-10-batches-py/{n}": c for n, c in image_files.cifar10_pickles().items()}, "w:gz")
-    image_files.write_folder(root / "cifar10", {"cifar-10-python.tar.gz": packed})
-    image_files.write_folder(root / "cifar100/cifar-100-python", image_files.cifar100_pickles())
-    image_files.write_folder(root / "imagenet", image_files.imagenet_archives())
+    write_files(root / "cifar10", {"cifar-10-python.tar.gz": packed})
+    write_files(root / "cifar100/cifar-100-python", image_files.cifar100_pickles())
+    write_files(root / "imagenet", image_files.imagenet_archives())
     images, classes = image_files.imagenet_val()
-    image_files.write_folder(root / "imagenet-array/train", image_files.imagenet_train())
-    image_files.write_folder(
-        root / "imagenet-array/val", {f"{c}/{n}": image for (n, image), c in zip(images.items(), classes, strict=True)}
-    )
-    image_files.write_folder(root / "imagenet-array", {f"train/{SYNSETS[0]}/.DS_Store": b"\0", "notes.txt": b"mine"})
-
-
-def contents(root):
-    return {str(file.relative_to(root)): file.read_bytes() for file in root.rglob("*") if file.is_file()}
+    write_files(root / "imagenet-array/train", image_files.imagenet_train())
+    write_files(root / "imagenet-array/val", {f"{c}/{n}": image for (n, image), c in zip(images.items(), classes, strict=True)})
+    write_files(root / "imagenet-array", {f"train/{SYNSETS[0]}/.DS_Store": b"\0", "notes.txt": b"mine"})
 
 
 def experiment(root, label):

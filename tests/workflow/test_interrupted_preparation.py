@@ -9,7 +9,8 @@ import yaml
 
 from spikedistill.data.datasets import cifar10_dvs
 from spikedistill.data.frames import HEADER_BYTES
-from tests.event_files import cifar10_dvs_files, write_files
+from tests.event_files import cifar10_dvs_files
+from tests.files import write_files
 from tests.running import environment, run
 from tests.workflow.project import copy_project
 

@@ -15,10 +15,10 @@ import tarfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from spikedistill import lease
 from spikedistill.data.deflate import crc32, inflate
@@ -139,6 +139,32 @@ def unpack_tar(archive: Path, target: Path) -> None:
         raise DataError(f"{archive}: cannot be unpacked to {target}: {err.strerror or err}") from err
 
 
+def read_tar(archive: Path, wanted: Collection[str]) -> dict[str, bytes]:
+    """The files of some names in a tar archive, in whatever folder of it; those that it has.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    contents = {}
+    try:
+        with tarfile.open(archive) as opened:
+            for member in opened:
+                name = PurePosixPath(member.name).name
+                stream = opened.extractfile(member) if member.isfile() and name in wanted else None
+                if stream is not None:
+                    contents[name] = stream.read()
+    except (OSError, tarfile.TarError, EOFError, zlib.error) as err:
+        raise DataError(f"{archive}: not a readable tar archive ({err}); get it again") from err
+    return contents
+
+
+def check_room(folder: Path, needed: int, what: str) -> None:
+    """Raise DataError if the disk has no room for so many bytes."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DataError(f"{folder}: {needed / 1e9:.1f} GB needed for the {what}, {free / 1e9:.1f} GB free")
+
+
 def check_md5(files: dict[Path, str]) -> None:
     """Compare files with their published md5; the files stay as they are.
 
@@ -230,9 +256,3 @@ def _fetch_once(url: str, part: Path) -> None:
         continued = response.status == 206
         with part.open("ab" if continued else "wb") as stream:
             shutil.copyfileobj(response, stream, _BLOCK)
-
-
-def names_of(members: Iterable[Member], limit: int = 10) -> str:
-    """The first few of some files, for a message."""
-    shown = [str(member) for member in members]
-    return ", ".join(shown[:limit]) + (f" and {len(shown) - limit} more" if len(shown) > limit else "")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from spikedistill.data.archives import Member, is_clutter, wrong_md5, zip_members
-from spikedistill.data.frames import FrameParams
+from spikedistill.data.archives import Member, files_below, is_clutter, wrong_md5, zip_members
+from spikedistill.data.frames import FrameParams, Recording
+from spikedistill.data.meta import DatasetMeta
 from spikedistill.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,12 @@ class DownloadedParams(FrameParams):
     strict: bool = Field(
         True, description="Whether every file must be there and archives have their published md5; false: use what is there."
     )
+
+
+def describe(params: FrameParams, class_names: Sequence[str], sensor: tuple[int, int]) -> DatasetMeta:
+    """The shape of a dataset of event frames, given the rows and columns of its sensor."""
+    height, width = params.picture(sensor)
+    return DatasetMeta("frames", tuple(class_names), channels=2, height=height, width=width, num_frames=params.num_frames)
 
 
 def find_folder(root: Path, below: Sequence[str], is_it: Callable[[Path], bool]) -> Path | None:
@@ -87,6 +94,25 @@ def in_classes(
         log.info("%s", line)
     problems += listed("recordings in folders that the dataset does not have", surplus)
     return found
+
+
+def files_in_classes(folder: Path, class_names: Iterable[str]) -> list[Member]:
+    """The files below the folders of some classes, of those that are there."""
+    return [member for name in class_names if (folder / name).is_dir() for member in files_below(folder / name)]
+
+
+def recordings(found: Mapping[str, Mapping[str, Member]], prefix: str = "") -> list[Recording]:
+    """The recordings that `in_classes` found, class by class, in the order of the numbers that their names end in.
+
+    Args:
+        found: recordings by file name, by class; the classes in the order of their labels.
+        prefix: how their ids begin.
+    """
+    return [
+        Recording(member, f"{prefix}{class_name}/{stem_of(file)}", label)
+        for label, (class_name, files) in enumerate(found.items())
+        for file, member in sorted(files.items(), key=lambda entry: natural(entry[0]))
+    ]
 
 
 def compare(found: Mapping[str, Collection[str]], expected: Mapping[str, Collection[str]], problems: list[str]) -> None:

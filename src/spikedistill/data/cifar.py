@@ -8,11 +8,9 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
-import tarfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -124,7 +122,7 @@ class Cifar:
             recipe={"dataset": self.name.lower(), "form": form.folder, **params.model_dump(mode="json")},
         )
 
-    def _find(self, root: Path, params: CifarParams) -> tuple[Form, dict[str, bytes | DataError]]:
+    def _find(self, root: Path, params: CifarParams) -> tuple[Form, Mapping[str, bytes | DataError]]:
         """The form that is there, and the content of each of its files, or why it cannot be read."""
         if archives.is_empty_but_for(root, "download"):
             first = self.forms[0]
@@ -138,7 +136,7 @@ class Cifar:
             if found:
                 if params.strict:
                     archives.check_md5({found[form.archive]: form.md5})
-                return form, _read_archive(found[form.archive], form.names)
+                return form, archives.read_tar(found[form.archive], form.names)
         folders, names = (" or ".join(getattr(form, key) for form in self.forms) for key in ("folder", "archive"))
         raise DataError(
             f"{root}: no {self.name} here: neither a folder {folders} nor an archive {names}, also not below extract or "
@@ -205,20 +203,6 @@ def _read_folder(folder: Path, form: Form, *, strict: bool) -> dict[str, bytes |
             contents[name] = DataError(f"{path}: {len(content)} bytes, md5 {found}, expected {md5}; {advice}")
         else:
             contents[name] = content
-    return contents
-
-
-def _read_archive(archive: Path, wanted: list[str]) -> dict[str, bytes | DataError]:
-    contents: dict[str, bytes | DataError] = {}
-    try:
-        with tarfile.open(archive) as opened:
-            for member in opened:
-                name = PurePosixPath(member.name).name
-                stream = opened.extractfile(member) if member.isfile() and name in wanted else None
-                if stream is not None:
-                    contents[name] = stream.read()
-    except (OSError, tarfile.TarError, EOFError, zlib.error) as err:
-        raise DataError(f"{archive}: not a readable archive ({err}); get it again") from err
     return contents
 
 

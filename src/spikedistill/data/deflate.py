@@ -9,8 +9,8 @@ import zlib
 
 _damaged: type[Exception]
 try:
-    from isal.igzip_lib import IsalError as _damaged  # type: ignore[assignment]  # its stub takes the class for an instance
     from isal.isal_zlib import crc32, decompress
+    from isal.isal_zlib import error as _damaged  # type: ignore[assignment]  # its stub takes the class for an instance
 except ImportError:  # it is not made for every kind of processor
     from zlib import crc32, decompress
     from zlib import error as _damaged

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from spikedistill.components import ComponentParams
-from spikedistill.data.archives import Member
+from spikedistill.data.archives import Member, check_room
 from spikedistill.data.deflate import crc32
 from spikedistill.data.events import EMPTY, Recorded, Truncated
 from spikedistill.data.integrate import (
@@ -272,9 +271,7 @@ def write_frames(
 def _allocate(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
     """Make an array file of zeros."""
     needed = int(np.prod(shape)) * dtype.itemsize
-    free = shutil.disk_usage(path.parent).free
-    if free < needed:
-        raise DataError(f"{path.parent}: {needed / 1e9:.1f} GB needed for the frames, {free / 1e9:.1f} GB free")
+    check_room(path.parent, needed, "frames")
     with path.open("wb") as stream:
         np.lib.format.write_array_header_1_0(stream, {"descr": dtype.str, "fortran_order": False, "shape": shape})
         assert stream.tell() == HEADER_BYTES
@@ -338,7 +335,13 @@ def _integrate_one(sample: Sample, task: _Task) -> tuple[npt.NDArray[Any] | None
             raise DataError(f"{EMPTY}; get the file again, or set empty_recordings: skip")
         return None, (sample.num_bytes, sample.crc32, 0, 0, 0, 0, 0, recorded.dropped, 0, 0)
     recorded, backward_steps = in_order(recorded, params.unsorted)
-    ranges = frame_ranges(recorded.t, split_by=params.split_by, num_frames=params.num_frames, duration_us=params.duration_us)
+    ranges = frame_ranges(
+        recorded.t,
+        split_by=params.split_by,
+        num_frames=params.num_frames,
+        duration_us=params.duration_us,
+        ordered=recorded.ordered,
+    )
     num_ranges = len(ranges)
     if num_ranges > params.num_frames:
         if params.overlong == "error":

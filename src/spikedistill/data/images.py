@@ -9,7 +9,6 @@ import io
 import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from spikedistill.data.archives import check_room
 from spikedistill.errors import DataError
 
 if TYPE_CHECKING:
@@ -139,9 +139,7 @@ class ImageFiles:
         Raises:
             DataError: naming the images that cannot be decoded; or if the disk is too small.
         """
-        needed, free = int(np.prod(self.shape)), shutil.disk_usage(path.parent).free
-        if needed > free:
-            raise DataError(f"{path.parent}: {needed / 1e9:.1f} GB needed for the images, {free / 1e9:.1f} GB free")
+        check_room(path.parent, int(np.prod(self.shape)), "images")
         array = np.lib.format.open_memmap(path, mode="w+", dtype=self.dtype, shape=self.shape)
 
         def write(row: int, image: Image.Image) -> None:

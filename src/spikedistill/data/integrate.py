@@ -6,6 +6,7 @@ the events. Letters: N event, T frame, H, W pixels. Channel 0 counts OFF events,
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Literal
 
 import numpy as np
@@ -88,7 +89,7 @@ def in_order(recorded: Recorded, unsorted: Unsorted) -> tuple[Recorded, int]:
     t = recorded.t
     backwards = t[1:] < t[:-1]
     if not backwards.any():
-        return recorded, 0
+        return dataclasses.replace(recorded, ordered=True), 0
     steps = int(np.count_nonzero(backwards))
     if unsorted == "error":
         first = int(np.argmax(backwards)) + 1
@@ -99,11 +100,12 @@ def in_order(recorded: Recorded, unsorted: Unsorted) -> tuple[Recorded, int]:
     if unsorted == "as_spikingjelly":
         return recorded, steps
     order = np.argsort(t, kind="stable")
-    sensor = recorded.height, recorded.width, recorded.flipped, recorded.dropped
-    return Recorded(t[order], recorded.cell[order], *sensor), steps
+    return dataclasses.replace(recorded, t=t[order], cell=recorded.cell[order], ordered=True), steps
 
 
-def frame_ranges(t: IntArray, *, split_by: SplitBy, num_frames: int | None, duration_us: int | None = None) -> Ranges:
+def frame_ranges(
+    t: IntArray, *, split_by: SplitBy, num_frames: int | None, duration_us: int | None = None, ordered: bool = False
+) -> Ranges:
     """Which events make which frame: half-open ranges of indices, int64 [T, 2].
 
     Args:
@@ -111,6 +113,7 @@ def frame_ranges(t: IntArray, *, split_by: SplitBy, num_frames: int | None, dura
         split_by: see `integrate`.
         num_frames: T, for "number" and "time".
         duration_us: length of a frame, for "duration".
+        ordered: whether it is known that the timestamps never run backwards.
 
     Raises:
         DataError: for "duration" without events.
@@ -123,7 +126,7 @@ def frame_ranges(t: IntArray, *, split_by: SplitBy, num_frames: int | None, dura
         edges = np.arange(steps + 1, dtype=np.int64) * (t.size // steps)
         edges[-1] = t.size
         return _between(edges)
-    return _ranges_by_time(t, steps)
+    return _ranges_by_time(t, steps, ordered=ordered)
 
 
 def _required(value: int | None, name: str) -> int:
@@ -136,14 +139,10 @@ def _between(edges: npt.NDArray[np.int64]) -> Ranges:
     return np.stack([edges[:-1], edges[1:]], axis=1)
 
 
-def _runs_backwards(t: IntArray) -> bool:
-    return bool((t[1:] < t[:-1]).any())
-
-
-def _ranges_by_time(t: IntArray, num_frames: int) -> Ranges:
+def _ranges_by_time(t: IntArray, num_frames: int, *, ordered: bool) -> Ranges:
     if not t.size:
         return np.zeros((num_frames, 2), dtype=np.int64)
-    if _runs_backwards(t):
+    if not ordered and bool((t[1:] < t[:-1]).any()):
         return _ranges_by_time_unsorted(t, num_frames)
     window = (int(t[-1]) - int(t[0])) // num_frames
     starts = int(t[0]) + window * np.arange(num_frames, dtype=np.int64)

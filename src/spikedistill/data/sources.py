@@ -84,11 +84,11 @@ class FileSource:
             self._ring = _Ring((self._batch_size, 3, side, side), torch.uint8, self._device)
         buffer = self._ring.next(len(rows))
         target = buffer.numpy()
-        words = draws.words(Stream.RESIZED_CROP, BOX_WORDS)
+        words = None if crop is None else draws.words(Stream.RESIZED_CROP, BOX_WORDS)
 
         def decode(position: int) -> None:
             row = int(rows[position])
-            if crop is None:
+            if crop is None or words is None:
                 target[position] = self._files.square(row)
                 return
             image = self._files.read(row)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.event_files import cifar10_dvs_files, gesture_files, n_caltech101_files, n_mnist_files, write_files, write_zip
+from tests.event_files import cifar10_dvs_files, gesture_files, n_caltech101_files, n_mnist_files, write_zip
+from tests.files import contents, write_files
 
 from spikedistill.data.datasets import cifar10_dvs, dvs128_gesture, n_caltech101, n_mnist
 from spikedistill.data.store import open_store
@@ -42,10 +43,6 @@ def prepare(dataset, raw, folder, **params):
     finally:
         assert contents(raw) == before
     return open_store(out)
-
-
-def contents(root):
-    return {str(file.relative_to(root)): file.read_bytes() for file in sorted(root.rglob("*")) if file.is_file()}
 
 
 def refused(dataset, raw, folder, **params):

@@ -4,11 +4,13 @@ import hashlib
 import io
 import os
 import pickle
+import tarfile
 
 import numpy as np
 import pytest
 from PIL import Image
 from tests import image_files
+from tests.files import write_files
 from torchvision.datasets import CIFAR10, CIFAR100, ImageFolder
 
 from spikedistill.components import load
@@ -64,9 +66,9 @@ def test_cifar_is_read_from_each_published_form(raw, dataset, folder, files, pac
     if packed:
         name = folder.replace("-batches-py", "-python").replace("-batches-bin", "-binary")
         content = image_files.tar_of({f"{folder}/{n}": c for n, c in files().items()}, "w:gz")
-        image_files.write_folder(raw, {f"{name}.tar.gz": content})
+        write_files(raw, {f"{name}.tar.gz": content})
     else:
-        image_files.write_folder(raw / folder, files())
+        write_files(raw / folder, files())
     store = prepare(dataset, raw, strict=False)
     num_classes, counts = (10, [20] * 5) if dataset == "cifar10" else (100, [200])
     expected = [image_files.pictures(count, num_classes, seed) for seed, count in enumerate(counts)]
@@ -84,7 +86,7 @@ def test_cifar_is_read_from_each_published_form(raw, dataset, folder, files, pac
 @pytest.mark.parametrize(("reader", "dataset", "folder", "files"), [(CIFAR10, *CIFAR_FORMS[0]), (CIFAR100, *CIFAR_FORMS[2])])
 def test_cifar_equals_what_torchvision_reads(raw, monkeypatch, reader, dataset, folder, files):
     meta = {"meta": image_files.as_python2({"fine_label_names": ["apple"]})} if dataset == "cifar100" else {}
-    image_files.write_folder(raw / folder, files() | meta)
+    write_files(raw / folder, files() | meta)
     monkeypatch.setattr(reader, "_check_integrity", lambda self: True)
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda path, md5: True)
     store = prepare(dataset, raw, strict=False)
@@ -105,14 +107,14 @@ def test_the_published_sums_and_names_are_those_of_torchvision():
 
 def test_an_archive_that_is_not_as_published_is_named_with_both_sums_and_stays(raw):
     content = image_files.tar_of(image_files.cifar10_pickles(), "w:gz")
-    image_files.write_folder(raw, {"cifar-10-python.tar.gz": content})
+    write_files(raw, {"cifar-10-python.tar.gz": content})
     message = refusal("cifar10", raw)
     assert f"md5 {hashlib.md5(content).hexdigest()}, expected c58f30108f718f92721af3b95e74349a" in message
     assert "cifar-10-python.tar.gz" in message and "strict: false" in message
 
 
 def test_every_bad_file_of_cifar_is_named_in_one_run(raw):
-    folder = image_files.write_folder(raw / "cifar-10-batches-py", image_files.cifar10_pickles())
+    folder = write_files(raw / "cifar-10-batches-py", image_files.cifar10_pickles())
     (folder / "data_batch_1").write_bytes((folder / "data_batch_1").read_bytes()[:30000])
     (folder / "data_batch_2").write_bytes(b"<html><body>503</body></html>")
     (folder / "data_batch_3").write_bytes(b"")
@@ -141,7 +143,7 @@ def test_every_bad_file_of_cifar_is_named_in_one_run(raw):
 def test_records_that_are_cut_off_are_named(raw):
     files = image_files.cifar100_records()
     files["train.bin"] = files["train.bin"][:-1]
-    image_files.write_folder(raw / "cifar-100-binary", files)
+    write_files(raw / "cifar-100-binary", files)
     message = refusal("cifar100", raw)
     assert "train.bin: 614799 bytes are no whole number of records of 3074 bytes" in message
 
@@ -152,13 +154,13 @@ def test_a_pickle_cannot_run_code(raw):
             return os.system, (f"touch {raw.parent}/owned",)
 
     files = image_files.cifar10_pickles() | {"test_batch": pickle.dumps({"data": Evil(), "labels": []})}
-    image_files.write_folder(raw / "cifar-10-batches-py", files)
+    write_files(raw / "cifar-10-batches-py", files)
     assert "it wants to call posix.system" in refusal("cifar10", raw, strict=False)
     assert not (raw.parent / "owned").exists()
 
 
 def test_missing_files_and_short_classes_of_cifar_are_named_and_used_only_when_asked(raw):
-    folder = image_files.write_folder(raw / "cifar-10-batches-bin", image_files.cifar10_records())
+    folder = write_files(raw / "cifar-10-batches-bin", image_files.cifar10_records())
     (folder / "data_batch_4.bin").unlink()
     message = refusal("cifar10", raw)
     assert "CIFAR-10 is not complete" in message and "1 files missing: data_batch_4.bin" in message
@@ -167,7 +169,7 @@ def test_missing_files_and_short_classes_of_cifar_are_named_and_used_only_when_a
 
 
 def test_a_part_that_is_missing_altogether_is_refused_even_when_not_strict(raw):
-    folder = image_files.write_folder(raw / "cifar-10-batches-bin", image_files.cifar10_records())
+    folder = write_files(raw / "cifar-10-batches-bin", image_files.cifar10_records())
     (folder / "test_batch.bin").unlink()
     assert "no test pictures of CIFAR-10" in refusal("cifar10", raw, strict=False)
 
@@ -183,8 +185,8 @@ def test_a_folder_with_something_else_is_refused_with_what_belongs_there(raw, da
 
 def test_an_archive_that_cannot_be_unpacked_is_named(raw):
     content = image_files.tar_of(image_files.cifar10_pickles(), "w:gz")
-    image_files.write_folder(raw, {"cifar-10-python.tar.gz": content[: len(content) // 2]})
-    assert "cifar-10-python.tar.gz: not a readable archive" in refusal("cifar10", raw, strict=False)
+    write_files(raw, {"cifar-10-python.tar.gz": content[: len(content) // 2]})
+    assert "cifar-10-python.tar.gz: not a readable tar archive" in refusal("cifar10", raw, strict=False)
 
 
 def test_an_empty_folder_is_filled_and_a_download_that_fails_is_explained(raw, monkeypatch):
@@ -193,7 +195,7 @@ def test_an_empty_folder_is_filled_and_a_download_that_fails_is_explained(raw, m
 
     def download(sources, folder):
         asked.extend(sources)
-        image_files.write_folder(folder, {sources[0][0]: content})
+        write_files(folder, {sources[0][0]: content})
 
     monkeypatch.setattr(archives, "download", download)
     out = raw.parent / "out"
@@ -211,31 +213,29 @@ def test_an_empty_folder_is_filled_and_a_download_that_fails_is_explained(raw, m
 
 def imagenet_folders(raw):
     """The layout of torchvision's ImageFolder, with what file managers leave behind."""
-    image_files.write_folder(raw / "train", image_files.imagenet_train())
+    write_files(raw / "train", image_files.imagenet_train())
     images, classes = image_files.imagenet_val()
-    image_files.write_folder(
-        raw / "val", {f"{c}/{name}": content for (name, content), c in zip(images.items(), classes, strict=True)}
-    )
+    write_files(raw / "val", {f"{c}/{name}": content for (name, content), c in zip(images.items(), classes, strict=True)})
     clutter = {f"train/{SYNSETS[0]}/.DS_Store": b"x", "train/README.txt": b"x", f"val/{SYNSETS[1]}/Thumbs.db": b"x"}
-    image_files.write_folder(raw, clutter)
+    write_files(raw, clutter)
 
 
 def imagenet_as_published(raw):
-    image_files.write_folder(raw, image_files.imagenet_archives())
+    write_files(raw, image_files.imagenet_archives())
 
 
 def imagenet_of_kaggle(raw):
     images, classes = image_files.imagenet_val()
-    image_files.write_folder(raw / "ILSVRC/Data/CLS-LOC/train", image_files.imagenet_train())
-    image_files.write_folder(raw / "ILSVRC/Data/CLS-LOC/val", images)
-    image_files.write_folder(raw, {"LOC_val_solution.csv": image_files.imagenet_solution(classes)})
+    write_files(raw / "ILSVRC/Data/CLS-LOC/train", image_files.imagenet_train())
+    write_files(raw / "ILSVRC/Data/CLS-LOC/val", images)
+    write_files(raw, {"LOC_val_solution.csv": image_files.imagenet_solution(classes)})
 
 
 def imagenet_unpacked_with_devkit(raw):
     images, classes = image_files.imagenet_val()
-    image_files.write_folder(raw / "extract/train", image_files.imagenet_train())
-    image_files.write_folder(raw / "extract/val", images)
-    image_files.write_folder(raw, {"ILSVRC2012_devkit_t12.tar.gz": image_files.imagenet_devkit(classes)})
+    write_files(raw / "extract/train", image_files.imagenet_train())
+    write_files(raw / "extract/val", images)
+    write_files(raw, {"ILSVRC2012_devkit_t12.tar.gz": image_files.imagenet_devkit(classes)})
 
 
 LAYOUTS = [imagenet_folders, imagenet_as_published, imagenet_of_kaggle, imagenet_unpacked_with_devkit]
@@ -274,7 +274,7 @@ def test_folders_of_classes_are_those_of_torchvision(raw):
 
 def test_the_census_of_imagenet_names_classes_and_numbers(raw):
     imagenet_folders(raw)
-    image_files.write_folder(raw, {"train/zebra/1.JPEG": image_files.jpeg(0, 0), "train/2.JPEG": image_files.jpeg(0, 0)})
+    write_files(raw, {"train/zebra/1.JPEG": image_files.jpeg(0, 0), "train/2.JPEG": image_files.jpeg(0, 0)})
     message = refusal("imagenet", raw)
     for line in (
         "ImageNet is not complete",
@@ -290,7 +290,7 @@ def test_the_census_of_imagenet_names_classes_and_numbers(raw):
 
 def test_a_subset_of_imagenet_is_used_when_asked_and_classes_are_those_to_train_on(raw):
     imagenet_folders(raw)
-    image_files.write_folder(raw, {f"val/{SYNSETS[7]}/1.JPEG": image_files.jpeg(0, 0)})
+    write_files(raw, {f"val/{SYNSETS[7]}/1.JPEG": image_files.jpeg(0, 0)})
     store = prepare("imagenet", raw, strict=False)
     assert store.class_names == SYNSETS[:3] and len(store.split("test")) == 12
 
@@ -310,7 +310,7 @@ def test_every_image_that_cannot_be_decoded_is_named_before_training(raw, storag
 def test_a_training_archive_that_ends_early_is_named(raw):
     files = image_files.imagenet_archives()
     files["ILSVRC2012_img_train.tar"] = files["ILSVRC2012_img_train.tar"][:-16000]
-    image_files.write_folder(raw, files)
+    write_files(raw, files)
     assert "ILSVRC2012_img_train.tar: not a readable tar archive" in refusal("imagenet", raw, strict=False)
 
 
@@ -345,3 +345,14 @@ def test_what_the_datasets_say_of_themselves():
     assert len(set(SYNSETS)) == 1000 and list(SYNSETS) == sorted(SYNSETS)
     digest = hashlib.sha256("\n".join(SYNSETS).encode()).hexdigest()
     assert digest == "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
+
+
+def test_a_link_in_an_archive_that_leads_nowhere_is_passed_over(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        link = tarfile.TarInfo("folder/wanted")
+        link.type, link.linkname = tarfile.SYMTYPE, "not there"
+        archive.addfile(link)
+        there = tarfile.TarInfo("folder/there")
+        there.size = 3
+        archive.addfile(there, io.BytesIO(b"abc"))
+    assert archives.read_tar(tmp_path / "a.tar", ["wanted", "there"]) == {"there": b"abc"}

@@ -46,8 +46,7 @@ class Params(census.DownloadedParams):
 
 def describe(params: Params) -> DatasetMeta:
     """The shape of the dataset."""
-    height, width = params.height or DVS128, params.width or DVS128
-    return DatasetMeta("frames", CLASS_NAMES, channels=2, height=height, width=width, num_frames=params.num_frames)
+    return census.describe(params, CLASS_NAMES, (DVS128, DVS128))
 
 
 def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
@@ -84,18 +83,14 @@ def _recordings(root: Path, params: Params) -> tuple[list[Recording], str]:
     expected = {name: [f"cifar10_{name}_{number}.aedat" for number in range(PER_CLASS)] for name in CLASS_NAMES}
     census.compare(found, expected, problems)
     census.compare_sizes(found, census.find_archives(root, SOURCES).values(), problems)
-    recordings = [
-        Recording(member, f"{class_name}/{census.stem_of(name)}", label)
-        for label, class_name in enumerate(CLASS_NAMES)
-        for name, member in sorted(found[class_name].items(), key=lambda file: census.natural(file[0]))
-    ]
+    recordings = census.recordings(found)
     return recordings, census.settle("CIFAR10-DVS", root, problems, strict=params.strict)
 
 
 def _members(root: Path, params: Params, problems: list[str]) -> list[Member]:
     folder = census.find_folder(root, ["CIFAR10DVS", "cifar10-dvs"], _has_classes)
     if folder is not None:
-        return [member for name in CLASS_NAMES if (folder / name).is_dir() for member in archives.files_below(folder / name)]
+        return census.files_in_classes(folder, CLASS_NAMES)
     if archives.is_empty_but_for(root, "download"):
         archives.download([(name, ADDRESS.format(number), md5) for name, (number, md5) in SOURCES.items()], root / "download")
     found = census.find_archives(root, SOURCES)

@@ -43,8 +43,7 @@ class Params(census.DownloadedParams):
 
 def describe(params: Params) -> DatasetMeta:
     """The shape of the dataset."""
-    height, width = params.height or DVS128, params.width or DVS128
-    return DatasetMeta("frames", CLASS_NAMES, channels=2, height=height, width=width, num_frames=params.num_frames)
+    return census.describe(params, CLASS_NAMES, (DVS128, DVS128))
 
 
 def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
@@ -158,10 +157,10 @@ class _Cut:
             self.t.append(part.t)
             self.cell.append(dvs128_cells(part, name))
 
-    def sample(self) -> Sample:
+    def sample(self, *, ordered: bool) -> Sample:
         t = np.concatenate(self.t) if self.t else np.empty(0, np.int64)
         cell = np.concatenate(self.cell) if self.cell else np.empty(0, np.uint16)
-        return Sample(Recorded(t, cell, DVS128, DVS128), 8 * t.size, crc32(cell.data, crc32(t.data)))
+        return Sample(Recorded(t, cell, DVS128, DVS128, ordered=ordered), 8 * t.size, crc32(cell.data, crc32(t.data)))
 
 
 def cut_samples(
@@ -193,11 +192,11 @@ def cut_samples(
                     cut.take(chunk, file.path, in_order=in_order)
                 over = [number for number, cut in cuts.items() if in_order and cut.window[1] <= now]
                 for number in over:
-                    yield number, cuts.pop(number).sample()
+                    yield number, cuts.pop(number).sample(ordered=in_order)
     except OSError as err:
         raise DataError(f"{file}: {err.strerror or err}") from err
     for number, cut in cuts.items():
-        yield number, cut.sample()
+        yield number, cut.sample(ordered=in_order)
 
 
 def _check_order(chunk: Aedat3Chunk, before: int | None, name: str) -> None:

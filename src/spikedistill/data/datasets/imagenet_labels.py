@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-import tarfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
@@ -57,15 +55,7 @@ def validation_classes(root: Path, look: Callable[[str], Path | None], *, strict
 
 
 def _unpacked(archive: Path) -> dict[str, bytes]:
-    contents = {}
-    try:
-        with tarfile.open(archive) as opened:
-            for member in opened:
-                stream = opened.extractfile(member) if PurePosixPath(member.name).name in _FILES else None
-                if stream is not None:
-                    contents[PurePosixPath(member.name).name] = stream.read()
-    except (OSError, tarfile.TarError, EOFError, zlib.error) as err:
-        raise DataError(f"{archive}: not a readable tar archive ({err}); get it again") from err
+    contents = archives.read_tar(archive, _FILES)
     if len(contents) < len(_FILES):
         raise DataError(f"{archive}: not the development kit: it has no {' or no '.join(set(_FILES) - set(contents))}")
     return contents

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from spikedistill.data import archives, census, splits
+from spikedistill.data import census, splits
 from spikedistill.data.archives import Member
 from spikedistill.data.events import decode_atis
 from spikedistill.data.frames import Recording, whole_files, write_frames
@@ -46,8 +46,7 @@ class Params(census.DownloadedParams):
 
 def describe(params: Params) -> DatasetMeta:
     """The shape of the dataset."""
-    height, width = params.height or HEIGHT, params.width or WIDTH
-    return DatasetMeta("frames", CLASS_NAMES, channels=2, height=height, width=width, num_frames=params.num_frames)
+    return census.describe(params, CLASS_NAMES, (HEIGHT, WIDTH))
 
 
 def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
@@ -86,18 +85,14 @@ def _recordings(root: Path, params: Params) -> tuple[list[Recording], str]:
     if (total := sum(map(len, found.values()))) != NUM_RECORDINGS:
         problems.append(f"{total} recordings, expected {NUM_RECORDINGS}")
     census.compare_sizes(found, census.find_archives(root, [ARCHIVE]).values(), problems)
-    recordings = [
-        Recording(member, f"{class_name}/{census.stem_of(name)}", label)
-        for label, (class_name, files) in enumerate(found.items())
-        for name, member in sorted(files.items(), key=lambda file: census.natural(file[0]))
-    ]
+    recordings = census.recordings(found)
     return recordings, census.settle("N-Caltech101", root, problems, strict=params.strict)
 
 
 def _members(root: Path, params: Params, problems: list[str]) -> list[Member]:
     folder = census.find_folder(root, ["Caltech101", "N-Caltech101"], lambda it: (it / CLASS_NAMES[-1]).is_dir())
     if folder is not None:
-        return [member for name in CLASS_NAMES if (folder / name).is_dir() for member in archives.files_below(folder / name)]
+        return census.files_in_classes(folder, CLASS_NAMES)
     found = census.find_archives(root, [ARCHIVE])
     if not found:
         raise DataError(

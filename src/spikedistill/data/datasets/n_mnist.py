@@ -30,8 +30,7 @@ class Params(census.DownloadedParams):
 
 def describe(params: Params) -> DatasetMeta:
     """The shape of the dataset."""
-    height, width = params.height or SENSOR, params.width or SENSOR
-    return DatasetMeta("frames", CLASS_NAMES, channels=2, height=height, width=width, num_frames=params.num_frames)
+    return census.describe(params, CLASS_NAMES, (SENSOR, SENSOR))
 
 
 def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
@@ -59,8 +58,7 @@ def _recordings(root: Path, params: Params) -> tuple[list[Recording], str]:
         for label, (name, files) in enumerate(found.items()):
             if len(files) != COUNTS[part][label]:
                 problems.append(f"{part}/{name}: {len(files)} recordings, expected {COUNTS[part][label]}")
-            ordered = sorted(files.items(), key=lambda file: census.natural(file[0]))
-            recordings += [Recording(member, f"{part}/{name}/{census.stem_of(file)}", label) for file, member in ordered]
+        recordings += census.recordings(found, f"{part}/")
         census.compare_sizes(found, census.find_archives(root, [f"{part}.zip"]).values(), problems)
     return recordings, census.settle("N-MNIST", root, problems, strict=params.strict)
 
