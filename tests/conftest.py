@@ -18,7 +18,7 @@ def pytest_configure() -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """For `-n 2 --dist loadgroup`: a file's tests run in one process, and so do all that use the Slurm cluster."""
-    for item in items:
-        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    folders = {item: item.path.relative_to(Path(__file__).parent).parts[0] for item in items}
+    for item, folder in folders.items():
         item.add_marker(pytest.mark.xdist_group("slurm" if folder == "slurm" else str(item.path)))
-    items.sort(key=lambda item: item.path.parent.name != "slurm")  # the longest first
+    items.sort(key=lambda item: {"slurm": 0, "workflow": 1}.get(folders[item], 2))  # the longest first

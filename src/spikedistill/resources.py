@@ -128,6 +128,17 @@ def read_profile(name: str) -> dict[str, Any]:
     return values
 
 
+def site_profile(name: str | None) -> dict[str, Any]:
+    """The settings of the profile that is named; without a name, those of `cluster` if it is there.
+
+    Raises:
+        ConfigError: as `read_profile` does.
+    """
+    if not name and not Path("cluster").is_dir():
+        return {}
+    return read_profile(name or "cluster")
+
+
 def site_resources(stage: str, profile: Mapping[str, Any]) -> dict[str, Any]:
     """What a profile sets for a stage: its `set-resources`, over its `default-resources`."""
     return _pairs(profile.get("default-resources"), "default-resources") | set_resources(stage, profile)
