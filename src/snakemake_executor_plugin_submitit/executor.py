@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from snakemake_executor_plugin_submitit.submitter import Submitter
 
 TICK_S = 0.25
-LOST_S = 120.0  # for so long the answers of Slurm must have left a job out
 MAX_RESUBMISSIONS = 5
 NAMES_SHOWN = 4
 OF_AN_OUTER_JOB = ("SLURM_", "SLURMD_", "SUBMITIT_", "SPMD_")
@@ -55,18 +54,8 @@ class _Ticket:
     record: Record | None = None
     share: Share | None = None
     refusal: str | None = None
-    missing_since: float | None = None
     resubmissions: int = 0
     excluded: set[str] = field(default_factory=set)
-
-    def is_lost(self, state: states.State | None) -> bool:
-        """Note whether an answer of Slurm knows the job; whether all have left it out for long."""
-        if state is not None:
-            self.missing_since = None
-            return False
-        now = time.monotonic()
-        self.missing_since = now if self.missing_since is None else self.missing_since
-        return now - self.missing_since > LOST_S
 
 
 class Executor(RemoteExecutor):
@@ -274,7 +263,6 @@ class Executor(RemoteExecutor):
 
     def _note_submitted(self, ticket: _Ticket, job: "SubmittedJob") -> None:
         ticket.info.external_jobid = job.job_id
-        ticket.missing_since = None
         ticket.job = job
         if self._names is not None:
             self._names[job.job_id] = ticket.name
@@ -366,7 +354,7 @@ class Executor(RemoteExecutor):
         mark = end_mark(ticket.job.folder)
         state = None if answers is None else answers.get(ticket.job.job_id)
         status = ticket.job.poll(state, look=mark in marks)
-        is_lost = answers is not None and ticket.is_lost(state)
+        is_lost = answers is not None and ticket.job.is_lost(state)
         if status is None and not is_lost:
             return False
         if status is None:

@@ -38,6 +38,7 @@ OUT_OF_MEMORY = ("oom-kill", "oom_kill", "out of memory", "exceeded memory limit
 BACK_OFF_S = (5, 10, 20, 40, 80, 160)
 ARRAYS = "arrays"
 ENDED = "ended"
+LOST_S = 120.0  # for so long the answers of Slurm must have left a job out
 FULL_BYTES = 64 * 1024
 START_OF_ATTEMPT = "Starting with JobEnvironment"
 PATTERN_SIGNS = ("%", "\\", "\n")  # in the name of a log, to Slurm and submitit
@@ -59,6 +60,7 @@ class SubmittedJob:
         self._handle = handle
         self._ended_at: float | None = None
         self._looks = 0
+        self._missing_since: float | None = None
 
     @property
     def log_path(self) -> Path:
@@ -118,21 +120,31 @@ class SubmittedJob:
         grace_s = RESULT_GRACE_S if state and state.name == "COMPLETED" else FAILURE_GRACE_S
         return 1 if self._looks > 1 and now - self._ended_at >= 0.9 * grace_s else None
 
+    def is_lost(self, state: states.State | None) -> bool:
+        """Note whether an answer of Slurm knows the job; whether all have left it out for long."""
+        if state is not None:
+            self._missing_since = None
+            return False
+        now = time.monotonic()
+        self._missing_since = now if self._missing_since is None else self._missing_since
+        return now - self._missing_since > LOST_S
+
     def wait(self, poll_s: float = 1.0) -> int:
         """Wait for the end; returns the exit status. Looks for the result every `poll_s` seconds, and asks Slurm seldom."""
         queue = states.SlurmQueue()
         next_question, pause_s = 0.0, states.FIRST_PAUSE_S
         while True:
-            state = None
+            state, lost = None, False
             if self.cluster == "slurm" and time.monotonic() >= next_question:
                 answers = queue.ask([self.job_id])
                 state = (answers or {}).get(self.job_id)
                 gone = answers is not None and (state is None or not state.is_alive)
                 pause_s = states.FIRST_PAUSE_S if gone else min(LONGEST_PAUSE_S, states.PAUSE_GROWTH * pause_s)
                 next_question = time.monotonic() + pause_s
+                lost = answers is not None and self.is_lost(state)
             status = self.poll(state)
-            if status is not None:
-                return status
+            if status is not None or lost:
+                return 1 if status is None else status
             time.sleep(poll_s)
 
     def cancel(self) -> None:

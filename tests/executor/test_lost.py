@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import pytest
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
-from snakemake_executor_plugin_submitit import executor
-from snakemake_executor_plugin_submitit.executor import LOST_S, Executor, _Ticket
+from snakemake_executor_plugin_submitit import submit
+from snakemake_executor_plugin_submitit.executor import Executor, _Ticket
 from snakemake_executor_plugin_submitit.resources import Request
 from snakemake_executor_plugin_submitit.states import SlurmQueue, State
-from snakemake_executor_plugin_submitit.submit import SubmittedJob
+from snakemake_executor_plugin_submitit.submit import LOST_S, SubmittedJob
 
 SEEN = {"5": State("RUNNING")}
 
@@ -33,7 +33,7 @@ class WithoutWorkflow(Executor):
 @pytest.fixture
 def clock(monkeypatch, tmp_path):
     clock = SimpleNamespace(now=1e6, monotonic=lambda: clock.now)
-    monkeypatch.setattr(executor, "time", clock)
+    monkeypatch.setattr(submit, "time", clock)
     monkeypatch.setenv("PATH", str(tmp_path))
     return clock
 

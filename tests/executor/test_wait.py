@@ -46,3 +46,10 @@ def test_a_job_that_ended_without_a_result_is_asked_for_soon_again(clock, state,
     clock.on_second = lambda now: now == 300 and state.write_text("CANCELLED")
     assert SubmittedJob("slurm", tmp_path, "work", "5").wait() == 1
     assert clock.now <= 300 + submit.LONGEST_PAUSE_S + 3
+
+
+def test_a_job_that_slurm_has_forgotten_is_not_waited_for_for_ever(clock, state, tmp_path):
+    write_program(tmp_path, "sacct", "#!/bin/sh\n")
+    clock.on_second = lambda now: now == 300 and (tmp_path / "squeue").write_text("#!/bin/sh\n")
+    assert SubmittedJob("slurm", tmp_path, "work", "5").wait() == 1
+    assert 300 + submit.LOST_S < clock.now <= 300 + submit.LOST_S + submit.LONGEST_PAUSE_S + 3
