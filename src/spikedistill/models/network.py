@@ -60,7 +60,8 @@ class Network(nn.Module):
     def last_features(self, y: Tensor) -> Tensor:
         """The last of `features`; without a graph, nothing is held longer than the next layer needs it."""
         for part in (self.after_stem, *self.stages):
-            for layer in part:
+            # one by one lets go of what was used; a compiled or checkpointed part has a forward of its own, see `train.blocks`
+            for layer in [part] if "forward" in vars(part) else part:
                 y = layer(y)
         return y
 
