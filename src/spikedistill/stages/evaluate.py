@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
 
@@ -22,7 +23,7 @@ FILE = "evaluation.json"
 
 def build(spec: EvaluateSpec, job: StageJob) -> None:
     """Write evaluation.json and a few test samples with what the network attends to."""
-    with World.from_environment() as world:
+    with World.from_environment(datetime.timedelta(minutes=job.options.engine.rank_timeout_minutes)) as world:
         data = open_store(job.inputs["data"])
         model_spec = read_model_spec(job.inputs["model"] / MANIFEST)
         network = _network(job.inputs["model"], data, world)

@@ -29,7 +29,7 @@ from spikedistill.neurons.lif import LIF
 from spikedistill.train.batchnorm import synchronise
 from spikedistill.train.blocks import checkpoint_blocks, compile_blocks, compile_neurons
 from spikedistill.train.checkpoint import CheckpointFolder
-from spikedistill.train.distributed import World, lost_rank_is_an_error
+from spikedistill.train.distributed import World
 from spikedistill.train.history import History
 from spikedistill.train.interrupt import Interrupted, StopRequest
 from spikedistill.train.optim import build_optimizer, learning_rate, set_learning_rate
@@ -107,11 +107,11 @@ def train(run: Run) -> None:
     """Train to the last epoch, from the newest checkpoint if there is one.
 
     Raises:
-        TrainingError: if the loss is not finite, a checkpoint cannot be used, or another rank is lost.
+        TrainingError: if the loss is not finite, or a checkpoint cannot be used.
         ConfigError: if the recipe cannot run on this device.
         Interrupted: if a signal asked to stop; the state is saved.
     """
-    with lost_rank_is_an_error(run.world), StopRequest() as stop:
+    with StopRequest() as stop:
         _Training(run, stop).run_to_the_end()
 
 

@@ -225,6 +225,13 @@ def test_rank_that_ends_is_noticed_at_once(tmp_path):
     assert time.monotonic() - started < 120
 
 
+def test_rank_that_ends_in_an_evaluation_is_an_error_in_words(tmp_path):
+    (status, error), (killed, _) = start(tmp_path, "evaluate", num_ranks=2, killed_rank=1)
+    assert (status, killed) == (1, -signal.SIGKILL)
+    assert "TrainingError: rank 0 of 2 lost contact with another" in error
+    assert "Traceback" not in error
+
+
 def test_rank_that_does_not_answer_is_noticed_within_the_set_time(tmp_path):
     leader, silent = launch(tmp_path, "train", num_ranks=2, model="linear", at=6, action="SIGSTOP", at_rank=1, timeout_s=4)
     try:
