@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from spikedistill.models.exits import Exits
 from spikedistill.models.network import Network
+from spikedistill.neurons.dynamics import widened
 from spikedistill.neurons.rate import convert_to_rate, spike_pass
 
 Backward = Literal["bptt", "rate"]
@@ -40,11 +41,11 @@ class Outputs:
 
     def in_full_precision(self) -> Outputs:
         """The same with float16 and bfloat16 turned into float32: losses are never computed in less."""
-
-        def full(x: Tensor) -> Tensor:
-            return x if x.dtype == torch.float64 else x.float()
-
-        return Outputs(full(self.logits), full(self.features), None if self.exits is None else full(self.exits))
+        return Outputs(
+            widened(self.logits),
+            widened(self.features),
+            None if self.exits is None else widened(self.exits),
+        )
 
 
 class Student(nn.Module):
