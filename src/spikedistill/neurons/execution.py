@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_VARIANTS = 64  # of one compiled function: numbers of steps, dtypes, neurons
+VARIANTS = 64  # of one function or block that is compiled: numbers of steps, shapes, dtypes, training and evaluation
 
 
 class Layout:
@@ -59,10 +59,15 @@ def run(
     return function(*inputs, parameters)
 
 
+def allow_variants() -> None:
+    """Let torch.compile make code for `VARIANTS` kinds of input of each function, before it gives up and runs it as it is."""
+    torch._dynamo.config.recompile_limit = max(VARIANTS, torch._dynamo.config.recompile_limit)
+
+
 @functools.cache
 def _compile(function: Callable[..., tuple[Tensor, ...]], parameters: Any) -> Callable[..., tuple[Tensor, ...]]:
     """Compiled code for any N; one for each number of steps and dtype."""
-    torch._dynamo.config.recompile_limit = max(_VARIANTS, torch._dynamo.config.recompile_limit)
+    allow_variants()
 
     def bound(*inputs: Tensor) -> tuple[Tensor, ...]:
         return function(*inputs, parameters)
