@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-VARIANTS = 64  # of one function or block that is compiled: numbers of steps, shapes, dtypes, training and evaluation
+_VARIANTS = 64  # of one function or block that is compiled: numbers of steps, shapes, dtypes, training and evaluation
 
 
 class Layout:
@@ -60,8 +60,8 @@ def run(
 
 
 def allow_variants() -> None:
-    """Let torch.compile make code for `VARIANTS` kinds of input of each function, before it gives up and runs it as it is."""
-    torch._dynamo.config.recompile_limit = max(VARIANTS, torch._dynamo.config.recompile_limit)
+    """Let torch.compile make code for more kinds of input of each function before it gives up and runs it as it is."""
+    torch._dynamo.config.recompile_limit = max(_VARIANTS, torch._dynamo.config.recompile_limit)
 
 
 @functools.cache

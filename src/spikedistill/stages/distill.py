@@ -31,7 +31,7 @@ def student_of(spec: DistillSpec, data: SampleStore) -> Student:
     method = components.load("distill", spec.method)
     params = method.Params.model_validate(spec.params)
     if "exits" in method.needs(params):
-        add_exits(student, spec.arch, num_classes=data.num_classes, pooling=params.pooling)
+        add_exits(student, spec.arch, num_classes=data.num_classes, pooling=params.pooling, entry=spec.network)
     return student
 
 
