@@ -5,7 +5,8 @@
   ResNet-18, T 4, batch 32, one thread, it takes 5 to 9 times less than SpikingJelly's neuron in a loop over T, and plain
   operations 1.6 times less (`benchmarks/results/lif_cpu_1thread.json`). Plain operations on blocks of neurons that stay
   in the cache were tried and were no faster.
-- GPU: `neurons.triton_lif`, or inside a compiled block plain operations, which the compiler fuses.
+- GPU: `neurons.triton_lif`; inside a compiled block plain operations, which the compiler fuses. Neurons of rate-based
+  backpropagation run plain operations outside of compiled blocks too.
 
 All give the same spikes, but for potentials within rounding of the threshold, and gradients equal to rounding.
 """
