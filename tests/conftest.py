@@ -1,4 +1,4 @@
-"""For all tests: one thread a process, Ctrl-C works in the programs that they start, and what shares fixtures runs together."""
+"""For all tests: one thread for each process, Ctrl-C works in the programs that they start, the long ones run first."""
 
 import os
 import signal
@@ -8,6 +8,8 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads that wait for each other cost more than small tensors do
 
+LONG = ("slurm", "workflow")
+
 
 def pytest_configure() -> None:
     """Heed SIGINT, which a shell has its background jobs ignore, and with them all programs that they start."""
@@ -15,10 +17,12 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """For `-n 2 --dist loadgroup`: a file's tests run in one process, and so do all that use the Slurm cluster."""
-    for item in items:
-        folder = item.path.relative_to(Path(__file__).parent).parts[0]
-        item.add_marker(pytest.mark.xdist_group("slurm" if folder == "slurm" else str(item.path)))
-    items.sort(key=lambda item: item.path.parent.name != "slurm")  # the longest first
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long tests first: when two run at a time, by file, one that waits for Slurm is beside one that computes."""
+    folders = {item: item.path.relative_to(Path(__file__).parent).parts[0] for item in items}
+    files: dict[str, list[Path]] = {}
+    for item, folder in folders.items():
+        if item.path not in files.setdefault(folder, []):
+            files[folder].append(item.path)
+    last = len(items)
+    items.sort(key=lambda item: files[folders[item]].index(item.path) if folders[item] in LONG else last)

@@ -1,5 +1,6 @@
 """What becomes of the jobs of a main process that was killed: adopted, taken as done, or made anew."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
 from snakemake_executor_plugin_submitit import states
-from snakemake_executor_plugin_submitit.jsonfile import read_json
+from snakemake_executor_plugin_submitit.jsonfile import read_result
 from snakemake_executor_plugin_submitit.registry import Leftovers, Record, Registry, Submission
 
 if TYPE_CHECKING:
     from snakemake_executor_plugin_submitit.submit import SubmittedJob
 
-RESULT = "result.json"
+ANSWERS_HOLD_S = 20.0
 
 
 class Adopter:
@@ -22,9 +23,9 @@ class Adopter:
     def __init__(self, registry: Registry, queue: states.SlurmQueue, workflow: Any, logger: Any) -> None:
         """Read what is left, and note the provenance of what was made in the meantime."""
         self._registry, self._queue, self._workflow, self._logger = registry, queue, workflow, logger
-        self._left = Leftovers((s, r) for s, r in registry.load() if s.cluster == "slurm")
+        self._left = Leftovers(registry.load())
         self._answers: dict[str, states.State] | None = None
-        self._asked = False
+        self._asked_at: float | None = None
         self.places = {Path(record.place) for _, record in self._left.all()} | {
             Path(submission.folder) for submission, _ in self._left.all()
         }
@@ -32,7 +33,7 @@ class Adopter:
 
     def find(self, outputs: Sequence[str], job: JobExecutorInterface) -> "tuple[Submission, Record, SubmittedJob] | None":
         """The submission to adopt; None when the job must be submitted. Never leaves two jobs that make one file."""
-        makers = self._left.makers(outputs)
+        makers = [(s, r) for s, r in self._left.makers(outputs) if not _ended_badly_in_this_run(r)]
         if len(makers) == 1 and set(outputs) <= set(makers[0][1].outputs):
             adopted = self._consider(*makers[0], job)
             if adopted is not None:
@@ -61,9 +62,9 @@ class Adopter:
 
     def _may_live(self, job_id: str) -> bool:
         """Whether Slurm knows it as alive, or knows nothing: then the executor keeps asking."""
-        if not self._asked:
+        if self._asked_at is None or time.monotonic() - self._asked_at >= ANSWERS_HOLD_S:
             ids = [each for submission, record in self._left.all() if (each := submission.job_id_of(record)) is not None]
-            self._answers, self._asked = self._queue.ask(ids), True
+            self._answers, self._asked_at = self._queue.ask(ids), time.monotonic()
         state = (self._answers or {}).get(job_id)
         return state is None or state.is_alive
 
@@ -100,6 +101,11 @@ class Adopter:
         self._left.drop(record)
 
 
+def _ended_badly_in_this_run(record: Record) -> bool:
+    """Whether Snakemake was told the end of a job that left no result; a new one must be submitted for a retry."""
+    return record.is_settled and _status(record) is None
+
+
 def _status(record: Record) -> int | None:
-    result = read_json(Path(record.place) / RESULT)
+    result = read_result(Path(record.place))
     return None if result is None else int(result["status"])

@@ -12,12 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from snakemake_executor_plugin_submitit.states import NO_ACCOUNTING
+from snakemake_executor_plugin_submitit.jsonfile import write_text
+from snakemake_executor_plugin_submitit.states import ALIVE, NO_ACCOUNTING
 
 TABLE, SUMMARY = "efficiency.tsv", "efficiency.txt"
 LOG = re.compile(r"(\d+(?:_\d+)?)_0_log\.out")
 FIELDS = ("JobID", "State", "ElapsedRaw", "TimelimitRaw", "TotalCPU", "AllocNodes", "AllocTRES", "TRESUsageInTot")
-NOT_ENDED = ("PENDING", "RUNNING", "SUSPENDED", "COMPLETING")
+NOT_ENDED = ALIVE - {"REQUEUED", "RESIZING"}  # the job goes on, the run that accounting booked under this state is over
 CHUNK = 500
 CALL_TIMEOUT_S = 120
 LATENESS_S = 10.0
@@ -214,8 +215,8 @@ def write_report(folder: Path, names: Mapping[str, str], *, patience_s: float = 
     if not usages:
         return f"no efficiency report: Slurm's accounting knows none of {len(names)} jobs"
     summary = f"{summarise(usages)}{note}\n"
-    _replace(folder / SUMMARY, summary)
-    _replace(folder / TABLE, _table(usages))
+    write_text(folder / SUMMARY, summary)
+    write_text(folder / TABLE, _table(usages))
     return f"{summary}Each run: {folder / TABLE}"
 
 
@@ -230,12 +231,6 @@ def _table(usages: Iterable[Usage]) -> str:
         values = (getattr(usage, column) for column in columns)
         lines.append("\t".join("" if v is None else f"{v:.2f}" if isinstance(v, float) else str(v) for v in values))
     return "\n".join(lines) + "\n"
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def main() -> None:

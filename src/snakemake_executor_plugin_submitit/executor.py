@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import re
 import shlex
 import threading
 import time
@@ -22,6 +21,7 @@ from snakemake_interface_executor_plugins.utils import format_cli_arg
 
 from snakemake_executor_plugin_submitit import states
 from snakemake_executor_plugin_submitit.adoption import Adopter
+from snakemake_executor_plugin_submitit.jsonfile import read_result
 from snakemake_executor_plugin_submitit.local_slots import Share, SlotPool
 from snakemake_executor_plugin_submitit.partitions import choose_partition, read_partitions
 from snakemake_executor_plugin_submitit.processes import ProcessId
@@ -34,10 +34,8 @@ if TYPE_CHECKING:
     from snakemake_executor_plugin_submitit.submitter import Submitter
 
 TICK_S = 0.25
-FIRST_QUESTION_S = 2.0
-LOST_S = 120.0
+LOST_S = 120.0  # for so long the answers of Slurm must have left a job out
 MAX_RESUBMISSIONS = 5
-ENDED = "ended"
 NAMES_SHOWN = 4
 OF_AN_OUTER_JOB = ("SLURM_", "SLURMD_", "SUBMITIT_", "SPMD_")
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")
@@ -57,9 +55,18 @@ class _Ticket:
     record: Record | None = None
     share: Share | None = None
     refusal: str | None = None
-    last_seen: float = 0.0
+    missing_since: float | None = None
     resubmissions: int = 0
     excluded: set[str] = field(default_factory=set)
+
+    def is_lost(self, state: states.State | None) -> bool:
+        """Note whether an answer of Slurm knows the job; whether all have left it out for long."""
+        if state is not None:
+            self.missing_since = None
+            return False
+        now = time.monotonic()
+        self.missing_since = now if self.missing_since is None else self.missing_since
+        return now - self.missing_since > LOST_S
 
 
 class Executor(RemoteExecutor):
@@ -67,9 +74,12 @@ class Executor(RemoteExecutor):
 
     def __post_init__(self) -> None:
         """Set up after Snakemake's part; the wait thread is running already."""
+        from snakemake_executor_plugin_submitit.submit import ENDED
+
         settings = self.workflow.executor_settings
         self._cluster = settings.cluster
         self._folder = Path(settings.folder).absolute()
+        self._ended = self._folder / ENDED
         self._detach = settings.detach
         if self._detach and self._cluster == "local":
             raise WorkflowError("--submitit-detach needs cluster slurm: jobs on this machine end with the main process")
@@ -80,11 +90,10 @@ class Executor(RemoteExecutor):
         self._reasons_told: set[str] = set()
         self._names_seen: set[str] = set()
         self._rules_warned: set[str] = set()
-        self._next_question, self._pause_s = 0.0, FIRST_QUESTION_S
+        self._next_question, self._pause_s = 0.0, states.FIRST_PAUSE_S
         self._tickets: dict[int, _Ticket] = {}
         self._starting = threading.RLock()
         self._submitter: Submitter[_Ticket] | None = None
-        self._array_size = settings.array_size
         self._pool = SlotPool(settings.local_cpus, settings.local_gpus, settings.local_mem_mb)
         if self._cluster == "slurm":
             _leave_outer_job()
@@ -192,7 +201,7 @@ class Executor(RemoteExecutor):
             self._submitter = Submitter(
                 self._send,
                 lambda ticket: (repr(ticket.request), tuple(sorted(ticket.excluded))),
-                most=self._array_size,
+                most=self.workflow.executor_settings.array_size,
                 say=self.logger.warning,
             )
         return self._submitter
@@ -202,15 +211,18 @@ class Executor(RemoteExecutor):
         from snakemake_executor_plugin_submitit.submit import BusyError
 
         tickets = [ticket for ticket in tickets if ticket.job is None]  # when a half of them was sent before
+        if not tickets:
+            return
         try:
             self._submit(tickets)
         except BusyError:
             raise
         except (WorkflowError, OSError) as err:
             if len(tickets) > 1 and "array" in str(err).lower():
-                self._array_size = max(1, len(tickets) // 2)  # more than the site's MaxArraySize
-                for half in (tickets[: self._array_size], tickets[self._array_size :]):
-                    self._send(half)
+                half = (len(tickets) + 1) // 2  # more than the site's MaxArraySize
+                self._sender().most = half
+                self._send(tickets[:half])
+                self._send(tickets[half:])
                 return
             for ticket in tickets:
                 ticket.refusal = str(err)
@@ -223,17 +235,16 @@ class Executor(RemoteExecutor):
 
         first = tickets[0]
         try:
-            (self._folder / ENDED).mkdir(parents=True, exist_ok=True)
+            self._ended.mkdir(parents=True, exist_ok=True)
         except OSError as err:
             raise WorkflowError(f"--submitit-folder {self._folder}: no folder can be made here: {err.strerror}") from err
         owner = ProcessId.own() if self._cluster == "local" else None
         plans = [
-            plan(t.command, folder=self._folder, name=t.name, request=t.request, ended=self._folder / ENDED, owner=owner)
-            for t in tickets
+            plan(t.command, folder=self._folder, name=t.name, request=t.request, ended=self._ended, owner=owner) for t in tickets
         ]
         folder = plans[0].place if len(plans) == 1 else array_folder(self._folder)
         records = [Record(t.name, str(p.place), t.outputs) for t, p in zip(tickets, plans, strict=True)]
-        submission = Submission(self._cluster, str(folder), records, is_array=len(plans) > 1)
+        submission = Submission(str(folder), records, is_array=len(plans) > 1)
         if self._cluster == "slurm":
             self._registry.note(submission)
         try:
@@ -249,9 +260,9 @@ class Executor(RemoteExecutor):
             )
         except BaseException:
             self._registry.forget(submission)
-            for each in plans:
+            for place in {folder, *(each.place for each in plans)}:
                 with contextlib.suppress(OSError):
-                    each.place.rmdir()
+                    place.rmdir()
             raise
         submission.job_id = jobs[0].job_id.partition("_")[0]
         if self._cluster == "slurm":
@@ -263,11 +274,12 @@ class Executor(RemoteExecutor):
 
     def _note_submitted(self, ticket: _Ticket, job: "SubmittedJob") -> None:
         ticket.info.external_jobid = job.job_id
-        ticket.last_seen = time.monotonic()
+        ticket.missing_since = None
         ticket.job = job
         if self._names is not None:
             self._names[job.job_id] = ticket.name
-        self._next_question, self._pause_s = min(self._next_question, time.monotonic() + FIRST_QUESTION_S), FIRST_QUESTION_S
+        self._pause_s = states.FIRST_PAUSE_S
+        self._next_question = min(self._next_question, time.monotonic() + self._pause_s)
 
     def _tell_submitted(self, tickets: Sequence[_Ticket], job_id: str) -> None:
         job = tickets[0].job
@@ -309,33 +321,33 @@ class Executor(RemoteExecutor):
 
     def _end_marks(self) -> set[str]:
         try:
-            return set(os.listdir(self._folder / ENDED))  # noqa: PTH208 - the names, not paths: cheap for thousands
+            return set(os.listdir(self._ended))  # noqa: PTH208 - the names, not paths: cheap for thousands
         except OSError:
             return set()
 
     def _ask_slurm(self) -> dict[str, states.State] | None:
         if self._cluster == "local" or time.monotonic() < self._next_question:
             return None
-        ids = {ticket.job.job_id for ticket in self._tickets.values() if ticket.job is not None}
+        ids = {job.job_id for ticket in list(self._tickets.values()) if (job := ticket.job) is not None}
         if not ids:
             return None
-        self._pause_s = min(self._max_pause_s, 1.5 * self._pause_s)
+        self._pause_s = min(self._max_pause_s, states.PAUSE_GROWTH * self._pause_s)
         answers = self._queue.ask(ids)
         ended = any(not state.is_alive for state in (answers or {}).values())
-        self._next_question = time.monotonic() + min(self._max_pause_s, FIRST_QUESTION_S if ended else self._pause_s)
+        self._next_question = time.monotonic() + min(self._max_pause_s, states.FIRST_PAUSE_S if ended else self._pause_s)
         self._tell_reasons(answers or {})
         return answers
 
     def _tell_reasons(self, answers: dict[str, states.State]) -> None:
         """Say once for every reason why jobs wait."""
         waiting: dict[str, list[_Ticket]] = {}
-        for ticket in self._tickets.values():
+        for ticket in list(self._tickets.values()):
             state = answers.get(ticket.job.job_id) if ticket.job else None
             if state and state.name == "PENDING" and state.reason and state.reason not in self._reasons_told:
                 waiting.setdefault(state.reason, []).append(ticket)
         for reason, tickets in waiting.items():
             self._reasons_told.add(reason)
-            if states.State("PENDING", reason).is_hopeless:
+            if states.HOPELESS.search(reason):
                 advice = "; it will not start as it is: stop this run, lower what the job asks for or choose another partition"
                 self.logger.warning(f"waiting in Slurm's queue, reason {reason}: {_names(tickets)}{advice}")
             else:
@@ -354,11 +366,14 @@ class Executor(RemoteExecutor):
         mark = end_mark(ticket.job.folder)
         state = None if answers is None else answers.get(ticket.job.job_id)
         status = ticket.job.poll(state, look=mark in marks)
-        if status is None and not self._is_lost(ticket, answers, state):
+        is_lost = answers is not None and ticket.is_lost(state)
+        if status is None and not is_lost:
             return False
+        if status is None:
+            status = ticket.job.poll()  # the mark of its end may be missing
         if mark in marks:
             with contextlib.suppress(OSError):
-                (self._folder / ENDED / mark).unlink()
+                (self._ended / mark).unlink()
         if status != 0 and self._resubmit(ticket, state):
             return False
         self._drop(ticket)
@@ -368,16 +383,8 @@ class Executor(RemoteExecutor):
             self._report_failure(ticket, status, state)
         return True
 
-    def _is_lost(self, ticket: _Ticket, answers: dict[str, states.State] | None, state: states.State | None) -> bool:
-        if answers is None or state is not None:
-            ticket.last_seen = time.monotonic() if state is not None or self._cluster == "local" else ticket.last_seen
-            return False
-        return time.monotonic() - ticket.last_seen > LOST_S
-
     def _resubmit(self, ticket: _Ticket, state: states.State | None) -> bool:
         """A job that lost its place through no fault of its own is submitted again, without using up a retry."""
-        from snakemake_executor_plugin_submitit.task import read_result
-
         assert ticket.job is not None
         if self._cluster == "local" or ticket.resubmissions >= MAX_RESUBMISSIONS:
             return False
@@ -403,7 +410,8 @@ class Executor(RemoteExecutor):
         self._tickets.pop(ticket.info.aux["ticket"], None)
         self._settle_record(ticket)
         if ticket.share is not None:
-            self._pool.give_back(ticket.share)
+            with self._starting:
+                self._pool.give_back(ticket.share)
 
     def _settle_record(self, ticket: _Ticket) -> None:
         if ticket.submission is not None and ticket.record is not None:
@@ -429,7 +437,7 @@ class Executor(RemoteExecutor):
         if self._submitter is not None and not self._submitter.stop(2.0):
             self.logger.warning("sbatch does not answer: a job may appear in the queue; it will end by itself")
         if self._detach:
-            left = [ticket for ticket in self._tickets.values() if ticket.job is not None]
+            left = [ticket for ticket in list(self._tickets.values()) if ticket.job is not None]
             self.logger.info(f"{len(left)} jobs are left running; the same command adopts them")
         else:
             self.cancel_jobs([ticket.info for ticket in list(self._tickets.values())])
@@ -447,9 +455,9 @@ class Executor(RemoteExecutor):
         failed = states.cancel(_shortest_ids(tickets))
         if failed:
             self.logger.error(f"these jobs could not be cancelled; run: scancel {' '.join(failed)}")
+            return
         for ticket in tickets:
-            if not failed:
-                self._settle_record(ticket)
+            self._settle_record(ticket)
 
     def shutdown(self) -> None:
         """End the threads."""
@@ -503,7 +511,9 @@ def _array_name(tickets: Sequence[_Ticket]) -> str:
 
 
 def _name(job: JobExecutorInterface) -> str:
+    from snakemake_executor_plugin_submitit.submit import safe_name
+
     if job.is_group():
         return f"group.{str(job.jobid)[:8]}"
     wildcards = ",".join(str(value) for value in dict(job.wildcards).values())
-    return re.sub(r"[^A-Za-z0-9_.,=-]", "_", f"{job.name}.{wildcards}" if wildcards else job.name)[:120]
+    return safe_name(f"{job.name}.{wildcards}" if wildcards else job.name)

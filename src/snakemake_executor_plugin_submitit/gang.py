@@ -22,6 +22,7 @@ from snakemake_executor_plugin_submitit.jsonfile import read_json, write_json
 from snakemake_executor_plugin_submitit.wire import Hub, Line
 
 END = "end"
+FAILURE = "failure.json"
 POLL_S = 0.1
 LOOK_S = 1.0  # between looks at files, which may lie on a network file system
 LOST_S = 2.0  # from the end of a connection to the verdict that the rank vanished
@@ -93,8 +94,8 @@ def lead(me: Member, argv: list[str]) -> int:
         failure["node_down"] = _is_node_down(failure["host"])
     where = f"rank {failure['rank']} on {failure['host']}"
     print(f"spmd: {where}: {describe_failure(failure)}; all ranks were stopped", file=sys.stderr, flush=True)
-    write_json(folder / "failure.json", failure)
-    return int(failure["status"]) if 0 < int(failure["status"]) < 256 else 1
+    write_json(folder / FAILURE, failure)
+    return exit_status(int(failure["status"]))
 
 
 def follow(me: Member) -> int:
@@ -127,7 +128,7 @@ def _follow_command(me: Member, number: int, command: dict[str, Any]) -> None:
         if time.monotonic() < next_look:
             return False
         next_look = time.monotonic() + LOOK_S
-        return (folder / END).exists() or (folder / "failure.json").exists()
+        return (folder / END).exists() or (folder / FAILURE).exists()
 
     report = _run(me, command, is_over)
     if report["status"] and not report["stopped"]:
@@ -140,7 +141,7 @@ def _follow_command(me: Member, number: int, command: dict[str, Any]) -> None:
 
 def read_failure(folder: str) -> dict[str, Any] | None:
     """The first rank that failed: rank, host, exit status, whether it vanished; None when none did."""
-    return read_json(Path(folder) / "failure.json")
+    return read_json(Path(folder) / FAILURE)
 
 
 class _Peers:
@@ -256,6 +257,11 @@ def _kill(child: "subprocess.Popen[bytes]", me: Member, number: int) -> None:
             os.killpg(child.pid, number)
         else:
             child.send_signal(number)
+
+
+def exit_status(status: int) -> int:
+    """What to exit with for a process that failed: its own status, 1 where that is a signal."""
+    return status if 0 < status < 256 else 1
 
 
 def describe_failure(failure: dict[str, Any]) -> str:

@@ -41,7 +41,6 @@ class Submission:
     """One call of sbatch.
 
     Attributes:
-        cluster: "slurm" or "local".
         folder: submitit's folder.
         records: the jobs, in the order of the array's indices.
         is_array: whether it is a job array.
@@ -50,7 +49,6 @@ class Submission:
         uid: names the file.
     """
 
-    cluster: str
     folder: str
     records: Sequence[Record]
     is_array: bool
@@ -105,6 +103,7 @@ class Registry:
             if content is None:
                 continue
             records = [Record(r["name"], r["place"], tuple(r["outputs"])) for r in content.pop("records")]
+            content.pop("cluster", None)  # of former versions, always slurm
             submission = Submission(**content, records=records)
             open_records = [record for record in records if not record.is_settled]
             if not open_records:

@@ -1,15 +1,20 @@
-"""Old job folders are removed: logs and submission files of attempts that ended long ago."""
+"""Old job folders are removed: logs and submission files of attempts that ended long ago, and what belonged to them."""
 
+import contextlib
 import shutil
 import time
 from collections.abc import Collection
 from pathlib import Path
+
+from snakemake_executor_plugin_submitit.submit import ENDED, end_mark
 
 DAY_S = 86_400
 
 
 def remove_old(folder: Path, days: int, keep: Collection[Path]) -> None:
     """Remove the folders of attempts, all but the latest of each job, in which nothing was written for some days.
+
+    With them go the lists of inputs and the marks of ended jobs that are as old.
 
     Args:
         folder: the executor's folder.
@@ -25,8 +30,11 @@ def remove_old(folder: Path, days: int, keep: Collection[Path]) -> None:
         for place in job.parent.iterdir():
             if place.is_symlink() or not place.is_dir() or place == latest or place in in_use:
                 continue
-            if max((file.lstat().st_mtime for file in (place, *place.iterdir())), default=0.0) < limit:
-                shutil.rmtree(place, ignore_errors=True)
-    for listing in (folder / "inputs").glob("*.txt"):
-        if listing.stat().st_mtime < limit:
-            listing.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # another process removes it, too
+                if max(file.lstat().st_mtime for file in (place, *place.iterdir())) < limit:
+                    shutil.rmtree(place, ignore_errors=True)
+    marks_in_use = {end_mark(place) for place in keep}
+    for file in (*(folder / "inputs").glob("*.txt"), *(folder / ENDED).glob("*")):
+        with contextlib.suppress(OSError):
+            if file.name not in marks_in_use and file.stat().st_mtime < limit:
+                file.unlink()

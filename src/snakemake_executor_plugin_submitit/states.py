@@ -38,10 +38,12 @@ HINTS = {
     "BOOT_FAIL": "the node did not start: run again",
     "DEADLINE": "its deadline passed",
 }
-# reasons for waiting that no end of another job takes away
+# reasons for waiting that no end of another job takes away: the job will not start as it is
 HOPELESS = re.compile(
     "PartitionNodeLimit|PartitionTimeLimit|BadConstraints|Invalid|NotAllowed|NeverSatisfied|PerJob|MaxMemPerLimit|PartitionConfig"
 )
+FIRST_PAUSE_S = 2.0  # between two questions; it grows while jobs only wait or run
+PAUSE_GROWTH = 1.5
 CALL_TIMEOUT_S = 60
 CANCEL_CHUNK = 200
 NO_ACCOUNTING = "accounting storage is disabled"
@@ -61,22 +63,17 @@ class State:
         return self.name in ALIVE
 
     @property
-    def is_hopeless(self) -> bool:
-        """Whether a waiting job will not start as it is."""
-        return bool(HOPELESS.search(self.reason))
-
-    @property
     def hint(self) -> str:
         """What to do about it."""
         return HINTS.get(self.name, "")
 
 
 class SlurmQueue:
-    """Asks squeue for the living and sacct for those that squeue no longer knows."""
+    """Asks squeue for the living and sacct for those that squeue no longer knows. Several threads may ask."""
 
     def __init__(self) -> None:
         """Create; nothing is asked yet."""
-        self._running: subprocess.Popen[str] | None = None
+        self._running: set[subprocess.Popen[str]] = set()
         self._stopped = threading.Event()
 
     def ask(self, job_ids: Collection[str]) -> dict[str, State] | None:
@@ -92,10 +89,9 @@ class SlurmQueue:
         return found | self._ask_accounting(vanished) if vanished else found
 
     def stop(self) -> None:
-        """Give up the question that is under way, and ask no more."""
+        """Give up the questions that are under way, and ask no more."""
         self._stopped.set()
-        running = self._running
-        if running is not None:
+        for running in list(self._running):
             with contextlib.suppress(ProcessLookupError):
                 running.kill()
 
@@ -113,17 +109,20 @@ class SlurmQueue:
         if self._stopped.is_set():
             return None, ""
         try:
-            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as self._running:
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+                self._running.add(process)
                 try:
-                    output, error = self._running.communicate(timeout=CALL_TIMEOUT_S)
+                    output, error = process.communicate(timeout=CALL_TIMEOUT_S)
                 except subprocess.TimeoutExpired:
-                    self._running.kill()
+                    process.kill()
                     return None, ""
-                return (output if self._running.returncode == 0 else None), error
-        except OSError:
+                finally:
+                    self._running.discard(process)
+                return (output if process.returncode == 0 else None), error
+        except FileNotFoundError:
             return None, NO_ACCOUNTING if command[0] == "sacct" else ""
-        finally:
-            self._running = None
+        except OSError:  # there are too many processes or open files now
+            return None, ""
 
 
 def _parse(listing: str, job_ids: Collection[str]) -> dict[str, State]:

@@ -14,13 +14,15 @@ from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_executor_plugin_submitit import states
 from snakemake_executor_plugin_submitit.gang import describe_failure
+from snakemake_executor_plugin_submitit.jsonfile import read_result
 from snakemake_executor_plugin_submitit.processes import ProcessId
 from snakemake_executor_plugin_submitit.resources import Request, parse_resources, slurm_parameters
-from snakemake_executor_plugin_submitit.task import CommandTask, read_result
+from snakemake_executor_plugin_submitit.task import CommandTask
 
 LOG_TAIL = 30
 RESULT_GRACE_S = 20.0
 FAILURE_GRACE_S = 2.0
+LONGEST_PAUSE_S = 20.0
 TRANSIENT = (
     "socket timed out",
     "unable to contact slurm controller",
@@ -35,6 +37,7 @@ TRANSIENT = (
 OUT_OF_MEMORY = ("oom-kill", "oom_kill", "out of memory", "exceeded memory limit", "exceeded job memory limit")
 BACK_OFF_S = (5, 10, 20, 40, 80, 160)
 ARRAYS = "arrays"
+ENDED = "ended"
 FULL_BYTES = 64 * 1024
 START_OF_ATTEMPT = "Starting with JobEnvironment"
 PATTERN_SIGNS = ("%", "\\", "\n")  # in the name of a log, to Slurm and submitit
@@ -116,11 +119,18 @@ class SubmittedJob:
         return 1 if self._looks > 1 and now - self._ended_at >= 0.9 * grace_s else None
 
     def wait(self, poll_s: float = 1.0) -> int:
-        """Wait for the end; returns the exit status."""
+        """Wait for the end; returns the exit status. Looks for the result every `poll_s` seconds, and asks Slurm seldom."""
         queue = states.SlurmQueue()
+        next_question, pause_s = 0.0, states.FIRST_PAUSE_S
         while True:
-            answer = {} if self.cluster == "local" else queue.ask([self.job_id]) or {}
-            status = self.poll(answer.get(self.job_id))
+            state = None
+            if self.cluster == "slurm" and time.monotonic() >= next_question:
+                answers = queue.ask([self.job_id])
+                state = (answers or {}).get(self.job_id)
+                gone = answers is not None and (state is None or not state.is_alive)
+                pause_s = states.FIRST_PAUSE_S if gone else min(LONGEST_PAUSE_S, states.PAUSE_GROWTH * pause_s)
+                next_question = time.monotonic() + pause_s
+            status = self.poll(state)
             if status is not None:
                 return status
             time.sleep(poll_s)
@@ -226,6 +236,11 @@ def plan(
     return Plan(name, place, task)
 
 
+def safe_name(name: str) -> str:
+    """A job's name as Slurm and file systems take it."""
+    return re.sub(r"[^A-Za-z0-9_.=,-]", "_", name)[:120] or "job"
+
+
 def end_mark(place: Path) -> str:
     """Name of the file that tells of a job's end."""
     return f"{place.parent.name}+{place.name}"
@@ -295,8 +310,6 @@ def submit(
     folder: Path,
     name: str,
     resources: Mapping[str, Any] | Request,
-    comment: str = "",
-    gpus: Sequence[int] = (),
 ) -> SubmittedJob:
     """Submit one command as a job; tries again for some minutes while Slurm is busy.
 
@@ -306,8 +319,6 @@ def submit(
         folder: where logs go, in a folder of their own by `name`.
         name: of the job.
         resources: by Snakemake's names.
-        comment: kept by Slurm's accounting.
-        gpus: on "local", the numbers of the GPUs to use; () with GPUs asked for: the first ones.
 
     Raises:
         WorkflowError: if a resource is not valid, or the job was refused; with Slurm's own words.
@@ -317,7 +328,7 @@ def submit(
     job = plan(line, folder=Path(folder).absolute(), name=name, request=request)
 
     def send_one() -> SubmittedJob:
-        return send([job], cluster=cluster, folder=job.place, request=request, name=name, comment=comment, gpus=gpus)[0]
+        return send([job], cluster=cluster, folder=job.place, request=request, name=name)[0]
 
     return _patiently(send_one)
 
@@ -335,7 +346,7 @@ def _patiently(send_one: Callable[[], SubmittedJob]) -> SubmittedJob:
 
 
 def _new_folder(folder: Path, name: str) -> Path:
-    safe = re.sub(r"[^A-Za-z0-9_.=,-]", "_", name)[:120] or "job"
+    safe = safe_name(name)
     stamp = time.strftime("%Y%m%dT%H%M%S")
     for attempt in range(10_000):
         place = folder / safe / (f"{stamp}-{attempt}" if attempt else stamp)

@@ -3,7 +3,7 @@
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from snakemake_executor_plugin_submitit.submit import BusyError
@@ -14,7 +14,11 @@ Job = TypeVar("Job")
 
 
 class Submitter(Generic[Job]):
-    """Takes jobs without waiting, and sends them. While Slurm is busy it waits, and tries again with all that came meanwhile."""
+    """Takes jobs without waiting, and sends them. While Slurm is busy it waits, and tries again with all that came meanwhile.
+
+    Attributes:
+        most: jobs to be sent together; `send` may lower it, also for those that wait already.
+    """
 
     def __init__(
         self,
@@ -32,7 +36,7 @@ class Submitter(Generic[Job]):
             most: jobs to be sent together.
             say: tells the user.
         """
-        self._send, self._kind, self._most, self._say = send, kind, max(1, most), say
+        self._send, self._kind, self.most, self._say = send, kind, most, say
         self._queue: queue.SimpleQueue[Sequence[Job]] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -80,8 +84,12 @@ class Submitter(Generic[Job]):
             jobs += self._queue.get()
         return jobs
 
-    def _groups(self, jobs: Iterable[Job]) -> list[list[Job]]:
+    def _groups(self, jobs: Iterable[Job]) -> Iterator[list[Job]]:
         kinds: dict[object, list[Job]] = {}
         for job in jobs:
             kinds.setdefault(self._kind(job), []).append(job)
-        return [group[i : i + self._most] for group in kinds.values() for i in range(0, len(group), self._most)]
+        for alike in kinds.values():
+            while alike:
+                group = alike[: self.most]
+                del alike[: len(group)]
+                yield group

@@ -17,10 +17,9 @@ from types import FrameType
 from typing import Any
 
 from snakemake_executor_plugin_submitit import gang
-from snakemake_executor_plugin_submitit.jsonfile import read_json, write_json
+from snakemake_executor_plugin_submitit.jsonfile import RESULT, read_result, write_json
 from snakemake_executor_plugin_submitit.processes import ProcessId
 
-RESULT = "result.json"
 HOLD_S = 600.0
 SETTLE_S = 1.0  # Slurm signals the processes of a job one after another
 TERMINATE_S = 5.0
@@ -89,13 +88,13 @@ class CommandTask:
         self._set_environment(me)
         if me.rank > 0:
             return gang.follow(me)
-        result = read_json(Path(self.folder) / RESULT)
+        result = read_result(Path(self.folder))
         if result is None:  # else a node failed after the end, and Slurm started the job again
             result = self._lead(me, environment)
             self._write_result(result)
         if result["status"]:
             print(f"the command failed: {result.get('reason') or result['status']}", file=sys.stderr, flush=True)
-            raise SystemExit(result["status"] if 0 < result["status"] < 256 else 1)
+            raise SystemExit(gang.exit_status(result["status"]))
         return 0
 
     def checkpoint(self) -> Any:
@@ -199,8 +198,3 @@ class CommandTask:
         except OSError as err:  # then it is Slurm that tells of the end
             print(f"the result of the job cannot be written: {err}", file=sys.stderr, flush=True)
             raise SystemExit(1) from None
-
-
-def read_result(folder: Path) -> dict[str, Any] | None:
-    """The outcome of the job of a folder, or None while there is none."""
-    return read_json(folder / RESULT)

@@ -82,6 +82,7 @@ class Hub:
                 if not received:
                     self._selector.unregister(connection)
                     connection.close()
+                    del buffers[connection]
                     rank = ranks.pop(connection, None)
                     if rank is not None:
                         self._lines.pop(rank, None)
@@ -99,7 +100,7 @@ class Hub:
             message = json.loads(line)
         except ValueError:
             return
-        if message.get("token") != self.token:
+        if not isinstance(message, dict) or message.get("token") != self.token:
             return
         rank = int(message["rank"])
         if "status" in message:
@@ -136,14 +137,13 @@ class Line:
 
     def should_stop(self) -> bool:
         """Whether rank 0 said so, or is gone."""
-        with contextlib.suppress(BlockingIOError):
-            try:
-                received = self._connection.recv(1024)
-            except BlockingIOError:
-                raise
-            except OSError:
-                received = b""
-            self._stop = self._stop or not received or STOP in received
+        try:
+            received = self._connection.recv(1024)
+        except BlockingIOError:
+            return self._stop
+        except OSError:
+            received = b""
+        self._stop = self._stop or not received or STOP in received
         return self._stop
 
     def report(self, message: dict[str, Any]) -> None:

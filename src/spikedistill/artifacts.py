@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from spikedistill.components import unknown
+from spikedistill.components import matching, unknown
 from spikedistill.errors import ArtifactError
 
 MANIFEST = "manifest.json"
@@ -153,8 +153,7 @@ class Store:
             ArtifactError: if there is none, or more than one.
         """
         refs = self.refs()
-        exact = [ref for ref in refs if name in (ref, ref.partition("/")[2])]
-        found = exact or [ref for ref in refs if ref.startswith(name) or ref.partition("/")[2].startswith(name)]
+        found = matching(name, refs)
         if len(found) == 1:
             return found[0]
         if not found:
@@ -162,21 +161,33 @@ class Store:
             raise ArtifactError(f"store {self.root}: {unknown('artifact', name, names) if names else 'it is empty'}")
         raise ArtifactError(f"{name!r} fits {len(found)} artifacts: " + ", ".join(found))
 
-    def made_from(self, ref: str, kind: str) -> list[str]:
-        """References of the artifacts of a kind that were made from the very `ref` that lies here now, oldest first."""
-        found = [each for each in self.refs() if each.startswith(f"{kind}/") and self.is_fresh(each, ref)]
-        return sorted(found, key=lambda each: str(self.manifest(each).get("created")))
-
-    def is_fresh(self, ref: str, upstream: str) -> bool:
-        """Whether artifact `ref` was made from the very `upstream` that lies in the store now."""
-        try:
-            return self.manifest(ref)["upstream"].get(upstream) == self.manifest(upstream)["digest"]
-        except (FileNotFoundError, ArtifactError):
-            return False
+    def made_from(self, ref: str, kind: str) -> dict[str, dict[str, Any]]:
+        """The artifacts of a kind that were made from the very `ref` that lies here now: reference -> manifest, oldest first."""
+        digest = self._stored_digest(ref)
+        if digest is None:
+            return {}
+        manifests = {each: self._readable(each) for each in self.refs() if each.startswith(f"{kind}/")}
+        found = {each: m for each, m in manifests.items() if m is not None and m["upstream"].get(ref) == digest}
+        return dict(sorted(found.items(), key=lambda item: str(item[1].get("created"))))
 
     def is_current(self, ref: str, upstream: Collection[str]) -> bool:
-        """Whether artifact `ref` is there and was made from what lies in the store now."""
-        return self.status(ref) == "complete" and all(self.is_fresh(ref, each) for each in upstream)
+        """Whether artifact `ref` is there and was made from the very `upstream` that lies in the store now."""
+        manifest = self._readable(ref)
+        if manifest is None:
+            return False
+        digests = ((manifest["upstream"].get(each), self._stored_digest(each)) for each in upstream)
+        return all(stored is not None and used == stored for used, stored in digests)
+
+    def _stored_digest(self, ref: str) -> str | None:
+        manifest = self._readable(ref)
+        return None if manifest is None else manifest["digest"]
+
+    def _readable(self, ref: str) -> dict[str, Any] | None:
+        """The manifest of an artifact; None where there is none, or one that cannot be read."""
+        try:
+            return self.manifest(ref)
+        except (FileNotFoundError, ArtifactError):
+            return None
 
     def set_aside(self, ref: str) -> Path:
         """Move an artifact to `<store>/.set-aside/`, so that the next run builds it again. Returns where it went."""

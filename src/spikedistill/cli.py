@@ -149,14 +149,14 @@ def _plan(options: argparse.Namespace) -> None:
     from spikedistill.estimate import Cost, Estimator
     from spikedistill.plan import Spec
     from spikedistill.progress import plan_table, run_table
-    from spikedistill.resources import read_profile, set_resources, stage_cost
+    from spikedistill.resources import set_resources, site_profile, stage_cost
 
     plan = _load_plan(options)
     if options.json:
         for spec in plan.stages.values():
             print(spec.model_dump_json())
         return
-    profile = read_profile(options.profile or "cluster") if options.profile or Path("cluster").is_dir() else {}
+    profile = site_profile(options.profile)
     estimator = Estimator(plan)
 
     def cost_of(spec: Spec) -> Cost:

@@ -11,11 +11,11 @@ from tabulate import tabulate
 
 from spikedistill.artifacts import Store
 from spikedistill.errors import ArtifactError
+from spikedistill.evaluate.settings import EVALUATION
 from spikedistill.report.tables import MEASURES
 
 ABSENT = "-"
 ALWAYS = ("dataset", "arch", "method", "time_steps", "seed")
-EVALUATION = "evaluation.json"
 
 
 def compare(store: Store, names: Sequence[str]) -> str:
@@ -53,7 +53,8 @@ def _network(store: Store, ref: str) -> str:
 
 def newest_evaluation(store: Store, ref: str) -> dict[str, Any] | None:
     """What was measured on a network last; None when nothing was."""
-    found = [each for each in store.made_from(ref, "evaluations") if store.manifest(each)["spec"]["model"] == ref]
+    made = store.made_from(ref, "evaluations")
+    found = [each for each, manifest in made.items() if manifest["spec"]["model"] == ref]
     return json.loads((store.open(found[-1]) / EVALUATION).read_text(encoding="utf-8")) if found else None
 
 

@@ -28,6 +28,11 @@ class ComponentParams(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def canonical(name: str) -> str:
+    """A component's one name in ids and messages, whether the config writes "-" or "_"."""
+    return name.replace("_", "-")
+
+
 def stem(name: str) -> str:
     """The file stem of the component called `name` in the config."""
     return name.replace("-", "_")
@@ -37,7 +42,7 @@ def stem(name: str) -> str:
 def names(kind: Kind) -> tuple[str, ...]:
     """The names of every component of a kind, sorted: the files that define a class `Params`."""
     folder = _ROOT.joinpath(*kind.split("."))
-    return tuple(sorted(f.stem.replace("_", "-") for f in folder.glob("*.py") if _defines_params(f)))
+    return tuple(sorted(canonical(f.stem) for f in folder.glob("*.py") if _defines_params(f)))
 
 
 def _defines_params(file: Path) -> bool:
@@ -51,7 +56,7 @@ def load(kind: Kind, name: str) -> ModuleType:
     Raises:
         KeyError: if there is none of that name; see `names` and `unknown`.
     """
-    if stem(name).replace("_", "-") not in names(kind):
+    if canonical(name) not in names(kind):
         raise KeyError(name)
     return importlib.import_module(f"spikedistill.{kind}.{stem(name)}")
 
@@ -75,6 +80,13 @@ def _architecture_table(file: Path) -> dict[str, dict[str, Any]]:
             assert isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
             return ast.literal_eval(node.value)
     return {}
+
+
+def matching(name: str, refs: Iterable[str]) -> list[str]:
+    """The references `<kind>/<name>` that a name fits, with or without its kind: exactly, else those that begin with it."""
+    ways = {ref: (ref, ref.partition("/")[2]) for ref in refs}
+    exact = [ref for ref, names in ways.items() if name in names]
+    return exact or [ref for ref, names in ways.items() if any(each.startswith(name) for each in names)]
 
 
 def unknown(what: str, name: str, allowed: Iterable[str]) -> str:

@@ -11,8 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -46,9 +45,7 @@ class DatasetConfig(_Section):
     inputs: InputConfig = Field(InputConfig(), description="What of a sample the networks see: crop, size, scale.")
 
 
-class TeacherConfig(_Section):
-    """The ANN whose knowledge is distilled. Experiments with an equal teacher share one."""
-
+class _NetworkConfig(_Section):
     arch: str = Field(description="Architecture: a name of an ARCHITECTURES table in src/spikedistill/models.")
     width: float = Field(
         1.0,
@@ -56,20 +53,18 @@ class TeacherConfig(_Section):
         le=8,
         description="Channels of every layer, as a multiple of the architecture's; rounded, but no fewer than 16.",
     )
+
+
+class TeacherConfig(_NetworkConfig):
+    """The ANN whose knowledge is distilled. Experiments with an equal teacher share one."""
+
     seed: int = Field(0, ge=0, description="Seed of the teacher's initial weights, sample order and augmentation.")
     train: TrainConfig = Field(description="How the teacher is trained.")
 
 
-class StudentConfig(_Section):
+class StudentConfig(_NetworkConfig):
     """The SNN that is trained."""
 
-    arch: str = Field(description="Architecture: a name of an ARCHITECTURES table in src/spikedistill/models.")
-    width: float = Field(
-        1.0,
-        gt=0,
-        le=8,
-        description="Channels of every layer, as a multiple of the architecture's; rounded, but no fewer than 16.",
-    )
     time_steps: int = Field(ge=1, description="Time steps T per sample. With event frames: the number of frames.")
     neuron: NeuronConfig = Field(default_factory=NeuronConfig, description="The spiking neuron.")
     backward: Literal["bptt", "rate"] = Field(
@@ -167,21 +162,14 @@ def _fields_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     """The keys that are allowed at a place of the configuration."""
     current: Any = model
     for part in loc:
-        if _is_model(current):
-            field = current.model_fields.get(part)
+        section = model_of(current)
+        if section:
+            field = section.model_fields.get(str(part))
             current = None if field is None else field.annotation
         else:  # a mapping of labels or a list: every member is of the same kind
             current = next(reversed(get_args(current)), None)
-        current = next((each for each in get_args(current) if _is_model(each)), current) if _is_union(current) else current
-    return list(current.model_fields) if _is_model(current) else []
-
-
-def _is_model(candidate: Any) -> bool:
-    return isinstance(candidate, type) and issubclass(candidate, BaseModel)
-
-
-def _is_union(annotation: Any) -> bool:
-    return get_origin(annotation) in (Union, UnionType)
+    section = model_of(current)
+    return list(section.model_fields) if section else []
 
 
 def parse_config(values: Mapping[str, Any], source: str = "config.yaml") -> Config:
@@ -262,11 +250,7 @@ def _swept_of_experiment(experiment: Mapping[str, Any]) -> Iterator[tuple[KeyPat
 
 
 def _swept_params(kind: components.Kind, name: Any, params: Any, prefix: KeyPath) -> Iterator[tuple[KeyPath, list[Any]]]:
-    if (
-        isinstance(name, str)
-        and isinstance(params, Mapping)
-        and components.stem(name).replace("_", "-") in components.names(kind)
-    ):
+    if isinstance(name, str) and isinstance(params, Mapping) and components.canonical(name) in components.names(kind):
         yield from swept(params, components.load(kind, name).Params, prefix)
 
 

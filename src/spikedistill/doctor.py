@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from spikedistill.errors import SpikedistillError
 from spikedistill.plan import Plan
-from spikedistill.resources import read_profile, site_resources
+from spikedistill.resources import site_profile, site_resources
 
 NETWORK_FILE_SYSTEMS = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "panfs", "wekafs", "fuse")
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol")
@@ -46,7 +46,7 @@ def _checks(load_plan: Callable[[], Plan], profile_name: str | None) -> Iterator
     profile: dict[str, Any] = {}
     if profile_name or Path("cluster").is_dir():
         try:
-            profile = read_profile(profile_name or "cluster")
+            profile = site_profile(profile_name)
             yield Check("ok", f"profile: {profile_name or 'cluster'}")
         except SpikedistillError as err:
             yield Check("fail", f"profile: {err}", "name a folder with a config.yaml, such as cluster/ of this project")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from spikedistill import components
+from spikedistill.evaluate.settings import LARGEST_BATCH
 from spikedistill.plan import CHANNEL_KEYS, DistillSpec, EvaluateSpec, Plan, PreprocessSpec, TeacherSpec
 
 
@@ -187,7 +188,7 @@ class Estimator:
             held_elements=0.0,
             transient_elements=8 * elements / network["layers"],
             parameters=network["parameters"] * width**2,
-            batch=256,
+            batch=LARGEST_BATCH,
             precision="float32",
             sample_bytes=data.input_bytes,
             store_bytes=data.stored_bytes * data.samples[1],

@@ -177,13 +177,12 @@ class Plan:
         Raises:
             ConfigError: if there is none, or more than one.
         """
-        exact = [spec for ref, spec in self.stages.items() if name in (ref, ref.partition("/")[2])]
-        found = exact or [s for r, s in self.stages.items() if r.startswith(name) or r.partition("/")[2].startswith(name)]
+        found = components.matching(name, self.stages)
         if len(found) == 1:
-            return found[0]
+            return self.stages[found[0]]
         if not found:
             raise ConfigError(components.unknown("stage", name, (ref.partition("/")[2] for ref in self.stages)))
-        raise ConfigError(f"{name!r} fits {len(found)} stages: " + ", ".join(spec.ref for spec in found))
+        raise ConfigError(f"{name!r} fits {len(found)} stages: " + ", ".join(found))
 
     def with_upstream(self, spec: Spec) -> list[Spec]:
         """A stage and everything that it needs, upstream first."""
@@ -216,7 +215,7 @@ def _resolved(kind: components.Kind, name: str, params: dict[str, Any]) -> dict[
 
 
 def _preprocess(experiment: ExperimentConfig) -> PreprocessSpec:
-    name = experiment.dataset.name.replace("_", "-")
+    name = components.canonical(experiment.dataset.name)
     return PreprocessSpec(dataset=name, params=_resolved("data.datasets", name, experiment.dataset.params))
 
 
@@ -257,7 +256,7 @@ def _models(
         yield "teacher", teacher, None
     student = experiment.student
     for label, method in experiment.methods.items():
-        name = (method.method or label).replace("_", "-")
+        name = components.canonical(method.method or label)
         component = components.load("distill", name)
         checked = component.Params.model_validate(method.params)
         needs_teacher, params = "teacher" in component.needs(checked), checked.model_dump(mode="json")

@@ -14,6 +14,7 @@ from spikedistill.estimate import Cost, in_hours, total
 from spikedistill.lease import STALE_S
 from spikedistill.plan import DistillSpec, Plan, Row, Spec, TeacherSpec
 from spikedistill.provenance import STARTS
+from spikedistill.train.tracking import METRICS, whole_lines
 
 CostOf = Callable[[Spec], Cost]
 
@@ -113,7 +114,7 @@ def stage_state(store: Store, spec: Spec) -> str:
         manifest = store.manifest(spec.ref)
         return f"done in {manifest['wall_s']:.0f} s on {manifest['host']}"
     work = store.work(spec.ref)
-    epoch = _last_epoch(work / "metrics.jsonl")
+    epoch = _last_epoch(work / METRICS)
     so_far = f", {epoch} epochs done" if epoch else ""
     try:
         age_s = time.time() - (work / "lease").stat().st_mtime
@@ -128,7 +129,6 @@ def stage_state(store: Store, spec: Spec) -> str:
 
 def _last_epoch(metrics: Path) -> int:
     try:
-        lines = metrics.read_text(encoding="utf-8").splitlines()
-        return 1 + max((json.loads(line).get("epoch", -1) for line in lines if line.strip()), default=-1)
+        return 1 + max((json.loads(line).get("epoch", -1) for line in whole_lines(metrics)), default=-1)
     except (OSError, ValueError):
         return 0

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,12 @@ class Clock:
             "spikedistill": {"version": spikedistill.__version__, **_git_state()},
             "command": sys.argv[:2],
         }
+
+
+def commit_of(manifest: Mapping[str, Any]) -> str:
+    """The commit of spikedistill that made an artifact, in words."""
+    own = manifest["spikedistill"]
+    return (own.get("commit") or "not from a git checkout") + (" with uncommitted changes" if own.get("dirty") else "")
 
 
 def record_start(work: Path) -> int:

@@ -23,6 +23,7 @@ NAMES = ("runtime", "mem_mb", "nodes", "tasks_per_node", "cpus_per_task", "gpus_
 RANKS = ("tasks_per_node", "tasks", "tasks_per_gpu")
 CPUS = ("cpus_per_task", "cpus_per_gpu")
 REPORT_COST = Cost(hours=0.1, gpus=0, cpus=1, gpu_mb=0, host_mb=2000)
+ANY_COST = Cost(hours=0.1, gpus=1, cpus=1, gpu_mb=0, host_mb=2000)  # to see whether what is given contradicts itself
 RUNTIME_FACTOR = 2.0  # an estimate may be off by so much before the time limit is reached
 SHORTEST_MIN = 30
 LONGEST_MIN = 1440  # what most sites allow; a longer stage is requeued and goes on from its checkpoint
@@ -125,6 +126,17 @@ def read_profile(name: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: expected a mapping at the top level, found {type(values).__name__}")
     return values
+
+
+def site_profile(name: str | None) -> dict[str, Any]:
+    """The settings of the profile that is named; without a name, those of `cluster` if it is there.
+
+    Raises:
+        ConfigError: as `read_profile` does.
+    """
+    if not name and not Path("cluster").is_dir():
+        return {}
+    return read_profile(name or "cluster")
 
 
 def site_resources(stage: str, profile: Mapping[str, Any]) -> dict[str, Any]:

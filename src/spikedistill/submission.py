@@ -13,7 +13,7 @@ from spikedistill.errors import ArtifactError, ConfigError
 from spikedistill.estimate import Estimator
 from spikedistill.plan import Plan, Spec
 from spikedistill.progress import Settled
-from spikedistill.resources import read_profile, stage_resources
+from spikedistill.resources import site_profile, stage_resources
 
 FOLDER = Path(".snakemake") / "submitit"
 
@@ -46,7 +46,7 @@ def submit_stage(
     store = Store(plan.config.store)
     store.check()
     spec = plan.find(name)
-    settings = _profile(profile)
+    settings = site_profile(profile)
     where = cluster or settings.get("submitit-cluster", "slurm")
     settled = Settled(plan, store)
     todo = [s for s in plan.with_upstream(spec) if s.ref not in settled]
@@ -61,12 +61,6 @@ def submit_stage(
             "Submit them first, or all at once with --with-upstream."
         )
     return _submit_all(plan, todo, where, settings, overrides, wait=wait or where == "local")
-
-
-def _profile(name: str | None) -> dict[str, Any]:
-    if name is None and not Path("cluster").is_dir():
-        return {}
-    return read_profile(name or "cluster")
 
 
 def _submit_all(

@@ -46,18 +46,23 @@ class SweepError(ValueError):
         self.path = path
 
 
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union; of anything else itself."""
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+
+
 def model_of(annotation: Any) -> type[BaseModel] | None:
     """The section that a key holds, if it holds one."""
-    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    return next((m for m in members if isinstance(m, type) and issubclass(m, BaseModel)), None)
+    return next((m for m in _alternatives(annotation) if isinstance(m, type) and issubclass(m, BaseModel)), None)
 
 
 def takes_plain_values(annotation: Any) -> bool:
     """Whether a key takes a single value, so that a list of values is a sweep: no list, mapping or section by its type."""
     if annotation is Any or model_of(annotation):
         return False
-    if get_origin(annotation) in (Union, UnionType):
-        return all(takes_plain_values(member) for member in get_args(annotation))
+    members = _alternatives(annotation)
+    if len(members) > 1:
+        return all(takes_plain_values(member) for member in members)
     kind = get_origin(annotation) or annotation
     return not (isinstance(kind, type) and issubclass(kind, Sequence | Mapping | set | frozenset) and kind is not str)
 

@@ -4,6 +4,7 @@ import pytest
 
 from snakemake_executor_plugin_submitit import efficiency
 from tests.running import BIN, run
+from tests.slurm.main_process import write_program
 
 # as Slurm 22.05 answered: a job that was requeued, one on two nodes, and one task of an array with GPUs
 ANSWER = """\
@@ -20,10 +21,8 @@ ANSWER = """\
 
 @pytest.fixture
 def usages(tmp_path, monkeypatch):
-    sacct = tmp_path / "sacct"
-    sacct.write_text(f"#!/bin/sh\ncat <<'EOF'\n{ANSWER}EOF\n")
-    sacct.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    programs = write_program(tmp_path, "sacct", f"#!/bin/sh\ncat <<'EOF'\n{ANSWER}EOF\n")
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
     return efficiency.read_usage({"2": "train.a", "3_1": "part.x,y", "4": "part", "5": "never"})
 
 

@@ -5,8 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_executor_plugin_submitit.submit import submit
 from tests.running import environment, run, snakemake
+from tests.slurm.main_process import wait_for, write_snakefile
 
 RANK_PROGRAM = """\
 import json, os, pathlib, sys
@@ -34,10 +33,6 @@ ODD_PLACE = """
         output: config["where"] + "/a.txt"
         shell: "echo made > {output:q}"
 """
-
-
-def write_snakefile(folder: Path, text: str) -> None:
-    (folder / "Snakefile").write_text(textwrap.dedent(text))
 
 
 def test_a_chain_of_rules_runs_and_a_second_run_has_nothing_to_do(tmp_path):
@@ -178,7 +173,6 @@ def test_a_resource_that_makes_no_sense_is_named_before_anything_runs(tmp_path):
 
 def test_a_folder_with_spaces_quotes_and_shell_signs_works(tmp_path):
     folder = tmp_path / ODD_NAME
-    folder.mkdir()
     write_snakefile(folder, ODD_PLACE)
     done = snakemake(folder, "--config", f"where={folder}", cluster="local")
     assert done.returncode == 0, done.stdout
@@ -213,13 +207,6 @@ def test_stopping_the_main_process_of_50_jobs_leaves_no_orphan(tmp_path, how):
             main.stdout.close()  # without the main process to read it
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 30)
     assert len(list(tmp_path.glob("pid*"))) == 2
-
-
-def wait_for(condition, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
 
 
 def test_spmd_outside_of_a_job_is_the_command_itself(tmp_path):

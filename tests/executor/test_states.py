@@ -41,6 +41,8 @@ def test_no_answer_means_alive(programs):
     assert answers is not None
     assert answers["5"].is_alive
     assert answers["7"].is_alive
+    (programs / "sacct").chmod(0o644)  # it is there, and cannot be started
+    assert SlurmQueue().ask(["5"])["5"].is_alive
 
 
 def test_without_accounting_a_job_that_squeue_does_not_know_is_unknown_to_slurm(programs):

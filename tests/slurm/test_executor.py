@@ -143,6 +143,9 @@ def test_interrupting_the_main_process_empties_the_queue_and_leaves_no_orphan(sl
     wait_for(lambda: not states(), 15, "the queue to be empty")
     assert not slurm_cluster.processes("stuck", "")
     assert not list((tmp_path / ".snakemake/submitit/registry").iterdir())
+    arrays = list((tmp_path / ".snakemake/submitit/arrays").glob("[0-9]*"))
+    assert len(arrays) > 1, "50 jobs are more than one array may have here"
+    assert all(list(folder.glob("*_submission.sh")) for folder in arrays), "of refused arrays nothing is left"
 
 
 def test_the_main_process_may_itself_run_in_a_job(slurm_cluster, tmp_path):

@@ -163,3 +163,13 @@ def test_a_dry_run_imports_no_torch(tmp_path):
     done = run(folder, "snakemake", "-n", PYTHONPATH=str(folder))
     assert done.returncode == 0, done.stdout
     assert set(Path(folder / "modules").read_text().split()) == {"False"}
+
+
+def test_resources_keep_their_spelling_and_a_contradiction_is_told_at_once(tmp_path):
+    folder = copy_project(tmp_path)
+    command = ("snakemake", "-n", "--set-resources", "distill:gres=gpu:a100:4")
+    assert run(folder, *command).returncode == 0
+    refused = run(folder, *command, "distill:gpus_per_node=2")
+    assert refused.returncode == 1
+    assert "distill: resource gres='gpu:a100:4': ask for GPUs once" in refused.stdout
+    assert "Traceback" not in refused.stdout

@@ -14,7 +14,7 @@ from spikedistill.errors import SpikedistillError
 from spikedistill.estimate import Estimator
 from spikedistill.plan import build_plan
 from spikedistill.progress import Settled, cost_line
-from spikedistill.resources import NAMES, REPORT_COST, needed, stage_cost
+from spikedistill.resources import ANY_COST, NAMES, REPORT_COST, needed, stage_cost
 
 min_version("9.0")
 
@@ -97,6 +97,17 @@ def asked(stage):
     overwritten = workflow.resource_settings.overwrite_resources
     given = overwritten[stage] if stage in overwritten else {}
     return {name: getattr(given[name], "raw", given[name]) for name in given}
+
+
+def check_resources():
+    for stage in ("preprocess", "teacher", "distill", "evaluate", "report"):
+        try:
+            needed(lambda gpus: ANY_COST, asked(stage))
+        except SpikedistillError as err:
+            raise WorkflowError(f"{stage}: {err}") from None
+
+
+check_resources()
 
 
 def needs(stage, kind):

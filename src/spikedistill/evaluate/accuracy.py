@@ -94,15 +94,14 @@ def _score(logits: Tensor, labels: Tensor, teacher: Tensor | None) -> dict[str, 
     return scores
 
 
-def calibration_error(confidence: Tensor, correct: Tensor, bins: int = CALIBRATION_BINS) -> float:
-    """Mean gap between confidence and accuracy over bins of equal width (Guo et al. 2017, arXiv 1706.04599, equation 3).
+def calibration_error(confidence: Tensor, correct: Tensor) -> float:
+    """Mean gap between confidence and accuracy over 15 bins of equal width (Guo et al. 2017, arXiv 1706.04599, equation 3).
 
     Args:
         confidence: probability of the predicted class, float64 [N]; a bin takes its upper edge.
         correct: whether the prediction was right, [N].
-        bins: number of bins.
     """
-    member = (confidence * bins).ceil().long().clamp(1, bins) - 1
-    gap = torch.zeros(bins, dtype=torch.float64, device=confidence.device)
+    member = (confidence * CALIBRATION_BINS).ceil().long().clamp(1, CALIBRATION_BINS) - 1
+    gap = torch.zeros(CALIBRATION_BINS, dtype=torch.float64, device=confidence.device)
     gap.index_add_(0, member, confidence - correct.double())
     return float(gap.abs().sum() / len(confidence))

@@ -18,10 +18,9 @@ from spikedistill.errors import ConfigError
 from spikedistill.evaluate.accuracy import Scores
 from spikedistill.evaluate.activity import ActivityMeter
 from spikedistill.evaluate.operations import OperationMeter, footprint
-from spikedistill.evaluate.settings import EnergyConfig
+from spikedistill.evaluate.settings import LARGEST_BATCH, EnergyConfig
 from spikedistill.train.distributed import World
 
-LARGEST_BATCH = 256
 LEAST_BATCHES = 16
 TIMED_RUNS, TIMED_S = 20, 5.0  # whichever ends first
 

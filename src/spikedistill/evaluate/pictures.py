@@ -16,9 +16,9 @@ from torch import Tensor
 from spikedistill.data.inputs import InputConfig
 from spikedistill.data.loader import Loader
 from spikedistill.data.store import SampleStore
+from spikedistill.evaluate.settings import EXAMPLES
 from spikedistill.models import Student, Teacher
 
-FILE = "examples.npz"
 NUM_EXAMPLES = 6
 
 
@@ -31,7 +31,7 @@ def choose(store: SampleStore) -> npt.NDArray[np.int64]:
 
 
 def write_examples(model: Student | Teacher, store: SampleStore, config: InputConfig, device: torch.device, folder: Path) -> None:
-    """Write the examples of a network, compressed, to `FILE` in `folder`.
+    """Write the examples of a network, compressed, to `EXAMPLES` in `folder`.
 
     Arrays: "samples" as stored, [B, C, H, W] or [B, T, 2, H, W]; "labels" and "predictions" [B]; "maps" [B, h, w], see
     `attention`.
@@ -49,7 +49,7 @@ def write_examples(model: Student | Teacher, store: SampleStore, config: InputCo
         "predictions": predictions.cpu().numpy(),
         "maps": maps.cpu().numpy(),
     }
-    np.savez_compressed(folder / FILE, **arrays)
+    np.savez_compressed(folder / EXAMPLES, **arrays)
 
 
 @torch.no_grad()

@@ -1,8 +1,11 @@
-"""What an evaluation assumes. Imports no torch."""
+"""What an evaluation assumes, and the names of its files. Imports no torch."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
+
+EVALUATION, EXAMPLES = "evaluation.json", "examples.npz"
+LARGEST_BATCH = 256
 
 
 class EnergyConfig(BaseModel):

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from spikedistill.report.tables import EFFICIENCY, MEASURES, Column
+from spikedistill.provenance import commit_of
+from spikedistill.report.tables import MEASURES, Column
 
 _LIMITS = """\
 - Measured on the test split of {dataset} alone, after the last epoch; nothing is known about other data.
@@ -102,19 +103,14 @@ def _value(column: Column, evaluation: Mapping[str, Any]) -> str | None:
     if evaluation["role"] == "teacher" and column.students_only:
         return None
     value = column.read(dict(evaluation))
-    return (
-        None
-        if value is None
-        else f"{value * column.factor:.{column.digits}f}" + (" per sample" if column in EFFICIENCY[:8] else "")
-    )
+    if value is None:
+        return None
+    return f"{value * column.factor:.{column.digits}f}" + (" per sample" if column.per_sample else "")
 
 
 def _origin(ref: str, manifest: Mapping[str, Any]) -> str:
-    own = manifest["spikedistill"]
-    commit = own.get("commit") or "not from a git checkout"
-    changed = " with uncommitted changes" if own.get("dirty") else ""
     packages = ", ".join(f"{name} {version}" for name, version in manifest["packages"].items())
     return (
-        f"Artifact `{ref}`, made {manifest['created']} on {manifest['device']} with spikedistill {own['version']} "
-        f"(commit {commit}{changed}), Python {manifest['python']}, {packages}."
+        f"Artifact `{ref}`, made {manifest['created']} on {manifest['device']} with spikedistill "
+        f"{manifest['spikedistill']['version']} (commit {commit_of(manifest)}), Python {manifest['python']}, {packages}."
     )

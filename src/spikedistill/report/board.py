@@ -7,6 +7,7 @@ its scalars are written from its metrics.jsonl. Imports no torch.
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,16 +47,11 @@ def write_board(records: Sequence[RunRecord], folder: Path) -> None:
         trained_elsewhere = not any((folder / name).glob("events.*"))
         writer = EventFileWriter(str(folder / name), filename_suffix=SUFFIX)
         try:
-            created_s = writer_clock(folder / name)
+            now_s = time.time()
             for step, summary in _summaries(run, with_training=trained_elsewhere):
-                writer.add_event(Event(wall_time=created_s, step=step, summary=summary))
+                writer.add_event(Event(wall_time=now_s, step=step, summary=summary))
         finally:
             writer.close()
-
-
-def writer_clock(folder: Path) -> float:
-    """The time of the newest log of a run, in seconds."""
-    return max(file.stat().st_mtime for file in folder.glob("events.*"))
 
 
 def _summaries(run: RunRecord, *, with_training: bool) -> Iterator[tuple[int, Summary]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from spikedistill.provenance import commit_of
 from spikedistill.report.records import RunRecord
 
 HEADERS = ("what", "value", "runs")
@@ -23,9 +24,7 @@ def cells(records: Sequence[RunRecord]) -> list[list[str]]:
 def _facts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     own = manifest.get("spikedistill", {})
     if own:
-        commit = own.get("commit") or "not from a git checkout"
-        changed = " with uncommitted changes" if own.get("dirty") else ""
-        yield "spikedistill", f"{own.get('version')}, commit {commit}{changed}"
+        yield "spikedistill", f"{own.get('version')}, commit {commit_of(manifest)}"
     for name, version in manifest.get("packages", {}).items():
         yield f"package {name}", str(version)
     for key in ("python", "platform", "device", "world_size", "host"):

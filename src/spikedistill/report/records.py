@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from spikedistill.report.published import Reported
 
-TEACHER = "teacher"
 CONFIDENCE = 0.95
 
 

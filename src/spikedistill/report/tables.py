@@ -36,6 +36,8 @@ class Column:
     factor: float = 1.0
     digits: int = 2
     students_only: bool = False
+    per_sample: bool = False
+    """Whether it is what one sample takes."""
 
 
 def _at_first_step(m: dict[str, Any]) -> float | None:
@@ -53,15 +55,16 @@ def _operation(key: str) -> Callable[[dict[str, Any]], float | None]:
 ACCURACY = Column("accuracy_percent", "accuracy (%)", lambda m: m["accuracy"], 100)
 FIRST_STEP = Column("accuracy_after_1_step_percent", "after 1 step (%)", _at_first_step, 100, students_only=True)
 FIRING_RATE = Column("firing_rate", "firing rate", _firing_rate, digits=3, students_only=True)
-ENERGY = Column("energy_uj", "energy (µJ)", _operation("energy_pj"), 1e-6, 3)
-SYNOPS = Column("synops_million", "SynOps (M)", _operation("synops"), 1e-6, 3, students_only=True)
-MACS = Column("macs_million", "MACs (M)", _operation("macs"), 1e-6, 3)
+ENERGY = Column("energy_uj", "energy (µJ)", _operation("energy_pj"), 1e-6, 3, per_sample=True)
+SYNOPS = Column("synops_million", "SynOps (M)", _operation("synops"), 1e-6, 3, students_only=True, per_sample=True)
+MACS = Column("macs_million", "MACs (M)", _operation("macs"), 1e-6, 3, per_sample=True)
 ESTIMATE = Column(
     "energy_estimate_uj",
     "energy from rates (µJ)",
     lambda m: m.get("operations", {}).get("estimate", {}).get("energy_pj"),
     1e-6,
     3,
+    per_sample=True,
 )
 RESULTS = (ACCURACY, FIRST_STEP, FIRING_RATE, ENERGY)
 QUALITY = (
@@ -77,10 +80,18 @@ EFFICIENCY = (
     SYNOPS,
     ENERGY,
     ESTIMATE,
-    Column("dense_operations_million", "dense operations (M)", _operation("dense"), 1e-6, 3),
-    Column("effective_macs_million", "effective MACs (M)", _operation("effective_macs"), 1e-6, 3),
-    Column("effective_acs_million", "effective ACs (M)", _operation("effective_acs"), 1e-6, 3),
-    Column("membrane_updates_million", "membrane updates (M)", lambda m: m.get("membrane_updates"), 1e-6, 3, students_only=True),
+    Column("dense_operations_million", "dense operations (M)", _operation("dense"), 1e-6, 3, per_sample=True),
+    Column("effective_macs_million", "effective MACs (M)", _operation("effective_macs"), 1e-6, 3, per_sample=True),
+    Column("effective_acs_million", "effective ACs (M)", _operation("effective_acs"), 1e-6, 3, per_sample=True),
+    Column(
+        "membrane_updates_million",
+        "membrane updates (M)",
+        lambda m: m.get("membrane_updates"),
+        1e-6,
+        3,
+        students_only=True,
+        per_sample=True,
+    ),
     Column("activation_sparsity", "activation sparsity", lambda m: m.get("activation_sparsity"), digits=3),
     Column("connection_sparsity", "connection sparsity", lambda m: m.get("connection_sparsity"), digits=3),
     Column("footprint_kib", "footprint (KiB)", lambda m: m.get("footprint"), 1 / 1024, 0),

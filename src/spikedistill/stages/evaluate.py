@@ -9,13 +9,13 @@ from spikedistill.data.loader import Loader
 from spikedistill.data.store import open_store
 from spikedistill.evaluate.measure import batch_size, measure
 from spikedistill.evaluate.pictures import write_examples
+from spikedistill.evaluate.settings import EVALUATION
 from spikedistill.plan import EvaluateSpec, TeacherSpec
 from spikedistill.stages.networks import load_network, read_model_spec
 from spikedistill.stages.runner import StageJob
 from spikedistill.train.distributed import World
 
 SCHEMA = 2
-FILE = "evaluation.json"
 
 
 def build(spec: EvaluateSpec, job: StageJob) -> None:
@@ -41,5 +41,5 @@ def build(spec: EvaluateSpec, job: StageJob) -> None:
         if world.is_leader:
             is_teacher = isinstance(model_spec, TeacherSpec)
             about = {"schema": SCHEMA, "role": "teacher" if is_teacher else "student", "class_names": list(data.class_names)}
-            (job.out / FILE).write_text(json.dumps(about | figures, indent=1) + "\n", encoding="utf-8")
+            (job.out / EVALUATION).write_text(json.dumps(about | figures, indent=1) + "\n", encoding="utf-8")
             write_examples(network, data, model_spec.inputs, world.device, job.out)

@@ -17,7 +17,7 @@ from spikedistill.stages.runner import StageJob
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World
 from spikedistill.train.engine import Objective, Run, train
-from spikedistill.train.tracking import Tracker
+from spikedistill.train.tracking import METRICS, Tracker
 
 
 def fit(
@@ -51,7 +51,7 @@ def fit(
             world_size=world.world_size,
             device=world.device,
         )
-        metrics = job.work / "metrics.jsonl"
+        metrics = job.work / METRICS
         board = job.options.results / "tensorboard" / spec.ref
 
         def open_tracker(start_epoch: int, start_step: int) -> Tracker:
@@ -80,4 +80,4 @@ def fit(
         job.provenance.update(device=world.device_name, world_size=world.world_size)
         if world.is_leader:
             save_network(model, job.out)
-            shutil.copyfile(metrics, job.out / "metrics.jsonl")
+            shutil.copyfile(metrics, job.out / METRICS)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ from spikedistill.artifacts import Store
 from spikedistill.command import stage_log
 from spikedistill.config import ExperimentConfig
 from spikedistill.errors import ArtifactError
+from spikedistill.evaluate.settings import EVALUATION, EXAMPLES
 from spikedistill.plan import DistillSpec, Plan, Row, Spec, TeacherSpec
 from spikedistill.progress import Settled, stage_state
 from spikedistill.provenance import STARTS
 from spikedistill.report.published import Reported, published
 from spikedistill.report.records import Comparison, RunRecord, StageCost
+from spikedistill.train.tracking import METRICS, whole_lines
 
-EVALUATION, METRICS, EXAMPLES = "evaluation.json", "metrics.jsonl", "examples.npz"
 EPOCH_SECONDS = "time/epoch(s)"
+Lines = Callable[[Path], list[dict[str, Any]]]
 
 
 def collect(plan: Plan, store: Store) -> Comparison:
@@ -31,16 +34,17 @@ def collect(plan: Plan, store: Store) -> Comparison:
     A row whose stages did not all end has no evaluation but a `problem`. A damaged artifact is one, too.
     """
     settled = Settled(plan, store)
+    read = functools.cache(_read_lines)  # the metrics of a network are looked at for its rows, and for its cost
     baselines = {label: _baseline(experiment) for label, experiment in plan.config.experiments.items()}
     return Comparison(
-        records=[_record(plan, store, row, settled, baselines[row.experiment]) for row in plan.rows],
-        costs=[_cost(store, spec, spec.ref in settled) for spec in plan.stages.values()],
+        records=[_record(plan, store, row, settled, baselines[row.experiment], read) for row in plan.rows],
+        costs=[_cost(store, spec, spec.ref in settled, read) for spec in plan.stages.values()],
         reported={label: _reported(experiment) for label, experiment in plan.config.experiments.items()},
         config=plan.config.model_dump(mode="json"),
     )
 
 
-def _record(plan: Plan, store: Store, row: Row, settled: Settled, baseline: str) -> RunRecord:
+def _record(plan: Plan, store: Store, row: Row, settled: Settled, baseline: str, read: Lines) -> RunRecord:
     spec = plan.stages[row.model]
     assert isinstance(spec, TeacherSpec | DistillSpec)
     is_teacher = isinstance(spec, TeacherSpec)
@@ -62,11 +66,11 @@ def _record(plan: Plan, store: Store, row: Row, settled: Settled, baseline: str)
         except ArtifactError as err:
             problem = str(err)
     if problem is not None:
-        return RunRecord(**known, evaluation=None, problem=problem, metrics=_metrics(store.work(row.model) / METRICS))
+        return RunRecord(**known, evaluation=None, problem=problem, metrics=read(store.work(row.model) / METRICS))
     return RunRecord(
         **known,
         evaluation=json.loads((evaluation / EVALUATION).read_text(encoding="utf-8")),
-        metrics=_metrics(model / METRICS),
+        metrics=read(model / METRICS),
         manifest=store.manifest(row.model),
         examples=_examples(evaluation / EXAMPLES),
     )
@@ -91,12 +95,8 @@ def _last_error(log: Path) -> str | None:
     return errors[-1] if errors else None
 
 
-def _metrics(file: Path) -> list[dict[str, Any]]:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return []
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+def _read_lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in whole_lines(file)]
 
 
 def _examples(file: Path) -> dict[str, Any] | None:
@@ -106,13 +106,13 @@ def _examples(file: Path) -> dict[str, Any] | None:
         return dict(arrays)
 
 
-def _cost(store: Store, spec: Spec, is_settled: bool) -> StageCost:
+def _cost(store: Store, spec: Spec, is_settled: bool, read: Lines) -> StageCost:
     name = Path(spec.ref).name
     if not is_settled:
-        starts = _metrics(store.work(spec.ref) / STARTS)
+        starts = read(store.work(spec.ref) / STARTS)
         return StageCost(spec.stage, name, stage_state(store, spec), starts=len(starts) or None)
     manifest = store.manifest(spec.ref)
-    epochs_s = sum(record.get(EPOCH_SECONDS, 0.0) for record in _metrics(store.path(spec.ref) / METRICS))
+    epochs_s = sum(record.get(EPOCH_SECONDS, 0.0) for record in read(store.path(spec.ref) / METRICS))
     wall_s = max(manifest["wall_s"], round(epochs_s, 3))
     on_gpu = manifest.get("device", "cpu") != "cpu"
     return StageCost(
@@ -143,9 +143,9 @@ def _needs(experiment: ExperimentConfig, label: str) -> frozenset[str]:
 
 
 def _component(experiment: ExperimentConfig, label: str) -> str:
-    return (experiment.methods[label].method or label).replace("_", "-")
+    return components.canonical(experiment.methods[label].method or label)
 
 
 def _reported(experiment: ExperimentConfig) -> tuple[Reported, ...]:
     methods = frozenset(_component(experiment, label) for label in experiment.methods)
-    return published(experiment.dataset.name.replace("_", "-"), methods)
+    return published(components.canonical(experiment.dataset.name), methods)

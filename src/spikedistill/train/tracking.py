@@ -1,4 +1,4 @@
-"""Scalars of a run: to TensorBoard, to metrics.jsonl, and to the terminal or the log."""
+"""Scalars of a run: to TensorBoard, to metrics.jsonl, and to the terminal or the log. Imports no torch itself."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 log = logging.getLogger(__name__)
+METRICS = "metrics.jsonl"
 
 
 class Tracker:
@@ -50,7 +51,7 @@ class Tracker:
         from tqdm import tqdm
 
         metrics.parent.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in _lines(metrics) if json.loads(line)["epoch"] < start_epoch]
+        kept = [line for line in whole_lines(metrics) if json.loads(line)["epoch"] < start_epoch]
         temporary = metrics.with_suffix(".tmp")
         temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
         temporary.rename(metrics)
@@ -114,8 +115,8 @@ class Tracker:
             self._metrics.close()
 
 
-def _lines(path: Path) -> list[str]:
-    """The whole lines of a file; a last one that was cut by a crash is left out."""
+def whole_lines(path: Path) -> list[str]:
+    """The whole lines of a file; a last one that was cut by a crash is left out. Empty where there is no file."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -120,14 +120,33 @@ def test_freshness_follows_the_content_of_the_upstream_artifact(tmp_path):
     student = "students/digits-net-kd-seed0-9876543210"
     build(store)
     build(store, student, upstream=(REF,))
-    assert store.is_fresh(student, REF)
+    assert store.is_current(student, [REF])
     store.set_aside(REF)
-    assert not store.is_fresh(student, REF)
+    assert not store.is_current(student, [REF])
     build(store, content=b"other weights")
-    assert not store.is_fresh(student, REF)
+    assert not store.is_current(student, [REF])
     store.set_aside(REF)
     build(store)
-    assert store.is_fresh(student, REF)
+    assert store.is_current(student, [REF])
+
+
+def test_what_is_missing_or_damaged_is_not_current_and_made_from_nothing(tmp_path):
+    store = Store(tmp_path)
+    student = "students/digits-net-kd-seed0-9876543210"
+    assert not store.is_current(student, [])
+    build(store)
+    build(store, student, upstream=(REF,))
+    assert list(store.made_from(REF, "students")) == [student]
+    assert store.made_from(REF, "students")[student] == store.manifest(student)
+    assert not store.is_current(student, [REF, "data/never-made-0123456789"])
+    teacher_manifest = store.manifest_path(REF).read_text()
+    store.manifest_path(REF).write_text(teacher_manifest[:-20])
+    assert not store.is_current(student, [REF])
+    assert store.made_from(REF, "students") == {}
+    store.manifest_path(REF).write_text(teacher_manifest)
+    store.manifest_path(student).write_text("{}")
+    assert not store.is_current(student, [])
+    assert store.made_from(REF, "students") == {}
 
 
 def test_artifacts_are_readable_by_the_group_whatever_the_umask(tmp_path):

@@ -1,0 +1,57 @@
+"""When a job that Slurm's answers leave out counts as lost; with real files, and a clock that the test turns."""
+
+from types import SimpleNamespace
+
+import pytest
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+
+from snakemake_executor_plugin_submitit import executor
+from snakemake_executor_plugin_submitit.executor import LOST_S, Executor, _Ticket
+from snakemake_executor_plugin_submitit.resources import Request
+from snakemake_executor_plugin_submitit.states import SlurmQueue, State
+from snakemake_executor_plugin_submitit.submit import SubmittedJob
+
+SEEN = {"5": State("RUNNING")}
+
+
+class WithoutWorkflow(Executor):
+    """Keeps what it would tell Snakemake."""
+
+    def __init__(self, folder):
+        self._cluster, self._ended, self._tickets, self._queue, self.told = "slurm", folder / "ended", {}, SlurmQueue(), []
+        self.ticket = _Ticket(SubmittedJobInfo(None, aux={"ticket": 0}), Request(), "", "work", ())
+        self.ticket.job = SubmittedJob("slurm", folder / "work" / "1", "work", "5")
+        self.ticket.job.folder.mkdir(parents=True)
+
+    def report_job_success(self, job_info):
+        self.told.append("success")
+
+    def report_job_error(self, job_info, msg=None, **kwargs):
+        self.told.append(msg)
+
+
+@pytest.fixture
+def clock(monkeypatch, tmp_path):
+    clock = SimpleNamespace(now=1e6, monotonic=lambda: clock.now)
+    monkeypatch.setattr(executor, "time", clock)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return clock
+
+
+def test_a_job_is_lost_when_answers_left_it_out_for_long_not_when_nobody_asked_for_long(clock, tmp_path):
+    main = WithoutWorkflow(tmp_path)
+    for pause_s, answers in [(0, SEEN), (2 * LOST_S, {}), (9 * LOST_S, SEEN), (1, {}), (LOST_S - 1, {}), (9 * LOST_S, None)]:
+        clock.now += pause_s
+        assert not main._settle(main.ticket, answers, set())
+    assert main._settle(main.ticket, {}, set())
+    (told,) = main.told
+    assert "Slurm knows nothing of this job any more" in told
+
+
+def test_the_result_of_a_lost_job_counts_also_without_its_mark(clock, tmp_path):
+    main = WithoutWorkflow(tmp_path)
+    (main.ticket.job.folder / "result.json").write_text('{"status": 0}')
+    assert not main._settle(main.ticket, {}, set())
+    clock.now += 2 * LOST_S
+    assert main._settle(main.ticket, {}, set())
+    assert main.told == ["success"]

@@ -1,0 +1,26 @@
+"""How jobs are sent together, from the thread that does it."""
+
+from snakemake_executor_plugin_submitit.submitter import Submitter
+from tests.slurm.main_process import wait_for
+
+
+def test_a_limit_that_is_learned_while_sending_holds_for_all_that_follow():
+    sent = []
+
+    def send(jobs):
+        if len(jobs) > 4:
+            submitter.most = 4
+            send(jobs[:4])
+            send(jobs[4:])
+        else:
+            sent.append(list(jobs))
+
+    submitter = Submitter(send, lambda job: job % 2, most=6, say=print)
+    submitter.add(range(24))
+    wait_for(lambda: sum(map(len, sent)) == 24, 10, "all jobs to be sent")
+    submitter.add(range(100, 106, 2))
+    submitter.add(range(106, 110, 2))
+    wait_for(lambda: sum(map(len, sent)) == 29, 10, "those that came later")
+    assert submitter.stop(5)
+    assert sent[:6] == [[0, 2, 4, 6], [8, 10], [12, 14, 16, 18], [20, 22], [1, 3, 5, 7], [9, 11, 13, 15]]
+    assert max(map(len, sent)) == 4

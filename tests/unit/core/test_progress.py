@@ -1,0 +1,49 @@
+"""What `spikedistill status` says about a stage that did not end."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import yaml
+
+from spikedistill.artifacts import Store
+from spikedistill.cli import main
+from spikedistill.config import parse_config
+from spikedistill.lease import STALE_S
+from spikedistill.plan import TeacherSpec, build_plan
+
+TRAIN = {"epochs": 9, "batch_size": 64}
+EXPERIMENT = {
+    "dataset": {"name": "digits"},
+    "teacher": {"arch": "resnet8", "train": TRAIN},
+    "student": {"arch": "resnet8", "time_steps": 2, "train": TRAIN},
+    "methods": {"kd": {}},
+}
+
+
+def state_of_the_teacher(capsys):
+    assert main(["status"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("teacher "))
+    return line.split(maxsplit=2)[2]
+
+
+def test_status_counts_the_epochs_before_a_line_that_was_cut(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = {"experiments": {"digits": EXPERIMENT}}
+    Path("config.yaml").write_text(yaml.safe_dump(config))
+    plan = build_plan(parse_config(config))
+    (teacher,) = (spec for spec in plan.stages.values() if isinstance(spec, TeacherSpec))
+    assert state_of_the_teacher(capsys) == "not started"
+    work = Store("store").work(teacher.ref)
+    work.mkdir(parents=True)
+    (work / "lease").write_text(json.dumps({"host": "node7"}))
+    assert state_of_the_teacher(capsys) == "running on node7"
+    whole = "".join(json.dumps({"epoch": epoch, "train/loss": 0.5}) + "\n" for epoch in range(3))
+    (work / "metrics.jsonl").write_text(whole)
+    assert state_of_the_teacher(capsys) == "running on node7, 3 epochs done"
+    (work / "metrics.jsonl").write_text(whole + '{"epoch": 3, "train/lo')
+    assert state_of_the_teacher(capsys) == "running on node7, 3 epochs done"
+    long_ago = time.time() - 2 * STALE_S
+    os.utime(work / "lease", (long_ago, long_ago))
+    assert state_of_the_teacher(capsys) == "interrupted on node7, 3 epochs done; goes on when run again"
