@@ -28,7 +28,7 @@ from neurobench.models import NeuroBenchModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from spikedistill.artifacts import MANIFEST, Store
+from spikedistill.artifacts import Store
 from spikedistill.data.loader import Loader
 from spikedistill.data.store import open_store
 from spikedistill.evaluate.measure import batch_size, measure
@@ -100,10 +100,9 @@ def main() -> int:
     worst = 0.0
     for name in options.names:
         ref = store.find(name)
-        spec = read_model_spec(store.open(ref) / MANIFEST)
+        spec = read_model_spec(store.open(ref))
         data = open_store(store.open(spec.data))
         network = load_network(spec, data, store.path(ref))
-        assert isinstance(network, Student | Teacher)
         prune(network, options.prune)
         loader = Loader(data, "test", batch_size=batch_size(len(data.split("test"))))
         own, other = ours(network, loader, data.num_classes), theirs(network, list(loader.epoch(0)))

@@ -237,7 +237,7 @@ class Store:
         (build.folder / SPARE).hardlink_to(path)
         for folder in [build.folder, *(p for p in build.folder.rglob("*") if p.is_dir())]:
             folder.chmod(folder.stat().st_mode | stat.S_IRGRP | stat.S_IXGRP)
-            _fsync(folder)
+            fsync(folder)
         self._install(build.folder, self.path(ref))
 
     def _install(self, folder: Path, target: Path) -> None:
@@ -245,7 +245,7 @@ class Store:
         if target.is_dir() and any(target.iterdir()):
             target.rename(remains)
         folder.rename(target)
-        _fsync(target.parent)
+        fsync(target.parent)
         shutil.rmtree(remains, ignore_errors=True)
 
 
@@ -284,11 +284,12 @@ def _digest(files: dict[str, Any]) -> str:
 
 def _seal(path: Path) -> dict[str, Any]:
     path.chmod(path.stat().st_mode | stat.S_IRGRP)
-    _fsync(path)
+    fsync(path)
     return {"sha256": sha256(path), "bytes": path.stat().st_size}
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Make a file, or the names in a folder, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from spikedistill.plan import DistillSpec, Plan, Spec, TeacherSpec
+from spikedistill.plan import Plan, PreprocessSpec, Spec
 
 
 def stage_log(spec: Spec) -> Path:
@@ -15,7 +15,7 @@ def stage_log(spec: Spec) -> Path:
 def stage_arguments(plan: Plan, spec: Spec) -> list[str]:
     """The arguments of `spikedistill run` for one stage of a plan: its spec, the store, the results, the engine, the raw data."""
     arguments = ["--spec", spec.model_dump_json(), "--store", plan.config.store, "--results", plan.config.results]
-    if isinstance(spec, TeacherSpec | DistillSpec):
+    if not isinstance(spec, PreprocessSpec):  # works in processes of its own, without ranks
         arguments += ["--engine", plan.config.engine.model_dump_json()]
     return [*arguments, "--raw", plan.raw[spec.ref]] if spec.ref in plan.raw else arguments
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_model
-from torch import nn
 
-from spikedistill.artifacts import MANIFEST, Store
+from spikedistill.artifacts import Store
 from spikedistill.compare import newest_evaluation
 from spikedistill.data.inputs import STATISTICS
 from spikedistill.data.store import SampleStore, open_store
@@ -47,7 +46,7 @@ def write_export(store: Store, ref: str, out: Path, *, nir: bool = False) -> lis
     if out.exists():
         raise ConfigError(f"{out}: is there already; give another --out, or move it away")
     folder = store.open(ref)
-    spec = read_model_spec(folder / MANIFEST)
+    spec = read_model_spec(folder)
     data = open_store(store.open(spec.data))
     network = load_network(spec, data, folder)
     evaluation = newest_evaluation(store, ref)
@@ -102,13 +101,11 @@ def load(folder: Path | str) -> Student | Teacher:
     if about.get("schema") != SCHEMA:
         raise ConfigError(f"{folder}: exported in format {about.get('schema')}; this version reads format {SCHEMA}")
     shape = {"num_classes": about["num_classes"], "in_channels": about["in_channels"], "entry": about["spec"]["network"]}
-    network: nn.Module
+    network: Student | Teacher
     if about["role"] == "teacher":
         network = build_teacher(about["arch"], **shape)
     else:
         neuron = NeuronConfig.model_validate(about["neuron"])
         network = build_student(about["arch"], **shape, time_steps=about["time_steps"], neuron=neuron)
     load_model(network, str(Path(folder) / WEIGHTS))
-    network.requires_grad_(False).eval()
-    assert isinstance(network, Student | Teacher)
-    return network
+    return network.requires_grad_(False).eval()

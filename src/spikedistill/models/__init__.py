@@ -49,9 +49,9 @@ def build_student(
     return Student(network, time_steps, backward=backward, divide_by_steps=divide_by_steps)
 
 
-def add_exits(student: Student, name: str, *, num_classes: int, pooling: Pooling) -> None:
-    """Give a student of architecture `name` its side branches for training; see `Exits`."""
-    residual = bool(components.architectures()[name][1].get("residual_exits"))
+def add_exits(student: Student, name: str, *, num_classes: int, pooling: Pooling, entry: Mapping[str, Any] | None = None) -> None:
+    """Give a student of architecture `name`, or of the hyperparameters `entry`, its side branches for training; see `Exits`."""
+    residual = bool((components.architectures()[name][1] if entry is None else entry).get("residual_exits"))
     student.exits = Exits(student.network.widths, num_classes, pooling=pooling, residual=residual)
 
 

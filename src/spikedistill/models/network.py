@@ -5,7 +5,8 @@ Letters: N images (T * B in a spiking network, time-major), C input channel, D c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +61,8 @@ class Network(nn.Module):
     def last_features(self, y: Tensor) -> Tensor:
         """The last of `features`; without a graph, nothing is held longer than the next layer needs it."""
         for part in (self.after_stem, *self.stages):
-            for layer in part:
+            # one by one lets go of what was used; a compiled or checkpointed part has a forward of its own, see `train.blocks`
+            for layer in [part] if "forward" in vars(part) else part:
                 y = layer(y)
         return y
 
@@ -114,6 +116,36 @@ def build_stages(
         stages.append(nn.Sequential(block(channels, width, stride), *(block(width, width, 1) for _ in range(count - 1))))
         channels = width
     return stages
+
+
+def build_residual(
+    entry: Mapping[str, Any],
+    *,
+    num_classes: int,
+    in_channels: int,
+    block: Callable[[int, int, int], nn.Module],
+    activations: Sequence[nn.Module],
+) -> Network:
+    """A residual network whose convolutions have a bias; the first block of every stage but the first halves the size.
+
+    Args:
+        entry: `blocks` and `widths` of each stage, and the `stem`, see `build_stem`.
+        num_classes: K.
+        in_channels: C.
+        block: makes a block of (input channels, output channels, stride).
+        activations: between the normalisation and the pooling of the stem, if any.
+    """
+    widths = entry["widths"]
+    stem, pool = build_stem(entry.get("stem", "small"), in_channels, widths[0], bias=True)
+    network = Network(
+        stem=stem,
+        after_stem=nn.Sequential(nn.BatchNorm2d(widths[0]), *activations, pool),
+        stages=build_stages(block, entry["blocks"], widths, [1, *[2] * (len(widths) - 1)]),
+        widths=widths,
+        classifier=nn.Linear(widths[-1], num_classes),
+    )
+    init_fan_out(network)
+    return network
 
 
 def init_fan_out(module: nn.Module) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from spikedistill.models.network import Activation, Network, build_stages, build_stem, conv3x3, init_fan_out
+from spikedistill.models.network import Activation, Network, build_residual, conv3x3
 
 ARCHITECTURES = {
     "sew_resnet18": {"blocks": (2, 2, 2, 2), "widths": (64, 128, 256, 512)},
@@ -25,20 +25,9 @@ ARCHITECTURES = {
 
 
 def build(entry: Mapping[str, Any], *, num_classes: int, in_channels: int, activation: Activation) -> Network:
-    """Build one entry of `ARCHITECTURES`; the first block of every stage but the first halves the size."""
-    widths = entry["widths"]
-    stem, pool = build_stem(entry.get("stem", "small"), in_channels, widths[0], bias=True)
-    strides = [1, *[2] * (len(widths) - 1)]
-    stages = build_stages(functools.partial(SewBlock, activation=activation), entry["blocks"], widths, strides)
-    network = Network(
-        stem=stem,
-        after_stem=nn.Sequential(nn.BatchNorm2d(widths[0]), activation(), pool),
-        stages=stages,
-        widths=widths,
-        classifier=nn.Linear(widths[-1], num_classes),
-    )
-    init_fan_out(network)
-    return network
+    """Build one entry of `ARCHITECTURES`."""
+    block = functools.partial(SewBlock, activation=activation)
+    return build_residual(entry, num_classes=num_classes, in_channels=in_channels, block=block, activations=[activation()])
 
 
 def _layer(convolution: nn.Conv2d, activation: Activation) -> nn.Sequential:

@@ -5,6 +5,7 @@ Letters: T step, B batch, C input channel, D channel, E exit, K class.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from spikedistill.models.exits import Exits
 from spikedistill.models.network import Network
+from spikedistill.neurons.dynamics import widened
 from spikedistill.neurons.rate import convert_to_rate, spike_pass
 
 Backward = Literal["bptt", "rate"]
@@ -40,11 +42,11 @@ class Outputs:
 
     def in_full_precision(self) -> Outputs:
         """The same with float16 and bfloat16 turned into float32: losses are never computed in less."""
+        return self.map(widened)
 
-        def full(x: Tensor) -> Tensor:
-            return x if x.dtype == torch.float64 else x.float()
-
-        return Outputs(full(self.logits), full(self.features), None if self.exits is None else full(self.exits))
+    def map(self, change: Callable[[Tensor], Tensor]) -> Outputs:
+        """The same with every tensor changed."""
+        return Outputs(change(self.logits), change(self.features), None if self.exits is None else change(self.exits))
 
 
 class Student(nn.Module):
@@ -98,16 +100,11 @@ class Student(nn.Module):
         logits = self.network.classify(stages[-1])[None]
         exits = None if self.exits is None else torch.cat([self.exits(stages[:-1]), logits])
         outputs = Outputs(logits, stages[-1][None], exits)
-        return self._scaled(outputs) if self.divide_by_steps else outputs
+        return outputs.map(self._divided) if self.divide_by_steps else outputs
 
-    def _scaled(self, outputs: Outputs) -> Outputs:
-        """The same values; gradients into them are divided by T."""
-
-        def scaled(x: Tensor) -> Tensor:
-            return _DividedGradient.apply(x, self.time_steps)
-
-        exits = None if outputs.exits is None else scaled(outputs.exits)
-        return Outputs(scaled(outputs.logits), scaled(outputs.features), exits)
+    def _divided(self, x: Tensor) -> Tensor:
+        """The same values; the gradient into them is divided by T."""
+        return _DividedGradient.apply(x, self.time_steps)
 
 
 class _DividedGradient(torch.autograd.Function):

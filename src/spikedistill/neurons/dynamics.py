@@ -39,7 +39,7 @@ def integrate(x: Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
     """Spikes, in the dtype of `x`, and potentials h of the currents x [T, ...]."""
     potential, spikes, v = [], [], None
     for x_t in x.unbind(0):
-        h = _at_least_float32(x_t) if v is None else torch.add(x_t, v, alpha=dynamics.decay)
+        h = widened(x_t) if v is None else torch.add(x_t, v, alpha=dynamics.decay)
         s = _fire(h, dynamics)
         potential.append(h)
         spikes.append(s)
@@ -68,7 +68,7 @@ def spike_statistics(x: Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor, Ten
     """
     spikes, v, kappa, eligibility, rate = [], None, None, None, None
     for x_t in x.unbind(0):
-        h = _at_least_float32(x_t) if v is None else torch.add(x_t, v, alpha=dynamics.decay)
+        h = widened(x_t) if v is None else torch.add(x_t, v, alpha=dynamics.decay)
         s = _fire(h, dynamics)
         derivative = DERIVATIVES[dynamics.surrogate](h, dynamics.threshold, dynamics.alpha)
         kept = _reset_derivative(h, derivative, dynamics)
@@ -83,8 +83,9 @@ def spike_statistics(x: Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor, Ten
     return torch.stack(spikes).to(x.dtype), rate / len(x), eligibility / len(x)
 
 
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+def widened(x: Tensor) -> Tensor:
+    """The same in float32, where it is not in float64 already."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def _fire(h: Tensor, dynamics: Dynamics) -> Tensor:

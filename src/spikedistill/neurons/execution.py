@@ -5,7 +5,8 @@
   ResNet-18, T 4, batch 32, one thread, it takes 5 to 9 times less than SpikingJelly's neuron in a loop over T, and plain
   operations 1.6 times less (`benchmarks/results/lif_cpu_1thread.json`). Plain operations on blocks of neurons that stay
   in the cache were tried and were no faster.
-- GPU: `neurons.triton_lif`, or inside a compiled block plain operations, which the compiler fuses.
+- GPU: `neurons.triton_lif`; inside a compiled block plain operations, which the compiler fuses. Neurons of rate-based
+  backpropagation run plain operations outside of compiled blocks too.
 
 All give the same spikes, but for potentials within rounding of the threshold, and gradients equal to rounding.
 """
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_VARIANTS = 64  # of one compiled function: numbers of steps, dtypes, neurons
+_VARIANTS = 64  # of one function or block that is compiled: numbers of steps, shapes, dtypes, training and evaluation
 
 
 class Layout:
@@ -59,10 +60,15 @@ def run(
     return function(*inputs, parameters)
 
 
+def allow_variants() -> None:
+    """Let torch.compile make code for more kinds of input of each function before it gives up and runs it as it is."""
+    torch._dynamo.config.recompile_limit = max(_VARIANTS, torch._dynamo.config.recompile_limit)
+
+
 @functools.cache
 def _compile(function: Callable[..., tuple[Tensor, ...]], parameters: Any) -> Callable[..., tuple[Tensor, ...]]:
     """Compiled code for any N; one for each number of steps and dtype."""
-    torch._dynamo.config.recompile_limit = max(_VARIANTS, torch._dynamo.config.recompile_limit)
+    allow_variants()
 
     def bound(*inputs: Tensor) -> tuple[Tensor, ...]:
         return function(*inputs, parameters)

@@ -101,6 +101,7 @@ class RateLIF(RateModule, LIF):
             return self._record(x.unflatten(0, (self.time_steps, -1))).flatten(0, 1)
         rate, eligibility = self.rate, self.eligibility
         self.rate = self.eligibility = None
+        assert rate is not None and eligibility is not None, "a rate pass follows a spike pass"
         return _Replaced.apply(x, rate, eligibility)
 
     def _record(self, x_seq: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from spikedistill import components
-from spikedistill.artifacts import MANIFEST
 from spikedistill.data.store import SampleStore
 from spikedistill.distill.forward import Forward
 from spikedistill.models import Outputs, Student, Teacher, add_exits
@@ -32,7 +31,7 @@ def student_of(spec: DistillSpec, data: SampleStore) -> Student:
     method = components.load("distill", spec.method)
     params = method.Params.model_validate(spec.params)
     if "exits" in method.needs(params):
-        add_exits(student, spec.arch, num_classes=data.num_classes, pooling=params.pooling)
+        add_exits(student, spec.arch, num_classes=data.num_classes, pooling=params.pooling, entry=spec.network)
     return student
 
 
@@ -40,7 +39,7 @@ def _teacher(job: StageJob, data: SampleStore, world: World) -> Teacher | None:
     if "teacher" not in job.inputs:
         return None
     folder = job.inputs["teacher"]
-    teacher = load_network(read_model_spec(folder / MANIFEST), data, folder).to(world.device)
+    teacher = load_network(read_model_spec(folder), data, folder).to(world.device)
     assert isinstance(teacher, Teacher)
     return teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as the student
 

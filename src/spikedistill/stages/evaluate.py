@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import json
-from pathlib import Path
 
-from spikedistill.artifacts import MANIFEST
 from spikedistill.data.loader import Loader
-from spikedistill.data.store import SampleStore, open_store
+from spikedistill.data.store import open_store
 from spikedistill.evaluate.measure import batch_size, measure
 from spikedistill.evaluate.pictures import write_examples
 from spikedistill.evaluate.settings import EVALUATION
-from spikedistill.models import Student, Teacher
 from spikedistill.plan import EvaluateSpec, TeacherSpec
 from spikedistill.stages.networks import load_network, read_model_spec
 from spikedistill.stages.runner import StageJob
@@ -22,11 +20,13 @@ SCHEMA = 2
 
 def build(spec: EvaluateSpec, job: StageJob) -> None:
     """Write evaluation.json and a few test samples with what the network attends to."""
-    with World.from_environment() as world:
+    with World.from_environment(datetime.timedelta(minutes=job.options.engine.rank_timeout_minutes)) as world:
         data = open_store(job.inputs["data"])
-        model_spec = read_model_spec(job.inputs["model"] / MANIFEST)
-        network = _network(job.inputs["model"], data, world)
-        teacher = _network(job.inputs["teacher"], data, world) if "teacher" in job.inputs else None
+        model_spec = read_model_spec(job.inputs["model"])
+        network = load_network(model_spec, data, job.inputs["model"]).to(world.device)
+        teacher = None
+        if "teacher" in job.inputs:
+            teacher = load_network(read_model_spec(job.inputs["teacher"]), data, job.inputs["teacher"]).to(world.device)
         loader = Loader(
             data,
             "test",
@@ -43,9 +43,3 @@ def build(spec: EvaluateSpec, job: StageJob) -> None:
             about = {"schema": SCHEMA, "role": "teacher" if is_teacher else "student", "class_names": list(data.class_names)}
             (job.out / EVALUATION).write_text(json.dumps(about | figures, indent=1) + "\n", encoding="utf-8")
             write_examples(network, data, model_spec.inputs, world.device, job.out)
-
-
-def _network(folder: Path, data: SampleStore, world: World) -> Student | Teacher:
-    network = load_network(read_model_spec(folder / MANIFEST), data, folder).to(world.device)
-    assert isinstance(network, Student | Teacher)
-    return network

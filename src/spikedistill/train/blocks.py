@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from spikedistill.neurons.execution import allow_variants
 from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.rate import RateModule
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList)
-_VARIANTS = 64  # of one block class: shapes, training and evaluation
 
 
 def find_blocks(model: nn.Module) -> list[nn.Module]:
@@ -43,7 +43,7 @@ def _is_plain(module: nn.Module) -> bool:
 
 def compile_blocks(model: nn.Module) -> None:
     """Let torch.compile make fast code of each block, at its first call; names of parameters do not change."""
-    torch._dynamo.config.recompile_limit = max(_VARIANTS, torch._dynamo.config.recompile_limit)
+    allow_variants()
     for block in find_blocks(model):
         block.forward = torch.compile(block.forward, dynamic=False)  # type: ignore[method-assign]
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 
+from spikedistill.artifacts import fsync
 from spikedistill.errors import TrainingError
 
 log = logging.getLogger(__name__)
 
 KEPT = 2
-_NAME = re.compile(r"(epoch-(\d{6})-step-(\d{8}))-([0-9a-f]{16})\.pt")
+_NAME = re.compile(r"epoch-\d{6}-step-\d{8}-([0-9a-f]{16})\.pt")
 
 
 class CheckpointFolder:
@@ -38,7 +39,7 @@ class CheckpointFolder:
         buffer = io.BytesIO()
         torch.save({"spec_id": self._spec_id, "epoch": epoch, "step": step, **state}, buffer)
         content = buffer.getbuffer()
-        target = self.folder / f"epoch-{epoch:06d}-step-{step:08d}-{sha256(content).hexdigest()[:16]}.pt"
+        target = self.folder / f"epoch-{epoch:06d}-step-{step:08d}-{_checksum(content)}.pt"
         temporary = self.folder / f".{target.name}.{os.getpid()}.tmp"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -47,7 +48,7 @@ class CheckpointFolder:
                 stream.flush()
                 os.fsync(stream.fileno())
             temporary.rename(target)
-            _sync_folder(self.folder)
+            fsync(self.folder)
         except OSError as err:
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -74,7 +75,7 @@ class CheckpointFolder:
         files = self._files()
         for path in files:
             content = path.read_bytes()
-            if sha256(content).hexdigest()[:16] != _NAME.fullmatch(path.name)[4]:  # type: ignore[index]
+            if _checksum(content) != _NAME.fullmatch(path.name)[1]:  # type: ignore[index]
                 log.warning("%s is damaged (checksum); falling back to the checkpoint before it", path)
                 continue
             return self._load(path, content, device)
@@ -103,10 +104,5 @@ def _moment(path: Path) -> str:
     return path.name.rpartition("-")[0]
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _checksum(content: bytes | memoryview) -> str:
+    return sha256(content).hexdigest()[:16]

@@ -12,11 +12,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from spikedistill.errors import ConfigError, TrainingError
+from spikedistill.errors import ConfigError, SpikedistillError, TrainingError
 
 RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 ADDRESS_VARIABLES = ("MASTER_ADDR", "MASTER_PORT")
-TIMEOUT = datetime.timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class World:
 
     @classmethod
     @contextlib.contextmanager
-    def from_environment(cls, timeout: datetime.timedelta = TIMEOUT) -> Iterator[World]:
+    def from_environment(cls, timeout: datetime.timedelta) -> Iterator[World]:
         """Join the job's process group for the block; without one, be alone.
 
         Args:
@@ -53,6 +52,7 @@ class World:
 
         Raises:
             ConfigError: if the environment names some of the variables and not the others, or a value cannot be.
+            TrainingError: if the ranks do not meet, or within the block one of them ends or does not answer in time.
         """
         if not any(name in os.environ for name in RANK_VARIABLES):
             yield cls(device=_device(0))
@@ -64,8 +64,10 @@ class World:
             return
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         _join(backend, rank, world_size, timeout)
+        world = cls(rank, world_size, device)
         try:
-            yield cls(rank, world_size, device)
+            with _lost_rank_is_an_error(world):
+                yield world
         except BaseException:
             if device.type == "cpu":  # NCCL would wait for kernels that a lost rank will never answer
                 dist.destroy_process_group()
@@ -97,16 +99,12 @@ class World:
 
 
 @contextlib.contextmanager
-def lost_rank_is_an_error(world: World) -> Iterator[None]:
-    """Within the block, silence of another rank is a `TrainingError` in words.
-
-    Raises:
-        TrainingError: if a rank ended, or did not answer in time.
-    """
+def _lost_rank_is_an_error(world: World) -> Iterator[None]:
+    """Within the block, silence of another rank is a `TrainingError` in words."""
     try:
         yield
     except RuntimeError as err:
-        if world.world_size == 1 or not _is_of_the_group(err):
+        if isinstance(err, SpikedistillError) or not _is_of_the_group(err):
             raise
         raise TrainingError(
             f"rank {world.rank} of {world.world_size} lost contact with another, which ended or did not answer in time "

@@ -29,8 +29,8 @@ from spikedistill.neurons.lif import LIF
 from spikedistill.train.batchnorm import synchronise
 from spikedistill.train.blocks import checkpoint_blocks, compile_blocks, compile_neurons
 from spikedistill.train.checkpoint import CheckpointFolder
-from spikedistill.train.distributed import World, lost_rank_is_an_error
-from spikedistill.train.history import History
+from spikedistill.train.distributed import World
+from spikedistill.train.history import History, first_bad_column
 from spikedistill.train.interrupt import Interrupted, StopRequest
 from spikedistill.train.optim import build_optimizer, learning_rate, set_learning_rate
 from spikedistill.train.options import EngineOptions
@@ -107,11 +107,11 @@ def train(run: Run) -> None:
     """Train to the last epoch, from the newest checkpoint if there is one.
 
     Raises:
-        TrainingError: if the loss is not finite, a checkpoint cannot be used, or another rank is lost.
+        TrainingError: if the loss is not finite, or a checkpoint cannot be used.
         ConfigError: if the recipe cannot run on this device.
         Interrupted: if a signal asked to stop; the state is saved.
     """
-    with lost_rank_is_an_error(run.world), StopRequest() as stop:
+    with StopRequest() as stop:
         _Training(run, stop).run_to_the_end()
 
 
@@ -216,7 +216,7 @@ class _Training:
     def _look_around(self, steps: int, *, last: bool) -> None:
         """After a step: has anything gone wrong, is a checkpoint due, was a stop asked for? All ranks answer together."""
         run = self._run
-        bad = self._history.first_bad_step(self._checked(steps)) if steps % LOOK_STEPS == 0 else None
+        bad = self._history.first_bad_step(steps) if steps % LOOK_STEPS == 0 else None
         due = time.monotonic() - self._saved_at >= 60 * run.options.checkpoint_minutes and run.world.is_leader
         bad_from_end = 0 if bad is None else run.loader.steps_per_epoch - bad
         number, due_anywhere, bad_from_end = run.world.agree([self._stop.number, int(due), bad_from_end])
@@ -228,10 +228,6 @@ class _Training:
         if number:
             self._leave(number)
 
-    def _checked(self, steps: int) -> dict[str, Tensor]:
-        seen = self._history.look(steps)
-        return {name: seen[name] for name in ("loss", "grad_norm") if name in seen}
-
     def _check_finite(self, steps: int) -> dict[str, Tensor]:
         """The history so far over all ranks; waits for the device.
 
@@ -239,9 +235,9 @@ class _Training:
             TrainingError: on all ranks, if a loss or a gradient was not finite on any.
         """
         totals = self._history.totals(steps, self._run.world)
-        bad = (~torch.isfinite(torch.stack([totals["loss"], totals["grad_norm"]]))).any(0).nonzero()
-        if len(bad):
-            raise self._not_finite(int(bad[0]))
+        bad = first_bad_column(totals)
+        if bad is not None:
+            raise self._not_finite(bad)
         return totals
 
     def _not_finite(self, step: int) -> TrainingError:

@@ -58,15 +58,21 @@ class History:
         values, columns = self._seen
         return {name: row[:columns] for name, row in zip(self._names, values, strict=False)}
 
-    def first_bad_step(self, rows: Mapping[str, Tensor]) -> int | None:
-        """Number of the first step, from 0, of which a figure in `rows` (see `look`) is not finite."""
-        if not rows:
-            return None
-        bad = (~torch.isfinite(torch.stack(list(rows.values())))).any(0).nonzero()
-        return self._start + int(bad[0]) if len(bad) else None
+    def first_bad_step(self, steps: int) -> int | None:
+        """Number of the first step, from 0, with a bad column in what `look(steps)` sees."""
+        column = first_bad_column(self.look(steps))
+        return None if column is None else self._start + column
 
     def totals(self, steps: int, world: World) -> dict[str, Tensor]:
         """The mean over all ranks of every figure at each of the first `steps` steps, on the host; waits for the device."""
         mean = world.sum(self._values[:, : steps - self._start]).cpu() / world.world_size
         empty = torch.empty(0, dtype=torch.float64)
         return {name: torch.cat([self._before.get(name, empty), row]) for name, row in zip(self._names, mean, strict=True)}
+
+
+def first_bad_column(table: Mapping[str, Tensor]) -> int | None:
+    """The first column of a table of figures by step in which the loss or the norm of the gradient is not finite."""
+    if not table:
+        return None
+    bad = (~torch.isfinite(torch.stack([table["loss"], table["grad_norm"]]))).any(0).nonzero()
+    return int(bad[0]) if len(bad) else None

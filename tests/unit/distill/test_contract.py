@@ -122,6 +122,13 @@ def test_every_student_carries_side_branches(arch, backward):
     assert outputs.exits.shape == (len(student.network.widths), 3, 10)
 
 
+@pytest.mark.parametrize("residual", [False, True])
+def test_side_branches_are_those_of_the_spec_whatever_the_table_says_by_now(residual):
+    spec = spec_of("esd", {}, dataset="digits", backward="bptt")
+    student, _ = networks_of(spec.model_copy(update={"network": spec.network | {"residual_exits": residual}}))
+    assert any("Residual" in type(module).__name__ for module in student.exits.modules()) == residual
+
+
 @pytest.mark.parametrize("arch", sorted(components.architectures()))
 def test_a_network_that_is_too_deep_for_its_inputs_is_refused(arch):
     least = components.architectures()[arch][1].get("min_side", 1)

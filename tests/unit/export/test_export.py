@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from spikedistill.artifacts import MANIFEST
 from spikedistill.data.loader import Loader
 from spikedistill.data.store import open_store
 from spikedistill.errors import ArtifactError, ConfigError
@@ -27,7 +26,7 @@ def test_exported_network_needs_no_store_and_gives_the_same_logits(trained, batc
     assert [file.name for file in files] == ["README.md", "model.json", "weights.safetensors"]
     assert [path.name for path in (tmp_path / "a folder").iterdir()] == ["out"]
     folder = trained.store.open(ref)
-    spec = read_model_spec(folder / MANIFEST)
+    spec = read_model_spec(folder)
     original = load_network(spec, open_store(trained.store.open(spec.data)), folder)
     assert torch.equal(load(tmp_path / "a folder" / "out")(batch[0]).logits, original(batch[0]).logits)
 

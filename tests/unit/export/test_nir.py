@@ -7,7 +7,6 @@ import torch
 from spikingjelly.activation_based import neuron, nir_exchange
 from torch import nn
 
-from spikedistill.artifacts import MANIFEST
 from spikedistill.data.store import open_store
 from spikedistill.errors import ConfigError
 from spikedistill.export import write_export
@@ -28,7 +27,7 @@ def spikes_of(layers, run):
 
 def test_exported_and_read_back_it_fires_the_same_spikes_and_has_the_same_test_accuracy(trained, tmp_path):
     folder = trained.store.open(trained.student)
-    spec = read_model_spec(folder / MANIFEST)
+    spec = read_model_spec(folder)
     data = open_store(trained.store.open(spec.data))
     write_export(trained.store, trained.student, tmp_path / "out", nir=True)
     frames = example_frames(data, spec.inputs, spec.time_steps, count=360)

@@ -13,8 +13,9 @@ import torch
 from tests.unit.train.rank import STEPS, build, free_port, run_training
 
 from spikedistill.errors import ConfigError, TrainingError
+from spikedistill.models import build_teacher
 from spikedistill.neurons.lif import LIF
-from spikedistill.train.blocks import compile_blocks, find_blocks
+from spikedistill.train.blocks import checkpoint_blocks, compile_blocks, find_blocks
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World
 from spikedistill.train.interrupt import Interrupted
@@ -224,6 +225,13 @@ def test_rank_that_ends_is_noticed_at_once(tmp_path):
     assert time.monotonic() - started < 120
 
 
+def test_rank_that_ends_in_an_evaluation_is_an_error_in_words(tmp_path):
+    (status, error), (killed, _) = start(tmp_path, "evaluate", num_ranks=2, killed_rank=1)
+    assert (status, killed) == (1, -signal.SIGKILL)
+    assert "TrainingError: rank 0 of 2 lost contact with another" in error
+    assert "Traceback" not in error
+
+
 def test_rank_that_does_not_answer_is_noticed_within_the_set_time(tmp_path):
     leader, silent = launch(tmp_path, "train", num_ranks=2, model="linear", at=6, action="SIGSTOP", at_rank=1, timeout_s=4)
     try:
@@ -318,6 +326,21 @@ def test_blocks_of_a_residual_network_are_its_residual_blocks_and_the_stem():
     assert [type(block).__name__ for block in blocks] == ["Sequential"] + ["BasicBlock"] * 3
     inside = [module for block in blocks for module in block.modules() if isinstance(module, LIF)]
     assert len(inside) == 7
+
+
+def test_every_block_of_a_plain_network_is_computed_twice_when_asked():
+    teacher = build_teacher("vgg13", num_classes=3, in_channels=1)
+    runs = dict.fromkeys(find_blocks(teacher), 0)
+    assert len(runs) == 6
+
+    def count(block):
+        runs[block] += 1
+
+    for block in runs:
+        block[0].register_forward_hook(lambda layer, x, out, block=block: count(block))
+    checkpoint_blocks(teacher)
+    teacher(torch.rand(2, 1, 16, 16)).logits.sum().backward()
+    assert set(runs.values()) == {2}
 
 
 def test_batch_that_ranks_cannot_share_is_refused(tmp_path):

@@ -1,5 +1,7 @@
 """The process group as the environment describes it."""
 
+import datetime
+
 import pytest
 import torch
 
@@ -22,7 +24,7 @@ def environment(monkeypatch):
 
 
 def enter():
-    with World.from_environment() as world:
+    with World.from_environment(datetime.timedelta(seconds=1)) as world:
         return world
 
 

@@ -1,0 +1,22 @@
+"""The command line of a stage's job tells it all that it needs of the configuration."""
+
+from pathlib import Path
+
+import yaml
+
+from spikedistill.command import stage_arguments
+from spikedistill.config import parse_config
+from spikedistill.plan import build_plan
+from spikedistill.train.options import parse_engine_options
+
+CONFIG = yaml.safe_load((Path(__file__).parents[3] / "config.yaml").read_text())
+
+
+def test_every_stage_of_ranks_is_told_how_long_they_wait_for_each_other():
+    plan = build_plan(parse_config(CONFIG | {"engine": {"rank_timeout_minutes": 7}}))
+    waits = {"preprocess": set(), "teacher": set(), "distill": set(), "evaluate": set()}
+    for spec in plan.stages.values():
+        arguments = stage_arguments(plan, spec)
+        if "--engine" in arguments:
+            waits[spec.stage].add(parse_engine_options(arguments[arguments.index("--engine") + 1]).rank_timeout_minutes)
+    assert waits == {"preprocess": set(), "teacher": {7}, "distill": {7}, "evaluate": {7}}
