@@ -33,7 +33,7 @@ demo: $(VENV)/.installed
 	@echo "Report: $(CURDIR)/results/report.html"
 
 test: $(VENV)/.installed-dev test-programs
-	pytest tests -n 2 --dist loadfile $(PYTEST_ARGS)
+	pytest tests -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: $(VENV)/.installed-dev
 	ruff check .

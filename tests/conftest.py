@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads that wait for each other cost more than small tensors do
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # nor do stages with several threads spin while other tests want the cores
 
 LONG = ("slurm", "workflow")
 
