@@ -93,6 +93,13 @@ class Executor(RemoteExecutor):
         self._partitions = read_partitions(self._partitions_file) if self._partitions_file else []
         self._names: dict[str, str] | None = {} if settings.efficiency_report and self._cluster == "slurm" else None
 
+    def _wait_thread(self) -> None:
+        """As the base class, which prints an error before it reports it: with nobody to read the output the run would hang."""
+        try:
+            super()._wait_thread()
+        except OSError as err:
+            self.workflow.scheduler.executor_error_callback(err)
+
     def _retention(self, days: int) -> None:
         from snakemake_executor_plugin_submitit.retention import remove_old
 

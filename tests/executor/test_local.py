@@ -249,3 +249,23 @@ def test_mistakes_of_a_user_are_told_in_one_run(tmp_path):
     assert done.returncode != 0
     assert "--submitit-poll-seconds=0: expected a number, at least 1" in done.stdout
     assert not (tmp_path / "out.txt").exists()
+
+
+def test_a_run_whose_output_nobody_reads_any_more_ends_when_a_job_fails(tmp_path):
+    write_snakefile(
+        tmp_path,
+        """
+        rule fails_when_told_to:
+            output: touch("done")
+            shell: "touch begun; while [ ! -e go ]; do sleep 0.2; done; exit 3"
+        """,
+    )
+    command = ["snakemake", "--executor", "submitit", "--submitit-cluster", "local", "--jobs", "1"]
+    main = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    wait_for((tmp_path / "begun").exists)
+    main.stdout.close()
+    (tmp_path / "go").touch()
+    try:
+        assert main.wait(60) != 0
+    finally:
+        main.kill()
