@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
 from benchmarks import executor  # noqa: E402
-from tests.slurm.cluster import SlurmCluster  # noqa: E402
+from slurm_lab.cluster import SlurmCluster  # noqa: E402
 from tests.slurm.conftest import free_ports  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "dag_scale.json"

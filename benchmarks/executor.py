@@ -47,7 +47,7 @@ from tabulate import tabulate
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.slurm.cluster import SlurmCluster  # noqa: E402
+from slurm_lab.cluster import SlurmCluster  # noqa: E402
 from tests.slurm.conftest import free_ports  # noqa: E402
 
 COUNTED = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "sinfo", "sacctmgr", "srun")

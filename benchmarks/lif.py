@@ -26,7 +26,7 @@ import torch
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor
 
-from spikedistill.memory import keep_freed_memory
+from spikedistill.data.malloc import keep_freed_memory
 from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.settings import NeuronConfig
 

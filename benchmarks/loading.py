@@ -47,9 +47,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
-from spikedistill.data.augment import Augment
-from spikedistill.data.inputs import STATISTICS, InputConfig
-from spikedistill.data.loader import Loader
+from spikedistill.data.loading.augment import Augment
+from spikedistill.data.loading.inputs import STATISTICS, InputConfig
+from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import open_store, write_index
 
 STEPS, BATCH, SAMPLES = 10, 32, 1000

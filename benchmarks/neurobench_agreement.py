@@ -28,14 +28,14 @@ from neurobench.models import NeuroBenchModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from spikedistill.artifacts import Store
-from spikedistill.data.loader import Loader
+from spikedistill.store.artifacts import Store
+from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import open_store
 from spikedistill.evaluate.measure import batch_size, measure
 from spikedistill.evaluate.settings import EnergyConfig
 from spikedistill.models import Student, Teacher
 from spikedistill.neurons.lif import LIF
-from spikedistill.stages.networks import load_network, read_model_spec
+from spikedistill.stages.network_io import load_network, read_model_spec
 from spikedistill.train.distributed import World
 
 

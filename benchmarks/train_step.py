@@ -40,13 +40,13 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from spikedistill import components
-from spikedistill.data.loader import Loader
+from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import SampleStore
-from spikedistill.distill.forward import Forward
+from spikedistill.distill.method_inputs import Forward
 from spikedistill.models import build_student, build_teacher
 from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.settings import NeuronConfig
-from spikedistill.plan import DistillSpec
+from spikedistill.plan.build import DistillSpec
 from spikedistill.stages.distill import Distillation
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World

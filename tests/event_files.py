@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spikedistill.data.events import Events
+from spikedistill.data.formats.events import Events
 
 AEDAT2_HEADER = (
     b"#!AER-DAT2.0\r\n# This is a raw AE data file - do not edit\r\n"

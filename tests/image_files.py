@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from spikedistill.data.datasets.imagenet_synsets import SYNSETS
+from spikedistill.data.formats.imagenet_synsets import SYNSETS
 
 
 def pictures(count: int, num_classes: int, seed: int = 0) -> tuple[np.ndarray, list[int]]:

@@ -14,9 +14,9 @@ from typing import Any
 
 import spikedistill
 from spikedistill import components
-from spikedistill.config import config_schema, parse_config, read_config, read_resolved
+from spikedistill.config.check import config_schema, parse_config, read_config, read_resolved
 from spikedistill.errors import ConfigError, SpikedistillError
-from spikedistill.plan import Plan, build_plan
+from spikedistill.plan.build import Plan, build_plan
 
 SCHEMA_FILE = Path(__file__).with_name("config.schema.json")
 REFERENCE_FILE = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -146,10 +146,10 @@ def _load_plan(options: argparse.Namespace) -> Plan:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    from spikedistill.estimate import Cost, Estimator
-    from spikedistill.plan import Spec
-    from spikedistill.progress import plan_table, run_table
-    from spikedistill.resources import set_resources, site_profile, stage_cost
+    from spikedistill.plan.estimate import Cost, Estimator
+    from spikedistill.plan.build import Spec
+    from spikedistill.plan.tables import plan_table, run_table
+    from spikedistill.launch.resources import set_resources, site_profile, stage_cost
 
     plan = _load_plan(options)
     if options.json:
@@ -166,13 +166,13 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    from spikedistill.progress import status_table
+    from spikedistill.plan.tables import status_table
 
     print(status_table(_load_plan(options)))
 
 
 def _logs(options: argparse.Namespace) -> int:
-    from spikedistill.command import stage_log
+    from spikedistill.launch.command import stage_log
 
     spec = _load_plan(options).find(options.name)
     path = stage_log(spec)
@@ -215,7 +215,7 @@ def _list_parameters(kind: components.Kind, name: str) -> None:
 
 
 def _schema(options: argparse.Namespace) -> None:
-    from spikedistill.reference import configuration_reference
+    from spikedistill.config.reference import configuration_reference
 
     schema = json.dumps(config_schema(), indent=2) + "\n"
     reference = configuration_reference()
@@ -228,8 +228,8 @@ def _schema(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from spikedistill.artifacts import Store
-    from spikedistill.plan import parse_spec
+    from spikedistill.store.artifacts import Store
+    from spikedistill.plan.build import parse_spec
     from spikedistill.stages.runner import StageOptions, run_stage
     from spikedistill.train.options import EngineOptions, parse_engine_options
 
@@ -251,11 +251,11 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from spikedistill.artifacts import Store
-    from spikedistill.report.board import write_board
+    from spikedistill.store.artifacts import Store
+    from spikedistill.report.tensorboard import write_board
     from spikedistill.report.tables import terminal_table
     from spikedistill.report.writer import outdate, write_report
-    from spikedistill.stages.report import collect
+    from spikedistill.report.collect import collect
 
     start_logging(options.log_file)
     plan = build_plan(read_resolved(options.resolved)) if options.resolved else _load_plan(options)
@@ -268,14 +268,14 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from spikedistill.artifacts import Store
-    from spikedistill.compare import compare
+    from spikedistill.store.artifacts import Store
+    from spikedistill.report.compare import compare
 
     print(compare(Store(options.store or _load_plan(options).config.store), options.names))
 
 
 def _export(options: argparse.Namespace) -> None:
-    from spikedistill.artifacts import Store
+    from spikedistill.store.artifacts import Store
     from spikedistill.export import write_export
 
     store = Store(options.store or _load_plan(options).config.store)
@@ -284,8 +284,8 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _submit(options: argparse.Namespace) -> int:
-    from spikedistill.resources import parse_pairs
-    from spikedistill.submission import submit_stage
+    from spikedistill.launch.resources import parse_pairs
+    from spikedistill.launch.submit import submit_stage
 
     return submit_stage(
         _load_plan(options),
@@ -299,7 +299,7 @@ def _submit(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from spikedistill.artifacts import Store
+    from spikedistill.store.artifacts import Store
 
     plan = _load_plan(options)
     store = Store(plan.config.store)
@@ -321,7 +321,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from spikedistill.doctor import run_checks
+    from spikedistill.launch.doctor import run_checks
 
     return run_checks(lambda: _load_plan(options), options.profile)
 

@@ -7,9 +7,10 @@ Write `from spikedistill.lazy import torch` where module level needs no more of 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["torch"]
+__all__ = ["exports", "torch"]
 
 if TYPE_CHECKING:
     import torch
@@ -25,3 +26,22 @@ else:
             return value
 
     torch = _LazyModule("torch")
+
+
+def exports(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return `__getattr__` and `__dir__` for a package whose public names are imported on first use (PEP 562).
+
+    Args:
+        package: `__name__` of the package.
+        modules: public name -> module that defines it, relative to the package.
+    """
+
+    def getattr_(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
+
+    def dir_() -> list[str]:
+        return sorted(modules)
+
+    return getattr_, dir_

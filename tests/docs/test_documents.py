@@ -14,8 +14,8 @@ from packaging.utils import canonicalize_name
 
 from spikedistill import components
 from spikedistill.cli import _parser
-from spikedistill.config import parse_config, read_config
-from spikedistill.plan import build_plan
+from spikedistill.config.check import parse_config, read_config
+from spikedistill.plan.build import build_plan
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "cluster" / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]

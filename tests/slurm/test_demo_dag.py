@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.running import run
+from slurm_lab.running import run
 from tests.workflow.project import copy_project
 
 TWO_BY_TWO = ["--set-resources", "distill:nodes=2", "distill:tasks_per_node=2", "distill:cpus_per_task=1"]

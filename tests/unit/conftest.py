@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from spikedistill.artifacts import Store
-from spikedistill.config import parse_config
-from spikedistill.plan import build_plan
+from spikedistill.store.artifacts import Store
+from spikedistill.config.check import parse_config
+from spikedistill.plan.build import build_plan
 from spikedistill.stages.runner import StageOptions, run_stage
 
 TRAIN = {"epochs": 1, "batch_size": 64}

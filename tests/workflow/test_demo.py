@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.running import run
+from slurm_lab.running import run
 from tests.workflow.project import copy_project
 
 SMALL = {

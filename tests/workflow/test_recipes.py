@@ -3,8 +3,8 @@
 import pytest
 
 from spikedistill import cli
-from spikedistill.config import parse_config, read_config
-from spikedistill.plan import build_plan
+from spikedistill.config.check import parse_config, read_config
+from spikedistill.plan.build import build_plan
 from tests.workflow.recipes import RECIPES, prepare, small_override, snakemake
 
 

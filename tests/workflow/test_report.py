@@ -12,7 +12,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import yaml
 
-from tests.running import run
+from slurm_lab.running import run
 from tests.workflow.project import copy_project
 
 TRAIN = {"epochs": 1, "batch_size": 64}

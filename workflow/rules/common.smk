@@ -7,14 +7,14 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-from spikedistill.artifacts import Store
-from spikedistill.command import stage_arguments
-from spikedistill.config import parse_config, write_resolved
+from spikedistill.store.artifacts import Store
+from spikedistill.launch.command import stage_arguments
+from spikedistill.config.check import parse_config, write_resolved
 from spikedistill.errors import SpikedistillError
-from spikedistill.estimate import Estimator
-from spikedistill.plan import build_plan
-from spikedistill.progress import Settled, cost_line
-from spikedistill.resources import ANY_COST, NAMES, REPORT_COST, needed, stage_cost
+from spikedistill.plan.estimate import Estimator
+from spikedistill.plan.build import build_plan
+from spikedistill.plan.tables import Settled, cost_line
+from spikedistill.launch.resources import ANY_COST, NAMES, REPORT_COST, needed, stage_cost
 
 min_version("9.0")
 

@@ -75,7 +75,7 @@ class ExecutorSettings(ExecutorSettingsBase):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise WorkflowError(f"--submitit-{name.replace('_', '-')}={value:g}: expected a number, at least {least}")
-        from snakemake_executor_plugin_submitit.locks import watch_locks
+        from snakemake_executor_plugin_submitit.tracking.locks import watch_locks
 
         watch_locks()
 

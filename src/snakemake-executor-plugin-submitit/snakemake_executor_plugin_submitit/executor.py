@@ -19,19 +19,19 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 from snakemake_interface_executor_plugins.utils import format_cli_arg
 
-from snakemake_executor_plugin_submitit import states
-from snakemake_executor_plugin_submitit.adoption import Adopter
+from snakemake_executor_plugin_submitit.submission import states
+from snakemake_executor_plugin_submitit.tracking.adoption import Adopter
 from snakemake_executor_plugin_submitit.jsonfile import read_result
-from snakemake_executor_plugin_submitit.local_slots import Share, SlotPool
-from snakemake_executor_plugin_submitit.partitions import choose_partition, read_partitions
+from snakemake_executor_plugin_submitit.request.local_slots import Share, SlotPool
+from snakemake_executor_plugin_submitit.request.partitions import choose_partition, read_partitions
 from snakemake_executor_plugin_submitit.processes import ProcessId
-from snakemake_executor_plugin_submitit.quoting import shell_quotes
-from snakemake_executor_plugin_submitit.registry import Record, Registry, Submission
-from snakemake_executor_plugin_submitit.resources import Request, find_slips, parse_resources
+from snakemake_executor_plugin_submitit.request.quoting import shell_quotes
+from snakemake_executor_plugin_submitit.tracking.registry import Record, Registry, Submission
+from snakemake_executor_plugin_submitit.request.resources import Request, find_slips, parse_resources
 
 if TYPE_CHECKING:
-    from snakemake_executor_plugin_submitit.submit import SubmittedJob
-    from snakemake_executor_plugin_submitit.submitter import Submitter
+    from snakemake_executor_plugin_submitit.submission.submit import SubmittedJob
+    from snakemake_executor_plugin_submitit.submission.submitter import Submitter
 
 TICK_S = 0.25
 MAX_RESUBMISSIONS = 5
@@ -63,7 +63,7 @@ class Executor(RemoteExecutor):
 
     def __post_init__(self) -> None:
         """Set up after Snakemake's part; the wait thread is running already."""
-        from snakemake_executor_plugin_submitit.submit import ENDED
+        from snakemake_executor_plugin_submitit.submission.submit import ENDED
 
         settings = self.workflow.executor_settings
         self._cluster = settings.cluster
@@ -101,7 +101,7 @@ class Executor(RemoteExecutor):
             self.workflow.scheduler.executor_error_callback(err)
 
     def _retention(self, days: int) -> None:
-        from snakemake_executor_plugin_submitit.retention import remove_old
+        from snakemake_executor_plugin_submitit.tracking.retention import remove_old
 
         keep = self._adopter.places
         threading.Thread(target=remove_old, args=(self._folder, days, keep), daemon=True).start()
@@ -170,7 +170,7 @@ class Executor(RemoteExecutor):
     def _command(self, job: JobExecutorInterface) -> str:
         with shell_quotes():
             command = self.format_job_exec(job)
-        return command.replace(" -m snakemake ", " -m snakemake_executor_plugin_submitit.shim ", 1)
+        return command.replace(" -m snakemake ", " -m snakemake_executor_plugin_submitit.job.shim ", 1)
 
     def get_job_args(self, job: JobExecutorInterface, **kwargs: Any) -> str:
         """Arguments of Snakemake in the job: it waits for its inputs, not for a folder that goes with this process."""
@@ -192,7 +192,7 @@ class Executor(RemoteExecutor):
 
     def _sender(self) -> "Submitter[_Ticket]":
         if self._submitter is None:
-            from snakemake_executor_plugin_submitit.submitter import Submitter
+            from snakemake_executor_plugin_submitit.submission.submitter import Submitter
 
             self._submitter = Submitter(
                 self._send,
@@ -204,7 +204,7 @@ class Executor(RemoteExecutor):
 
     def _send(self, tickets: Sequence[_Ticket]) -> None:
         """In the submitter's thread: one call of sbatch. What is refused for good is noted for the wait thread."""
-        from snakemake_executor_plugin_submitit.submit import BusyError
+        from snakemake_executor_plugin_submitit.submission.submit import BusyError
 
         tickets = [ticket for ticket in tickets if ticket.job is None]  # when a half of them was sent before
         if not tickets:
@@ -227,7 +227,7 @@ class Executor(RemoteExecutor):
                 ticket.refusal = f"the job cannot be submitted: {type(err).__name__}: {err}"
 
     def _submit(self, tickets: Sequence[_Ticket], gpus: Iterable[int] = ()) -> None:
-        from snakemake_executor_plugin_submitit.submit import array_folder, plan, send
+        from snakemake_executor_plugin_submitit.submission.submit import array_folder, plan, send
 
         first = tickets[0]
         try:
@@ -356,7 +356,7 @@ class Executor(RemoteExecutor):
             return True
         if ticket.job is None:
             return False
-        from snakemake_executor_plugin_submitit.submit import end_mark
+        from snakemake_executor_plugin_submitit.submission.submit import end_mark
 
         mark = end_mark(ticket.job.folder)
         state = None if answers is None else answers.get(ticket.job.job_id)
@@ -464,7 +464,7 @@ class Executor(RemoteExecutor):
         super().shutdown()
 
     def _report_efficiency(self, names: dict[str, str]) -> None:
-        from snakemake_executor_plugin_submitit.efficiency import LATENESS_S, write_report
+        from snakemake_executor_plugin_submitit.tracking.efficiency import LATENESS_S, write_report
 
         try:
             self.logger.info(write_report(self._folder, names, patience_s=LATENESS_S))
@@ -506,7 +506,7 @@ def _array_name(tickets: Sequence[_Ticket]) -> str:
 
 
 def _name(job: JobExecutorInterface) -> str:
-    from snakemake_executor_plugin_submitit.submit import safe_name
+    from snakemake_executor_plugin_submitit.submission.submit import safe_name
 
     if job.is_group():
         return f"group.{str(job.jobid)[:8]}"

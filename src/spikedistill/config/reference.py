@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from spikedistill import components
-from spikedistill.config import Config
-from spikedistill.sweep import model_of, takes_plain_values
+from spikedistill.config.models import Config
+from spikedistill.config.sweep import model_of, takes_plain_values
 
 HEAD = """# Configuration
 

@@ -1,1 +1,22 @@
-"""Data: decoding, integration, stores, loading and augmentation."""
+"""Data: decoding, event integration, prepared datasets, loading and augmentation. Numpy is imported on first use."""
+
+from typing import TYPE_CHECKING
+
+from spikedistill.lazy import exports
+
+if TYPE_CHECKING:
+    from spikedistill.data.formats.events import Events, read_aedat2, read_aedat3, read_atis
+    from spikedistill.data.prepare.integrate import integrate
+
+__all__ = ["Events", "integrate", "read_aedat2", "read_aedat3", "read_atis"]
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "Events": "formats.events",
+        "integrate": "prepare.integrate",
+        "read_aedat2": "formats.events",
+        "read_aedat3": "formats.events",
+        "read_atis": "formats.events",
+    },
+)

@@ -18,8 +18,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from spikedistill.data.images import INDEX as FILES_INDEX
-from spikedistill.data.images import ImageFiles
+from spikedistill.data.formats.images import INDEX as FILES_INDEX
+from spikedistill.data.formats.images import ImageFiles
 from spikedistill.errors import DataError
 
 SCHEMA = 1

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from spikedistill.components import ComponentParams, unknown
 from spikedistill.distill.ce import mean_cross_entropy
-from spikedistill.distill.forward import Forward, Need
+from spikedistill.distill.method_inputs import Forward, Need
 from spikedistill.distill.kd import kd_divergence
 from spikedistill.distill.precision import at_least_float32, full_precision
 from spikedistill.lazy import torch

@@ -7,11 +7,12 @@ from typing import Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from spikedistill.components import ComponentParams, unknown
-from spikedistill.distill.forward import Forward, Need
+from spikedistill.distill.method_inputs import Forward, Need
 from spikedistill.distill.kd import divergences
 from spikedistill.distill.precision import full_precision
 from spikedistill.distill.tdd import self_target
 from spikedistill.lazy import torch
+from spikedistill.models.settings import Pooling
 
 Variant = Literal["cifar", "dvs", "imagenet"]
 
@@ -27,7 +28,7 @@ class Params(ComponentParams):
         description="Weights of the cross-entropy, as in the authors' script of that name. cifar: alpha for every exit. "
         "imagenet: alpha for the branches, 1 for the last exit. dvs: 1 for every exit, without alpha.",
     )
-    pooling: Literal["global", "corner"] = Field(
+    pooling: Pooling = Field(
         "global",
         description="What the branches see of their last map: global averages all of it, corner its top left 4x4, "
         "as the authors' code does.",

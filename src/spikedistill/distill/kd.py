@@ -8,7 +8,7 @@ from pydantic import Field
 
 from spikedistill.components import ComponentParams
 from spikedistill.distill.ce import mean_cross_entropy
-from spikedistill.distill.forward import Forward, Need
+from spikedistill.distill.method_inputs import Forward, Need
 from spikedistill.distill.precision import full_precision
 from spikedistill.distill.tet import per_step_cross_entropy
 from spikedistill.lazy import torch

@@ -7,7 +7,7 @@ import math
 from pydantic import Field
 
 from spikedistill.components import ComponentParams
-from spikedistill.distill.forward import Forward, Need
+from spikedistill.distill.method_inputs import Forward, Need
 from spikedistill.distill.kd import kd_divergence
 from spikedistill.distill.precision import full_precision
 from spikedistill.distill.tet import per_step_cross_entropy

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from pydantic import Field
 
 from spikedistill.components import ComponentParams, unknown
-from spikedistill.distill.forward import Forward, Need
+from spikedistill.distill.method_inputs import Forward, Need
 from spikedistill.distill.kd import per_step_kd
 from spikedistill.distill.precision import full_precision
 from spikedistill.distill.tet import per_step_cross_entropy

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spikedistill.components import ComponentParams
-from spikedistill.distill.forward import Forward, Need
+from spikedistill.distill.method_inputs import Forward, Need
 from spikedistill.distill.precision import full_precision
 from spikedistill.lazy import torch
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikedistill.data.loader import Loader
+from spikedistill.data.loading.loader import Loader
 from spikedistill.errors import ConfigError
 from spikedistill.evaluate.accuracy import Scores
 from spikedistill.evaluate.activity import ActivityMeter

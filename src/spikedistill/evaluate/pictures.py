@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from spikedistill.data.inputs import InputConfig
-from spikedistill.data.loader import Loader
+from spikedistill.data.loading.inputs import InputConfig
+from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import SampleStore
 from spikedistill.evaluate.settings import EXAMPLES
 from spikedistill.models import Student, Teacher

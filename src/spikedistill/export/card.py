@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from spikedistill.provenance import commit_of
+from spikedistill.store.provenance import commit_of
 from spikedistill.report.tables import MEASURES, Column
 
 _LIMITS = """\

@@ -10,16 +10,16 @@ from typing import Any
 
 from safetensors.torch import load_model
 
-from spikedistill.artifacts import Store
-from spikedistill.compare import newest_evaluation
-from spikedistill.data.inputs import STATISTICS
+from spikedistill.store.artifacts import Store
+from spikedistill.report.compare import newest_evaluation
+from spikedistill.data.loading.inputs import STATISTICS
 from spikedistill.data.store import SampleStore, open_store
 from spikedistill.errors import ConfigError
 from spikedistill.export.card import model_card
 from spikedistill.models import Student, Teacher, build_student, build_teacher
 from spikedistill.neurons.settings import NeuronConfig
-from spikedistill.plan import DistillSpec, TeacherSpec
-from spikedistill.stages.networks import WEIGHTS, load_network, read_model_spec, save_network
+from spikedistill.plan.build import DistillSpec, TeacherSpec
+from spikedistill.stages.network_io import WEIGHTS, load_network, read_model_spec, save_network
 
 MODEL = "model.json"
 CARD = "README.md"

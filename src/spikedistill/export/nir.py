@@ -18,14 +18,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from spikedistill.data.inputs import InputConfig
-from spikedistill.data.loader import Loader
+from spikedistill.data.loading.inputs import InputConfig
+from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import SampleStore
 from spikedistill.errors import ConfigError, SpikedistillError
 from spikedistill.models import Student
 from spikedistill.models.network import Network
 from spikedistill.neurons.lif import LIF
-from spikedistill.plan import DistillSpec, TeacherSpec
+from spikedistill.plan.build import DistillSpec, TeacherSpec
 
 CHECKED_SAMPLES = 64
 TIME_STEP_S = 1e-4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from spikedistill.plan import Plan, PreprocessSpec, Spec
+from spikedistill.plan.build import Plan, PreprocessSpec, Spec
 
 
 def stage_log(spec: Spec) -> Path:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from spikedistill.errors import SpikedistillError
-from spikedistill.plan import Plan
-from spikedistill.resources import site_profile, site_resources
+from spikedistill.plan.build import Plan
+from spikedistill.launch.resources import site_profile, site_resources
 
 NETWORK_FILE_SYSTEMS = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "panfs", "wekafs", "fuse")
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol")

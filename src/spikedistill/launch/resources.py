@@ -14,10 +14,10 @@ from typing import Any
 import yaml
 from snakemake_interface_common.exceptions import WorkflowError
 
-from snakemake_executor_plugin_submitit.resources import GPUS, Request, parse_resources
+from snakemake_executor_plugin_submitit.request.resources import GPUS, Request, parse_resources
 from spikedistill.errors import ConfigError
-from spikedistill.estimate import Cost, Estimator
-from spikedistill.plan import Spec
+from spikedistill.plan.estimate import Cost, Estimator
+from spikedistill.plan.build import Spec
 
 NAMES = ("runtime", "mem_mb", "nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "max_requeues")
 RANKS = ("tasks_per_node", "tasks", "tasks_per_gpu")
@@ -99,49 +99,12 @@ def _request(resources: Mapping[str, Any]) -> Request:
         raise ConfigError(str(err)) from err
 
 
-def find_profile(name: str) -> Path:
-    """The YAML file of a Snakemake profile given as Snakemake takes it: a folder, a file, or a name in ~/.config/snakemake.
-
-    Raises:
-        ConfigError: if there is none.
-    """
-    places = [Path(name), Path("~/.config/snakemake").expanduser() / name, Path("/etc/xdg/snakemake") / name]
-    candidates = [p for place in places for p in (place / "config.yaml", place / "profile.yaml", place) if p.is_file()]
-    if not candidates:
-        raise ConfigError(f"no profile {name!r}: looked for a config.yaml in " + ", ".join(map(str, places)))
-    return candidates[0]
 
 
-def read_profile(name: str) -> dict[str, Any]:
-    """The settings of a Snakemake profile.
-
-    Raises:
-        ConfigError: if there is none, or it is not a YAML mapping.
-    """
-    file = find_profile(name)
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, OSError) as err:
-        raise ConfigError(f"{file}: cannot be read as YAML: {err}") from err
-    if not isinstance(values, dict):
-        raise ConfigError(f"{file}: expected a mapping at the top level, found {type(values).__name__}")
-    return values
 
 
-def site_profile(name: str | None) -> dict[str, Any]:
-    """The settings of the profile that is named; without a name, those of `cluster` if it is there.
-
-    Raises:
-        ConfigError: as `read_profile` does.
-    """
-    if not name and not Path("cluster").is_dir():
-        return {}
-    return read_profile(name or "cluster")
 
 
-def site_resources(stage: str, profile: Mapping[str, Any]) -> dict[str, Any]:
-    """What a profile sets for a stage: its `set-resources`, over its `default-resources`."""
-    return _pairs(profile.get("default-resources"), "default-resources") | set_resources(stage, profile)
 
 
 def stage_resources(
@@ -155,40 +118,9 @@ def stage_resources(
     return _pairs(profile.get("default-resources"), "default-resources") | needed(estimate, given) | given
 
 
-def set_resources(stage: str, profile: Mapping[str, Any]) -> dict[str, Any]:
-    """The `set-resources` of a profile for a stage."""
-    per_rule = profile.get("set-resources") or {}
-    if isinstance(per_rule, list):
-        per_rule = _nested(per_rule)
-    return _pairs(per_rule.get(stage), f"set-resources.{stage}")
 
 
-def _pairs(values: Any, key: str) -> dict[str, Any]:
-    if isinstance(values, list):
-        return parse_pairs(values, key)
-    if values is None or isinstance(values, Mapping):
-        return dict(values or {})
-    raise ConfigError(f"profile: {key}: expected a mapping or a list of key=value, found {values!r}")
 
 
-def _nested(entries: list[str]) -> dict[str, dict[str, Any]]:
-    nested: dict[str, dict[str, Any]] = {}
-    for key, value in parse_pairs(entries, "set-resources").items():
-        rule, _, resource = key.partition(":")
-        nested.setdefault(rule, {})[resource] = value
-    return nested
 
 
-def parse_pairs(pairs: list[str], what: str) -> dict[str, Any]:
-    """Parse `key=value` strings with YAML values.
-
-    Raises:
-        ConfigError: if one has no `=`.
-    """
-    parsed = {}
-    for pair in pairs:
-        key, separator, value = str(pair).partition("=")
-        if not separator or not key:
-            raise ConfigError(f"{what}: expected key=value, found {pair!r}")
-        parsed[key.strip()] = yaml.safe_load(value)
-    return parsed

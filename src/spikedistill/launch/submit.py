@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spikedistill.artifacts import Store
-from spikedistill.command import stage_command, stage_log
+from spikedistill.store.artifacts import Store
+from spikedistill.launch.command import stage_command, stage_log
 from spikedistill.errors import ArtifactError, ConfigError
-from spikedistill.estimate import Estimator
-from spikedistill.plan import Plan, Spec
-from spikedistill.progress import Settled
-from spikedistill.resources import site_profile, stage_resources
+from spikedistill.plan.estimate import Estimator
+from spikedistill.plan.build import Plan, Spec
+from spikedistill.plan.tables import Settled
+from spikedistill.launch.resources import site_profile, stage_resources
 
 FOLDER = Path(".snakemake") / "submitit"
 
@@ -68,9 +68,9 @@ def _submit_all(
 ) -> int:
     from snakemake.exceptions import WorkflowError
 
-    from snakemake_executor_plugin_submitit.partitions import choose_partition, read_partitions
-    from snakemake_executor_plugin_submitit.resources import parse_resources
-    from snakemake_executor_plugin_submitit.submit import submit
+    from snakemake_executor_plugin_submitit.request.partitions import choose_partition, read_partitions
+    from snakemake_executor_plugin_submitit.request.resources import parse_resources
+    from snakemake_executor_plugin_submitit.submission.submit import submit
 
     jobs: dict[str, Any] = {}
     estimator = Estimator(plan)

@@ -1,4 +1,4 @@
-"""Networks by name: `build_student` makes an SNN, `build_teacher` the ANN of the same definition."""
+"""Build networks by name: `build_student` an SNN, `build_teacher` the ANN of the same definition."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from torch import nn
 
 from spikedistill import components
 from spikedistill.errors import ConfigError
-from spikedistill.models.exits import Exits, Pooling
+from spikedistill.models.exits import Exits
 from spikedistill.models.network import Activation, Network, init_fan_out
-from spikedistill.models.wrappers import Backward, Outputs, Student, Teacher
+from spikedistill.models.settings import Backward, Pooling
+from spikedistill.models.wrappers import Student, Teacher
 from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.settings import NeuronConfig
-
-__all__ = ["Outputs", "Student", "Teacher", "add_exits", "build_student", "build_teacher"]
 
 
 def build_student(

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from spikedistill.models.network import conv3x3
-
-Pooling = Literal["global", "corner"]
+from spikedistill.models.settings import Pooling
 
 CORNER = 4  # side of the part of the last map that the authors' AvgPool2d(4, 4) sees
 

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from spikedistill.models.exits import Exits
 from spikedistill.models.network import Network
+from spikedistill.models.settings import Backward
 from spikedistill.neurons.dynamics import widened
 from spikedistill.neurons.rate import convert_to_rate, spike_pass
-
-Backward = Literal["bptt", "rate"]
 
 
 @dataclass(frozen=True)

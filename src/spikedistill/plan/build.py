@@ -17,138 +17,31 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from spikedistill import components
-from spikedistill.config import Config, ExperimentConfig, TeacherConfig
-from spikedistill.data.inputs import InputConfig
+from spikedistill.config.check import Config, ExperimentConfig, TeacherConfig
+from spikedistill.data.loading.inputs import InputConfig
 from spikedistill.errors import ConfigError
 from spikedistill.evaluate.settings import EvaluateConfig
 from spikedistill.neurons.settings import NeuronConfig
-from spikedistill.rehearsal import rehearsal
+from spikedistill.plan.rehearsal import rehearsal
 from spikedistill.train.settings import TrainConfig
 
-ID_LENGTH = 10
 # On CPUs the gradient of a strided 1x1 convolution of fewer channels corrupts memory: oneDNN issue 6035.
 LEAST_CHANNELS = 16
 CHANNEL_KEYS = ("widths", "stages", "hidden")  # what `width` scales in the table of an architecture
 
 
-class _Spec(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    schema_version: Literal[1] = 1
-
-    @functools.cached_property
-    def id(self) -> str:
-        """The content id: the first hex digits of the sha256 of the canonical JSON of the spec."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:ID_LENGTH]
 
 
-class PreprocessSpec(_Spec):
-    """Prepare one dataset: decode, integrate, store."""
-
-    stage: Literal["preprocess"] = "preprocess"
-    dataset: str
-    params: dict[str, Any]
-
-    @property
-    def ref(self) -> str:
-        """Reference of the artifact that this stage makes."""
-        return f"data/{self.dataset}-{self.id}"
-
-    @property
-    def upstream(self) -> dict[str, str]:
-        """References of the artifacts that this stage reads, by role."""
-        return {}
 
 
-class TeacherSpec(_Spec):
-    """Train one ANN teacher."""
-
-    stage: Literal["teacher"] = "teacher"
-    data: str
-    dataset: str
-    inputs: InputConfig
-    arch: str
-    network: dict[str, Any]
-    train: TrainConfig
-    seed: int
-
-    @property
-    def ref(self) -> str:
-        """Reference of the artifact that this stage makes."""
-        return f"teachers/{self.dataset}-{self.arch}-seed{self.seed}-{self.id}"
-
-    @property
-    def upstream(self) -> dict[str, str]:
-        """References of the artifacts that this stage reads, by role."""
-        return {"data": self.data}
 
 
-class DistillSpec(_Spec):
-    """Train one SNN student."""
-
-    stage: Literal["distill"] = "distill"
-    data: str
-    teacher: str | None
-    dataset: str
-    inputs: InputConfig
-    arch: str
-    network: dict[str, Any]
-    time_steps: int
-    neuron: NeuronConfig
-    backward: Literal["bptt", "rate"]
-    divide_by_steps: bool
-    method: str
-    params: dict[str, Any]
-    train: TrainConfig
-    seed: int
-
-    @property
-    def ref(self) -> str:
-        """Reference of the artifact that this stage makes."""
-        return f"students/{self.dataset}-{self.arch}-{self.method}-seed{self.seed}-{self.id}"
-
-    @property
-    def upstream(self) -> dict[str, str]:
-        """References of the artifacts that this stage reads, by role."""
-        return {"data": self.data} | ({"teacher": self.teacher} if self.teacher else {})
 
 
-class EvaluateSpec(_Spec):
-    """Measure one teacher or student on the test split."""
-
-    stage: Literal["evaluate"] = "evaluate"
-    data: str
-    model: str
-    teacher: str | None
-    settings: EvaluateConfig
-
-    @property
-    def ref(self) -> str:
-        """Reference of the artifact that this stage makes."""
-        role, _, name = self.model.partition("/")
-        return f"evaluations/{role.removesuffix('s')}-{name.rpartition('-')[0]}-{self.id}"
-
-    @property
-    def upstream(self) -> dict[str, str]:
-        """References of the artifacts that this stage reads, by role."""
-        return {"data": self.data, "model": self.model} | ({"teacher": self.teacher} if self.teacher else {})
 
 
-Spec = PreprocessSpec | TeacherSpec | DistillSpec | EvaluateSpec
-_SPEC: TypeAdapter[Spec] = TypeAdapter(Annotated[Spec, Field(discriminator="stage")])
 
 
-def parse_spec(text: str) -> Spec:
-    """Read a spec from its JSON.
-
-    Raises:
-        ConfigError: if it is no spec, for instance one of another version.
-    """
-    try:
-        return _SPEC.validate_json(text)
-    except ValidationError as err:
-        raise ConfigError(f"not a stage spec of this version of spikedistill: {err}") from err
 
 
 @dataclass(frozen=True)

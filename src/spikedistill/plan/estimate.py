@@ -17,7 +17,7 @@ from typing import Any
 
 from spikedistill import components
 from spikedistill.evaluate.settings import LARGEST_BATCH
-from spikedistill.plan import CHANNEL_KEYS, DistillSpec, EvaluateSpec, Plan, PreprocessSpec, TeacherSpec
+from spikedistill.plan.build import CHANNEL_KEYS, DistillSpec, EvaluateSpec, Plan, PreprocessSpec, TeacherSpec
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from spikedistill.config import Config, ExperimentConfig, StudentConfig, TeacherConfig
+from spikedistill.config.models import Config, ExperimentConfig, StudentConfig, TeacherConfig
 
 WIDTH = 1 / 8
 Section = TypeVar("Section", TeacherConfig, StudentConfig)

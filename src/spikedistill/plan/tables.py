@@ -9,11 +9,11 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from spikedistill.artifacts import Store
-from spikedistill.estimate import Cost, in_hours, total
-from spikedistill.lease import STALE_S
-from spikedistill.plan import DistillSpec, Plan, Row, Spec, TeacherSpec
-from spikedistill.provenance import STARTS
+from spikedistill.store.artifacts import Store
+from spikedistill.plan.estimate import Cost, in_hours, total
+from spikedistill.store.lease import STALE_S
+from spikedistill.plan.build import DistillSpec, Plan, Row, Spec, TeacherSpec
+from spikedistill.store.provenance import STARTS
 from spikedistill.train.tracking import METRICS, whole_lines
 
 CostOf = Callable[[Spec], Cost]
@@ -68,30 +68,6 @@ def _run_cells(plan: Plan, rows: list[Row], settled: Settled, cost_of: CostOf) -
     return [spec.arch, steps, *map(str, (spec.train.epochs, spec.train.batch_size, spec.train.lr, len(rows), done)), gpu_hours]
 
 
-class Settled:
-    """The artifacts of a plan that are there, and whose upstream is, all the way up, what they were made from.
-
-    Asked with `in`; looks into the store only for what is asked, and once.
-    """
-
-    def __init__(self, plan: Plan, store: Store) -> None:
-        """Look at nothing yet."""
-        self._plan = plan
-        self._store = store
-        self._known: dict[str, bool] = {}
-
-    def __contains__(self, ref: str) -> bool:
-        if ref not in self._known:
-            upstream = self._plan.stages[ref].upstream.values()
-            self._known[ref] = all(each in self for each in upstream) and self._store.is_current(ref, upstream)
-        return self._known[ref]
-
-    def lost(self) -> list[str]:
-        """Artifacts that are not there, although something that was made from them is."""
-        stages = self._plan.stages
-        made = (ref for ref in stages if self._store.manifest_path(ref).exists())
-        upstream = dict.fromkeys(each for ref in made for each in stages[ref].upstream.values())
-        return [ref for ref in upstream if not self._store.manifest_path(ref).exists()]
 
 
 def _cached(store: Store, spec: Spec, settled: Settled) -> str:
@@ -101,34 +77,7 @@ def _cached(store: Store, spec: Spec, settled: Settled) -> str:
     return states[store.status(spec.ref)]
 
 
-def status_table(plan: Plan) -> str:
-    """How far every stage is: done, running (with epoch and host), interrupted, or not started."""
-    store = Store(plan.config.store)
-    rows = [(spec.stage, Path(ref).name, stage_state(store, spec)) for ref, spec in plan.stages.items()]
-    return tabulate(rows, headers=["stage", "artifact", "state"], tablefmt="simple")
 
 
-def stage_state(store: Store, spec: Spec) -> str:
-    """How far a stage is, in words."""
-    if store.status(spec.ref) == "complete":
-        manifest = store.manifest(spec.ref)
-        return f"done in {manifest['wall_s']:.0f} s on {manifest['host']}"
-    work = store.work(spec.ref)
-    epoch = _last_epoch(work / METRICS)
-    so_far = f", {epoch} epochs done" if epoch else ""
-    try:
-        age_s = time.time() - (work / "lease").stat().st_mtime
-        holder = json.loads((work / "lease").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        was_started = (work / STARTS).exists()
-        return f"interrupted{so_far}; goes on when run again" if was_started else "not started"
-    if age_s > STALE_S:
-        return f"interrupted on {holder['host']}{so_far}; goes on when run again"
-    return f"running on {holder['host']}{so_far}"
 
 
-def _last_epoch(metrics: Path) -> int:
-    try:
-        return 1 + max((json.loads(line).get("epoch", -1) for line in whole_lines(metrics)), default=-1)
-    except (OSError, ValueError):
-        return 0

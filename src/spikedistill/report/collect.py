@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from spikedistill import components
-from spikedistill.artifacts import Store
-from spikedistill.command import stage_log
-from spikedistill.config import ExperimentConfig
+from spikedistill.store.artifacts import Store
+from spikedistill.launch.command import stage_log
+from spikedistill.config.check import ExperimentConfig
 from spikedistill.errors import ArtifactError
 from spikedistill.evaluate.settings import EVALUATION, EXAMPLES
-from spikedistill.plan import DistillSpec, Plan, Row, Spec, TeacherSpec
-from spikedistill.progress import Settled, stage_state
-from spikedistill.provenance import STARTS
+from spikedistill.plan.build import DistillSpec, Plan, Row, Spec, TeacherSpec
+from spikedistill.plan.tables import Settled, stage_state
+from spikedistill.store.provenance import STARTS
 from spikedistill.report.published import Reported, published
 from spikedistill.report.records import Comparison, RunRecord, StageCost
 from spikedistill.train.tracking import METRICS, whole_lines

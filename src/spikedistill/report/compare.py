@@ -9,7 +9,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from spikedistill.artifacts import Store
+from spikedistill.store.artifacts import Store
 from spikedistill.errors import ArtifactError
 from spikedistill.evaluate.settings import EVALUATION
 from spikedistill.report.tables import MEASURES

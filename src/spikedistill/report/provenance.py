@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from spikedistill.provenance import commit_of
+from spikedistill.store.provenance import commit_of
 from spikedistill.report.records import RunRecord
 
 HEADERS = ("what", "value", "runs")

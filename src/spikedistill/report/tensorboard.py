@@ -21,8 +21,8 @@ from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from spikedistill.compare import flatten
-from spikedistill.report.pictures import picture
+from spikedistill.report.compare import flatten
+from spikedistill.report.plots.pictures import picture
 from spikedistill.report.records import RunRecord
 from spikedistill.report.tables import ACCURACY, ENERGY, FIRING_RATE, MEASURES, Column
 

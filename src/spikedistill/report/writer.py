@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from spikedistill.report import costs, figures, page, pictures, tables
+from spikedistill.report import costs, page, tables
+from spikedistill.report.plots import curves as figures
+from spikedistill.report.plots import pictures
 from spikedistill.report.records import Comparison, RunRecord
 
 LONG_AGO = 315_532_800  # 1980-01-01: older than any artifact, and a date that every archive can hold

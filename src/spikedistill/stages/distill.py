@@ -9,11 +9,11 @@ from torch import Tensor
 
 from spikedistill import components
 from spikedistill.data.store import SampleStore
-from spikedistill.distill.forward import Forward
+from spikedistill.distill.method_inputs import Forward
 from spikedistill.models import Outputs, Student, Teacher, add_exits
-from spikedistill.plan import DistillSpec
-from spikedistill.stages.fitting import fit
-from spikedistill.stages.networks import build_network, load_network, read_model_spec
+from spikedistill.plan.build import DistillSpec
+from spikedistill.stages.training import fit
+from spikedistill.stages.network_io import build_network, load_network, read_model_spec
 from spikedistill.stages.runner import StageJob
 from spikedistill.train.distributed import World
 from spikedistill.train.engine import Batch

@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime
 import json
 
-from spikedistill.data.loader import Loader
+from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import open_store
 from spikedistill.evaluate.measure import batch_size, measure
 from spikedistill.evaluate.pictures import write_examples
 from spikedistill.evaluate.settings import EVALUATION
-from spikedistill.plan import EvaluateSpec, TeacherSpec
-from spikedistill.stages.networks import load_network, read_model_spec
+from spikedistill.plan.build import EvaluateSpec, TeacherSpec
+from spikedistill.stages.network_io import load_network, read_model_spec
 from spikedistill.stages.runner import StageJob
 from spikedistill.train.distributed import World
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from safetensors.torch import load_model, save_model
 from torch import nn
 
-from spikedistill.artifacts import MANIFEST
+from spikedistill.store.artifacts import MANIFEST
 from spikedistill.data.store import SampleStore
 from spikedistill.errors import ConfigError
 from spikedistill.models import Student, Teacher, build_student, build_teacher
-from spikedistill.plan import DistillSpec, TeacherSpec, parse_spec
+from spikedistill.plan.build import DistillSpec, TeacherSpec, parse_spec
 
 WEIGHTS = "weights.safetensors"
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spikedistill import lease
-from spikedistill.artifacts import Store
+from spikedistill.store import lease
+from spikedistill.store.artifacts import Store
 from spikedistill.errors import ArtifactError
-from spikedistill.plan import PreprocessSpec, Spec
-from spikedistill.provenance import Clock, record_start
+from spikedistill.plan.build import PreprocessSpec, Spec
+from spikedistill.store.provenance import Clock, record_start
 from spikedistill.train.options import EngineOptions
 
 log = logging.getLogger(__name__)

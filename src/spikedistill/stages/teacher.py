@@ -6,9 +6,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from spikedistill.models import Outputs
-from spikedistill.plan import TeacherSpec
-from spikedistill.stages.fitting import fit
-from spikedistill.stages.networks import build_network
+from spikedistill.plan.build import TeacherSpec
+from spikedistill.stages.training import fit
+from spikedistill.stages.network_io import build_network
 from spikedistill.stages.runner import StageJob
 from spikedistill.train.engine import Batch
 

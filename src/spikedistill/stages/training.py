@@ -9,10 +9,10 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from spikedistill.data.loader import Loader
+from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import SampleStore, open_store
-from spikedistill.plan import DistillSpec, TeacherSpec
-from spikedistill.stages.networks import save_network
+from spikedistill.plan.build import DistillSpec, TeacherSpec
+from spikedistill.stages.network_io import save_network
 from spikedistill.stages.runner import StageJob
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World

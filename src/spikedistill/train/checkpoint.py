@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from spikedistill.artifacts import fsync
+from spikedistill.store.artifacts import fsync
 from spikedistill.errors import TrainingError
 
 log = logging.getLogger(__name__)

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from spikedistill.data.loader import Loader
+from spikedistill.data.loading.loader import Loader
 from spikedistill.errors import ConfigError, TrainingError
-from spikedistill.memory import keep_freed_memory
+from spikedistill.data.malloc import keep_freed_memory
 from spikedistill.models import Outputs
 from spikedistill.neurons.lif import LIF
 from spikedistill.train.batchnorm import synchronise

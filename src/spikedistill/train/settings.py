@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from spikedistill.data.augment import Augment
+from spikedistill.data.loading.augment import Augment
 
 
 class TrainConfig(BaseModel):

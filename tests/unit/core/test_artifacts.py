@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from spikedistill import lease
-from spikedistill.artifacts import Store
+from spikedistill.store import lease
+from spikedistill.store.artifacts import Store
 from spikedistill.errors import ArtifactError
 
 REF = "teachers/digits-net-0123456789"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import yaml
 
-from spikedistill.command import stage_arguments
-from spikedistill.config import parse_config
-from spikedistill.plan import build_plan
+from spikedistill.launch.command import stage_arguments
+from spikedistill.config.check import parse_config
+from spikedistill.plan.build import build_plan
 from spikedistill.train.options import parse_engine_options
 
 CONFIG = yaml.safe_load((Path(__file__).parents[3] / "config.yaml").read_text())

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from spikedistill import cli, components
-from spikedistill.config import config_schema, parse_config, read_config
+from spikedistill.config.check import config_schema, parse_config, read_config
 from spikedistill.errors import ConfigError
-from spikedistill.plan import build_plan, parse_spec
+from spikedistill.plan.build import build_plan, parse_spec
 
 ROOT = Path(__file__).parents[3]
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -178,8 +178,8 @@ def test_stages_are_found_by_the_beginning_of_their_name():
 def test_config_and_components_import_no_torch():
     program = (
         "import sys, yaml; from spikedistill import cli, submission\n"
-        "from spikedistill.config import parse_config, config_schema\n"
-        "from spikedistill.plan import build_plan\n"
+        "from spikedistill.config.check import parse_config, config_schema\n"
+        "from spikedistill.plan.build import build_plan\n"
         "build_plan(parse_config(yaml.safe_load(open(sys.argv[1])))); config_schema()\n"
         "print({'torch', 'spikingjelly', 'sklearn', 'submitit', 'matplotlib'} & set(sys.modules))"
     )

@@ -4,13 +4,14 @@ import functools
 
 import pytest
 
-from snakemake_executor_plugin_submitit.resources import parse_resources
-from spikedistill import components, estimate
-from spikedistill.config import parse_config
+from snakemake_executor_plugin_submitit.request.resources import parse_resources
+from spikedistill import components
+from spikedistill.plan import estimate
+from spikedistill.config.check import parse_config
 from spikedistill.errors import ConfigError
-from spikedistill.estimate import Estimator, total
-from spikedistill.plan import build_plan
-from spikedistill.resources import needed, stage_resources
+from spikedistill.plan.estimate import Estimator, total
+from spikedistill.plan.build import build_plan
+from spikedistill.launch.resources import needed, stage_resources
 
 
 def plan(*, epochs=100, time_steps=4, batch_size=64, arch="resnet18", teacher="resnet34", **student):

@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import resource, sys, torch
-from spikedistill.memory import keep_freed_memory
+from spikedistill.data.malloc import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 for _ in range(10):

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import yaml
 
-from spikedistill.artifacts import Store
+from spikedistill.store.artifacts import Store
 from spikedistill.cli import main
-from spikedistill.config import parse_config
-from spikedistill.lease import STALE_S
-from spikedistill.plan import TeacherSpec, build_plan
+from spikedistill.config.check import parse_config
+from spikedistill.store.lease import STALE_S
+from spikedistill.plan.build import TeacherSpec, build_plan
 
 TRAIN = {"epochs": 9, "batch_size": 64}
 EXPERIMENT = {

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from spikedistill import components
-from spikedistill.config import parse_config
+from spikedistill.config.check import parse_config
 from spikedistill.models import build_teacher
-from spikedistill.plan import build_plan, network_of
+from spikedistill.plan.build import build_plan, network_of
 
 VALUES = {
     "seeds": [3],

@@ -9,11 +9,11 @@ from pydantic import Field
 
 from spikedistill import cli, components
 from spikedistill.components import ComponentParams
-from spikedistill.config import config_schema, parse_config
+from spikedistill.config.check import config_schema, parse_config
 from spikedistill.errors import ConfigError
-from spikedistill.estimate import Estimator
-from spikedistill.plan import build_plan
-from spikedistill.progress import run_table
+from spikedistill.plan.estimate import Estimator
+from spikedistill.plan.build import build_plan
+from spikedistill.plan.tables import run_table
 
 CONFIG = """
 seeds: [0, 1]

@@ -17,9 +17,9 @@ from unittest.mock import MagicMock, patch
 
 import numpy as np
 
-import spikedistill.data.integrate
-from spikedistill.data.events import Events, Recorded
-from spikedistill.data.integrate import count, frame_ranges, integrate
+import spikedistill.data.prepare.integrate
+from spikedistill.data.formats.events import Events, Recorded
+from spikedistill.data.prepare.integrate import count, frame_ranges, integrate
 
 RULES = ("number", "time", "duration")
 KINDS = ("spread", "ties", "gaps", "few", "unsorted", "jump back", "stray", "equal", "hot")
@@ -66,7 +66,7 @@ def compare(reference: ModuleType, seed: int, rule: str) -> str:
     _, events, how = draw(seed, rule)
     named = dict(zip("txyp", events, strict=True))
     arguments = {"split_by": rule, "num_frames": None, **how}
-    with patch.object(spikedistill.data.integrate, "SMALL_TABLE", 0 if seed % 2 else 1 << 30):  # both ways to count
+    with patch.object(spikedistill.data.prepare.integrate, "SMALL_TABLE", 0 if seed % 2 else 1 << 30):  # both ways to count
         frames = integrate(events, height=HEIGHT, width=WIDTH, unsorted="as_spikingjelly", **arguments)
         if not np.array_equal(frames, count(as_numbered_by_a_file(events), frame_ranges(events.t, **arguments))):
             return f"seed {seed}, {rule}: frames of numbered events differ"

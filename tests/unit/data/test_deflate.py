@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from spikedistill.data import deflate
+from spikedistill.data.formats import isal_zlib as deflate
 
 
 @pytest.fixture(params=["as installed", "without ISA-L"])

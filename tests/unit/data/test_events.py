@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tests.unit.data import fuzz_integration
 
-from spikedistill.data.events import Events, read_aedat2, read_aedat3, read_atis, write_aedat2
-from spikedistill.data.integrate import integrate
+from spikedistill.data.formats.events import Events, read_aedat2, read_aedat3, read_atis, write_aedat2
+from spikedistill.data.prepare.integrate import integrate
 from spikedistill.errors import DataError
 
 GOLDEN = Path(__file__).parents[2] / "golden"

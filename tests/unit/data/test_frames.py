@@ -10,11 +10,11 @@ import pytest
 from pydantic import ValidationError
 from tests.event_files import aedat2_bytes, aedat3_bytes, atis_bytes, some_events
 
-from spikedistill.data.archives import Member
+from spikedistill.data.formats.archives import Member
 from spikedistill.data.datasets.dvs128_gesture import cut_samples
-from spikedistill.data.events import Events, decode_aedat2, decode_atis
-from spikedistill.data.frames import FrameParams, Recording, whole_files, write_frames
-from spikedistill.data.integrate import binned, integrate
+from spikedistill.data.formats.events import Events, decode_aedat2, decode_atis
+from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files, write_frames
+from spikedistill.data.prepare.integrate import binned, integrate
 from spikedistill.errors import DataError
 
 AEDAT2 = whole_files(decode_aedat2)

@@ -8,13 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from spikedistill.data import loader as loader_module
-from spikedistill.data.augment import Augment, ResizedCrop
+from spikedistill.data.loading import loader as loader_module
+from spikedistill.data.loading.augment import Augment, ResizedCrop
 from spikedistill.data.datasets import digits
-from spikedistill.data.images import ImageFiles
-from spikedistill.data.inputs import InputConfig, Resize
-from spikedistill.data.loader import Loader
-from spikedistill.data.prefetch import AHEAD, prefetched
+from spikedistill.data.formats.images import ImageFiles
+from spikedistill.data.loading.inputs import InputConfig, Resize
+from spikedistill.data.loading.loader import Loader
+from spikedistill.data.loading.prefetch import AHEAD, prefetched
 from spikedistill.data.store import open_store, write_index
 from spikedistill.errors import ConfigError, DataError
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from spikedistill.data import splits
-from spikedistill.data.census import number_of, spikingjelly_order
+from spikedistill.data.prepare import splits
+from spikedistill.data.prepare.inventory import number_of, spikingjelly_order
 from spikedistill.errors import DataError
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

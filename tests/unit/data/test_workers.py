@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from spikedistill.data.workers import share_out, shared_zeros
+from spikedistill.data.prepare.workers import share_out, shared_zeros
 from spikedistill.errors import DataError
 
 
@@ -59,7 +59,7 @@ def test_when_a_process_cannot_be_started_the_first_ones_end_too():
     """In a program of its own, which must come to its end."""
     program = """
 import os
-from spikedistill.data import workers
+from spikedistill.data.prepare import workers
 fork, forks = os.fork, []
 def second_fails():
     forks.append(0)

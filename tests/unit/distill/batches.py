@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spikedistill import components
-from spikedistill.distill.forward import Forward
+from spikedistill.distill.method_inputs import Forward
 
 METHODS = components.names("distill")
 

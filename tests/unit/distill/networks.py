@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import torch
 
 from spikedistill import components
-from spikedistill.config import parse_config
+from spikedistill.config.check import parse_config
 from spikedistill.models import build_teacher
-from spikedistill.plan import DistillSpec, build_plan
+from spikedistill.plan.build import DistillSpec, build_plan
 from spikedistill.stages.distill import student_of
 from spikedistill.train.engine import Batch
 

@@ -12,7 +12,7 @@ from tests.unit.distill.batches import METHODS, with_every_choice
 from tests.unit.distill.networks import SHAPES, batch_of, configuration, networks_of, spec_of
 
 from spikedistill import components
-from spikedistill.config import parse_config
+from spikedistill.config.check import parse_config
 from spikedistill.errors import ConfigError
 from spikedistill.models import add_exits, build_student, build_teacher
 from spikedistill.neurons.settings import NeuronConfig

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from spikedistill import components
 from spikedistill.components import ComponentParams
-from spikedistill.distill.forward import Need
+from spikedistill.distill.method_inputs import Need
 
 STUDENT = ("logits", "exits", "features")  # what has a gradient
 BATCH_FIRST = ("labels", "teacher_logits", "teacher_features", "noise")

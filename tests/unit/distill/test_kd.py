@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spikedistill.distill import ce, kd, tet
-from spikedistill.distill.forward import Forward
+from spikedistill.distill.method_inputs import Forward
 
 LABELS = torch.tensor([0, 2])
 

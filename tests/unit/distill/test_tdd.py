@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spikedistill.distill import kd, tdd, tet
-from spikedistill.distill.forward import Forward
+from spikedistill.distill.method_inputs import Forward
 
 LOGITS = torch.tensor([[[2.0, 0.0], [0.0, 1.0]], [[0.0, 4.0], [0.0, 3.0]]], dtype=torch.float64)  # [T=2, B=2, C=2]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from spikedistill.data.loader import Loader
+from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import SampleStore
 from spikedistill.errors import ConfigError
 from spikedistill.evaluate.accuracy import calibration_error

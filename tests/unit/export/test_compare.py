@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spikedistill.compare import compare
+from spikedistill.report.compare import compare
 from spikedistill.errors import ArtifactError
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from spikedistill.data.loader import Loader
+from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import open_store
 from spikedistill.errors import ArtifactError, ConfigError
 from spikedistill.export import load, write_export
-from spikedistill.stages.networks import load_network, read_model_spec
+from spikedistill.stages.network_io import load_network, read_model_spec
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from spikedistill.export.nir import TIME_STEP_S, example_frames, to_spikingjelly
 from spikedistill.models import build_student
 from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.settings import NeuronConfig
-from spikedistill.stages.networks import load_network, read_model_spec
+from spikedistill.stages.network_io import load_network, read_model_spec
 
 
 def spikes_of(layers, run):

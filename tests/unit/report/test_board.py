@@ -4,7 +4,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
-from spikedistill.report.board import write_board
+from spikedistill.report.tensorboard import write_board
 
 RUN = "students/digits-resnet_small-tet-seed0-0123456789"
 

@@ -5,11 +5,11 @@ import shutil
 import pytest
 
 from spikedistill import components
-from spikedistill.artifacts import Store
-from spikedistill.config import parse_config
-from spikedistill.plan import build_plan
+from spikedistill.store.artifacts import Store
+from spikedistill.config.check import parse_config
+from spikedistill.plan.build import build_plan
 from spikedistill.report.published import published
-from spikedistill.stages.report import collect
+from spikedistill.report.collect import collect
 
 
 def test_a_finished_run_is_there_with_evaluations_examples_and_costs(trained):

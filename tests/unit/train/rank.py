@@ -26,8 +26,8 @@ import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter  # noqa: F401 - so that forked ranks need not import it
 
-from spikedistill.data.augment import Augment
-from spikedistill.data.loader import Loader
+from spikedistill.data.loading.augment import Augment
+from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import SampleStore
 from spikedistill.distill.tet import per_step_cross_entropy
 from spikedistill.errors import ConfigError, TrainingError
@@ -35,7 +35,7 @@ from spikedistill.evaluate.measure import measure
 from spikedistill.evaluate.settings import EnergyConfig
 from spikedistill.models import Outputs, add_exits, build_student, build_teacher
 from spikedistill.neurons.settings import NeuronConfig
-from spikedistill.plan import DistillSpec
+from spikedistill.plan.build import DistillSpec
 from spikedistill.stages.distill import Distillation
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World

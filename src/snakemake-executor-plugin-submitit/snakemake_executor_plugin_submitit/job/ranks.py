@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_executor_plugin_submitit.jsonfile import read_json, write_json
-from snakemake_executor_plugin_submitit.wire import Hub, Line
+from snakemake_executor_plugin_submitit.job.rank_channel import Hub, Line
 
 END = "end"
 FAILURE = "failure.json"

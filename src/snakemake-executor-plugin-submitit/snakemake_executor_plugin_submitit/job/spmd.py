@@ -7,7 +7,7 @@ LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. When one fails, all are sto
 import os
 import sys
 
-from snakemake_executor_plugin_submitit import gang
+from snakemake_executor_plugin_submitit.job import ranks as gang
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from snakemake_executor_plugin_submitit import gang
+from snakemake_executor_plugin_submitit.job import ranks as gang
 from snakemake_executor_plugin_submitit.jsonfile import RESULT, read_result, write_json
 from snakemake_executor_plugin_submitit.processes import ProcessId
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from snakemake_interface_common.exceptions import WorkflowError
 
-from snakemake_executor_plugin_submitit.resources import Request
+from snakemake_executor_plugin_submitit.request.resources import Request
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 from snakemake_interface_common.exceptions import WorkflowError
 
-from snakemake_executor_plugin_submitit.resources import Request
+from snakemake_executor_plugin_submitit.request.resources import Request
 
 # key of the file -> what it limits
 LIMITS = {

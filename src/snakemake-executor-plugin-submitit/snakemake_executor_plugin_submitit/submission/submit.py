@@ -12,12 +12,12 @@ from typing import Any
 
 from snakemake_interface_common.exceptions import WorkflowError
 
-from snakemake_executor_plugin_submitit import states
-from snakemake_executor_plugin_submitit.gang import describe_failure
+from snakemake_executor_plugin_submitit.submission import states
+from snakemake_executor_plugin_submitit.job.ranks import describe_failure
 from snakemake_executor_plugin_submitit.jsonfile import read_result
 from snakemake_executor_plugin_submitit.processes import ProcessId
-from snakemake_executor_plugin_submitit.resources import Request, parse_resources, slurm_parameters
-from snakemake_executor_plugin_submitit.task import CommandTask
+from snakemake_executor_plugin_submitit.request.resources import Request, parse_resources, slurm_parameters
+from snakemake_executor_plugin_submitit.job.task import CommandTask
 
 LOG_TAIL = 30
 RESULT_GRACE_S = 20.0

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
-from snakemake_executor_plugin_submitit import states
+from snakemake_executor_plugin_submitit.submission import states
 from snakemake_executor_plugin_submitit.jsonfile import read_result
-from snakemake_executor_plugin_submitit.registry import Leftovers, Record, Registry, Submission
+from snakemake_executor_plugin_submitit.tracking.registry import Leftovers, Record, Registry, Submission
 
 if TYPE_CHECKING:
-    from snakemake_executor_plugin_submitit.submit import SubmittedJob
+    from snakemake_executor_plugin_submitit.submission.submit import SubmittedJob
 
 ANSWERS_HOLD_S = 20.0
 
@@ -47,7 +47,7 @@ class Adopter:
         return None
 
     def _consider(self, submission: Submission, record: Record, job: JobExecutorInterface) -> "SubmittedJob | None":
-        from snakemake_executor_plugin_submitit.submit import SubmittedJob
+        from snakemake_executor_plugin_submitit.submission.submit import SubmittedJob
 
         job_id = submission.job_id_of(record)
         status = _status(record)

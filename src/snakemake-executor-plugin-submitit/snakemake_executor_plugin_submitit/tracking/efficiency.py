@@ -1,6 +1,6 @@
 """What jobs asked for beside what they used, by rule: time, memory, CPUs and GPUs, from Slurm's accounting.
 
-`python -m snakemake_executor_plugin_submitit.efficiency [FOLDER]` reports on every attempt whose log is still there.
+`python -m snakemake_executor_plugin_submitit.tracking.efficiency [FOLDER]` reports on every attempt whose log is still there.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from snakemake_executor_plugin_submitit.jsonfile import write_text
-from snakemake_executor_plugin_submitit.states import ALIVE, NO_ACCOUNTING
+from snakemake_executor_plugin_submitit.submission.states import ALIVE, NO_ACCOUNTING
 
 TABLE, SUMMARY = "efficiency.tsv", "efficiency.txt"
 LOG = re.compile(r"(\d+(?:_\d+)?)_0_log\.out")
@@ -236,7 +236,7 @@ def _table(usages: Iterable[Usage]) -> str:
 def main() -> None:
     """Report on the jobs of a folder."""
     parser = argparse.ArgumentParser(
-        prog="python -m snakemake_executor_plugin_submitit.efficiency",
+        prog="python -m snakemake_executor_plugin_submitit.tracking.efficiency",
         description="What Slurm jobs asked for beside what they used, by rule; needs Slurm's accounting (sacct).",
     )
     parser.add_argument(

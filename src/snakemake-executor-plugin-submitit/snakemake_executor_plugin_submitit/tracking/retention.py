@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from snakemake_executor_plugin_submitit.submit import ENDED, end_mark
+from snakemake_executor_plugin_submitit.submission.submit import ENDED, end_mark
 
 DAY_S = 86_400
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.cluster import SlurmCluster
-from tests.slurm.scenarios import Scenarios
+from slurm_lab.cluster import SlurmCluster
+from slurm_lab.scenarios import Scenarios
 
 NUM_NODES = 4
 

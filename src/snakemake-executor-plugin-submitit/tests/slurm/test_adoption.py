@@ -3,7 +3,7 @@
 import json
 import signal
 
-from tests.slurm.main_process import Main, lines, wait_for, write_snakefile
+from slurm_lab.main_process import Main, lines, wait_for, write_snakefile
 
 FOUR_FATES = """
     rule all:

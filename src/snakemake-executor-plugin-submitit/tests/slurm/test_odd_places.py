@@ -7,8 +7,8 @@ from pathlib import Path
 import yaml
 
 from tests.executor.test_local import ODD_NAME, ODD_PLACE
-from tests.running import run
-from tests.slurm.main_process import Main, wait_for, write_snakefile
+from slurm_lab.running import run
+from slurm_lab.main_process import Main, wait_for, write_snakefile
 from tests.workflow.project import copy_project
 
 TRAIN = {"epochs": 1, "batch_size": 64, "lr": 0.1, "warmup_epochs": 0}

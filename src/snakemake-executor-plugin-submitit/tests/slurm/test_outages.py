@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 
-from tests.slurm.main_process import Main, lines, wait_for, write_program, write_snakefile
+from slurm_lab.main_process import Main, lines, wait_for, write_program, write_snakefile
 
 OUTAGE_S = float(os.environ.get("SLURM_TEST_OUTAGE_S", "8"))
 

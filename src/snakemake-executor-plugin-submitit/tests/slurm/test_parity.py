@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from tests.running import run, snakemake
-from tests.slurm.main_process import Main, wait_for, write_snakefile
+from slurm_lab.running import run, snakemake
+from slurm_lab.main_process import Main, wait_for, write_snakefile
 
 SNAKEFILE = """
 SHOW = "scontrol -d show job $SLURM_JOB_ID > {output}"
@@ -137,7 +137,7 @@ def test_what_users_ask_for_reaches_slurm_and_the_report_tells_what_was_used(slu
     assert rows["gpus"]["gpus"] == "2"
     assert (rows["mpi"]["nodes"], float(rows["mpi"]["mem_mb_asked"])) == ("2", 300)
     assert rows["group"]["job"].startswith("group.")
-    command = ["python", "-m", "snakemake_executor_plugin_submitit.efficiency"]
+    command = ["python", "-m", "snakemake_executor_plugin_submitit.tracking.efficiency"]
     again = run(tmp_path, *command, **slurm_cluster.environment)
     assert again.returncode == 0 and "used" in again.stdout, again.stdout
 

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from tests.slurm.main_process import lines, wait_for
-from tests.slurm.scenarios import Scenarios, repeated, starts
+from slurm_lab.main_process import lines, wait_for
+from slurm_lab.scenarios import Scenarios, repeated, starts
 
 # the second rank loses its node once; the others go on by themselves, as while they compute between two collectives
 PAIR = """\

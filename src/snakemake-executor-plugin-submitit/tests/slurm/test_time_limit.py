@@ -1,6 +1,6 @@
 """Jobs that reach their time limit. They start with the cluster and run beside the other tests: limits are in minutes."""
 
-from tests.slurm.scenarios import repeated, starts
+from slurm_lab.scenarios import repeated, starts
 
 
 def test_the_time_limit_three_times_is_one_success(time_limits):

@@ -1,6 +1,6 @@
 """A site without slurmdbd: how a job ended is known from its own files, and from squeue while Slurm remembers it."""
 
-from tests.slurm.main_process import Main, lines, wait_for, write_snakefile
+from slurm_lab.main_process import Main, lines, wait_for, write_snakefile
 
 TWO_FATES = """
     rule all:

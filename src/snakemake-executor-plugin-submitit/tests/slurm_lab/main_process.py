@@ -9,7 +9,7 @@ import textwrap
 import time
 from pathlib import Path
 
-from tests.running import environment
+from slurm_lab.running import environment
 
 FLAGS = ("--executor", "submitit", "--jobs", "60", "--latency-wait", "5", "--rerun-incomplete", "--submitit-poll-seconds", "3")
 

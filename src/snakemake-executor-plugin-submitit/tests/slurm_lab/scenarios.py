@@ -1,6 +1,6 @@
 """Workflows that run beside each other, each in a folder of its own, and a training that goes on from its checkpoint."""
 
-from tests.slurm.main_process import Main, lines, write_snakefile
+from slurm_lab.main_process import Main, lines, write_snakefile
 
 # an epoch is a second; a checkpoint after each; the end once the job was started often enough; other ranks only wait
 TRAIN = """\

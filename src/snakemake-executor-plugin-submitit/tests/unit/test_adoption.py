@@ -5,11 +5,11 @@ import logging
 
 import pytest
 
-from snakemake_executor_plugin_submitit import adoption
-from snakemake_executor_plugin_submitit.adoption import Adopter
-from snakemake_executor_plugin_submitit.registry import Record, Registry, Submission
-from snakemake_executor_plugin_submitit.states import SlurmQueue
-from tests.slurm.main_process import write_program
+from snakemake_executor_plugin_submitit.tracking import adoption
+from snakemake_executor_plugin_submitit.tracking.adoption import Adopter
+from snakemake_executor_plugin_submitit.tracking.registry import Record, Registry, Submission
+from snakemake_executor_plugin_submitit.submission.states import SlurmQueue
+from slurm_lab.main_process import write_program
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import shlex
 from pathlib import Path
 
 from snakemake_executor_plugin_submitit import ExecutorSettings
-from snakemake_executor_plugin_submitit.partitions import LIMITS, read_partitions
-from snakemake_executor_plugin_submitit.resources import NAMES, SBATCH_OPTIONS
-from tests.running import run
+from snakemake_executor_plugin_submitit.request.partitions import LIMITS, read_partitions
+from snakemake_executor_plugin_submitit.request.resources import NAMES, SBATCH_OPTIONS
+from slurm_lab.running import run
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "executor.md").read_text()

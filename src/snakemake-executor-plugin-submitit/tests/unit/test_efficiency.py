@@ -2,9 +2,9 @@
 
 import pytest
 
-from snakemake_executor_plugin_submitit import efficiency
-from tests.running import BIN, run
-from tests.slurm.main_process import write_program
+from snakemake_executor_plugin_submitit.tracking import efficiency
+from slurm_lab.running import BIN, run
+from slurm_lab.main_process import write_program
 
 # as Slurm 22.05 answered: a job that was requeued, one on two nodes, and one task of an array with GPUs
 ANSWER = """\
@@ -46,11 +46,11 @@ def test_without_accounting_the_report_says_so(tmp_path):
     place = tmp_path / "part" / "20260101T120000"
     place.mkdir(parents=True)
     (place / "7_0_log.out").touch()
-    done = run(tmp_path, "python", "-m", "snakemake_executor_plugin_submitit.efficiency", ".", PATH=str(BIN))
+    done = run(tmp_path, "python", "-m", "snakemake_executor_plugin_submitit.tracking.efficiency", ".", PATH=str(BIN))
     assert (done.returncode, done.stdout) == (0, "no efficiency report: there is no sacct on this machine\n")
 
 
 def test_a_folder_without_logs_is_named(tmp_path):
-    done = run(tmp_path, "python", "-m", "snakemake_executor_plugin_submitit.efficiency", "elsewhere")
+    done = run(tmp_path, "python", "-m", "snakemake_executor_plugin_submitit.tracking.efficiency", "elsewhere")
     assert done.returncode == 1
     assert "elsewhere: there are no logs of jobs here; name the folder of --submitit-folder" in done.stdout

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from snakemake_interface_common.exceptions import WorkflowError
 
-from snakemake_executor_plugin_submitit.submit import submit
-from tests.running import environment, run, snakemake
-from tests.slurm.main_process import wait_for, write_snakefile
+from snakemake_executor_plugin_submitit.submission.submit import submit
+from slurm_lab.running import environment, run, snakemake
+from slurm_lab.main_process import wait_for, write_snakefile
 
 RANK_PROGRAM = """\
 import json, os, pathlib, sys

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import pytest
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
-from snakemake_executor_plugin_submitit import submit
+from snakemake_executor_plugin_submitit.submission import submit
 from snakemake_executor_plugin_submitit.executor import Executor, _Ticket
-from snakemake_executor_plugin_submitit.resources import Request
-from snakemake_executor_plugin_submitit.states import SlurmQueue, State
-from snakemake_executor_plugin_submitit.submit import LOST_S, SubmittedJob
+from snakemake_executor_plugin_submitit.request.resources import Request
+from snakemake_executor_plugin_submitit.submission.states import SlurmQueue, State
+from snakemake_executor_plugin_submitit.submission.submit import LOST_S, SubmittedJob
 
 SEEN = {"5": State("RUNNING")}
 

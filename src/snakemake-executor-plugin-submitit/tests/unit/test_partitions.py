@@ -1,8 +1,8 @@
 import pytest
 from snakemake_interface_common.exceptions import WorkflowError
 
-from snakemake_executor_plugin_submitit.partitions import choose_partition, read_minutes, read_partitions
-from snakemake_executor_plugin_submitit.resources import parse_resources
+from snakemake_executor_plugin_submitit.request.partitions import choose_partition, read_minutes, read_partitions
+from snakemake_executor_plugin_submitit.request.resources import parse_resources
 
 LIMITS = """\
 partitions:

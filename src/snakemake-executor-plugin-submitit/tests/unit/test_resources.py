@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from snakemake_interface_common.exceptions import WorkflowError
 
-from snakemake_executor_plugin_submitit.local_slots import SlotPool
-from snakemake_executor_plugin_submitit.resources import Request, find_slips, parse_resources, slurm_parameters
-from snakemake_executor_plugin_submitit.states import _parse
+from snakemake_executor_plugin_submitit.request.local_slots import SlotPool
+from snakemake_executor_plugin_submitit.request.resources import Request, find_slips, parse_resources, slurm_parameters
+from snakemake_executor_plugin_submitit.submission.states import _parse
 
 
 def test_the_names_of_the_slurm_plugin_reach_sbatch():

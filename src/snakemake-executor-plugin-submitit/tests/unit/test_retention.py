@@ -1,7 +1,7 @@
 import os
 import time
 
-from snakemake_executor_plugin_submitit.retention import DAY_S, remove_old
+from snakemake_executor_plugin_submitit.tracking.retention import DAY_S, remove_old
 
 
 def attempt(job, name, age_days):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from snakemake_executor_plugin_submitit.states import SlurmQueue, State, cancel
-from tests.slurm.main_process import write_program
+from snakemake_executor_plugin_submitit.submission.states import SlurmQueue, State, cancel
+from slurm_lab.main_process import write_program
 
 SQUEUE = """\
 #!/bin/bash

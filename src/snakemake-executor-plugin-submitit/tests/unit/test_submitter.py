@@ -1,7 +1,7 @@
 """How jobs are sent together, from the thread that does it."""
 
-from snakemake_executor_plugin_submitit.submitter import Submitter
-from tests.slurm.main_process import wait_for
+from snakemake_executor_plugin_submitit.submission.submitter import Submitter
+from slurm_lab.main_process import wait_for
 
 
 def test_a_limit_that_is_learned_while_sending_holds_for_all_that_follow():

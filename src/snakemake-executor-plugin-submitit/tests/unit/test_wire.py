@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from snakemake_executor_plugin_submitit.wire import Hub, Line
-from tests.slurm.main_process import wait_for
+from snakemake_executor_plugin_submitit.job.rank_channel import Hub, Line
+from slurm_lab.main_process import wait_for
 
 
 @pytest.fixture

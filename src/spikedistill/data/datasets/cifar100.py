@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from spikedistill.data.cifar import Cifar, CifarParams, Form
+from spikedistill.data.prepare.cifar import Cifar, CifarParams, Form
 from spikedistill.data.meta import DatasetMeta
 
 NEEDS_RAW = True

@@ -15,11 +15,12 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field
 
 from spikedistill.components import ComponentParams
-from spikedistill.data import archives, census
-from spikedistill.data.datasets.imagenet_labels import validation_classes, validation_number
-from spikedistill.data.datasets.imagenet_synsets import SYNSETS
-from spikedistill.data.images import ImageFiles
-from spikedistill.data.inputs import STATISTICS
+from spikedistill.data.formats import archives
+from spikedistill.data.prepare import inventory as census
+from spikedistill.data.formats.imagenet_labels import validation_classes, validation_number
+from spikedistill.data.formats.imagenet_synsets import SYNSETS
+from spikedistill.data.formats.images import ImageFiles
+from spikedistill.data.loading.inputs import STATISTICS
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.store import write_index
 from spikedistill.errors import DataError

@@ -20,8 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from spikedistill import lease
-from spikedistill.data.deflate import crc32, inflate
+from spikedistill.store import lease
+from spikedistill.data.formats.isal_zlib import crc32, inflate
 from spikedistill.errors import DataError
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from spikedistill.data import archives
+from spikedistill.data.formats import archives
 from spikedistill.errors import DataError
 
 DEVKIT, MD5 = "ILSVRC2012_devkit_t12", "fa75699e90414af021442c21a62c3abf"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from spikedistill.data.archives import check_room
+from spikedistill.data.formats.archives import check_room
 from spikedistill.errors import DataError
 
 if TYPE_CHECKING:

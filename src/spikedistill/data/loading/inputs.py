@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from spikedistill.data.meta import DatasetMeta
-from spikedistill.data.resample import resize, resized_crop
+from spikedistill.data.loading.resample import resize, resized_crop
 from spikedistill.lazy import torch
 
 STATISTICS = {

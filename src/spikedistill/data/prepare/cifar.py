@@ -18,7 +18,8 @@ import numpy.typing as npt
 from pydantic import Field
 
 from spikedistill.components import ComponentParams
-from spikedistill.data import archives, census
+from spikedistill.data.formats import archives
+from spikedistill.data.prepare import inventory as census
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.store import write_index
 from spikedistill.errors import DataError

@@ -19,10 +19,10 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from spikedistill.components import ComponentParams
-from spikedistill.data.archives import Member, check_room
-from spikedistill.data.deflate import crc32
-from spikedistill.data.events import EMPTY, Recorded, Truncated
-from spikedistill.data.integrate import (
+from spikedistill.data.formats.archives import Member, check_room
+from spikedistill.data.formats.isal_zlib import crc32
+from spikedistill.data.formats.events import EMPTY, Recorded, Truncated
+from spikedistill.data.prepare.integrate import (
     EmptyWindows,
     SplitBy,
     Unsorted,
@@ -32,7 +32,7 @@ from spikedistill.data.integrate import (
     frame_ranges,
     in_order,
 )
-from spikedistill.data.workers import share_out, shared_zeros
+from spikedistill.data.prepare.workers import share_out, shared_zeros
 from spikedistill.errors import DataError
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from spikedistill.data.events import Events, IntArray, Recorded
+from spikedistill.data.formats.events import Events, IntArray, Recorded
 from spikedistill.errors import DataError
 
 SplitBy = Literal["number", "time", "duration"]

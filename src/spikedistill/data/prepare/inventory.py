@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from spikedistill.data.archives import Member, files_below, is_clutter, wrong_md5, zip_members
-from spikedistill.data.frames import FrameParams, Recording
+from spikedistill.data.formats.archives import Member, files_below, is_clutter, wrong_md5, zip_members
+from spikedistill.data.prepare.frames import FrameParams, Recording
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.errors import DataError
 

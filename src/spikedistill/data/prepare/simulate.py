@@ -12,7 +12,7 @@ import functools
 import numpy as np
 import numpy.typing as npt
 
-from spikedistill.data.events import Events
+from spikedistill.data.formats.events import Events
 
 SENSOR = 34
 STEP_US = 2_000

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spikedistill.errors import DataError
-from spikedistill.memory import keep_freed_memory
+from spikedistill.data.malloc import keep_freed_memory
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from spikedistill.report.canvas import Style, house_style, say_nothing_measured, styles, svg
+from spikedistill.report.plots.style import Style, house_style, say_nothing_measured, styles, svg
 from spikedistill.report.records import Group, RunRecord, group_records, measurements
 
 LOSS = "train/loss"

@@ -15,7 +15,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from spikedistill.report.canvas import empty, house_style, svg
+from spikedistill.report.plots.style import empty, house_style, svg
 from spikedistill.report.records import Group, RunRecord, group_records, mean_confusion
 
 MAX_COLUMNS = 4

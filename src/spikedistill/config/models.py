@@ -1,0 +1,111 @@
+"""The settings of config.yaml as pydantic models. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from spikedistill.data.loading.inputs import InputConfig
+from spikedistill.evaluate.settings import EvaluateConfig
+from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.train.options import EngineOptions
+from spikedistill.train.settings import TrainConfig
+
+LABEL = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatasetConfig(_Section):
+    """Which data, and how it is prepared."""
+
+    name: str = Field(description="Dataset: the stem of a file in src/spikedistill/data/datasets.")
+    root: str | None = Field(
+        None, description="Folder of the data as downloaded; never changed. Not needed by datasets that make their own."
+    )
+    params: dict[str, Any] = Field({}, description="Parameters of the dataset; see its `Params`.")
+    inputs: InputConfig = Field(InputConfig(), description="What of a sample the networks see: crop, size, scale.")
+
+
+class _NetworkConfig(_Section):
+    arch: str = Field(description="Architecture: a name of an ARCHITECTURES table in src/spikedistill/models.")
+    width: float = Field(
+        1.0,
+        gt=0,
+        le=8,
+        description="Channels of every layer, as a multiple of the architecture's; rounded, but no fewer than 16.",
+    )
+
+
+class TeacherConfig(_NetworkConfig):
+    """The ANN whose knowledge is distilled. Experiments with an equal teacher share one."""
+
+    seed: int = Field(0, ge=0, description="Seed of the teacher's initial weights, sample order and augmentation.")
+    train: TrainConfig = Field(description="How the teacher is trained.")
+
+
+class StudentConfig(_NetworkConfig):
+    """The SNN that is trained."""
+
+    time_steps: int = Field(ge=1, description="Time steps T per sample. With event frames: the number of frames.")
+    neuron: NeuronConfig = Field(default_factory=NeuronConfig, description="The spiking neuron.")
+    backward: Literal["bptt", "rate"] = Field(
+        "bptt",
+        description="How gradients are computed: through all time steps, or rate-based, whose memory does not grow with T.",
+    )
+    divide_by_steps: bool = Field(
+        True, description="With backward: rate, divide the gradient by T, as the authors' code does; no effect otherwise."
+    )
+    train: TrainConfig = Field(description="How students are trained, whatever the method.")
+
+
+class MethodConfig(_Section):
+    """One row of the comparison: a method with its parameters."""
+
+    method: str | None = Field(
+        None, description="Method: the stem of a file in src/spikedistill/distill. Default: the label of this entry."
+    )
+    params: dict[str, Any] = Field({}, description="Parameters of the method; see its `Params`.")
+    together: list[list[str]] = Field(
+        [], description="Groups of parameters given as lists that are walked in step, as in [[alpha, beta]], not crossed."
+    )
+
+
+class ExperimentConfig(_Section):
+    """One comparison: a dataset, a teacher, a student, and the methods that train the student."""
+
+    dataset: DatasetConfig = Field(description="The data.")
+    teacher: TeacherConfig | None = Field(None, description="The teacher. Needed by every method that distils from one.")
+    student: StudentConfig = Field(description="The student.")
+    methods: dict[str, MethodConfig] = Field(
+        min_length=1, description="Methods to compare, by a label of your choice; each is trained once per seed."
+    )
+    baseline: str | None = Field(
+        None,
+        description="Label of the method that the report compares the others with, seed by seed. "
+        "Default: the first that needs no teacher, else the first.",
+    )
+    together: list[list[str]] = Field(
+        [],
+        description="Groups of keys given as lists that are walked in step, as in "
+        "[[dataset.params.num_frames, student.time_steps]], not crossed.",
+    )
+
+
+class Config(_Section):
+    """The whole of config.yaml."""
+
+    store: str = Field("store", description="Folder of the artifacts: data, teachers, students, evaluations. May be shared.")
+    results: str = Field("results", description="Folder of the report and the TensorBoard logs.")
+    engine: EngineOptions = Field(EngineOptions(), description="How training runs; changes no id.")
+    seeds: list[int] = Field([0], min_length=1, description="One student per method and seed.")
+    rehearse: bool = Field(
+        False,
+        description="Try the whole workflow first: networks of an eighth of their width, one epoch each. The data is prepared "
+        "as for the real run; the report goes to `results` with -rehearsal at the end.",
+    )
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="How trained networks are measured.")
+    experiments: dict[str, ExperimentConfig] = Field(min_length=1, description="Comparisons, by a label of your choice.")

@@ -1,0 +1,56 @@
+"""The JSON schema of config.yaml, for editors. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from spikedistill import components
+from spikedistill.config.models import Config, StudentConfig, TeacherConfig
+from spikedistill.config.sweep import model_of, takes_plain_values
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON schema of config.yaml for editors, with the parameters of every method and dataset."""
+    schema = Config.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "spikedistill config.yaml"
+    definitions = schema["$defs"]
+    _narrow_params(definitions, "DatasetConfig", "name", "data.datasets")
+    _narrow_params(definitions, "MethodConfig", "method", "distill")
+    for section, model in (("TeacherConfig", TeacherConfig), ("StudentConfig", StudentConfig)):
+        definitions[section]["properties"]["arch"]["enum"] = sorted(components.architectures())
+        _allow_sweeps(definitions, model, section)
+    return schema
+
+
+def _allow_sweeps(definitions: dict[str, Any], model: type[BaseModel], name: str) -> None:
+    """Let every key that takes a plain value take a list of them, too."""
+    properties = definitions[name]["properties"]
+    for key, field in model.model_fields.items():
+        section = model_of(field.annotation)
+        if section:
+            _allow_sweeps(definitions, section, section.__name__)
+        elif takes_plain_values(field.annotation) and properties[key].get("anyOf", [{}])[-1].get("type") != "array":
+            about = {k: v for k, v in properties[key].items() if k in ("default", "description", "title")}
+            one = {k: v for k, v in properties[key].items() if k not in about}
+            properties[key] = {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}], **about}
+
+
+def _narrow_params(definitions: dict[str, Any], section: str, key: str, kind: components.Kind) -> None:
+    conditions = []
+    for name in components.names(kind):
+        model = components.load(kind, name).Params
+        params = model.model_json_schema(ref_template="#/$defs/{model}")
+        definitions.update(params.pop("$defs", {}))
+        definition = f"{kind.rpartition('.')[2]}.{name}"
+        definitions[definition] = params
+        if "properties" in params:
+            _allow_sweeps(definitions, model, definition)
+        when = {"properties": {key: {"const": name}}, "required": [key]}
+        conditions.append({"if": when, "then": {"properties": {"params": {"$ref": f"#/$defs/{definition}"}}}})
+    definitions[section]["allOf"] = conditions
+    names = list(components.names(kind))
+    target = definitions[section]["properties"][key]
+    target.update({"enum": names} if "anyOf" not in target else {"anyOf": [{"enum": names}, {"type": "null"}]})

@@ -1,0 +1,1 @@
+"""Decoders: recordings, images, archives and label files as they were published."""

@@ -1,0 +1,31 @@
+def status_table(plan: Plan) -> str:
+    """How far every stage is: done, running (with epoch and host), interrupted, or not started."""
+    store = Store(plan.config.store)
+    rows = [(spec.stage, Path(ref).name, stage_state(store, spec)) for ref, spec in plan.stages.items()]
+    return tabulate(rows, headers=["stage", "artifact", "state"], tablefmt="simple")
+
+
+def stage_state(store: Store, spec: Spec) -> str:
+    """How far a stage is, in words."""
+    if store.status(spec.ref) == "complete":
+        manifest = store.manifest(spec.ref)
+        return f"done in {manifest['wall_s']:.0f} s on {manifest['host']}"
+    work = store.work(spec.ref)
+    epoch = _last_epoch(work / METRICS)
+    so_far = f", {epoch} epochs done" if epoch else ""
+    try:
+        age_s = time.time() - (work / "lease").stat().st_mtime
+        holder = json.loads((work / "lease").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        was_started = (work / STARTS).exists()
+        return f"interrupted{so_far}; goes on when run again" if was_started else "not started"
+    if age_s > STALE_S:
+        return f"interrupted on {holder['host']}{so_far}; goes on when run again"
+    return f"running on {holder['host']}{so_far}"
+
+
+def _last_epoch(metrics: Path) -> int:
+    try:
+        return 1 + max((json.loads(line).get("epoch", -1) for line in whole_lines(metrics)), default=-1)
+    except (OSError, ValueError):
+        return 0

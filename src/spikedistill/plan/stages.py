@@ -1,0 +1,190 @@
+"""The stages of the pipeline: the spec of each, and `STAGES`, the one table that every list of stages reads. Imports no torch.
+
+To add a stage: its spec and its row here, where it joins the plan in `build.py`, what it does in `spikedistill/stages/NAME.py`,
+and its rule in `workflow/rules/NAME.smk`.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from spikedistill.data.loading.inputs import InputConfig
+from spikedistill.errors import ConfigError
+from spikedistill.evaluate.settings import EvaluateConfig
+from spikedistill.models.settings import Backward
+from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.plan.identity import content_id
+from spikedistill.train.settings import TrainConfig
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: ClassVar[str]
+    """Folder of the store in which the artifacts of this stage lie."""
+    schema_version: Literal[1] = 1
+
+    @functools.cached_property
+    def id(self) -> str:
+        """The content id of the artifact, see `identity`."""
+        return content_id(self.model_dump(mode="json"))
+
+
+class PreprocessSpec(_Spec):
+    """Prepare one dataset: decode, integrate, store."""
+
+    folder: ClassVar[str] = "data"
+    stage: Literal["preprocess"] = "preprocess"
+    dataset: str
+    params: dict[str, Any]
+
+    @property
+    def ref(self) -> str:
+        """Reference of the artifact that this stage makes."""
+        return f"{self.folder}/{self.dataset}-{self.id}"
+
+    @property
+    def upstream(self) -> dict[str, str]:
+        """References of the artifacts that this stage reads, by role."""
+        return {}
+
+
+class TeacherSpec(_Spec):
+    """Train one ANN teacher."""
+
+    folder: ClassVar[str] = "teachers"
+    role: ClassVar[str] = "teacher"
+    stage: Literal["teacher"] = "teacher"
+    data: str
+    dataset: str
+    inputs: InputConfig
+    arch: str
+    network: dict[str, Any]
+    train: TrainConfig
+    seed: int
+
+    @property
+    def ref(self) -> str:
+        """Reference of the artifact that this stage makes."""
+        return f"{self.folder}/{self.dataset}-{self.arch}-seed{self.seed}-{self.id}"
+
+    @property
+    def upstream(self) -> dict[str, str]:
+        """References of the artifacts that this stage reads, by role."""
+        return {"data": self.data}
+
+
+class DistillSpec(_Spec):
+    """Train one SNN student."""
+
+    folder: ClassVar[str] = "students"
+    role: ClassVar[str] = "student"
+    stage: Literal["distill"] = "distill"
+    data: str
+    teacher: str | None
+    dataset: str
+    inputs: InputConfig
+    arch: str
+    network: dict[str, Any]
+    time_steps: int
+    neuron: NeuronConfig
+    backward: Backward
+    scale_grad_by_steps: bool
+    method: str
+    params: dict[str, Any]
+    train: TrainConfig
+    seed: int
+
+    @property
+    def ref(self) -> str:
+        """Reference of the artifact that this stage makes."""
+        return f"{self.folder}/{self.dataset}-{self.arch}-{self.method}-seed{self.seed}-{self.id}"
+
+    @property
+    def upstream(self) -> dict[str, str]:
+        """References of the artifacts that this stage reads, by role."""
+        return {"data": self.data} | ({"teacher": self.teacher} if self.teacher else {})
+
+
+class EvaluateSpec(_Spec):
+    """Measure one teacher or student on the test split."""
+
+    folder: ClassVar[str] = "evaluations"
+    stage: Literal["evaluate"] = "evaluate"
+    data: str
+    model: str
+    teacher: str | None
+    settings: EvaluateConfig
+
+    @property
+    def ref(self) -> str:
+        """Reference of the artifact that this stage makes."""
+        network = self.model.partition("/")[2].rpartition("-")[0]
+        return f"{self.folder}/{network_role(self.model)}-{network}-{self.id}"
+
+    @property
+    def upstream(self) -> dict[str, str]:
+        """References of the artifacts that this stage reads, by role."""
+        return {"data": self.data, "model": self.model} | ({"teacher": self.teacher} if self.teacher else {})
+
+
+Spec = PreprocessSpec | TeacherSpec | DistillSpec | EvaluateSpec
+NetworkSpec = TeacherSpec | DistillSpec
+_SPEC: TypeAdapter[Spec] = TypeAdapter(Annotated[Spec, Field(discriminator="stage")])
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row of the table.
+
+    Attributes:
+        name: of the stage; also of its Snakemake rule, of its module in `spikedistill.stages` and of its folder of logs.
+        spec: what describes one run of it.
+        cost: the model of `estimate` by which its cost is estimated.
+    """
+
+    name: str
+    spec: type[Spec]
+    cost: Literal["preprocessing", "training", "evaluation"]
+
+    @property
+    def folder(self) -> str:
+        """Folder of the store in which its artifacts lie."""
+        return self.spec.folder
+
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage("preprocess", PreprocessSpec, "preprocessing"),
+        Stage("teacher", TeacherSpec, "training"),
+        Stage("distill", DistillSpec, "training"),
+        Stage("evaluate", EvaluateSpec, "evaluation"),
+    )
+}
+"""Every stage by name, upstream first."""
+
+RULES = (*STAGES, "report")
+"""Every Snakemake rule that runs as a job. The report is none of the stages: it makes no artifact."""
+
+
+def parse_spec(text: str) -> Spec:
+    """Read a spec from its JSON.
+
+    Raises:
+        ConfigError: if it is no spec, for instance one of another version.
+    """
+    try:
+        return _SPEC.validate_json(text)
+    except ValidationError as err:
+        raise ConfigError(f"not a stage spec of this version of spikedistill: {err}") from err
+
+
+def network_role(ref: str) -> str | None:
+    """Return "teacher" or "student" for the reference of a trained network, None for that of any other artifact."""
+    folder = ref.partition("/")[0]
+    return next((spec.role for spec in get_args(NetworkSpec) if spec.folder == folder), None)

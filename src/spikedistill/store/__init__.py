@@ -1,0 +1,1 @@
+"""The store: artifacts, leases, provenance, files written atomically. Imports no torch."""
