@@ -12,11 +12,8 @@ if "experiments" not in config:
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/preprocess.smk"
-include: "workflow/rules/teacher.smk"
-include: "workflow/rules/distill.smk"
-include: "workflow/rules/evaluate.smk"
-include: "workflow/rules/report.smk"
+for name in RULES:
+    include: f"workflow/rules/{name}.smk"
 
 
 rule all:

@@ -14,12 +14,10 @@ from typing import Any
 
 import spikedistill
 from spikedistill import components
-from spikedistill.config.check import config_schema, parse_config, read_config, read_resolved
+from spikedistill.config.check import parse_config
+from spikedistill.config.files import read_config, read_resolved
 from spikedistill.errors import ConfigError, SpikedistillError
 from spikedistill.plan.build import Plan, build_plan
-
-SCHEMA_FILE = Path(__file__).with_name("config.schema.json")
-REFERENCE_FILE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,7 +84,7 @@ def _add_plan_commands(commands: argparse._SubParsersAction, configured: argpars
     schema = commands.add_parser("schema", help="the JSON schema of config.yaml, for editors, or its reference, to read")
     schema.add_argument("--docs", action="store_true", help="the reference, in Markdown, instead of the schema")
     schema.add_argument(
-        "--write", action="store_true", help=f"write {SCHEMA_FILE.name} beside the package's code, and docs/{REFERENCE_FILE.name}"
+        "--write", action="store_true", help="write both: the schema beside the code of the package, the reference into docs/"
     )
     schema.set_defaults(command=_schema)
 
@@ -146,10 +144,11 @@ def _load_plan(options: argparse.Namespace) -> Plan:
 
 
 def _plan(options: argparse.Namespace) -> None:
+    from spikedistill.launch.profile import set_resources, site_profile
+    from spikedistill.launch.resources import stage_cost
     from spikedistill.plan.estimate import Cost, Estimator
-    from spikedistill.plan.build import Spec
+    from spikedistill.plan.stages import Spec
     from spikedistill.plan.tables import plan_table, run_table
-    from spikedistill.launch.resources import set_resources, site_profile, stage_cost
 
     plan = _load_plan(options)
     if options.json:
@@ -166,7 +165,7 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    from spikedistill.plan.tables import status_table
+    from spikedistill.launch.status import status_table
 
     print(status_table(_load_plan(options)))
 
@@ -215,7 +214,8 @@ def _list_parameters(kind: components.Kind, name: str) -> None:
 
 
 def _schema(options: argparse.Namespace) -> None:
-    from spikedistill.config.reference import configuration_reference
+    from spikedistill.config.reference import REFERENCE_FILE, configuration_reference
+    from spikedistill.config.schema import SCHEMA_FILE, config_schema
 
     schema = json.dumps(config_schema(), indent=2) + "\n"
     reference = configuration_reference()
@@ -228,16 +228,16 @@ def _schema(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from spikedistill.store.artifacts import Store
-    from spikedistill.plan.build import parse_spec
+    from spikedistill.plan.stages import parse_spec
     from spikedistill.stages.runner import StageOptions, run_stage
-    from spikedistill.train.options import EngineOptions, parse_engine_options
+    from spikedistill.store.artifacts import Store
+    from spikedistill.train.settings import EngineConfig, parse_engine_config
 
     start_logging(options.log_file)
     if options.spec:
         spec = parse_spec(options.spec)
         store, results, raw = options.store or "store", options.results or "results", options.raw
-        engine = EngineOptions()
+        engine = EngineConfig()
     else:
         plan = _load_plan(options)
         spec = plan.find(options.name)
@@ -245,38 +245,38 @@ def _run(options: argparse.Namespace) -> None:
         raw = options.raw or (Path(plan.raw[spec.ref]) if spec.ref in plan.raw else None)
         engine = plan.config.engine
     if options.engine:
-        engine = parse_engine_options(options.engine)
+        engine = parse_engine_config(options.engine)
     Store(store).check()
     run_stage(spec, Store(store), StageOptions(Path(results), raw, len(os.sched_getaffinity(0)), engine))
 
 
 def _report(options: argparse.Namespace) -> None:
-    from spikedistill.store.artifacts import Store
-    from spikedistill.report.tensorboard import write_board
-    from spikedistill.report.tables import terminal_table
-    from spikedistill.report.writer import outdate, write_report
     from spikedistill.report.collect import collect
+    from spikedistill.report.tables import terminal_table
+    from spikedistill.report.tensorboard import write_board
+    from spikedistill.report.writer import backdate, write_report
+    from spikedistill.store.artifacts import Store
 
     start_logging(options.log_file)
     plan = build_plan(read_resolved(options.resolved)) if options.resolved else _load_plan(options)
     comparison = collect(plan, Store(plan.config.store))
     files = write_report(comparison, Path(plan.config.results))
     if comparison.is_partial:
-        outdate(files)
+        backdate(files)
     write_board(comparison.records, Path(plan.config.results) / "tensorboard")
     print(terminal_table(comparison))
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from spikedistill.store.artifacts import Store
     from spikedistill.report.compare import compare
+    from spikedistill.store.artifacts import Store
 
     print(compare(Store(options.store or _load_plan(options).config.store), options.names))
 
 
 def _export(options: argparse.Namespace) -> None:
+    from spikedistill.export.folder import write_export
     from spikedistill.store.artifacts import Store
-    from spikedistill.export import write_export
 
     store = Store(options.store or _load_plan(options).config.store)
     ref = store.find(options.name)
@@ -284,7 +284,7 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _submit(options: argparse.Namespace) -> int:
-    from spikedistill.launch.resources import parse_pairs
+    from spikedistill.launch.profile import parse_pairs
     from spikedistill.launch.submit import submit_stage
 
     return submit_stage(

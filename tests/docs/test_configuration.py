@@ -1,7 +1,6 @@
 """The reference of the configuration is what the models say."""
 
-from spikedistill.cli import REFERENCE_FILE
-from spikedistill.config.reference import configuration_reference
+from spikedistill.config.reference import REFERENCE_FILE, configuration_reference
 
 
 def test_the_reference_is_fresh():

@@ -14,7 +14,8 @@ from packaging.utils import canonicalize_name
 
 from spikedistill import components
 from spikedistill.cli import _parser
-from spikedistill.config.check import parse_config, read_config
+from spikedistill.config.check import parse_config
+from spikedistill.config.files import read_config
 from spikedistill.plan.build import build_plan
 
 ROOT = Path(__file__).parents[2]

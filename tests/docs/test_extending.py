@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from slurm_lab.running import run
 
 ROOT = Path(__file__).parents[2]

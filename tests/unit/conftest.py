@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from spikedistill.store.artifacts import Store
 from spikedistill.config.check import parse_config
 from spikedistill.plan.build import build_plan
 from spikedistill.stages.runner import StageOptions, run_stage
+from spikedistill.store.artifacts import Store
 
 TRAIN = {"epochs": 1, "batch_size": 64}
 CONFIG = {

@@ -16,11 +16,11 @@ from typing import Any
 
 import yaml
 
+from slurm_lab.running import run
 from spikedistill.data.datasets.cifar10_dvs import CLASS_NAMES
 from tests.event_files import cifar10_dvs_files
 from tests.files import write_files
 from tests.image_files import cifar10_pickles, cifar100_pickles, imagenet_train, imagenet_val
-from slurm_lab.running import run
 from tests.workflow.project import ROOT, copy_project
 
 RECIPES = {file.stem: file for file in sorted((ROOT / "workflow" / "recipes").glob("*.yaml")) if "digits" not in file.stem}

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import yaml
 
+from slurm_lab.running import run
 from spikedistill.data.datasets import cifar10_dvs, n_caltech101
 from tests.event_files import cifar10_dvs_files, gesture_files, n_caltech101_files, n_mnist_files, write_zip
 from tests.files import contents, write_files
-from slurm_lab.running import run
 from tests.workflow.project import copy_project
 
 CALTECH = n_caltech101.CLASS_NAMES

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import yaml
 
+from slurm_lab.running import run
 from spikedistill.data.formats.imagenet_synsets import SYNSETS
 from tests import image_files
 from tests.files import contents, write_files
-from slurm_lab.running import run
 from tests.workflow.project import copy_project
 
 CIFAR = {"crop_padding": 4, "flip": True, "auto_augment": "cifar10", "cutout": 16}

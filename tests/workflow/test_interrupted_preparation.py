@@ -7,11 +7,11 @@ import time
 
 import yaml
 
+from slurm_lab.running import environment, run
 from spikedistill.data.datasets import cifar10_dvs
 from spikedistill.data.prepare.frames import HEADER_BYTES
 from tests.event_files import cifar10_dvs_files
 from tests.files import write_files
-from slurm_lab.running import environment, run
 from tests.workflow.project import copy_project
 
 COMMAND = ("spikedistill", "run", "data/cifar10-dvs")

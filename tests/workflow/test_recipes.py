@@ -3,7 +3,8 @@
 import pytest
 
 from spikedistill import cli
-from spikedistill.config.check import parse_config, read_config
+from spikedistill.config.check import parse_config
+from spikedistill.config.files import read_config
 from spikedistill.plan.build import build_plan
 from tests.workflow.recipes import RECIPES, prepare, small_override, snakemake
 

@@ -1,5 +1,6 @@
 # What the rules share: the plan, and small functions that look things up in it.
 import atexit
+import shlex
 import sys
 from functools import cache, partial
 from pathlib import Path
@@ -7,17 +8,26 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-from spikedistill.store.artifacts import Store
-from spikedistill.launch.command import stage_arguments
-from spikedistill.config.check import parse_config, write_resolved
+
+from spikedistill.config.check import parse_config
+from spikedistill.config.files import write_resolved
 from spikedistill.errors import SpikedistillError
-from spikedistill.plan.estimate import Estimator
+from spikedistill.launch.command import RUN, log_of, stage_arguments
+from spikedistill.launch.resources import (
+    PLACEHOLDER_COST,
+    NAMES,
+    REPORT_COST,
+    required_resources,
+    stage_cost,
+)
 from spikedistill.plan.build import build_plan
-from spikedistill.plan.tables import Settled, cost_line
-from spikedistill.launch.resources import ANY_COST, NAMES, REPORT_COST, needed, stage_cost
+from spikedistill.plan.estimate import Estimator
+from spikedistill.plan.stages import RULES, STAGES
+from spikedistill.plan.tables import cost_line
+from spikedistill.plan.uptodate import UpToDate
+from spikedistill.store.artifacts import Store
 
-min_version("9.0")
-
+min_version("9.20")
 
 def load_plan():
     files = [Path(file).name for file in workflow.configfiles]
@@ -31,8 +41,10 @@ def load_plan():
 
 PLAN = load_plan()
 STORE = Store(PLAN.config.store)
-SETTLED = Settled(PLAN, STORE)
+UP_TO_DATE = UpToDate(PLAN, STORE)
 ESTIMATOR = Estimator(PLAN)
+RUN_STAGE = f"{shlex.join(RUN)} {{params.arguments:q}} --log-file {{log:q}}"
+REPORT_LOG = log_of("report", "report")
 RESOLVED_CONFIG = str(Path(PLAN.config.results) / "config.json")
 
 
@@ -49,12 +61,13 @@ wildcard_constraints:
     name="[A-Za-z0-9_.-]+",
 
 
-def artifact(kind):
-    return str(STORE.root / kind / "{name}" / "manifest.json")
+def artifact(stage):
+    """The pattern of the manifests that a stage makes."""
+    return str(STORE.root / STAGES[stage].folder / "{name}" / "manifest.json")
 
 
-def spec_of(kind, wildcards):
-    ref = f"{kind}/{wildcards.name}"
+def spec_of(stage, wildcards):
+    ref = f"{STAGES[stage].folder}/{wildcards.name}"
     if ref not in PLAN.stages:
         raise WorkflowError(
             f"{ref}: not in the configuration; was it edited while jobs of an earlier run waited?"
@@ -62,26 +75,26 @@ def spec_of(kind, wildcards):
     return PLAN.stages[ref]
 
 
-def arguments(kind):
-    return lambda wildcards: stage_arguments(PLAN, spec_of(kind, wildcards))
+def arguments(stage):
+    return lambda wildcards: stage_arguments(PLAN, spec_of(stage, wildcards))
 
 
-def upstream(kind, role):
+def upstream(stage, role):
     """The manifest that a stage reads; its age does not matter to a stage that was made from it."""
 
     def find(wildcards):
-        spec = spec_of(kind, wildcards)
+        spec = spec_of(stage, wildcards)
         if role not in spec.upstream:
             return []
         manifest = str(STORE.manifest_path(spec.upstream[role]))
-        return ancient(manifest) if spec.ref in SETTLED else manifest
+        return ancient(manifest) if spec.ref in UP_TO_DATE else manifest
 
     return find
 
 
 def lost_artifacts(wildcards):
     """What the report does not need any more, but a later run may: asked for, so that it is made again."""
-    return [str(STORE.manifest_path(ref)) for ref in SETTLED.lost()]
+    return [str(STORE.manifest_path(ref)) for ref in UP_TO_DATE.lost()]
 
 
 def evaluations(wildcards):
@@ -92,33 +105,33 @@ def report_file(name):
     return str(Path(PLAN.config.results) / name)
 
 
-def asked(stage):
-    """What the profile or the command line sets for the rule of a stage."""
+def asked(rule):
+    """What the profile or the command line sets for a rule."""
     overwritten = workflow.resource_settings.overwrite_resources
-    given = overwritten[stage] if stage in overwritten else {}
+    given = overwritten[rule] if rule in overwritten else {}
     return {name: getattr(given[name], "raw", given[name]) for name in given}
 
 
 def check_resources():
-    for stage in ("preprocess", "teacher", "distill", "evaluate", "report"):
+    for rule in RULES:
         try:
-            needed(lambda gpus: ANY_COST, asked(stage))
+            required_resources(lambda gpus: PLACEHOLDER_COST, asked(rule))
         except SpikedistillError as err:
-            raise WorkflowError(f"{stage}: {err}") from None
+            raise WorkflowError(f"{rule}: {err}") from None
 
 
 check_resources()
 
 
-def needs(stage, kind):
+def needs(stage):
     """Resources of the rule of a stage, by its estimate; a retry asks for more memory."""
 
     @cache
     def need(ref, attempt):
-        return needed(partial(ESTIMATOR, ref), asked(stage), attempt)
+        return required_resources(partial(ESTIMATOR, ref), asked(stage), attempt)
 
     def find(name):
-        return lambda wildcards, attempt: need(spec_of(kind, wildcards).ref, attempt)[
+        return lambda wildcards, attempt: need(spec_of(stage, wildcards).ref, attempt)[
             name
         ]
 
@@ -127,5 +140,5 @@ def needs(stage, kind):
 
 def what_it_costs():
     return cost_line(
-        PLAN, SETTLED, lambda spec: stage_cost(ESTIMATOR, spec, asked(spec.stage))
+        PLAN, UP_TO_DATE, lambda spec: stage_cost(ESTIMATOR, spec, asked(spec.stage))
     )

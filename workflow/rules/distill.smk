@@ -1,22 +1,22 @@
 # Train an SNN student, with or without a teacher.
 rule distill:
     input:
-        data=upstream("students", "data"),
-        teacher=upstream("students", "teacher"),
+        data=upstream("distill", "data"),
+        teacher=upstream("distill", "teacher"),
     output:
-        manifest=artifact("students"),
+        manifest=artifact("distill"),
     log:
-        "logs/distill/{name}.log",
+        log_of("distill", "{name}"),
     benchmark:
         "logs/distill/{name}.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: needs("distill", "students")["cpus_per_task"]
+    threads: needs("distill")["cpus_per_task"]
     resources:
-        **needs("distill", "students"),
+        **needs("distill"),
     params:
-        arguments=arguments("students"),
+        arguments=arguments("distill"),
     message:
         "distill {wildcards.name}"
     shell:
-        "spmd spikedistill run {params.arguments:q} --log-file {log:q}"
+        RUN_STAGE

@@ -1,23 +1,23 @@
 # Measure a teacher or a student on the test split.
 rule evaluate:
     input:
-        data=upstream("evaluations", "data"),
-        model=upstream("evaluations", "model"),
-        teacher=upstream("evaluations", "teacher"),
+        data=upstream("evaluate", "data"),
+        model=upstream("evaluate", "model"),
+        teacher=upstream("evaluate", "teacher"),
     output:
-        manifest=artifact("evaluations"),
+        manifest=artifact("evaluate"),
     log:
-        "logs/evaluate/{name}.log",
+        log_of("evaluate", "{name}"),
     benchmark:
         "logs/evaluate/{name}.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: needs("evaluate", "evaluations")["cpus_per_task"]
+    threads: needs("evaluate")["cpus_per_task"]
     resources:
-        **needs("evaluate", "evaluations"),
+        **needs("evaluate"),
     params:
-        arguments=arguments("evaluations"),
+        arguments=arguments("evaluate"),
     message:
         "evaluate {wildcards.name}"
     shell:
-        "spmd spikedistill run {params.arguments:q} --log-file {log:q}"
+        RUN_STAGE

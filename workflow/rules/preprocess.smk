@@ -1,19 +1,19 @@
 # Prepare a dataset: decode, integrate event frames, store as one array.
 rule preprocess:
     output:
-        manifest=artifact("data"),
+        manifest=artifact("preprocess"),
     log:
-        "logs/preprocess/{name}.log",
+        log_of("preprocess", "{name}"),
     benchmark:
         "logs/preprocess/{name}.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: needs("preprocess", "data")["cpus_per_task"]
+    threads: needs("preprocess")["cpus_per_task"]
     resources:
-        **needs("preprocess", "data"),
+        **needs("preprocess"),
     params:
-        arguments=arguments("data"),
+        arguments=arguments("preprocess"),
     message:
         "preprocess {wildcards.name}"
     shell:
-        "spmd spikedistill run {params.arguments:q} --log-file {log:q}"
+        RUN_STAGE

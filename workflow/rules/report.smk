@@ -5,7 +5,7 @@ onerror:
     # What did not fail is worth a report, with a row that says what is missing. After Ctrl-C alone there is none.
     if workflow.scheduler.failed:
         shell(
-            "spikedistill report --resolved {RESOLVED_CONFIG:q} --log-file logs/report/report.log || true"
+            "spikedistill report --resolved {RESOLVED_CONFIG:q} --log-file {REPORT_LOG:q} || true"
         )
 
 
@@ -78,14 +78,14 @@ rule report:
             labels={"what": "what every stage took, as CSV"},
         ),
     log:
-        "logs/report/report.log",
+        REPORT_LOG,
     benchmark:
         "logs/report/report.tsv"
     conda:
         "../../envs/environment.yaml"
     threads: REPORT_COST.cpus
     resources:
-        **needed(lambda gpus: REPORT_COST, {}),
+        **required_resources(lambda gpus: REPORT_COST, {}),
     params:
         config=RESOLVED_CONFIG,
     message:

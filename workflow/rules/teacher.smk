@@ -1,21 +1,21 @@
 # Train an ANN teacher; every student with the same teacher shares it.
 rule teacher:
     input:
-        data=upstream("teachers", "data"),
+        data=upstream("teacher", "data"),
     output:
-        manifest=artifact("teachers"),
+        manifest=artifact("teacher"),
     log:
-        "logs/teacher/{name}.log",
+        log_of("teacher", "{name}"),
     benchmark:
         "logs/teacher/{name}.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: needs("teacher", "teachers")["cpus_per_task"]
+    threads: needs("teacher")["cpus_per_task"]
     resources:
-        **needs("teacher", "teachers"),
+        **needs("teacher"),
     params:
-        arguments=arguments("teachers"),
+        arguments=arguments("teacher"),
     message:
         "teacher {wildcards.name}"
     shell:
-        "spmd spikedistill run {params.arguments:q} --log-file {log:q}"
+        RUN_STAGE

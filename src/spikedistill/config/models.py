@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from spikedistill.data.loading.inputs import InputConfig
 from spikedistill.evaluate.settings import EvaluateConfig
+from spikedistill.models.settings import Backward
 from spikedistill.neurons.settings import NeuronConfig
-from spikedistill.train.options import EngineOptions
-from spikedistill.train.settings import TrainConfig
+from spikedistill.train.settings import EngineConfig, TrainConfig
 
 LABEL = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
@@ -50,13 +50,15 @@ class TeacherConfig(_NetworkConfig):
 class StudentConfig(_NetworkConfig):
     """The SNN that is trained."""
 
+    FORMER_KEYS: ClassVar[dict[str, str]] = {"divide_by_steps": "is called scale_grad_by_steps now, with the same values"}
+
     time_steps: int = Field(ge=1, description="Time steps T per sample. With event frames: the number of frames.")
     neuron: NeuronConfig = Field(default_factory=NeuronConfig, description="The spiking neuron.")
-    backward: Literal["bptt", "rate"] = Field(
+    backward: Backward = Field(
         "bptt",
         description="How gradients are computed: through all time steps, or rate-based, whose memory does not grow with T.",
     )
-    divide_by_steps: bool = Field(
+    scale_grad_by_steps: bool = Field(
         True, description="With backward: rate, divide the gradient by T, as the authors' code does; no effect otherwise."
     )
     train: TrainConfig = Field(description="How students are trained, whatever the method.")
@@ -100,7 +102,7 @@ class Config(_Section):
 
     store: str = Field("store", description="Folder of the artifacts: data, teachers, students, evaluations. May be shared.")
     results: str = Field("results", description="Folder of the report and the TensorBoard logs.")
-    engine: EngineOptions = Field(EngineOptions(), description="How training runs; changes no id.")
+    engine: EngineConfig = Field(EngineConfig(), description="How training runs; changes no id.")
     seeds: list[int] = Field([0], min_length=1, description="One student per method and seed.")
     rehearse: bool = Field(
         False,

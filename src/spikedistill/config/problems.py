@@ -24,10 +24,12 @@ class Problems:
         self._lines[".".join(str(part).partition("[")[0] for part in key) or "(top level)", message] = None
 
     def add_validation(self, error: ValidationError, model: type[BaseModel], prefix: Sequence[str | int] = ()) -> None:
+        """Add every problem that pydantic found in the section at `prefix`."""
         for detail in error.errors(include_url=False):
             self.add([*prefix, *detail["loc"]], _explain(detail, model))
 
     def raise_if_any(self) -> None:
+        """Raise a `ConfigError` that lists the problems, if there are any."""
         if self._lines:
             count = f"{len(self._lines)} problem{'s' if len(self._lines) > 1 else ''}"
             lines = "\n".join(f"  {self._source}: {key}: {message}" for key, message in sorted(self._lines))
@@ -36,16 +38,19 @@ class Problems:
 
 def _explain(detail: Any, model: type[BaseModel]) -> str:
     if detail["type"] == "extra_forbidden":
-        allowed = _fields_at(model, detail["loc"][:-1])
-        return components.unknown("key", str(detail["loc"][-1]), allowed)
+        key, section = str(detail["loc"][-1]), _section_at(model, detail["loc"][:-1])
+        former = getattr(section, "FORMER_KEYS", {})
+        if key in former:
+            return f"{key!r} {former[key]}"
+        return components.unknown("key", key, section.model_fields if section else ())
     message = detail["msg"][0].lower() + detail["msg"][1:]
     if detail["type"] == "missing":
         return "is required and not given"
     return f"{message}; found {detail['input']!r}"
 
 
-def _fields_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
-    """The keys that are allowed at a place of the configuration."""
+def _section_at(model: type[BaseModel], loc: Sequence[str | int]) -> type[BaseModel] | None:
+    """Return the model of the section at a place of the configuration."""
     current: Any = model
     for part in loc:
         section = model_of(current)
@@ -54,5 +59,4 @@ def _fields_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
             current = None if field is None else field.annotation
         else:  # a mapping of labels or a list: every member is of the same kind
             current = next(reversed(get_args(current)), None)
-    section = model_of(current)
-    return list(section.model_fields) if section else []
+    return model_of(current)

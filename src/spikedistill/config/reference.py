@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
@@ -13,6 +14,7 @@ from spikedistill import components
 from spikedistill.config.models import Config
 from spikedistill.config.sweep import model_of, takes_plain_values
 
+REFERENCE_FILE = Path(__file__).parents[3] / "docs" / "configuration.md"
 HEAD = """# Configuration
 
 Every key of `config.yaml`, written by `spikedistill schema --write` from the models that check it. A key marked * takes a list

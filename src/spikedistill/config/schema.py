@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -9,6 +10,8 @@ from pydantic import BaseModel
 from spikedistill import components
 from spikedistill.config.models import Config, StudentConfig, TeacherConfig
 from spikedistill.config.sweep import model_of, takes_plain_values
+
+SCHEMA_FILE = Path(__file__).with_name("config.schema.json")
 
 
 def config_schema() -> dict[str, Any]:

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from spikedistill.components import ComponentParams, unknown
 from spikedistill.distill.ce import mean_cross_entropy
-from spikedistill.distill.method_inputs import Forward, Need
 from spikedistill.distill.kd import kd_divergence
+from spikedistill.distill.method_inputs import MethodInputs, Need
 from spikedistill.distill.precision import at_least_float32, full_precision
 from spikedistill.lazy import torch
 
@@ -194,7 +194,7 @@ def needs(params: Params) -> frozenset[Need]:
     return frozenset({"teacher", "features", "noise"})
 
 
-def loss(forward: Forward, params: Params) -> dict[str, torch.Tensor]:
+def loss(forward: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
     """The terms of the loss, weighted."""
     assert forward.features is not None and forward.teacher_features is not None and forward.teacher_weight is not None
     assert forward.noise is not None, "the engine gives what a method needs"

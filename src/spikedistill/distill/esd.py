@@ -7,8 +7,8 @@ from typing import Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from spikedistill.components import ComponentParams, unknown
-from spikedistill.distill.method_inputs import Forward, Need
 from spikedistill.distill.kd import divergences
+from spikedistill.distill.method_inputs import MethodInputs, Need
 from spikedistill.distill.precision import full_precision
 from spikedistill.distill.tdd import self_target
 from spikedistill.lazy import torch
@@ -122,7 +122,7 @@ def needs(params: Params) -> frozenset[Need]:
     return frozenset({"exits"})
 
 
-def loss(forward: Forward, params: Params) -> dict[str, torch.Tensor]:
+def loss(forward: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
     """The terms of the loss, weighted."""
     assert forward.exits is not None, "the engine gives what a method needs"
     return {

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from spikedistill.components import ComponentParams
 from spikedistill.distill.ce import mean_cross_entropy
-from spikedistill.distill.method_inputs import Forward, Need
+from spikedistill.distill.method_inputs import MethodInputs, Need
 from spikedistill.distill.precision import full_precision
 from spikedistill.distill.tet import per_step_cross_entropy
 from spikedistill.lazy import torch
@@ -80,7 +80,7 @@ def needs(params: Params) -> frozenset[Need]:
     return frozenset({"teacher", "steps"} if params.logits == "per_step" else {"teacher"})
 
 
-def loss(forward: Forward, params: Params) -> dict[str, torch.Tensor]:
+def loss(forward: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
     """The terms of the loss, weighted."""
     per_step = params.logits == "per_step"
     cross_entropy, distillation = (per_step_cross_entropy, per_step_kd) if per_step else (mean_cross_entropy, mean_kd)

@@ -15,7 +15,7 @@ A method that needs "exits" has a parameter `pooling`, which says how the side b
 
 
 @dataclass(frozen=True)
-class Forward:
+class MethodInputs:
     """One batch after the forward passes; everything in float32 or float64, nothing of the teacher carries gradient.
 
     Letters: T step, B batch, C class, D channel, E exit.

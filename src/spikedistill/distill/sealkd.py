@@ -7,8 +7,8 @@ import math
 from pydantic import Field
 
 from spikedistill.components import ComponentParams
-from spikedistill.distill.method_inputs import Forward, Need
 from spikedistill.distill.kd import kd_divergence
+from spikedistill.distill.method_inputs import MethodInputs, Need
 from spikedistill.distill.precision import full_precision
 from spikedistill.distill.tet import per_step_cross_entropy
 from spikedistill.lazy import torch
@@ -101,7 +101,7 @@ def sealkd_loss(
         Scalar in nats.
     """
     params = Params(alpha=alpha, beta=beta, temperature=temperature)
-    return torch.stack(list(loss(Forward(logits, labels, teacher), params).values())).sum()
+    return torch.stack(list(loss(MethodInputs(logits, labels, teacher), params).values())).sum()
 
 
 def needs(params: Params) -> frozenset[Need]:
@@ -109,7 +109,7 @@ def needs(params: Params) -> frozenset[Need]:
     return frozenset({"teacher", "steps"})
 
 
-def loss(forward: Forward, params: Params) -> dict[str, torch.Tensor]:
+def loss(forward: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
     """The terms of the loss, weighted."""
     ela = error_aware_alignment(forward.logits, forward.teacher, forward.labels, params.temperature)
     return {

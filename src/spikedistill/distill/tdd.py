@@ -7,8 +7,8 @@ from typing import Literal, get_args
 from pydantic import Field
 
 from spikedistill.components import ComponentParams, unknown
-from spikedistill.distill.method_inputs import Forward, Need
 from spikedistill.distill.kd import per_step_kd
+from spikedistill.distill.method_inputs import MethodInputs, Need
 from spikedistill.distill.precision import full_precision
 from spikedistill.distill.tet import per_step_cross_entropy
 from spikedistill.lazy import torch
@@ -81,7 +81,7 @@ def tdd_loss(
         Scalar in nats.
     """
     params = Params(alpha=alpha, beta=beta, temperature=temperature, self_target=self_target)
-    return torch.stack(list(loss(Forward(logits, labels, teacher), params).values())).sum()
+    return torch.stack(list(loss(MethodInputs(logits, labels, teacher), params).values())).sum()
 
 
 def needs(params: Params) -> frozenset[Need]:
@@ -89,7 +89,7 @@ def needs(params: Params) -> frozenset[Need]:
     return frozenset({"teacher", "steps"})
 
 
-def loss(forward: Forward, params: Params) -> dict[str, torch.Tensor]:
+def loss(forward: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
     """The terms of the loss, weighted."""
     target = self_target(forward.logits, forward.labels, params.self_target)
     return {

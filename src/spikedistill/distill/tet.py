@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spikedistill.components import ComponentParams
-from spikedistill.distill.method_inputs import Forward, Need
+from spikedistill.distill.method_inputs import MethodInputs, Need
 from spikedistill.distill.precision import full_precision
 from spikedistill.lazy import torch
 
@@ -31,6 +31,6 @@ def needs(params: Params) -> frozenset[Need]:
     return frozenset({"steps"})
 
 
-def loss(forward: Forward, params: Params) -> dict[str, torch.Tensor]:
+def loss(forward: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
     """The terms of the loss, weighted."""
     return {"ce": per_step_cross_entropy(forward.logits, forward.labels)}

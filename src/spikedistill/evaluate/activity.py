@@ -24,7 +24,7 @@ class ActivityMeter(LayerMeter):
 
     @staticmethod
     def counted(layer: nn.Module, x: Tensor, out: Tensor) -> dict[str, Tensor | int]:
-        """Outputs that are not zero; of spiking layers also the spikes per neuron and per step, and the membrane updates."""
+        """ModelOutput that are not zero; of spiking layers also the spikes per neuron and per step, and the membrane updates."""
         active = out != 0
         values: dict[str, Tensor | int] = {"activations": out.numel(), "active": active.sum()}
         if isinstance(layer, LIF):

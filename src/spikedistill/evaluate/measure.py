@@ -43,7 +43,7 @@ def measure(
     """Measure a teacher or a student.
 
     Args:
-        model: returns `Outputs`; put into evaluation mode.
+        model: returns `ModelOutput`; put into evaluation mode.
         loader: the split, in evaluation order, of this rank.
         world: the ranks; every one gets the result.
         num_classes: K.

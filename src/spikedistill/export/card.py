@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from spikedistill.store.provenance import commit_of
 from spikedistill.report.tables import MEASURES, Column
+from spikedistill.store.provenance import commit_of
 
 _LIMITS = """\
 - Measured on the test split of {dataset} alone, after the last epoch; nothing is known about other data.

@@ -10,16 +10,16 @@ from typing import Any
 
 from safetensors.torch import load_model
 
-from spikedistill.store.artifacts import Store
-from spikedistill.report.compare import newest_evaluation
 from spikedistill.data.loading.inputs import STATISTICS
 from spikedistill.data.store import SampleStore, open_store
 from spikedistill.errors import ConfigError
 from spikedistill.export.card import model_card
 from spikedistill.models import Student, Teacher, build_student, build_teacher
 from spikedistill.neurons.settings import NeuronConfig
-from spikedistill.plan.build import DistillSpec, TeacherSpec
+from spikedistill.plan.stages import DistillSpec, NetworkSpec
+from spikedistill.report.compare import newest_evaluation
 from spikedistill.stages.network_io import WEIGHTS, load_network, read_model_spec, save_network
+from spikedistill.store.artifacts import Store
 
 MODEL = "model.json"
 CARD = "README.md"
@@ -69,13 +69,13 @@ def write_export(store: Store, ref: str, out: Path, *, nir: bool = False) -> lis
     return [out / name for name in names]
 
 
-def describe(spec: TeacherSpec | DistillSpec, data: SampleStore) -> dict[str, Any]:
+def describe(spec: NetworkSpec, data: SampleStore) -> dict[str, Any]:
     """What it takes to build the network again and to feed it."""
     mean, std = STATISTICS.get(spec.inputs.normalize, (data.mean, data.std))
     size = spec.inputs.size(*data.samples.shape[-2:])
     about: dict[str, Any] = {
         "schema": SCHEMA,
-        "role": "teacher" if isinstance(spec, TeacherSpec) else "student",
+        "role": spec.role,
         "arch": spec.arch,
         "num_classes": data.num_classes,
         "in_channels": data.channels,

@@ -25,14 +25,14 @@ from spikedistill.errors import ConfigError, SpikedistillError
 from spikedistill.models import Student
 from spikedistill.models.network import Network
 from spikedistill.neurons.lif import LIF
-from spikedistill.plan.build import DistillSpec, TeacherSpec
+from spikedistill.plan.stages import NetworkSpec
 
 CHECKED_SAMPLES = 64
 TIME_STEP_S = 1e-4
 TOLERANCE = 1e-9  # of logits that differ by rounding in float64 alone
 
 
-def write_nir(network: nn.Module, data: SampleStore, spec: TeacherSpec | DistillSpec, file: Path) -> None:
+def write_nir(network: nn.Module, data: SampleStore, spec: NetworkSpec, file: Path) -> None:
     """Write the NIR graph of a student, read it back and compare both on test samples.
 
     Args:
@@ -231,7 +231,7 @@ def _neuron(path: str, module: LIF) -> nn.Module:
     settings = module.neuron
     if settings.reset != "hard":
         raise _refusal(path, "a neuron with soft reset")
-    if settings.fires != "at":
+    if not settings.spike_at_threshold:
         raise _refusal(path, "a neuron that does not fire at its threshold, only above, which SpikingJelly's does")
     if settings.decay <= 0:
         raise _refusal(path, "a neuron without memory (decay 0)")

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from spikedistill.plan.build import Plan, PreprocessSpec, Spec
+from spikedistill.plan.build import Plan
+from spikedistill.plan.stages import PreprocessSpec, Spec
+
+RUN = ("spmd", "spikedistill", "run")
+"""What runs a stage on every rank of its job; arguments follow."""
+
+
+def log_of(stage: str, name: str) -> str:
+    """Return the log of a stage, relative to the working directory.
+
+    Args:
+        stage: its name.
+        name: that of its artifact, or Snakemake's wildcard for it.
+    """
+    return f"logs/{stage}/{name}.log"
 
 
 def stage_log(spec: Spec) -> Path:
-    """The log of a stage, relative to the working directory."""
-    return Path("logs") / spec.stage / f"{Path(spec.ref).name}.log"
+    """Return the log of the stage of a spec, relative to the working directory."""
+    return Path(log_of(spec.stage, Path(spec.ref).name))
 
 
 def stage_arguments(plan: Plan, spec: Spec) -> list[str]:
-    """The arguments of `spikedistill run` for one stage of a plan: its spec, the store, the results, the engine, the raw data."""
+    """Return the arguments of `spikedistill run` for a stage: its spec, the store, the results, the engine, the raw data."""
     arguments = ["--spec", spec.model_dump_json(), "--store", plan.config.store, "--results", plan.config.results]
     if not isinstance(spec, PreprocessSpec):  # works in processes of its own, without ranks
         arguments += ["--engine", plan.config.engine.model_dump_json()]
@@ -21,5 +35,5 @@ def stage_arguments(plan: Plan, spec: Spec) -> list[str]:
 
 
 def stage_command(plan: Plan, spec: Spec) -> list[str]:
-    """The whole command of a stage's job."""
-    return ["spmd", "spikedistill", "run", *stage_arguments(plan, spec), "--log-file", str(stage_log(spec))]
+    """Return the whole command of a stage's job."""
+    return [*RUN, *stage_arguments(plan, spec), "--log-file", str(stage_log(spec))]

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from spikedistill.errors import SpikedistillError
+from spikedistill.launch.profile import site_profile, site_resources
 from spikedistill.plan.build import Plan
-from spikedistill.launch.resources import site_profile, site_resources
+from spikedistill.plan.stages import RULES
 
 NETWORK_FILE_SYSTEMS = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "panfs", "wekafs", "fuse")
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol")
@@ -41,7 +42,7 @@ def _checks(load_plan: Callable[[], Plan], profile_name: str | None) -> Iterator
         plan = load_plan()
         yield Check("ok", f"config: {len(plan.stages)} stages, {len(plan.rows)} rows in the report")
     except SpikedistillError as err:
-        yield Check("fail", f"config: {err}", "mend the keys above")
+        yield Check("fail", f"config: {err}", "fix the keys listed above")
     yield from _torch()
     profile: dict[str, Any] = {}
     if profile_name or Path("cluster").is_dir():
@@ -122,12 +123,12 @@ def _slurm(profile: dict[str, Any]) -> Iterator[Check]:
 
 
 def _partitions(profile: dict[str, Any], known: set[str]) -> Iterator[Check]:
-    for stage in ("preprocess", "teacher", "distill", "evaluate", "report"):
-        wanted = site_resources(stage, profile).get("slurm_partition")
+    for rule in RULES:
+        wanted = site_resources(rule, profile).get("slurm_partition")
         unknown = [name for name in str(wanted).split(",") if name not in known] if wanted else []
         if unknown:
             advice = f"the site has: {', '.join(sorted(known))}; set slurm_partition in the profile"
-            yield Check("fail", f"{stage}: no partition {', '.join(unknown)}", advice)
+            yield Check("fail", f"{rule}: no partition {', '.join(unknown)}", advice)
 
 
 def _node(profile: dict[str, Any]) -> Iterator[Check]:

@@ -1,3 +1,16 @@
+"""Settings of Snakemake profiles that concern stages. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spikedistill.errors import ConfigError
+
+
 def find_profile(name: str) -> Path:
     """The YAML file of a Snakemake profile given as Snakemake takes it: a folder, a file, or a name in ~/.config/snakemake.
 
@@ -40,7 +53,12 @@ def site_profile(name: str | None) -> dict[str, Any]:
 
 def site_resources(stage: str, profile: Mapping[str, Any]) -> dict[str, Any]:
     """What a profile sets for a stage: its `set-resources`, over its `default-resources`."""
-    return _pairs(profile.get("default-resources"), "default-resources") | set_resources(stage, profile)
+    return default_resources(profile) | set_resources(stage, profile)
+
+
+def default_resources(profile: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the `default-resources` of a profile."""
+    return _pairs(profile.get("default-resources"), "default-resources")
 
 
 def set_resources(stage: str, profile: Mapping[str, Any]) -> dict[str, Any]:

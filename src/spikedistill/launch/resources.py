@@ -8,29 +8,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-import yaml
 from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_executor_plugin_submitit.request.resources import GPUS, Request, parse_resources
 from spikedistill.errors import ConfigError
+from spikedistill.launch.profile import default_resources, set_resources
 from spikedistill.plan.estimate import Cost, Estimator
-from spikedistill.plan.build import Spec
+from spikedistill.plan.stages import Spec
 
 NAMES = ("runtime", "mem_mb", "nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "max_requeues")
 RANKS = ("tasks_per_node", "tasks", "tasks_per_gpu")
 CPUS = ("cpus_per_task", "cpus_per_gpu")
 REPORT_COST = Cost(hours=0.1, gpus=0, cpus=1, gpu_mb=0, host_mb=2000)
-ANY_COST = Cost(hours=0.1, gpus=1, cpus=1, gpu_mb=0, host_mb=2000)  # to see whether what is given contradicts itself
+PLACEHOLDER_COST = Cost(hours=0.1, gpus=1, cpus=1, gpu_mb=0, host_mb=2000)  # to see whether what is given contradicts itself
 RUNTIME_FACTOR = 2.0  # an estimate may be off by so much before the time limit is reached
 SHORTEST_MIN = 30
 LONGEST_MIN = 1440  # what most sites allow; a longer stage is requeued and goes on from its checkpoint
 REQUEUES = 3
 
 
-def needed(estimate: Callable[[int | None], Cost], given: Mapping[str, Any], attempt: int = 1) -> dict[str, int]:
+def required_resources(estimate: Callable[[int | None], Cost], given: Mapping[str, Any], attempt: int = 1) -> dict[str, int]:
     """What a stage asks for: GPUs and ranks as the estimate or the profile says, time and memory by the estimate.
 
     Args:
@@ -99,14 +98,6 @@ def _request(resources: Mapping[str, Any]) -> Request:
         raise ConfigError(str(err)) from err
 
 
-
-
-
-
-
-
-
-
 def stage_resources(
     stage: str, profile: Mapping[str, Any], overrides: Mapping[str, Any], estimate: Callable[[int | None], Cost]
 ) -> dict[str, Any]:
@@ -115,12 +106,4 @@ def stage_resources(
     Later wins: the profile's `default-resources`, what the stage needs, the profile's `set-resources`, `overrides`.
     """
     given = set_resources(stage, profile) | dict(overrides)
-    return _pairs(profile.get("default-resources"), "default-resources") | needed(estimate, given) | given
-
-
-
-
-
-
-
-
+    return default_resources(profile) | required_resources(estimate, given) | given

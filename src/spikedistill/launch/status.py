@@ -1,3 +1,21 @@
+"""How far the stages of a plan are, for the terminal. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from tabulate import tabulate
+
+from spikedistill.plan.build import Plan
+from spikedistill.plan.stages import Spec
+from spikedistill.store.artifacts import Store
+from spikedistill.store.lease import STALE_S
+from spikedistill.store.provenance import STARTS
+from spikedistill.train.tracking import METRICS, whole_lines
+
+
 def status_table(plan: Plan) -> str:
     """How far every stage is: done, running (with epoch and host), interrupted, or not started."""
     store = Store(plan.config.store)

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spikedistill.store.artifacts import Store
-from spikedistill.launch.command import stage_command, stage_log
 from spikedistill.errors import ArtifactError, ConfigError
+from spikedistill.launch.command import stage_command, stage_log
+from spikedistill.launch.profile import site_profile
+from spikedistill.launch.resources import stage_resources
+from spikedistill.plan.build import Plan
 from spikedistill.plan.estimate import Estimator
-from spikedistill.plan.build import Plan, Spec
-from spikedistill.plan.tables import Settled
-from spikedistill.launch.resources import site_profile, stage_resources
+from spikedistill.plan.stages import Spec
+from spikedistill.plan.uptodate import UpToDate
+from spikedistill.store.artifacts import Store
 
 FOLDER = Path(".snakemake") / "submitit"
 
@@ -48,8 +50,8 @@ def submit_stage(
     spec = plan.find(name)
     settings = site_profile(profile)
     where = cluster or settings.get("submitit-cluster", "slurm")
-    settled = Settled(plan, store)
-    todo = [s for s in plan.with_upstream(spec) if s.ref not in settled]
+    up_to_date = UpToDate(plan, store)
+    todo = [s for s in plan.with_upstream(spec) if s.ref not in up_to_date]
     if not todo:
         print(f"{spec.ref} is there already: {store.path(spec.ref)}")
         return 0

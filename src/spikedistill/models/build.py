@@ -26,10 +26,10 @@ def build_student(
     time_steps: int,
     neuron: NeuronConfig,
     backward: Backward = "bptt",
-    divide_by_steps: bool = True,
+    scale_grad_by_steps: bool = True,
     entry: Mapping[str, Any] | None = None,
 ) -> Student:
-    """A spiking network that maps images [B, C, H, W] or frames [T, B, C, H, W] to `Outputs`, logits [T, B, num_classes].
+    """A spiking network that maps images [B, C, H, W] or frames [T, B, C, H, W] to `ModelOutput`, logits [T, B, num_classes].
 
     Args:
         name: an architecture.
@@ -38,14 +38,14 @@ def build_student(
         time_steps: T.
         neuron: of every spiking layer.
         backward: how it trains, see `Student`.
-        divide_by_steps: see `Student`.
+        scale_grad_by_steps: see `Student`.
         entry: hyperparameters of the architecture instead of those in its table.
 
     Raises:
         ConfigError: if there is no architecture of that name.
     """
     network = _build(name, num_classes, in_channels, lambda: LIF(neuron, time_steps), entry)
-    return Student(network, time_steps, backward=backward, divide_by_steps=divide_by_steps)
+    return Student(network, time_steps, backward=backward, scale_grad_by_steps=scale_grad_by_steps)
 
 
 def add_exits(student: Student, name: str, *, num_classes: int, pooling: Pooling, entry: Mapping[str, Any] | None = None) -> None:

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from spikedistill.models.exits import Exits
 from spikedistill.models.network import Network
 from spikedistill.models.settings import Backward
-from spikedistill.neurons.dynamics import widened
+from spikedistill.neurons.dynamics import to_float32
 from spikedistill.neurons.rate import convert_to_rate, spike_pass
 
 
 @dataclass(frozen=True)
-class Outputs:
+class ModelOutput:
     """What a forward pass gives; a method takes from it what it needs and never reaches into the network.
 
     Attributes:
@@ -38,37 +38,39 @@ class Outputs:
         """Logits [B, K] that a class is predicted from: the mean over time."""
         return self.logits.mean(0) if self.logits.dim() == 3 else self.logits
 
-    def in_full_precision(self) -> Outputs:
+    def in_full_precision(self) -> ModelOutput:
         """The same with float16 and bfloat16 turned into float32: losses are never computed in less."""
-        return self.map(widened)
+        return self.map(to_float32)
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> Outputs:
+    def map(self, change: Callable[[Tensor], Tensor]) -> ModelOutput:
         """The same with every tensor changed."""
-        return Outputs(change(self.logits), change(self.features), None if self.exits is None else change(self.exits))
+        return ModelOutput(change(self.logits), change(self.features), None if self.exits is None else change(self.exits))
 
 
 class Student(nn.Module):
     """A spiking network over T steps; inside, time is folded into the batch, row t * B + b."""
 
-    def __init__(self, network: Network, time_steps: int, *, backward: Backward = "bptt", divide_by_steps: bool = True) -> None:
+    def __init__(
+        self, network: Network, time_steps: int, *, backward: Backward = "bptt", scale_grad_by_steps: bool = True
+    ) -> None:
         """Wrap a network whose activations are spiking neurons of the same number of steps.
 
         Args:
             network: the layers.
             time_steps: T.
             backward: backpropagation through time, or rate-based backpropagation (see `neurons.rate`).
-            divide_by_steps: with rate-based backpropagation, divide every gradient by T, as the authors' code does.
+            scale_grad_by_steps: with rate-based backpropagation, divide every gradient by T, as the authors' code does.
         """
         super().__init__()
         self.network = network
         self.time_steps = time_steps
         self.backward = backward
-        self.divide_by_steps = divide_by_steps
+        self.scale_grad_by_steps = scale_grad_by_steps
         self.exits: Exits | None = None
         if backward == "rate":
             convert_to_rate(network, time_steps)
 
-    def forward(self, x: Tensor) -> Outputs:
+    def forward(self, x: Tensor) -> ModelOutput:
         """The outputs for images [B, C, H, W] (the same at every step) or frames [T, B, C, H, W].
 
         A static image is encoded once: its first convolution is the same at every step.
@@ -79,9 +81,9 @@ class Student(nn.Module):
         logits = self.network.classify(stages[-1]).unflatten(0, (self.time_steps, -1))
         features = stages[-1].unflatten(0, (self.time_steps, -1))
         if self.exits is None or not self.training:
-            return Outputs(logits, features)
+            return ModelOutput(logits, features)
         rates = [stage.unflatten(0, (self.time_steps, -1)).mean(0) for stage in stages[:-1]]
-        return Outputs(logits, features, torch.cat([self.exits(rates), logits.mean(0, keepdim=True)]))
+        return ModelOutput(logits, features, torch.cat([self.exits(rates), logits.mean(0, keepdim=True)]))
 
     def _fold(self, x: Tensor) -> Tensor:
         """The stem's output for every step [T * B, D, h, w]."""
@@ -91,14 +93,14 @@ class Student(nn.Module):
             raise ValueError(f"{len(x)} frames for a network of {self.time_steps} time steps")
         return self.network.encode(x.flatten(0, 1))
 
-    def _rate_forward(self, x: Tensor) -> Outputs:
+    def _rate_forward(self, x: Tensor) -> ModelOutput:
         with spike_pass(self.network):
             self.network.classify(self.network.last_features(self._fold(x)))
         stages = self.network.features(self.network.encode(x if x.dim() == 4 else x.mean(0)))
         logits = self.network.classify(stages[-1])[None]
         exits = None if self.exits is None else torch.cat([self.exits(stages[:-1]), logits])
-        outputs = Outputs(logits, stages[-1][None], exits)
-        return outputs.map(self._divided) if self.divide_by_steps else outputs
+        outputs = ModelOutput(logits, stages[-1][None], exits)
+        return outputs.map(self._divided) if self.scale_grad_by_steps else outputs
 
     def _divided(self, x: Tensor) -> Tensor:
         """The same values; the gradient into them is divided by T."""
@@ -124,7 +126,7 @@ class Teacher(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, x: Tensor) -> Outputs:
+    def forward(self, x: Tensor) -> ModelOutput:
         """The outputs for images [B, C, H, W] or frames [T, B, C, H, W]."""
         features = self.network.last_features(self.network.encode(x.mean(0) if x.dim() == 5 else x))
-        return Outputs(self.network.classify(features), features)
+        return ModelOutput(self.network.classify(features), features)

@@ -1,7 +1,7 @@
 """What a LIF neuron does, once: plain elementwise functions of currents over time, which `neurons.execution` makes fast.
 
     h[t] = decay * v[t-1] + x[t]            v[-1] = 0; the input is not scaled
-    s[t] = 1 where h[t] >= threshold        or h[t] > threshold, see `fires`; derivative in backward: a surrogate
+    s[t] = 1 where h[t] >= threshold        or h[t] > threshold, see `spike_at_threshold`; derivative in backward: a surrogate
     v[t] = (1 - s[t]) * h[t] + s[t] * v_reset    hard reset
     v[t] = h[t] - threshold * s[t]               soft reset (v_reset is None)
 
@@ -10,17 +10,13 @@ float16 and bfloat16 are computed in float32. Letters: T step.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from spikedistill.neurons.settings import Fires, Surrogate
+from spikedistill.neurons.settings import Surrogate
 from spikedistill.neurons.surrogate import DERIVATIVES
-
-COMPARISONS: dict[Fires, Callable[[Tensor, float], Tensor]] = {"at": torch.ge, "above": torch.gt}
-"""By name in the config: what a potential and the threshold must fulfil for a spike."""
 
 
 class Dynamics(NamedTuple):
@@ -32,14 +28,14 @@ class Dynamics(NamedTuple):
     detach_reset: bool
     alpha: float
     surrogate: Surrogate = "sigmoid"
-    fires: Fires = "at"
+    spike_at_threshold: bool = True
 
 
 def integrate(x: Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
     """Spikes, in the dtype of `x`, and potentials h of the currents x [T, ...]."""
     potential, spikes, v = [], [], None
     for x_t in x.unbind(0):
-        h = widened(x_t) if v is None else torch.add(x_t, v, alpha=dynamics.decay)
+        h = to_float32(x_t) if v is None else torch.add(x_t, v, alpha=dynamics.decay)
         s = _fire(h, dynamics)
         potential.append(h)
         spikes.append(s)
@@ -68,7 +64,7 @@ def spike_statistics(x: Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor, Ten
     """
     spikes, v, kappa, eligibility, rate = [], None, None, None, None
     for x_t in x.unbind(0):
-        h = widened(x_t) if v is None else torch.add(x_t, v, alpha=dynamics.decay)
+        h = to_float32(x_t) if v is None else torch.add(x_t, v, alpha=dynamics.decay)
         s = _fire(h, dynamics)
         derivative = DERIVATIVES[dynamics.surrogate](h, dynamics.threshold, dynamics.alpha)
         kept = _reset_derivative(h, derivative, dynamics)
@@ -83,13 +79,14 @@ def spike_statistics(x: Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor, Ten
     return torch.stack(spikes).to(x.dtype), rate / len(x), eligibility / len(x)
 
 
-def widened(x: Tensor) -> Tensor:
+def to_float32(x: Tensor) -> Tensor:
     """The same in float32, where it is not in float64 already."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 def _fire(h: Tensor, dynamics: Dynamics) -> Tensor:
-    return COMPARISONS[dynamics.fires](h, dynamics.threshold).to(h.dtype)
+    compare = torch.ge if dynamics.spike_at_threshold else torch.gt
+    return compare(h, dynamics.threshold).to(h.dtype)
 
 
 def _reset(h: Tensor, s: Tensor, dynamics: Dynamics) -> Tensor:

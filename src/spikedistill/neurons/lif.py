@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from spikedistill.neurons import execution, triton_lif
 from spikedistill.neurons.dynamics import Dynamics, differentiate, integrate
-from spikedistill.neurons.settings import Fires, NeuronConfig, Surrogate
+from spikedistill.neurons.settings import NeuronConfig, Surrogate
 
 
 def lif(
@@ -25,7 +25,7 @@ def lif(
     detach_reset: bool,
     alpha: float,
     surrogate: Surrogate = "sigmoid",
-    fires: Fires = "at",
+    spike_at_threshold: bool = True,
 ) -> Tensor:
     """Spikes of a layer of LIF neurons that starts at rest.
 
@@ -37,18 +37,20 @@ def lif(
         detach_reset: treat the spike in the reset as a constant in backward.
         alpha: slope of the surrogate.
         surrogate: what takes the place of the derivative of a spike, see `neurons.surrogate`.
-        fires: whether a potential equal to the threshold fires.
+        spike_at_threshold: True where a potential equal to the threshold fires.
 
     Returns:
         Spikes, 0 or 1, of the shape and dtype of `x_seq`.
     """
-    return _Lif.apply(x_seq, Dynamics(decay, threshold, v_reset, detach_reset, alpha, surrogate, fires), False)
+    return _Lif.apply(x_seq, Dynamics(decay, threshold, v_reset, detach_reset, alpha, surrogate, spike_at_threshold), False)
 
 
 def dynamics_of(neuron: NeuronConfig) -> Dynamics:
     """The parameters of a neuron as the equations take them."""
     v_reset = 0.0 if neuron.reset == "hard" else None
-    return Dynamics(neuron.decay, neuron.threshold, v_reset, neuron.detach_reset, neuron.alpha, neuron.surrogate, neuron.fires)
+    return Dynamics(
+        neuron.decay, neuron.threshold, v_reset, neuron.detach_reset, neuron.alpha, neuron.surrogate, neuron.spike_at_threshold
+    )
 
 
 class _Lif(torch.autograd.Function):

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Surrogate = Literal["sigmoid", "triangle"]
-Fires = Literal["at", "above"]
 
 
 class NeuronConfig(BaseModel):
     """A leaky integrate-and-fire neuron: h = decay * v + x, a spike at the threshold, then a reset."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    FORMER_KEYS: ClassVar[dict[str, str]] = {
+        "fires": "is called spike_at_threshold now: true for what was `at`, false for `above`",
+    }
 
     decay: float = Field(0.5, ge=0, lt=1, description="Share of the membrane potential kept from step to step (lambda).")
     threshold: float = Field(1.0, gt=0, description="Membrane potential at which the neuron fires.")
-    fires: Fires = Field(
-        "at", description="at: a potential that equals the threshold fires; above: it does not, as in CKDSNN's neuron."
+    spike_at_threshold: bool = Field(
+        True, description="Whether a potential that equals the threshold fires; false for CKDSNN's neuron, which needs more."
     )
     reset: Literal["hard", "soft"] = Field(
         "hard", description="After a spike: hard sets the potential to 0, soft subtracts the threshold."

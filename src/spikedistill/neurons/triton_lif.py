@@ -1,6 +1,6 @@
 """The LIF neuron on a GPU, as two Triton kernels: each value is read once and written once.
 
-Forward reads x and writes spikes and float32 potentials; backward reads potentials and upstream gradients and writes the
+MethodInputs reads x and writes spikes and float32 potentials; backward reads potentials and upstream gradients and writes the
 gradient into x. The membrane potential stays in registers. Same equations as `neurons.dynamics`. Letters: T step, N neuron.
 """
 
@@ -77,7 +77,7 @@ def _constants(dynamics: Dynamics) -> dict[str, Any]:
         "threshold": dynamics.threshold,
         "v_reset": dynamics.v_reset or 0.0,
         "soft": dynamics.v_reset is None,
-        "above": dynamics.fires == "above",
+        "above": not dynamics.spike_at_threshold,
         "block": BLOCK,
     }
 

@@ -1,47 +1,26 @@
-"""config -> the stages to run, each with a content id. Imports no torch and touches no file.
+"""Build the plan of a configuration: its stages, each with a content id, and the rows of its report.
 
-A spec holds everything that changes a stage's result and nothing that does not: no paths, no number of GPUs, no number of
-workers. The id of an artifact is a hash of its spec, and the names of upstream artifacts are part of the spec, so that
-equal ids mean equal work on every machine.
+Imports no torch and touches no file.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from typing import Any
 
 from spikedistill import components
-from spikedistill.config.check import Config, ExperimentConfig, TeacherConfig
+from spikedistill.config.models import Config, ExperimentConfig, TeacherConfig
 from spikedistill.data.loading.inputs import InputConfig
 from spikedistill.errors import ConfigError
-from spikedistill.evaluate.settings import EvaluateConfig
-from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.plan.rehearsal import rehearsal
-from spikedistill.train.settings import TrainConfig
+from spikedistill.plan.stages import DistillSpec, EvaluateSpec, NetworkSpec, PreprocessSpec, Spec, TeacherSpec
 
 # On CPUs the gradient of a strided 1x1 convolution of fewer channels corrupts memory: oneDNN issue 6035.
 LEAST_CHANNELS = 16
 CHANNEL_KEYS = ("widths", "stages", "hidden")  # what `width` scales in the table of an architecture
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 @dataclass(frozen=True)
@@ -141,7 +120,7 @@ def _scaled(channels: Any, width: float) -> Any:
 
 def _models(
     experiment: ExperimentConfig, data: PreprocessSpec, seeds: list[int]
-) -> Iterator[tuple[str, TeacherSpec | DistillSpec, str | None]]:
+) -> Iterator[tuple[str, NetworkSpec, str | None]]:
     """Every row's label and network, and the teacher that a student's predictions are compared with."""
     inputs = experiment.dataset.inputs
     teacher = _teacher(experiment.teacher, data, inputs) if experiment.teacher else None
@@ -166,7 +145,7 @@ def _models(
                     time_steps=student.time_steps,
                     neuron=student.neuron,
                     backward=student.backward,
-                    divide_by_steps=student.divide_by_steps or student.backward != "rate",
+                    scale_grad_by_steps=student.scale_grad_by_steps or student.backward != "rate",
                     method=name,
                     params=params,
                     train=student.train,

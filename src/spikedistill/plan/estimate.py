@@ -1,7 +1,7 @@
 """What a stage will cost: time, GPU and host memory, before anything runs. Imports no torch.
 
 A training step takes (macs / rate + elements / bandwidth) seconds, with the multiply-accumulates and the elements of layer
-outputs of one forward pass over all time steps; models/costs.json has the counts of each architecture, and
+outputs of one forward pass over all time steps; costs.json has the counts of each architecture, and
 benchmarks/costs.py makes them and fits the two constants of a machine. A factor of two either way is to be expected.
 """
 
@@ -17,7 +17,8 @@ from typing import Any
 
 from spikedistill import components
 from spikedistill.evaluate.settings import LARGEST_BATCH
-from spikedistill.plan.build import CHANNEL_KEYS, DistillSpec, EvaluateSpec, Plan, PreprocessSpec, TeacherSpec
+from spikedistill.plan.build import CHANNEL_KEYS, Plan
+from spikedistill.plan.stages import DistillSpec, EvaluateSpec, NetworkSpec, PreprocessSpec, TeacherSpec
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class _Work:
 
 @functools.cache
 def _counts() -> dict[str, dict[str, float]]:
-    return json.loads((Path(__file__).parent / "models" / "costs.json").read_text(encoding="utf-8"))
+    return json.loads((Path(__file__).with_name("costs.json")).read_text(encoding="utf-8"))
 
 
 class Estimator:
@@ -140,7 +141,7 @@ class Estimator:
             self._known[ref, gpus] = cost
         return self._known[ref, gpus]
 
-    def _training(self, spec: TeacherSpec | DistillSpec) -> _Work:
+    def _training(self, spec: NetworkSpec) -> _Work:
         data = _Data.of(self._plan, spec)
         network, scale, width, guessed = _scaled_counts(spec, data)
         macs, elements = network["macs"] * scale * width**2, network["elements"] * scale * width
@@ -176,7 +177,7 @@ class Estimator:
 
     def _evaluation(self, spec: EvaluateSpec) -> _Work:
         model = self._plan.stages[spec.model]
-        assert isinstance(model, TeacherSpec | DistillSpec)
+        assert isinstance(model, NetworkSpec)
         data = _Data.of(self._plan, model)
         network, scale, width, guessed = _scaled_counts(model, data)
         steps = model.time_steps if isinstance(model, DistillSpec) else 1
@@ -208,7 +209,7 @@ class _Data:
     guessed: tuple[str, ...]
 
     @classmethod
-    def of(cls, plan: Plan, spec: TeacherSpec | DistillSpec) -> _Data:
+    def of(cls, plan: Plan, spec: NetworkSpec) -> _Data:
         data = plan.stages[spec.data]
         assert isinstance(data, PreprocessSpec)
         component = components.load("data.datasets", data.dataset)
@@ -227,7 +228,7 @@ class _Data:
         )
 
 
-def _scaled_counts(spec: TeacherSpec | DistillSpec, data: _Data) -> tuple[dict[str, float], float, float, tuple[str, ...]]:
+def _scaled_counts(spec: NetworkSpec, data: _Data) -> tuple[dict[str, float], float, float, tuple[str, ...]]:
     """Counts of a network, the factor for the number of pixels, that of its width, and what was guessed."""
     known = spec.arch in _counts()
     counts = _counts()[spec.arch if known else STAND_IN]

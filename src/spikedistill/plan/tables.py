@@ -1,20 +1,17 @@
-"""How far the stages of a plan are, for the terminal. Imports no torch."""
+"""A plan as tables for the terminal: what would run, and what it will cost. Imports no torch."""
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from tabulate import tabulate
 
-from spikedistill.store.artifacts import Store
+from spikedistill.plan.build import Plan, Row
 from spikedistill.plan.estimate import Cost, in_hours, total
-from spikedistill.store.lease import STALE_S
-from spikedistill.plan.build import DistillSpec, Plan, Row, Spec, TeacherSpec
-from spikedistill.store.provenance import STARTS
-from spikedistill.train.tracking import METRICS, whole_lines
+from spikedistill.plan.stages import DistillSpec, NetworkSpec, Spec
+from spikedistill.plan.uptodate import UpToDate
+from spikedistill.store.artifacts import Store
 
 CostOf = Callable[[Spec], Cost]
 
@@ -22,25 +19,25 @@ CostOf = Callable[[Spec], Cost]
 def plan_table(plan: Plan, cost_of: CostOf) -> str:
     """What would run: each stage with its artifact, and whether it is in the store or what it will cost."""
     store = Store(plan.config.store)
-    settled = Settled(plan, store)
+    up_to_date = UpToDate(plan, store)
     rows = [
-        (spec.stage, Path(ref).name, _cached(store, spec, settled), *_cost_cells(spec, settled, cost_of))
+        (spec.stage, Path(ref).name, _cached(store, spec, up_to_date), *_cost_cells(spec, up_to_date, cost_of))
         for ref, spec in plan.stages.items()
     ]
     headers = ["stage", "artifact", "state", "GPUs", "hours"]
     table = tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)
-    return f"{table}\n\n{cost_line(plan, settled, cost_of)}"
+    return f"{table}\n\n{cost_line(plan, up_to_date, cost_of)}"
 
 
-def cost_line(plan: Plan, settled: Settled, cost_of: CostOf) -> str:
+def cost_line(plan: Plan, up_to_date: UpToDate, cost_of: CostOf) -> str:
     """How much there is to do, in one line."""
-    todo = [spec for ref, spec in plan.stages.items() if ref not in settled]
+    todo = [spec for ref, spec in plan.stages.items() if ref not in up_to_date]
     count = f"{len(plan.stages)} stages: {len(plan.stages) - len(todo)} cached in {plan.config.store}, {len(todo)} to run"
     return f"{count}, {total(map(cost_of, todo))}" if todo else count
 
 
-def _cost_cells(spec: Spec, settled: Settled, cost_of: CostOf) -> tuple[str, str]:
-    if spec.ref in settled:
+def _cost_cells(spec: Spec, up_to_date: UpToDate, cost_of: CostOf) -> tuple[str, str]:
+    if spec.ref in up_to_date:
         return "", ""
     cost = cost_of(spec)
     return str(cost.gpus), in_hours(cost.hours)
@@ -48,36 +45,28 @@ def _cost_cells(spec: Spec, settled: Settled, cost_of: CostOf) -> tuple[str, str
 
 def run_table(plan: Plan, cost_of: CostOf) -> str:
     """What would be compared: each row of the report, with how many of its runs (seeds) are done, and the cost of the rest."""
-    settled = Settled(plan, Store(plan.config.store))
+    up_to_date = UpToDate(plan, Store(plan.config.store))
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in plan.rows:
         groups.setdefault((row.experiment, row.method), []).append(row)
-    lines = [(*names, *_run_cells(plan, rows, settled, cost_of)) for names, rows in groups.items()]
+    lines = [(*names, *_run_cells(plan, rows, up_to_date, cost_of)) for names, rows in groups.items()]
     headers = ["experiment", "method", "architecture", "T", "epochs", "batch", "lr", "runs", "done", "GPU-hours"]
     table = tabulate(lines, headers=headers, tablefmt="simple", disable_numparse=True)
-    return f"{table}\n\n{len(plan.rows)} runs; {cost_line(plan, settled, cost_of)}"
+    return f"{table}\n\n{len(plan.rows)} runs; {cost_line(plan, up_to_date, cost_of)}"
 
 
-def _run_cells(plan: Plan, rows: list[Row], settled: Settled, cost_of: CostOf) -> list[str]:
+def _run_cells(plan: Plan, rows: list[Row], up_to_date: UpToDate, cost_of: CostOf) -> list[str]:
     spec = plan.stages[rows[0].model]
-    assert isinstance(spec, TeacherSpec | DistillSpec)
+    assert isinstance(spec, NetworkSpec)
     steps = str(spec.time_steps) if isinstance(spec, DistillSpec) else "-"
-    done = sum(row.evaluation in settled for row in rows)
-    todo = [plan.stages[ref] for row in rows for ref in (row.model, row.evaluation) if ref not in settled]
+    done = sum(row.evaluation in up_to_date for row in rows)
+    todo = [plan.stages[ref] for row in rows for ref in (row.model, row.evaluation) if ref not in up_to_date]
     gpu_hours = in_hours(sum(cost_of(each).gpu_hours for each in todo))
     return [spec.arch, steps, *map(str, (spec.train.epochs, spec.train.batch_size, spec.train.lr, len(rows), done)), gpu_hours]
 
 
-
-
-def _cached(store: Store, spec: Spec, settled: Settled) -> str:
-    if spec.ref in settled:
+def _cached(store: Store, spec: Spec, up_to_date: UpToDate) -> str:
+    if spec.ref in up_to_date:
         return "cached"
     states = {"missing": "to run", "complete": "to run: its upstream changed", "unreadable": "damaged: see spikedistill verify"}
     return states[store.status(spec.ref)]
-
-
-
-
-
-

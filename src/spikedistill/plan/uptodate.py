@@ -1,11 +1,19 @@
-class Settled:
-    """The artifacts of a plan that are there, and whose upstream is, all the way up, what they were made from.
+"""Which artifacts of a plan are up to date. Imports no torch."""
 
-    Asked with `in`; looks into the store only for what is asked, and once.
+from __future__ import annotations
+
+from spikedistill.plan.build import Plan
+from spikedistill.store.artifacts import Store
+
+
+class UpToDate:
+    """The set of a plan's artifacts that exist and were made from the upstream artifacts that exist now, all the way up.
+
+    Ask with `in`; the store is read only for what is asked, and once.
     """
 
     def __init__(self, plan: Plan, store: Store) -> None:
-        """Look at nothing yet."""
+        """Read nothing yet."""
         self._plan = plan
         self._store = store
         self._known: dict[str, bool] = {}
@@ -17,7 +25,7 @@ class Settled:
         return self._known[ref]
 
     def lost(self) -> list[str]:
-        """Artifacts that are not there, although something that was made from them is."""
+        """Return the artifacts that are missing although something that was made from them exists."""
         stages = self._plan.stages
         made = (ref for ref in stages if self._store.manifest_path(ref).exists())
         upstream = dict.fromkeys(each for ref in made for each in stages[ref].upstream.values())

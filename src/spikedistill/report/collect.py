@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 
 from spikedistill import components
-from spikedistill.store.artifacts import Store
-from spikedistill.launch.command import stage_log
-from spikedistill.config.check import ExperimentConfig
+from spikedistill.config.models import ExperimentConfig
 from spikedistill.errors import ArtifactError
 from spikedistill.evaluate.settings import EVALUATION, EXAMPLES
-from spikedistill.plan.build import DistillSpec, Plan, Row, Spec, TeacherSpec
-from spikedistill.plan.tables import Settled, stage_state
-from spikedistill.store.provenance import STARTS
-from spikedistill.report.published import Reported, published
+from spikedistill.launch.command import stage_log
+from spikedistill.launch.status import stage_state
+from spikedistill.plan.build import Plan, Row
+from spikedistill.plan.stages import DistillSpec, NetworkSpec, Spec, TeacherSpec
+from spikedistill.plan.uptodate import UpToDate
+from spikedistill.report.published import PublishedResult, published
 from spikedistill.report.records import Comparison, RunRecord, StageCost
+from spikedistill.store.artifacts import Store
+from spikedistill.store.provenance import STARTS
 from spikedistill.train.tracking import METRICS, whole_lines
 
 EPOCH_SECONDS = "time/epoch(s)"
@@ -33,33 +35,32 @@ def collect(plan: Plan, store: Store) -> Comparison:
 
     A row whose stages did not all end has no evaluation but a `problem`. A damaged artifact is one, too.
     """
-    settled = Settled(plan, store)
+    up_to_date = UpToDate(plan, store)
     read = functools.cache(_read_lines)  # the metrics of a network are looked at for its rows, and for its cost
     baselines = {label: _baseline(experiment) for label, experiment in plan.config.experiments.items()}
     return Comparison(
-        records=[_record(plan, store, row, settled, baselines[row.experiment], read) for row in plan.rows],
-        costs=[_cost(store, spec, spec.ref in settled, read) for spec in plan.stages.values()],
+        records=[_record(plan, store, row, up_to_date, baselines[row.experiment], read) for row in plan.rows],
+        costs=[_cost(store, spec, spec.ref in up_to_date, read) for spec in plan.stages.values()],
         reported={label: _reported(experiment) for label, experiment in plan.config.experiments.items()},
         config=plan.config.model_dump(mode="json"),
     )
 
 
-def _record(plan: Plan, store: Store, row: Row, settled: Settled, baseline: str, read: Lines) -> RunRecord:
+def _record(plan: Plan, store: Store, row: Row, up_to_date: UpToDate, baseline: str, read: Lines) -> RunRecord:
     spec = plan.stages[row.model]
-    assert isinstance(spec, TeacherSpec | DistillSpec)
-    is_teacher = isinstance(spec, TeacherSpec)
+    assert isinstance(spec, NetworkSpec)
     known: dict[str, Any] = {
         "experiment": row.experiment,
         "dataset": spec.dataset,
-        "role": "teacher" if is_teacher else "student",
+        "role": spec.role,
         "method": row.method,
         "arch": spec.arch,
         "time_steps": None if isinstance(spec, TeacherSpec) else spec.time_steps,
         "seed": row.seed,
         "artifact": Path(row.model).name,
-        "is_baseline": not is_teacher and row.method == baseline,
+        "is_baseline": isinstance(spec, DistillSpec) and row.method == baseline,
     }
-    problem = next(_problems(plan, store, row, settled), None)
+    problem = next(_problems(plan, store, row, up_to_date), None)
     if problem is None:
         try:
             evaluation, model = store.open(row.evaluation), store.open(row.model)
@@ -76,10 +77,10 @@ def _record(plan: Plan, store: Store, row: Row, settled: Settled, baseline: str,
     )
 
 
-def _problems(plan: Plan, store: Store, row: Row, settled: Settled) -> Iterator[str]:
+def _problems(plan: Plan, store: Store, row: Row, up_to_date: UpToDate) -> Iterator[str]:
     """What keeps a row from being reported, the stage furthest up first."""
     for spec in plan.with_upstream(plan.stages[row.evaluation]):
-        if spec.ref not in settled:
+        if spec.ref not in up_to_date:
             state = stage_state(store, spec)
             error = _last_error(stage_log(spec)) if state.startswith("interrupted") else None
             yield f"{spec.stage} {Path(spec.ref).name} " + (f"failed: {error}" if error else state)
@@ -106,9 +107,9 @@ def _examples(file: Path) -> dict[str, Any] | None:
         return dict(arrays)
 
 
-def _cost(store: Store, spec: Spec, is_settled: bool, read: Lines) -> StageCost:
+def _cost(store: Store, spec: Spec, is_up_to_date: bool, read: Lines) -> StageCost:
     name = Path(spec.ref).name
-    if not is_settled:
+    if not is_up_to_date:
         starts = read(store.work(spec.ref) / STARTS)
         return StageCost(spec.stage, name, stage_state(store, spec), starts=len(starts) or None)
     manifest = store.manifest(spec.ref)
@@ -146,6 +147,6 @@ def _component(experiment: ExperimentConfig, label: str) -> str:
     return components.canonical(experiment.methods[label].method or label)
 
 
-def _reported(experiment: ExperimentConfig) -> tuple[Reported, ...]:
+def _reported(experiment: ExperimentConfig) -> tuple[PublishedResult, ...]:
     methods = frozenset(_component(experiment, label) for label in experiment.methods)
     return published(components.canonical(experiment.dataset.name), methods)

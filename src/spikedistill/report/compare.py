@@ -9,10 +9,11 @@ from typing import Any
 
 from tabulate import tabulate
 
-from spikedistill.store.artifacts import Store
 from spikedistill.errors import ArtifactError
 from spikedistill.evaluate.settings import EVALUATION
+from spikedistill.plan.stages import EvaluateSpec, network_role
 from spikedistill.report.tables import MEASURES
+from spikedistill.store.artifacts import Store
 
 ABSENT = "-"
 ALWAYS = ("dataset", "arch", "method", "time_steps", "seed")
@@ -46,14 +47,14 @@ def _network(store: Store, ref: str) -> str:
     """The network that an artifact is, or that it is the evaluation of."""
     spec = store.manifest(ref)["spec"]
     ref = spec.get("model", ref)
-    if ref.partition("/")[0] not in ("teachers", "students"):
+    if network_role(ref) is None:
         raise ArtifactError(f"{ref} is neither a teacher nor a student; compare takes networks and their evaluations")
     return ref
 
 
 def newest_evaluation(store: Store, ref: str) -> dict[str, Any] | None:
     """What was measured on a network last; None when nothing was."""
-    made = store.made_from(ref, "evaluations")
+    made = store.made_from(ref, EvaluateSpec.folder)
     found = [each for each, manifest in made.items() if manifest["spec"]["model"] == ref]
     return json.loads((store.open(found[-1]) / EVALUATION).read_text(encoding="utf-8")) if found else None
 

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
+from spikedistill.plan.stages import STAGES
 from spikedistill.report.records import StageCost
 
 HEADERS = (
@@ -22,7 +23,6 @@ HEADERS = (
 NAMES = ("stage", "artifact", "state", "wall_s", "gpu_hours", "peak_memory_mib", "peak_gpu_memory_mib", "retries", "device")
 DIGITS = (0, 0, 0, 1, 4, 0, 0, 0, 0)
 FIRST_NUMBER, LAST_NUMBER = 3, 7
-STAGES = ("preprocess", "teacher", "distill", "evaluate")
 UNKNOWN = "-"
 NOTE = (
     "Wall: of the start that finished the stage, of training at least the sum of its epochs over all starts. Memory: of the "

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from spikedistill.store.provenance import commit_of
 from spikedistill.report.records import RunRecord
+from spikedistill.store.provenance import commit_of
 
 HEADERS = ("what", "value", "runs")
 

@@ -11,7 +11,7 @@ FILE = Path(__file__).with_name("published.yaml")
 
 
 @dataclass(frozen=True)
-class Reported:
+class PublishedResult:
     """One published accuracy."""
 
     method: str
@@ -26,7 +26,7 @@ class Reported:
     """Where the number comes from, and how far it can be trusted."""
 
 
-def published(dataset: str, methods: frozenset[str]) -> tuple[Reported, ...]:
+def published(dataset: str, methods: frozenset[str]) -> tuple[PublishedResult, ...]:
     """What was published on a dataset for any of some methods.
 
     Args:
@@ -40,7 +40,7 @@ def published(dataset: str, methods: frozenset[str]) -> tuple[Reported, ...]:
             source = content["sources"][entry["source"]]
             note = f"; {entry['note']}" if "note" in entry else ""
             found.append(
-                Reported(
+                PublishedResult(
                     entry["method"],
                     dataset,
                     entry.get("arch", "not stated"),

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from spikedistill.report.published import Reported
+from spikedistill.report.published import PublishedResult
 
 CONFIDENCE = 0.95
 
@@ -75,7 +75,7 @@ class Comparison:
 
     records: Sequence[RunRecord]
     costs: Sequence[StageCost] = ()
-    reported: Mapping[str, Sequence[Reported]] = field(default_factory=dict)
+    reported: Mapping[str, Sequence[PublishedResult]] = field(default_factory=dict)
     """Published figures, by experiment."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """The configuration as it was used."""

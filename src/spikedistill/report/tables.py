@@ -10,7 +10,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from spikedistill.report.published import Reported
+from spikedistill.report.published import PublishedResult
 from spikedistill.report.records import Comparison, Difference, Group, Spread, difference, group_records, measurements
 
 MISSING = "missing"
@@ -20,7 +20,7 @@ NOTE = (
     "Accuracy: on the test split, of the mean of the logits over all T time steps, after the last epoch; mean ± sample "
     "standard deviation over seeds. Against the baseline: mean difference over the seeds that both have, with the 95 % "
     "confidence interval of Student's t where there are two or more. Firing rate: spikes per neuron and time step. Energy: "
-    "of the arithmetic at the synapses alone, per sample. The teacher is a non-spiking network. Reported rows are figures "
+    "of the arithmetic at the synapses alone, per sample. The teacher is a non-spiking network. PublishedResult rows are figures "
     "that others published."
 )
 
@@ -126,7 +126,7 @@ class TableRow:
     """Runs that were measured."""
     problems: tuple[str, ...] = ()
     """Of each run that was asked for and has no evaluation: why."""
-    reported: Reported | None = None
+    reported: PublishedResult | None = None
 
     def cell(self, column: Column) -> str:
         """A quantity as text."""

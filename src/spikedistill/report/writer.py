@@ -46,7 +46,7 @@ def write_report(comparison: Comparison, out: Path) -> list[Path]:
     return [_write(out / name, text) for name, text in contents.items()]
 
 
-def outdate(files: Sequence[Path]) -> None:
+def backdate(files: Sequence[Path]) -> None:
     """Date files back, so that Snakemake takes them for older than anything that they are made from, and makes them again."""
     for file in files:
         os.utime(file, (LONG_AGO, LONG_AGO))

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from spikedistill import components
 from spikedistill.data.store import SampleStore
-from spikedistill.distill.method_inputs import Forward
-from spikedistill.models import Outputs, Student, Teacher, add_exits
-from spikedistill.plan.build import DistillSpec
-from spikedistill.stages.training import fit
+from spikedistill.distill.method_inputs import MethodInputs
+from spikedistill.models import ModelOutput, Student, Teacher, add_exits
+from spikedistill.plan.stages import DistillSpec
 from spikedistill.stages.network_io import build_network, load_network, read_model_spec
 from spikedistill.stages.runner import StageJob
+from spikedistill.stages.training import fit
 from spikedistill.train.distributed import World
 from spikedistill.train.engine import Batch
 
@@ -57,12 +57,12 @@ class Distillation:
         self._time_steps = spec.time_steps
         self._in_bf16 = spec.train.precision == "bf16"
 
-    def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+    def __call__(self, outputs: ModelOutput, batch: Batch) -> dict[str, Tensor]:
         """The terms of the method's loss."""
         teacher = None if self._teacher is None else self._run_teacher(self._teacher, batch.inputs, outputs.logits.dtype)
         with_features = "features" in self._needs
         return self._method.loss(
-            Forward(
+            MethodInputs(
                 logits=outputs.logits,
                 labels=batch.labels,
                 teacher_logits=None if teacher is None else teacher.logits,
@@ -76,15 +76,15 @@ class Distillation:
             self._params,
         )
 
-    def _run_teacher(self, teacher: Teacher, inputs: Tensor, dtype: torch.dtype) -> Outputs:
+    def _run_teacher(self, teacher: Teacher, inputs: Tensor, dtype: torch.dtype) -> ModelOutput:
         """The teacher's outputs in `dtype`, computed in the precision of the student's forward pass."""
         with torch.inference_mode(), torch.autocast(inputs.device.type, torch.bfloat16, enabled=self._in_bf16):
             outputs = teacher(inputs)
         # copies, because autograd takes no tensors that inference mode has made
         features = outputs.features.to(dtype, copy=True) if "features" in self._needs else outputs.features
-        return Outputs(outputs.logits.to(dtype, copy=True), features)
+        return ModelOutput(outputs.logits.to(dtype, copy=True), features)
 
-    def _noise(self, outputs: Outputs, batch: Batch) -> Tensor:
+    def _noise(self, outputs: ModelOutput, batch: Batch) -> Tensor:
         """Standard normal draws [B, C]: those of this rank's rows of the global batch."""
         key = f"noise {self._seed} {batch.epoch} {batch.step}".encode()
         seed = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1

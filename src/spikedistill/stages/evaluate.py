@@ -10,7 +10,7 @@ from spikedistill.data.store import open_store
 from spikedistill.evaluate.measure import batch_size, measure
 from spikedistill.evaluate.pictures import write_examples
 from spikedistill.evaluate.settings import EVALUATION
-from spikedistill.plan.build import EvaluateSpec, TeacherSpec
+from spikedistill.plan.stages import EvaluateSpec
 from spikedistill.stages.network_io import load_network, read_model_spec
 from spikedistill.stages.runner import StageJob
 from spikedistill.train.distributed import World
@@ -39,7 +39,6 @@ def build(spec: EvaluateSpec, job: StageJob) -> None:
         figures = measure(network, loader, world, num_classes=data.num_classes, energy=spec.settings.energy, teacher=teacher)
         job.provenance.update(device=world.device_name, world_size=world.world_size)
         if world.is_leader:
-            is_teacher = isinstance(model_spec, TeacherSpec)
-            about = {"schema": SCHEMA, "role": "teacher" if is_teacher else "student", "class_names": list(data.class_names)}
+            about = {"schema": SCHEMA, "role": model_spec.role, "class_names": list(data.class_names)}
             (job.out / EVALUATION).write_text(json.dumps(about | figures, indent=1) + "\n", encoding="utf-8")
             write_examples(network, data, model_spec.inputs, world.device, job.out)

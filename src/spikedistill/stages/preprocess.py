@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spikedistill import components
-from spikedistill.plan.build import PreprocessSpec
+from spikedistill.plan.stages import PreprocessSpec
 from spikedistill.stages.runner import StageJob
 
 

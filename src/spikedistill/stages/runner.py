@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spikedistill.errors import ArtifactError
+from spikedistill.plan.stages import PreprocessSpec, Spec
 from spikedistill.store import lease
 from spikedistill.store.artifacts import Store
-from spikedistill.errors import ArtifactError
-from spikedistill.plan.build import PreprocessSpec, Spec
 from spikedistill.store.provenance import Clock, record_start
-from spikedistill.train.options import EngineOptions
+from spikedistill.train.settings import EngineConfig
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class StageOptions:
     results: Path = Path("results")
     raw: Path | None = None
     num_workers: int = 1
-    engine: EngineOptions = field(default_factory=EngineOptions)
+    engine: EngineConfig = field(default_factory=EngineConfig)
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from spikedistill.models import Outputs
-from spikedistill.plan.build import TeacherSpec
-from spikedistill.stages.training import fit
+from spikedistill.models import ModelOutput
+from spikedistill.plan.stages import TeacherSpec
 from spikedistill.stages.network_io import build_network
 from spikedistill.stages.runner import StageJob
+from spikedistill.stages.training import fit
 from spikedistill.train.engine import Batch
 
 
@@ -18,5 +18,5 @@ def build(spec: TeacherSpec, job: StageJob) -> None:
     fit(spec, job, lambda data: build_network(spec, data), lambda data, world: _cross_entropy)
 
 
-def _cross_entropy(outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+def _cross_entropy(outputs: ModelOutput, batch: Batch) -> dict[str, Tensor]:
     return {"ce": functional.cross_entropy(outputs.logits, batch.labels)}

@@ -11,7 +11,7 @@ from torch import nn
 
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import SampleStore, open_store
-from spikedistill.plan.build import DistillSpec, TeacherSpec
+from spikedistill.plan.stages import NetworkSpec
 from spikedistill.stages.network_io import save_network
 from spikedistill.stages.runner import StageJob
 from spikedistill.train.checkpoint import CheckpointFolder
@@ -21,7 +21,7 @@ from spikedistill.train.tracking import METRICS, Tracker
 
 
 def fit(
-    spec: TeacherSpec | DistillSpec,
+    spec: NetworkSpec,
     job: StageJob,
     make_model: Callable[[SampleStore], nn.Module],
     make_objective: Callable[[SampleStore, World], Objective],

@@ -22,10 +22,11 @@ from typing import Any, Literal
 
 from spikedistill.components import matching, unknown
 from spikedistill.errors import ArtifactError
+from spikedistill.store.atomic import fsync
 
 MANIFEST = "manifest.json"
-SPARE = ".manifest.json"
-FULL_BYTES = 64 * 1024
+MANIFEST_BACKUP = ".manifest.json"
+MIN_FREE_BYTES = 64 * 1024
 Status = Literal["missing", "complete", "unreadable"]
 
 
@@ -107,7 +108,7 @@ class Store:
         that shares this store has made the artifact in the meantime.
         """
         with contextlib.suppress(FileExistsError, PermissionError):
-            self.manifest_path(ref).hardlink_to(self.path(ref) / SPARE)
+            self.manifest_path(ref).hardlink_to(self.path(ref) / MANIFEST_BACKUP)
 
     def verify(self, ref: str) -> Damage | None:
         """Compare every file of an artifact with its sha256. Returns None when all is well.
@@ -213,7 +214,7 @@ class Store:
             yield build
             self._commit(ref, build, spec, upstream)
         except (OSError, RuntimeError) as err:  # numpy and torch do not say why they could not write
-            if shutil.disk_usage(folder).free < FULL_BYTES:
+            if shutil.disk_usage(folder).free < MIN_FREE_BYTES:
                 text = f"store {self.root}: No space left on device while {ref} was made ({err}); free some, then run again"
                 raise ArtifactError(text) from err
             raise
@@ -234,7 +235,7 @@ class Store:
         path = build.folder / MANIFEST
         path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         _seal(path)
-        (build.folder / SPARE).hardlink_to(path)
+        (build.folder / MANIFEST_BACKUP).hardlink_to(path)
         for folder in [build.folder, *(p for p in build.folder.rglob("*") if p.is_dir())]:
             folder.chmod(folder.stat().st_mode | stat.S_IRGRP | stat.S_IXGRP)
             fsync(folder)
@@ -286,12 +287,3 @@ def _seal(path: Path) -> dict[str, Any]:
     path.chmod(path.stat().st_mode | stat.S_IRGRP)
     fsync(path)
     return {"sha256": sha256(path), "bytes": path.stat().st_size}
-
-
-def fsync(path: Path) -> None:
-    """Make a file, or the names in a folder, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

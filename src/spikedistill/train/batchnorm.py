@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from spikedistill.neurons.dynamics import widened
+from spikedistill.neurons.dynamics import to_float32
 from spikedistill.neurons.rate import RateBatchNorm2d
 
 
@@ -87,7 +87,7 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, inverse: Tensor, count: Tensor) -> Tensor:
         shape = [1, -1, *[1] * (x.dim() - 2)]
-        normal = (widened(x) - mean.reshape(shape)).mul_(inverse.reshape(shape))
+        normal = (to_float32(x) - mean.reshape(shape)).mul_(inverse.reshape(shape))
         ctx.save_for_backward(normal, weight, inverse, count)
         return torch.addcmul(bias.reshape(shape), normal, weight.reshape(shape)).to(x.dtype)
 
@@ -108,7 +108,7 @@ class _Normalise(torch.autograd.Function):
 
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean, biased variance and number of samples of each channel over all ranks."""
-    var, mean = torch.var_mean(widened(x), [0, *range(2, x.dim())], correction=0)
+    var, mean = torch.var_mean(to_float32(x), [0, *range(2, x.dim())], correction=0)
     own = torch.stack([mean, var, torch.full_like(mean, x.numel() / x.shape[1])])
     parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, own)

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from spikedistill.store.artifacts import fsync
 from spikedistill.errors import TrainingError
+from spikedistill.store.atomic import fsync
 
 log = logging.getLogger(__name__)
 

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from spikedistill.data.loading.loader import Loader
-from spikedistill.errors import ConfigError, TrainingError
 from spikedistill.data.malloc import keep_freed_memory
-from spikedistill.models import Outputs
+from spikedistill.errors import ConfigError, TrainingError
+from spikedistill.models import ModelOutput
 from spikedistill.neurons.lif import LIF
 from spikedistill.train.batchnorm import synchronise
 from spikedistill.train.blocks import checkpoint_blocks, compile_blocks, compile_neurons
@@ -33,8 +33,7 @@ from spikedistill.train.distributed import World
 from spikedistill.train.history import History, first_bad_column
 from spikedistill.train.interrupt import Interrupted, StopRequest
 from spikedistill.train.optim import build_optimizer, learning_rate, set_learning_rate
-from spikedistill.train.options import EngineOptions
-from spikedistill.train.settings import TrainConfig
+from spikedistill.train.settings import EngineConfig, TrainConfig
 from spikedistill.train.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -67,7 +66,7 @@ class Batch:
 class Objective(Protocol):
     """What is minimised."""
 
-    def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+    def __call__(self, outputs: ModelOutput, batch: Batch) -> dict[str, Tensor]:
         """Named terms of the loss, weighted; their sum is minimised.
 
         Args:
@@ -81,7 +80,7 @@ class Run:
     """Everything that one training run consists of.
 
     Attributes:
-        model: trained in place; on `world.device`. It returns `Outputs`.
+        model: trained in place; on `world.device`. It returns `ModelOutput`.
         objective: what is minimised.
         loader: the training split, in training order.
         settings: the recipe.
@@ -100,7 +99,7 @@ class Run:
     world: World
     checkpoints: CheckpointFolder
     open_tracker: Callable[[int, int], Tracker]
-    options: EngineOptions = field(default_factory=EngineOptions)
+    options: EngineConfig = field(default_factory=EngineConfig)
 
 
 def train(run: Run) -> None:
@@ -366,7 +365,7 @@ def _split(inputs: Tensor, parts: int) -> tuple[Tensor, ...]:
     return inputs.chunk(parts, dim=inputs.dim() - 4)
 
 
-def _accuracy(outputs: Outputs, labels: Tensor) -> Tensor:
+def _accuracy(outputs: ModelOutput, labels: Tensor) -> Tensor:
     """Share of the samples that the prediction puts into the right class."""
     return (outputs.prediction.detach().argmax(-1) == labels).double().mean()
 

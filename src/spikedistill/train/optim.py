@@ -16,8 +16,8 @@ def build_optimizer(model: nn.Module, settings: TrainConfig) -> torch.optim.Opti
     One fused pass over all parameters where the device has one.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    decayed = [p for p in parameters if settings.decay == "all" or p.dim() > 1]
-    kept = [p for p in parameters if settings.decay != "all" and p.dim() <= 1]
+    decayed = [p for p in parameters if settings.weight_decay_on == "all" or p.dim() > 1]
+    kept = [p for p in parameters if settings.weight_decay_on != "all" and p.dim() <= 1]
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}]
     if kept:
         groups.append({"params": kept, "weight_decay": 0.0})

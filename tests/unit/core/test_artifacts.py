@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from spikedistill.errors import ArtifactError
 from spikedistill.store import lease
 from spikedistill.store.artifacts import Store
-from spikedistill.errors import ArtifactError
 
 REF = "teachers/digits-net-0123456789"
 

@@ -9,10 +9,13 @@ import jsonschema
 import pytest
 import yaml
 
-from spikedistill import cli, components
-from spikedistill.config.check import config_schema, parse_config, read_config
+from spikedistill import components
+from spikedistill.config.check import parse_config
+from spikedistill.config.files import read_config
+from spikedistill.config.schema import SCHEMA_FILE, config_schema
 from spikedistill.errors import ConfigError
-from spikedistill.plan.build import build_plan, parse_spec
+from spikedistill.plan.build import build_plan
+from spikedistill.plan.stages import parse_spec
 
 ROOT = Path(__file__).parents[3]
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -107,7 +110,7 @@ def test_files_and_overrides_merge_key_by_key(tmp_path):
 
 
 def test_the_schema_for_editors_is_current_and_accepts_the_shipped_config():
-    written = json.loads(cli.SCHEMA_FILE.read_text())
+    written = json.loads(SCHEMA_FILE.read_text())
     assert written == json.loads(json.dumps(config_schema())), "stale: run `spikedistill schema --write`"
     jsonschema.validate(CONFIG, written)
     with pytest.raises(jsonschema.ValidationError):
@@ -178,7 +181,7 @@ def test_stages_are_found_by_the_beginning_of_their_name():
 def test_config_and_components_import_no_torch():
     program = (
         "import sys, yaml; from spikedistill import cli, submission\n"
-        "from spikedistill.config.check import parse_config, config_schema\n"
+        "from spikedistill.config.check import parse_config\nfrom spikedistill.config.schema import config_schema\n"
         "from spikedistill.plan.build import build_plan\n"
         "build_plan(parse_config(yaml.safe_load(open(sys.argv[1])))); config_schema()\n"
         "print({'torch', 'spikingjelly', 'sklearn', 'submitit', 'matplotlib'} & set(sys.modules))"

@@ -6,12 +6,12 @@ import pytest
 
 from snakemake_executor_plugin_submitit.request.resources import parse_resources
 from spikedistill import components
-from spikedistill.plan import estimate
 from spikedistill.config.check import parse_config
 from spikedistill.errors import ConfigError
-from spikedistill.plan.estimate import Estimator, total
+from spikedistill.launch.resources import required_resources, stage_resources
+from spikedistill.plan import estimate
 from spikedistill.plan.build import build_plan
-from spikedistill.launch.resources import needed, stage_resources
+from spikedistill.plan.estimate import Estimator, total
 
 
 def plan(*, epochs=100, time_steps=4, batch_size=64, arch="resnet18", teacher="resnet34", **student):
@@ -92,18 +92,18 @@ def test_stages_ask_for_what_they_need_and_for_more_memory_on_a_retry():
     planned = plan(epochs=300)
     (ref,) = (ref for ref, spec in planned.stages.items() if spec.stage == "distill")
     find = functools.partial(Estimator(planned), ref)
-    first = needed(find, {})
+    first = required_resources(find, {})
     assert (first["gpus_per_node"], first["tasks_per_node"], first["nodes"]) == (1, 1, 1)
     assert first["runtime"] == max(30, -(-find(1).hours * 120 // 1))
-    assert needed(find, {}, attempt=2)["mem_mb"] == 2 * first["mem_mb"]
-    two = needed(find, {"nodes": 2, "gpus_per_node": "4"})
+    assert required_resources(find, {}, attempt=2)["mem_mb"] == 2 * first["mem_mb"]
+    two = required_resources(find, {"nodes": 2, "gpus_per_node": "4"})
     assert (two["nodes"], two["gpus_per_node"], two["tasks_per_node"]) == (2, 4, 4)
     assert two["mem_mb"] == 4 * find(8).host_mb
-    assert needed(find, {"gpus_per_node": 0, "tasks_per_node": 2})["gpus_per_node"] == 0
+    assert required_resources(find, {"gpus_per_node": 0, "tasks_per_node": 2})["gpus_per_node"] == 0
 
 
 def test_a_stage_longer_than_a_job_may_be_is_requeued_often_enough():
-    asked = needed(lambda gpus: estimate.Cost(hours=50, gpus=1, cpus=4, gpu_mb=1, host_mb=1), {})
+    asked = required_resources(lambda gpus: estimate.Cost(hours=50, gpus=1, cpus=4, gpu_mb=1, host_mb=1), {})
     assert asked["runtime"] == 1440
     assert asked["max_requeues"] * asked["runtime"] >= 50 * 60 * 2
 
@@ -152,6 +152,6 @@ def test_what_a_job_asks_for_keeps_what_is_given_under_each_of_its_names(given, 
 def test_resources_that_contradict_each_other_are_told():
     one = estimate.Cost(hours=1, gpus=1, cpus=2, gpu_mb=0, host_mb=700)
     with pytest.raises(ConfigError, match="ask for GPUs once"):
-        needed(lambda gpus: one, {"gpus_per_node": 4, "gres": "gpu:4"})
+        required_resources(lambda gpus: one, {"gpus_per_node": 4, "gres": "gpu:4"})
     with pytest.raises(ConfigError, match="tasks=3: cannot be shared equally by nodes=2"):
-        needed(lambda gpus: one, {"tasks": 3, "nodes": 2})
+        required_resources(lambda gpus: one, {"tasks": 3, "nodes": 2})

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import yaml
 
-from spikedistill.store.artifacts import Store
 from spikedistill.cli import main
 from spikedistill.config.check import parse_config
+from spikedistill.plan.build import build_plan
+from spikedistill.plan.stages import TeacherSpec
+from spikedistill.store.artifacts import Store
 from spikedistill.store.lease import STALE_S
-from spikedistill.plan.build import TeacherSpec, build_plan
 
 TRAIN = {"epochs": 9, "batch_size": 64}
 EXPERIMENT = {

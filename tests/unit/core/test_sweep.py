@@ -9,10 +9,11 @@ from pydantic import Field
 
 from spikedistill import cli, components
 from spikedistill.components import ComponentParams
-from spikedistill.config.check import config_schema, parse_config
+from spikedistill.config.check import parse_config
+from spikedistill.config.schema import config_schema
 from spikedistill.errors import ConfigError
-from spikedistill.plan.estimate import Estimator
 from spikedistill.plan.build import build_plan
+from spikedistill.plan.estimate import Estimator
 from spikedistill.plan.tables import run_table
 
 CONFIG = """

@@ -10,12 +10,12 @@ from torchvision.transforms import AutoAugment, AutoAugmentPolicy, Interpolation
 from torchvision.transforms import functional as tv
 from torchvision.transforms.autoaugment import _apply_op
 
-from spikedistill.data.loading.augment import BOX_WORDS, Augment, Erasing, ResizedCrop, augment_batch, erase, resized_crop_boxes
-from spikedistill.data.loading.rng import Draws, Stream, uniform
 from spikedistill.data.formats.images import box_resized, middle_square
-from spikedistill.data.loading.inputs import InputConfig, Resize, crop_images, encode_frames, normalize
+from spikedistill.data.loading.augment import BOX_WORDS, Augment, Erasing, ResizedCrop, augment_batch, erase, resized_crop_boxes
 from spikedistill.data.loading.auto_augment import _POLICIES, FILL, Steps, apply_steps, auto_augment, choose_steps
+from spikedistill.data.loading.inputs import InputConfig, Resize, crop_images, encode_frames, normalize
 from spikedistill.data.loading.resample import resized_crop
+from spikedistill.data.loading.rng import Draws, Stream, uniform
 
 OPERATIONS = {
     "shear_x": "ShearX",

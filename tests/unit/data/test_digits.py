@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from spikedistill.data.formats.archives import Member
 from spikedistill.data.datasets import digits, digits_dvs
+from spikedistill.data.formats.archives import Member
 from spikedistill.data.formats.events import decode_aedat2, write_aedat2
 from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files, write_frames
 from spikedistill.data.prepare.simulate import simulate_digits

@@ -9,18 +9,18 @@ import tarfile
 import numpy as np
 import pytest
 from PIL import Image
-from tests import image_files
 from tests.files import write_files
 from torchvision.datasets import CIFAR10, CIFAR100, ImageFolder
 
 from spikedistill.components import load
-from spikedistill.data.formats import archives
-from spikedistill.data.prepare.cifar import Form
 from spikedistill.data.datasets import cifar10, cifar100, imagenet
+from spikedistill.data.formats import archives
 from spikedistill.data.formats.imagenet_synsets import SYNSETS
 from spikedistill.data.formats.images import middle_square
+from spikedistill.data.prepare.cifar import Form
 from spikedistill.data.store import open_store
 from spikedistill.errors import DataError
+from tests import image_files
 
 
 @pytest.fixture

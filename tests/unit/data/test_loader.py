@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from spikedistill.data.loading import loader as loader_module
-from spikedistill.data.loading.augment import Augment, ResizedCrop
 from spikedistill.data.datasets import digits
 from spikedistill.data.formats.images import ImageFiles
+from spikedistill.data.loading import loader as loader_module
+from spikedistill.data.loading.augment import Augment, ResizedCrop
 from spikedistill.data.loading.inputs import InputConfig, Resize
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.loading.prefetch import AHEAD, prefetched

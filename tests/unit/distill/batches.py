@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spikedistill import components
-from spikedistill.distill.method_inputs import Forward
+from spikedistill.distill.method_inputs import MethodInputs
 
 METHODS = components.names("distill")
 
@@ -41,7 +41,7 @@ def forward_of(method, params, num_steps=4, *, largest=2.0, dtype=torch.float32,
     declared = {"logits", *needs} | ({"teacher_logits"} if "teacher" in needs else set())
     declared |= {"teacher_features", "teacher_weight"} if {"features", "teacher"} <= needs else set()
     given = {name: value.to(dtype) for name, value in fields.items() if name in declared}
-    return Forward(labels=torch.tensor([0, 1, 2, 4]), **given)
+    return MethodInputs(labels=torch.tensor([0, 1, 2, 4]), **given)
 
 
 def changed(forward, change):

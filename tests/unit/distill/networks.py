@@ -7,7 +7,8 @@ import torch
 from spikedistill import components
 from spikedistill.config.check import parse_config
 from spikedistill.models import build_teacher
-from spikedistill.plan.build import DistillSpec, build_plan
+from spikedistill.plan.build import build_plan
+from spikedistill.plan.stages import DistillSpec
 from spikedistill.stages.distill import student_of
 from spikedistill.train.engine import Batch
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spikedistill.distill import ce, kd, tet
-from spikedistill.distill.method_inputs import Forward
+from spikedistill.distill.method_inputs import MethodInputs
 
 LABELS = torch.tensor([0, 2])
 
@@ -80,7 +80,7 @@ def test_per_step_distillation_is_the_mean_over_steps():
 @pytest.mark.parametrize("which", ["per_step", "mean"])
 def test_cross_entropy_is_of_the_logits_that_distil(which):
     logits, teacher = draw(3, 2, 4), draw(2, 4, seed=1)
-    terms = kd.loss(Forward(logits, LABELS, teacher), kd.Params(alpha=0.5, logits=which))
+    terms = kd.loss(MethodInputs(logits, LABELS, teacher), kd.Params(alpha=0.5, logits=which))
     hard = {"per_step": tet.per_step_cross_entropy, "mean": ce.mean_cross_entropy}[which]
     soft = {"per_step": kd.per_step_kd, "mean": kd.mean_kd}[which]
     assert terms == {"ce": hard(logits, LABELS), "kd": 0.5 * soft(logits, teacher, 3.0)}

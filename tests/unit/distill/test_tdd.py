@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spikedistill.distill import kd, tdd, tet
-from spikedistill.distill.method_inputs import Forward
+from spikedistill.distill.method_inputs import MethodInputs
 
 LOGITS = torch.tensor([[[2.0, 0.0], [0.0, 1.0]], [[0.0, 4.0], [0.0, 3.0]]], dtype=torch.float64)  # [T=2, B=2, C=2]
 
@@ -39,7 +39,7 @@ def test_an_unknown_kind_is_named_with_what_is_allowed():
 def test_gradient_is_that_of_distillation_from_a_constant_target(kind):
     logits, labels = draw(3, 4, 5).requires_grad_(), torch.tensor([0, 1, 2, 3])
     target = tdd.self_target(logits, labels, kind)
-    own = tdd.loss(Forward(logits, labels, draw(4, 5, seed=1)), tdd.Params(beta=1.0, self_target=kind))["self"]
+    own = tdd.loss(MethodInputs(logits, labels, draw(4, 5, seed=1)), tdd.Params(beta=1.0, self_target=kind))["self"]
     assert not target.requires_grad
     assert torch.autograd.gradcheck(lambda z: kd.per_step_kd(z, target, 3.0), logits)
     ours, expected = (torch.autograd.grad(loss, logits)[0] for loss in (own, kd.per_step_kd(logits, target, 3.0)))

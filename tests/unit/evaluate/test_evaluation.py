@@ -14,7 +14,7 @@ from spikedistill.errors import ConfigError
 from spikedistill.evaluate.accuracy import calibration_error
 from spikedistill.evaluate.measure import batch_size, measure
 from spikedistill.evaluate.settings import EnergyConfig
-from spikedistill.models import Outputs
+from spikedistill.models import ModelOutput
 from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.train.distributed import World
@@ -31,7 +31,7 @@ class Recall(nn.Module):
         self.logits = logits
 
     def forward(self, x):
-        return Outputs(self.logits[..., (x.flatten() * 255).round().long(), :], x)
+        return ModelOutput(self.logits[..., (x.flatten() * 255).round().long(), :], x)
 
 
 def store_of(labels, num_classes):
@@ -121,7 +121,7 @@ class TwoLayers(nn.Module):
         batch = len(x)
         spikes = self.first(torch.tensor([1.0, 0.6]).repeat(3 * batch, 1))
         self.second(torch.zeros(3 * batch, 1))
-        return Outputs(spikes.unflatten(0, (3, batch)), x)
+        return ModelOutput(spikes.unflatten(0, (3, batch)), x)
 
 
 def test_firing_rates_by_layer_and_step_with_dead_and_saturated_neurons():

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from spikedistill.report.compare import compare
 from spikedistill.errors import ArtifactError
+from spikedistill.report.compare import compare
 
 
 def table(text):

@@ -9,7 +9,8 @@ import torch
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import open_store
 from spikedistill.errors import ArtifactError, ConfigError
-from spikedistill.export import load, write_export
+from spikedistill.export import load
+from spikedistill.export.folder import write_export
 from spikedistill.stages.network_io import load_network, read_model_spec
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from spikedistill.data.store import open_store
 from spikedistill.errors import ConfigError
-from spikedistill.export import write_export
+from spikedistill.export.folder import write_export
 from spikedistill.export.nir import TIME_STEP_S, example_frames, to_spikingjelly
 from spikedistill.models import build_student
 from spikedistill.neurons.lif import LIF
@@ -74,7 +74,11 @@ def test_residual_families_become_the_same_network_of_spikingjelly(name):
     ("arch", "neuron_config", "message"),
     [
         ("resnet8", {"reset": "soft"}, r"cannot express layer 'after_stem.1': a neuron with soft reset"),
-        ("resnet8", {"fires": "above"}, r"cannot express layer 'after_stem.1': a neuron that does not fire at its threshold"),
+        (
+            "resnet8",
+            {"spike_at_threshold": False},
+            r"cannot express layer 'after_stem.1': a neuron that does not fire at its threshold",
+        ),
         ("resnet8", {"decay": 0.0}, r"cannot express layer 'after_stem.1': a neuron without memory"),
         ("resnet18_imagenet", {}, r"cannot express layer 'after_stem.2': MaxPool2d"),
         ("resnet20_ckd", {}, r"cannot express layer 'stages.2.2.activation': ReLU"),

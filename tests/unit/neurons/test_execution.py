@@ -14,9 +14,9 @@ from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.settings import NeuronConfig
 
 NEURONS = [
-    Dynamics(0.5, 1.0, v_reset, detach_reset, alpha, surrogate, fires)
-    for v_reset, detach_reset, (alpha, surrogate, fires) in itertools.product(
-        (0.0, 0.25, None), (False, True), ((4.0, "sigmoid", "at"), (1.0, "triangle", "above"))
+    Dynamics(0.5, 1.0, v_reset, detach_reset, alpha, surrogate, spike_at_threshold)
+    for v_reset, detach_reset, (alpha, surrogate, spike_at_threshold) in itertools.product(
+        (0.0, 0.25, None), (False, True), ((4.0, "sigmoid", True), (1.0, "triangle", False))
     )
 ]
 STEPS, SIZE = 4, 1003

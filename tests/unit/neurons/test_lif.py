@@ -12,7 +12,7 @@ from spikedistill.neurons.lif import LIF, lif
 from spikedistill.neurons.settings import NeuronConfig
 
 DEFAULTS = {"decay": 0.5, "threshold": 1.0, "v_reset": 0.0, "detach_reset": False, "alpha": 4.0}
-CKDSNN = DEFAULTS | {"alpha": 1.0, "surrogate": "triangle", "fires": "above"}
+CKDSNN = DEFAULTS | {"alpha": 1.0, "surrogate": "triangle", "spike_at_threshold": False}
 
 
 def golden(name):
@@ -28,7 +28,7 @@ def options(case):
         "detach_reset": given["detach_reset"],
         "alpha": 1 / given["gamma"] if given["surrogate"] == "triangle" else given["alpha"],
         "surrogate": given["surrogate"],
-        "fires": "at" if given["fire_at_equality"] else "above",
+        "spike_at_threshold": given["fire_at_equality"],
     }
 
 
@@ -149,7 +149,7 @@ def test_module_folds_time_before_batch():
 
 def test_module_is_the_neuron_of_its_settings():
     x = torch.tensor([[1.0], [0.0], [1.0], [0.5]], requires_grad=True)
-    module = LIF(NeuronConfig(surrogate="triangle", alpha=1.0, fires="above"), time_steps=4)
+    module = LIF(NeuronConfig(surrogate="triangle", alpha=1.0, spike_at_threshold=False), time_steps=4)
     expected = lif(x, **CKDSNN)
     spikes = module(x)
     assert torch.equal(spikes, expected)

@@ -143,7 +143,9 @@ def test_networks_reproduce_the_reference(case):
         )
 
 
-@pytest.mark.parametrize("kind", [{}, {"surrogate": "triangle", "alpha": 1.0, "fires": "above"}], ids=["default", "ckdsnn"])
+@pytest.mark.parametrize(
+    "kind", [{}, {"surrogate": "triangle", "alpha": 1.0, "spike_at_threshold": False}], ids=["default", "ckdsnn"]
+)
 @pytest.mark.parametrize(("reset", "detach"), RESETS)
 def test_eligibility_is_the_derivative_of_the_mean_rate_by_a_constant_input(reset, detach, kind):
     torch.manual_seed(0)
@@ -193,7 +195,7 @@ def test_the_division_by_the_number_of_steps_is_a_switch():
             time_steps=4,
             neuron=NeuronConfig(threshold=0.4),
             backward="rate",
-            divide_by_steps=divide,
+            scale_grad_by_steps=divide,
         )
         torch.manual_seed(1)
         student(torch.rand(2, 1, 8, 8)).logits.square().sum().backward()

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from spikedistill.report.published import Reported
+from spikedistill.report.published import PublishedResult
 from spikedistill.report.records import Comparison, RunRecord, StageCost
 
 
@@ -114,6 +114,6 @@ def compared(records):
             StageCost("teacher", "digits-resnet18-seed0-9876543210", "done", 61.5, 0.0171, 512.0, 900.5, 2, "a GPU"),
             StageCost("distill", "digits-resnet_small-kd-seed1-0123456789", "interrupted", starts=1),
         ],
-        reported={"digits": [Reported("kd", "digits", "ResNet-19", 4, 97.5, "unconfirmed: notes")]},
+        reported={"digits": [PublishedResult("kd", "digits", "ResNet-19", 4, 97.5, "unconfirmed: notes")]},
         config={"seeds": [0, 1], "store": "store"},
     )

@@ -18,7 +18,7 @@ def read(tmp_path):
 
 
 def test_every_measured_run_has_results_pictures_and_hyperparameters(records, tmp_path, read):
-    records[1].manifest["spec"] = {"arch": "resnet8", "train": {"lr": 0.1, "decay": "weights"}, "teacher": None}
+    records[1].manifest["spec"] = {"arch": "resnet8", "train": {"lr": 0.1, "weight_decay_on": "weights"}, "teacher": None}
     write_board(records, tmp_path)
     runs = {str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("events.*")}
     assert len(runs) == 4  # one student was not measured; the one of digits-dvs has the name of one of digits

@@ -5,11 +5,11 @@ import shutil
 import pytest
 
 from spikedistill import components
-from spikedistill.store.artifacts import Store
 from spikedistill.config.check import parse_config
 from spikedistill.plan.build import build_plan
-from spikedistill.report.published import published
 from spikedistill.report.collect import collect
+from spikedistill.report.published import published
+from spikedistill.store.artifacts import Store
 
 
 def test_a_finished_run_is_there_with_evaluations_examples_and_costs(trained):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from spikedistill.report.plots import style as canvas
 from spikedistill.report.plots import curves as figures
 from spikedistill.report.plots import pictures
+from spikedistill.report.plots import style as canvas
 from spikedistill.report.records import group_records
 from spikedistill.report.writer import FIGURES
 

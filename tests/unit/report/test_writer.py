@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from spikedistill.report.writer import FIGURES, outdate, write_report
+from spikedistill.report.writer import FIGURES, backdate, write_report
 
 FILES = ["results.csv", "results.md", "results.tex", "results.html", "costs.csv", *FIGURES]
 
@@ -33,6 +33,6 @@ def test_outdated_files_are_older_than_a_file_of_before_and_unchanged(tmp_path):
     old, partial = tmp_path / "old", tmp_path / "partial"
     old.touch()
     partial.write_text("content")
-    outdate([partial])
+    backdate([partial])
     assert partial.stat().st_mtime < old.stat().st_mtime - 1e8
     assert partial.read_text() == "content"

@@ -33,15 +33,14 @@ from spikedistill.distill.tet import per_step_cross_entropy
 from spikedistill.errors import ConfigError, TrainingError
 from spikedistill.evaluate.measure import measure
 from spikedistill.evaluate.settings import EnergyConfig
-from spikedistill.models import Outputs, add_exits, build_student, build_teacher
+from spikedistill.models import ModelOutput, add_exits, build_student, build_teacher
 from spikedistill.neurons.settings import NeuronConfig
-from spikedistill.plan.build import DistillSpec
+from spikedistill.plan.stages import DistillSpec
 from spikedistill.stages.distill import Distillation
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World
 from spikedistill.train.engine import Run, train
-from spikedistill.train.options import EngineOptions
-from spikedistill.train.settings import TrainConfig
+from spikedistill.train.settings import EngineConfig, TrainConfig
 from spikedistill.train.tracking import Tracker
 
 NUM_SAMPLES = 37
@@ -69,7 +68,7 @@ class Linear(nn.Module):
         self.layer = nn.Linear(64, len(CLASSES))
 
     def forward(self, x):
-        return Outputs(self.layer(x.flatten(1))[None], x)
+        return ModelOutput(self.layer(x.flatten(1))[None], x)
 
 
 class Normalised(nn.Module):
@@ -84,7 +83,7 @@ class Normalised(nn.Module):
 
     def forward(self, x):
         features = self.layers(x)
-        return Outputs(self.head(features)[None], features)
+        return ModelOutput(self.head(features)[None], features)
 
 
 def build(kind, data="images", backward="bptt", exits=False):
@@ -202,7 +201,7 @@ def run_training(
         world=world,
         checkpoints=CheckpointFolder(folder / "checkpoints", "run"),
         open_tracker=open_tracker,
-        options=EngineOptions(**engine),
+        options=EngineConfig(**engine),
     )
     train(run)
     return network

@@ -34,7 +34,7 @@ def test_weights_decay_and_norms_and_biases_do_not():
 
 def test_everything_decays_when_asked():
     model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
-    assert sizes(build_optimizer(model, recipe(decay="all", weight_decay=0.1))) == [(0.1, 6 + 2 + 2 + 2)]
+    assert sizes(build_optimizer(model, recipe(weight_decay_on="all", weight_decay=0.1))) == [(0.1, 6 + 2 + 2 + 2)]
 
 
 def test_frozen_parameters_are_left_out():

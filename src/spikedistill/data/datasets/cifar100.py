@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from spikedistill.data.prepare.cifar import Cifar, CifarParams, Form
 from spikedistill.data.meta import DatasetMeta
+from spikedistill.data.prepare.cifar import Cifar, CifarParams, Form
 
 NEEDS_RAW = True
 SPLIT_SAMPLES = (50000, 10000)  # to train and to test on, for estimates

@@ -7,12 +7,12 @@ from pathlib import Path
 from pydantic import Field
 
 from spikedistill.data.formats import archives
-from spikedistill.data.prepare import inventory as census
-from spikedistill.data.prepare import splits
 from spikedistill.data.formats.archives import Member
 from spikedistill.data.formats.events import DVS128, decode_aedat2
-from spikedistill.data.prepare.frames import Recording, whole_files, write_frames
 from spikedistill.data.meta import DatasetMeta
+from spikedistill.data.prepare import inventory as census
+from spikedistill.data.prepare import splits
+from spikedistill.data.prepare.frames import Recording, whole_files, write_frames
 from spikedistill.data.store import write_index
 from spikedistill.errors import DataError
 

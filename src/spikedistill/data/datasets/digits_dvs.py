@@ -11,14 +11,14 @@ import numpy as np
 from pydantic import Field
 
 from spikedistill.components import ComponentParams
-from spikedistill.data.formats.archives import Member
 from spikedistill.data.datasets.digits import CLASS_NAMES, writer_splits
+from spikedistill.data.formats.archives import Member
 from spikedistill.data.formats.events import decode_aedat2, write_aedat2
-from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files, write_frames
 from spikedistill.data.meta import DatasetMeta
+from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files, write_frames
 from spikedistill.data.prepare.simulate import SENSOR, simulate_digits
-from spikedistill.data.store import write_index
 from spikedistill.data.prepare.workers import share_out
+from spikedistill.data.store import write_index
 
 NEEDS_RAW = False
 SPLIT_SAMPLES = (1437, 360)  # to train and to test on, for estimates

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from spikedistill.data.formats import archives
-from spikedistill.data.prepare import inventory as census
 from spikedistill.data.formats.archives import Member
-from spikedistill.data.formats.isal_zlib import crc32
 from spikedistill.data.formats.events import DVS128, Aedat3Chunk, Recorded, Truncated, aedat3_chunks, dvs128_cells
-from spikedistill.data.prepare.frames import Recording, Sample, Window, write_frames
+from spikedistill.data.formats.isal_zlib import crc32
 from spikedistill.data.meta import DatasetMeta
+from spikedistill.data.prepare import inventory as census
+from spikedistill.data.prepare.frames import Recording, Sample, Window, write_frames
 from spikedistill.data.store import write_index
 from spikedistill.errors import DataError
 

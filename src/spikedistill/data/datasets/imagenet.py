@@ -16,12 +16,12 @@ from pydantic import Field
 
 from spikedistill.components import ComponentParams
 from spikedistill.data.formats import archives
-from spikedistill.data.prepare import inventory as census
 from spikedistill.data.formats.imagenet_labels import validation_classes, validation_number
 from spikedistill.data.formats.imagenet_synsets import SYNSETS
 from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.loading.inputs import STATISTICS
 from spikedistill.data.meta import DatasetMeta
+from spikedistill.data.prepare import inventory as census
 from spikedistill.data.store import write_index
 from spikedistill.errors import DataError
 

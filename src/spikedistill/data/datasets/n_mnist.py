@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from spikedistill.data.formats import archives
-from spikedistill.data.prepare import inventory as census
 from spikedistill.data.formats.archives import Member
 from spikedistill.data.formats.events import decode_atis
-from spikedistill.data.prepare.frames import Recording, whole_files, write_frames
 from spikedistill.data.meta import DatasetMeta
+from spikedistill.data.prepare import inventory as census
+from spikedistill.data.prepare.frames import Recording, whole_files, write_frames
 from spikedistill.data.store import write_index
 from spikedistill.errors import DataError
 

@@ -20,9 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from spikedistill.store import lease
 from spikedistill.data.formats.isal_zlib import crc32, inflate
 from spikedistill.errors import DataError
+from spikedistill.store import lease
 
 log = logging.getLogger(__name__)
 

@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from spikedistill.data.loading.rng import Draws, Stream, Words, below, uniform
-from spikedistill.data.loading.inputs import InputConfig
-from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.loading.auto_augment import auto_augment, rotate
+from spikedistill.data.loading.inputs import InputConfig
 from spikedistill.data.loading.resample import send
+from spikedistill.data.loading.rng import Draws, Stream, Words, below, uniform
+from spikedistill.data.meta import DatasetMeta
 from spikedistill.lazy import torch
 
 BOX_WORDS = 24

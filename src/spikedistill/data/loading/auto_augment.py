@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from spikedistill.data.loading.rng import Draws, Stream, below, uniform
 from spikedistill.data.loading.resample import send
+from spikedistill.data.loading.rng import Draws, Stream, below, uniform
 from spikedistill.lazy import torch
 
 FILL = 128.0

@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.loading.resample import resize, resized_crop
+from spikedistill.data.meta import DatasetMeta
 from spikedistill.lazy import torch
 
 STATISTICS = {

@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from spikedistill.data.loading.augment import BOX_WORDS, Augment, augment_batch, erase, resized_crop_boxes
-from spikedistill.data.loading.rng import Draws, Stream, draw_order
 from spikedistill.data.formats.images import ImageFiles
+from spikedistill.data.loading.augment import BOX_WORDS, Augment, augment_batch, erase, resized_crop_boxes
 from spikedistill.data.loading.inputs import STATISTICS, InputConfig, crop_images, encode_frames, normalize
 from spikedistill.data.loading.prefetch import prefetched
 from spikedistill.data.loading.resample import resized_crop, send
+from spikedistill.data.loading.rng import Draws, Stream, draw_order
 from spikedistill.data.loading.sample_source import FileSource, RowSource, indexable
 from spikedistill.data.store import SampleStore
 from spikedistill.errors import ConfigError

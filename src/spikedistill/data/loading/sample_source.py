@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from spikedistill.data.loading.augment import BOX_WORDS, ResizedCrop, resized_crop_boxes
-from spikedistill.data.loading.rng import Draws, Stream
 from spikedistill.data.formats.images import ImageFiles, box_resized
+from spikedistill.data.loading.augment import BOX_WORDS, ResizedCrop, resized_crop_boxes
 from spikedistill.data.loading.prefetch import AHEAD
+from spikedistill.data.loading.rng import Draws, Stream
 
 
 def indexable(samples: torch.Tensor) -> torch.Tensor:

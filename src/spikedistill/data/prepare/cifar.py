@@ -19,8 +19,8 @@ from pydantic import Field
 
 from spikedistill.components import ComponentParams
 from spikedistill.data.formats import archives
-from spikedistill.data.prepare import inventory as census
 from spikedistill.data.meta import DatasetMeta
+from spikedistill.data.prepare import inventory as census
 from spikedistill.data.store import write_index
 from spikedistill.errors import DataError
 

@@ -20,8 +20,8 @@ from pydantic import Field, model_validator
 
 from spikedistill.components import ComponentParams
 from spikedistill.data.formats.archives import Member, check_room
-from spikedistill.data.formats.isal_zlib import crc32
 from spikedistill.data.formats.events import EMPTY, Recorded, Truncated
+from spikedistill.data.formats.isal_zlib import crc32
 from spikedistill.data.prepare.integrate import (
     EmptyWindows,
     SplitBy,

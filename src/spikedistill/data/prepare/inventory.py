@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import Field
 
 from spikedistill.data.formats.archives import Member, files_below, is_clutter, wrong_md5, zip_members
-from spikedistill.data.prepare.frames import FrameParams, Recording
 from spikedistill.data.meta import DatasetMeta
+from spikedistill.data.prepare.frames import FrameParams, Recording
 from spikedistill.errors import DataError
 
 log = logging.getLogger(__name__)

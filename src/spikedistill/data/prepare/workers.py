@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from spikedistill.errors import DataError
 from spikedistill.data.malloc import keep_freed_memory
+from spikedistill.errors import DataError
 
 log = logging.getLogger(__name__)
 
