@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 OTHER_PLUGINS = "snakemake_executor_plugin_"
+THIS_PLUGIN = str(__package__).partition(".")[0]  # of the top: __name__ is "__main__" here
 
 
 def main() -> None:
@@ -23,7 +24,7 @@ def main() -> None:
 
 def _list_modules_once() -> None:
     """Five registries of plugins list all modules of the path; executors of other names are imported for nothing."""
-    listed = [m for m in pkgutil.iter_modules() if not m.name.startswith(OTHER_PLUGINS) or m.name == __package__]
+    listed = [m for m in pkgutil.iter_modules() if not m.name.startswith(OTHER_PLUGINS) or m.name == THIS_PLUGIN]
     iterate = pkgutil.iter_modules
 
     def iter_modules(path: Any = None, prefix: str = "") -> Iterator[pkgutil.ModuleInfo]:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 PROGRAMS = ("munged", "mariadbd", "mysql_install_db", "slurmdbd", "slurmctld", "slurmd", "sbatch", "sacctmgr")
 START_S = 60
@@ -27,8 +30,11 @@ class SlurmCluster:
     accounting there is neither slurmdbd nor MariaDB, and jobs that use more memory than they asked for are killed.
     """
 
-    def __init__(self, root: Path, *, num_nodes: int, cpus: int, port: int, accounting: bool = True) -> None:
-        self.root, self.num_nodes, self.cpus, self.port, self.accounting = root, num_nodes, cpus, port, accounting
+    def __init__(
+        self, root: Path, *, num_nodes: int, cpus: int, port: int, accounting: bool = True, max_array_size: int = 1001
+    ) -> None:
+        self.root, self.num_nodes, self.cpus, self.port = root, num_nodes, cpus, port
+        self.accounting, self.max_array_size = accounting, max_array_size
         self._processes: dict[str, subprocess.Popen] = {}
         self._killed: set[str] = set()
 
@@ -159,9 +165,10 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 SchedulerType=sched/backfill
 SchedulerParameters=sched_min_interval=0,batch_sched_delay=0,bf_interval=1
-MaxArraySize=21
+MaxArraySize={self.max_array_size}
 MinJobAge={5 if self.accounting else 300}
 SlurmdTimeout=20
+SlurmdParameters=config_overrides
 KillWait=5
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
@@ -329,3 +336,44 @@ def _environments() -> Iterator[tuple[int, dict[str, str]]]:
         with contextlib.suppress(OSError):
             words = path.read_bytes().decode(errors="replace").split("\0")
             yield int(path.parent.name), dict(word.split("=", 1) for word in words if "=" in word)
+
+
+def free_ports(count: int) -> int:
+    """Return the first of `count` consecutive ports that nobody listens on."""
+    for first in random.sample(range(21_000, 31_000, count), 100):  # two test runs may start in the same instant
+        sockets = []
+        try:
+            for port in range(first, first + count):
+                sockets.append(socket.socket())
+                sockets[-1].bind(("127.0.0.1", port))
+            return first
+        except OSError:
+            continue
+        finally:
+            for each in sockets:
+                each.close()
+    raise RuntimeError("no free ports")
+
+
+def _resolve_node_names(num_nodes: int) -> None:
+    """Make the nodes' names resolve: MASTER_ADDR of a job over several nodes is one of them."""
+    hosts = Path("/etc/hosts")
+    known = hosts.read_text().split()
+    missing = [f"127.0.0.1 node{i}\n" for i in range(1, num_nodes + 1) if f"node{i}" not in known]
+    if missing:
+        with hosts.open("a") as stream:
+            stream.writelines(missing)
+
+
+@contextlib.contextmanager
+def running_cluster(*, num_nodes: int = 4, cpus: int = 4, **options: Any) -> Iterator[SlurmCluster]:
+    """Start a cluster in a folder of its own; at the end kill it and remove the folder."""
+    root = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
+    _resolve_node_names(num_nodes)
+    cluster = SlurmCluster(root, num_nodes=num_nodes, cpus=cpus, port=free_ports(num_nodes + 2), **options)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+        shutil.rmtree(root, ignore_errors=True)

@@ -13,27 +13,13 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_executor_plugin_submitit.submission.submit import submit
 from slurm_lab.running import environment, run, snakemake
 from slurm_lab.main_process import wait_for, write_snakefile
+from slurm_lab.odd_places import ODD_NAME, ODD_PLACE
 
 RANK_PROGRAM = """\
 import json, os, pathlib, sys
 names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 pathlib.Path(sys.argv[1] + os.environ["RANK"]).write_text(json.dumps({n: os.environ[n] for n in names}))
 """
-
-ODD_NAME = """a "folder" (it's $HOME & `more`)"""
-# the inputs, by their absolute paths, are words of the job's command
-ODD_PLACE = """
-    rule all:
-        input: config["where"] + "/out.txt"
-    rule two:
-        input: config["where"] + "/a.txt"
-        output: config["where"] + "/out.txt"
-        shell: "spmd cp {input:q} {output:q}"
-    rule one:
-        output: config["where"] + "/a.txt"
-        shell: "echo made > {output:q}"
-"""
-
 
 def test_a_chain_of_rules_runs_and_a_second_run_has_nothing_to_do(tmp_path):
     write_snakefile(

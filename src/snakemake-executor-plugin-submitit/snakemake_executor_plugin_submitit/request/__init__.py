@@ -1,0 +1,1 @@
+"""What a rule asks for: resources, partitions, this machine's slots, and the quoting of commands."""

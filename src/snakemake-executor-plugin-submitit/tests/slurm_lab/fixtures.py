@@ -1,0 +1,41 @@
+"""Fixtures that any conftest may import: a Slurm cluster, one for each test session (or worker) however many conftests do."""
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from slurm_lab.cluster import SlurmCluster, running_cluster
+from slurm_lab.time_limits import Background
+
+MAX_ARRAY_SIZE = 21  # small, so that 50 jobs do not fit one array
+
+_clusters = pytest.StashKey[contextlib.ExitStack]()
+_slurm, _bare = pytest.StashKey[SlurmCluster](), pytest.StashKey[SlurmCluster]()
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster(request: pytest.FixtureRequest) -> SlurmCluster:
+    """Four nodes of four CPUs, with accounting."""
+    return _shared(request.config, _slurm, num_nodes=4, max_array_size=MAX_ARRAY_SIZE)
+
+
+@pytest.fixture(scope="session")
+def bare_cluster(request: pytest.FixtureRequest) -> SlurmCluster:
+    """One node, no accounting; memory limits are enforced."""
+    return _shared(request.config, _bare, num_nodes=1, accounting=False)
+
+
+@pytest.fixture(scope="session")
+def time_limits(tmp_path_factory: pytest.TempPathFactory) -> Background:
+    """The jobs that reach their time limits, on a cluster of their own in the background; started by the first who asks."""
+    return Background.of_session(tmp_path_factory)
+
+
+def _shared(config: pytest.Config, key: pytest.StashKey[SlurmCluster], **options: object) -> SlurmCluster:
+    if _clusters not in config.stash:
+        config.stash[_clusters] = contextlib.ExitStack()
+        config.add_cleanup(config.stash[_clusters].close)
+    if key not in config.stash:
+        config.stash[key] = config.stash[_clusters].enter_context(running_cluster(**options))
+    return config.stash[key]
