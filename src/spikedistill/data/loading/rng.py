@@ -1,22 +1,27 @@
-"""Random words for the samples of an epoch, from a counter-based generator. Numpy only.
+"""All random numbers of a run, as functions of its seed and of the moment: no hidden state, nothing to checkpoint. Numpy only.
 
-Words are a function of (seed, epoch, position of the sample in the epoch, what they are for): no hidden state, the same on any
-number of ranks, and what one change to the samples draws never shifts what another one draws.
+Two sources, and no third one:
+
+- `draw_order` and `Draws`: 64-bit words of a counter-based generator (Philox) for the samples of an epoch, a function of (seed,
+  epoch, position of the sample in the epoch, `Stream`). They are the same on any number of ranks, and what one augmentation
+  draws never shifts what another one draws.
+- `derived_seed`: seeds for torch's generators at one training step, a function of (purpose, seed, epoch, step).
 """
 
 from __future__ import annotations
 
 import enum
+import hashlib
 
 import numpy as np
 import numpy.typing as npt
 
 Words = npt.NDArray[np.uint64]
-_BLOCK = 4  # words that one count of the generator's counter gives
+_BLOCK = 4  # words that Philox yields per increment of its counter
 
 
 class Stream(enum.IntEnum):
-    """What words are for."""
+    """The use that words are drawn for; each has a key of its own."""
 
     ORDER = 1
     GEOMETRY = 2
@@ -30,24 +35,41 @@ def _generator(seed: int, epoch: int, stream: Stream, counter: int = 0) -> np.ra
     return np.random.Philox(key=[seed, (epoch << 8) | stream], counter=counter)
 
 
+def derived_seed(purpose: str, seed: int, epoch: int, step: int, rank: int | None = None) -> int:
+    """Return the seed of a generator that serves one training step.
+
+    Args:
+        purpose: use of the generator, "noise" for instance; different uses get independent seeds.
+        seed: of the run.
+        epoch: from 0.
+        step: in the epoch, from 0.
+        rank: where each rank draws for itself; None where all ranks draw the same.
+
+    Returns:
+        63 bits of BLAKE2b (RFC 7693) of the arguments, for `torch.Generator.manual_seed`.
+    """
+    key = f"{purpose} {seed} {epoch} {step}" + ("" if rank is None else f" {rank}")
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") >> 1
+
+
 def draw_order(seed: int, epoch: int, num_samples: int) -> npt.NDArray[np.int64]:
-    """A permutation of the samples of an epoch."""
+    """Return the training order of an epoch: a permutation of the sample numbers."""
     return np.argsort(_generator(seed, epoch, Stream.ORDER).random_raw(num_samples), kind="stable")
 
 
 class Draws:
-    """The random words of a batch."""
+    """The random words of the samples of one batch."""
 
     def __init__(self, seed: int, epoch: int, positions: npt.NDArray[np.int64]) -> None:
-        """Use the words of the samples at `positions` [B] of an epoch."""
+        """Serve the samples at `positions` [B] of an epoch."""
         self._seed, self._epoch, self._positions = seed, epoch, positions
 
     def __len__(self) -> int:
-        """B."""
+        """Return B."""
         return len(self._positions)
 
     def words(self, stream: Stream, per_sample: int) -> Words:
-        """Random words [B, per_sample]; `per_sample` is fixed for a stream, and a multiple of 4."""
+        """Return random words [B, per_sample]; `per_sample` is a multiple of 4 and the same in every call for a stream."""
         first, last = int(self._positions.min()), int(self._positions.max())
         generator = _generator(self._seed, self._epoch, stream, counter=first * (per_sample // _BLOCK))
         words = generator.random_raw((last - first + 1) * per_sample).reshape(-1, per_sample)
@@ -55,10 +77,10 @@ class Draws:
 
 
 def below(words: Words, limit: int | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Integers in [0, limit) from random words."""
+    """Map random words to integers in [0, limit)."""
     return (words % np.asarray(limit, dtype=np.uint64)).astype(np.int64)
 
 
 def uniform(words: Words, low: float = 0.0, high: float = 1.0) -> npt.NDArray[np.float64]:
-    """Numbers in [low, high) from random words, with 53 random bits each."""
+    """Map random words to numbers in [low, high), with 53 random bits each."""
     return low + (high - low) * ((words >> np.uint64(11)).astype(np.float64) * 2.0**-53)
