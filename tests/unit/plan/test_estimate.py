@@ -151,7 +151,7 @@ def test_what_a_job_asks_for_keeps_what_is_given_under_each_of_its_names(given, 
 
 def test_resources_that_contradict_each_other_are_told():
     one = estimate.Cost(hours=1, gpus=1, cpus=2, gpu_mb=0, host_mb=700)
-    with pytest.raises(ConfigError, match="ask for GPUs once"):
+    with pytest.raises(ConfigError, match="request GPUs once"):
         required_resources(lambda gpus: one, {"gpus_per_node": 4, "gres": "gpu:4"})
     with pytest.raises(ConfigError, match="tasks=3: cannot be shared equally by nodes=2"):
         required_resources(lambda gpus: one, {"tasks": 3, "nodes": 2})

@@ -192,7 +192,7 @@ def test_waiting_ends_when_there_is_nothing_left_to_do(tmp_path):
 def test_the_lease_of_a_killed_process_is_taken_over(tmp_path):
     path = tmp_path / "lease"
     program = (
-        "import sys, os, pathlib; from spikedistill import lease\n"
+        "import sys, os, pathlib; from spikedistill.store import lease\n"
         "with lease.held(pathlib.Path(sys.argv[1]), 'dead', lambda: False): os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", program, str(path)]).returncode == -9

@@ -1,0 +1,133 @@
+import copy
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from spikedistill.config.check import parse_config
+from spikedistill.config.files import read_config
+from spikedistill.config.schema import SCHEMA_FILE, config_schema
+from spikedistill.errors import ConfigError
+from spikedistill.plan.build import build_plan
+
+ROOT = Path(__file__).parents[3]
+CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def changed(path, value):
+    config = copy.deepcopy(CONFIG)
+    *parents, last = path.split("/")
+    place = config
+    for part in parents:
+        place = place[part]
+    place[last] = value
+    return config
+
+
+def test_the_shipped_config_is_the_demo():
+    plan = build_plan(parse_config(CONFIG))
+    stages = [spec.stage for spec in plan.stages.values()]
+    assert {stage: stages.count(stage) for stage in stages} == {"preprocess": 2, "teacher": 2, "distill": 8, "evaluate": 10}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (
+            "experiments/digits/student/time_step",
+            4,
+            "digits.student.time_step: unknown key 'time_step'. Did you mean 'time_steps'?",
+        ),
+        ("experiments/digits/student/neuron/dekay", 1, "student.neuron.dekay: unknown key 'dekay'. Did you mean 'decay'?"),
+        ("experiments/digits/teacher/train/epoch", 1, "teacher.train.epoch: unknown key 'epoch'. Did you mean 'epochs'?"),
+        ("experiments/digits/methods/kd/params/alfa", 1, "methods.kd.params.alfa: unknown key 'alfa'. Did you mean 'alpha'?"),
+        (
+            "experiments/digits/methods/kd/params/temperature",
+            0,
+            "methods.kd.params.temperature: input should be greater than 0; found 0",
+        ),
+        ("experiments/digits/methods/kdd", {}, "unknown method 'kdd'. Did you mean 'kd'?"),
+        ("experiments/digits/dataset/name", "digit", "unknown dataset 'digit'. Did you mean 'digits'?"),
+        ("experiments/digits/student/arch", "resnet9", "unknown architecture 'resnet9'. Did you mean"),
+        ("experiments/digits/teacher", None, "digits.teacher: method 'kd' distils from a teacher, and none is given"),
+        ("experiments/digits-dvs/student/time_steps", 6, "must equal the number of event frames, 4"),
+        ("seeds", [0, 0], "seeds: each seed may stand once"),
+        ("seeds", [], "seeds: list should have at least 1 item"),
+        ("experiments/a b", CONFIG["experiments"]["digits"], "a label is letters, digits"),
+    ],
+)
+def test_a_mistake_is_named_with_file_key_and_what_is_allowed(path, value, message):
+    with pytest.raises(ConfigError) as caught:
+        parse_config(changed(path, value), source="mine.yaml")
+    assert message in str(caught.value)
+    assert "mine.yaml: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "backward", "arch", "message"),
+    [
+        (
+            "tet",
+            "rate",
+            "resnet8",
+            "needs the logits of every time step, and student.backward: rate has a gradient for their mean",
+        ),
+    ],
+)
+def test_a_combination_that_cannot_work_is_refused_with_the_reason(method, backward, arch, message):
+    config = changed("experiments/digits/student/backward", backward)
+    config["experiments"]["digits"]["methods"] = {method: {}}
+    config["experiments"]["digits"]["teacher"]["arch"] = arch
+    with pytest.raises(ConfigError, match=message):
+        parse_config(config)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("student/train/decay", "all", "student.train.decay: 'decay' is called weight_decay_on now"),
+        ("student/train/schedule", "cosine", "student.train.schedule: 'schedule' was removed"),
+        ("student/neuron/fires", "above", "student.neuron.fires: 'fires' is called spike_at_threshold now: true for"),
+        ("student/divide_by_steps", True, "student.divide_by_steps: 'divide_by_steps' is called scale_grad_by_steps now"),
+    ],
+)
+def test_the_former_name_of_a_key_is_answered_with_the_new_one(path, value, message):
+    config = changed("experiments/digits/student/train", {"epochs": 1, "batch_size": 64})
+    place = config["experiments"]["digits"]
+    *parents, last = path.split("/")
+    for part in parents:
+        place = place.setdefault(part, {})
+    place[last] = value
+    with pytest.raises(ConfigError) as caught:
+        parse_config(config)
+    assert message in str(caught.value)
+
+
+def test_all_mistakes_are_reported_at_once():
+    config = changed("experiments/digits/student/time_steps", 0)
+    config["store_"] = "x"
+    config["experiments"]["digits"]["methods"]["kd"]["params"] = {"alpha": -1}
+    with pytest.raises(ConfigError, match="3 problems"):
+        parse_config(config)
+
+
+def test_files_and_overrides_merge_key_by_key(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: {b: 1, c: 2}\nd: [1]")
+    (tmp_path / "b.yaml").write_text("a: {c: 3}\nd: [2]")
+    files = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
+    assert read_config(files, ["a.b=true", "e=text"]) == {"a": {"b": True, "c": 3}, "d": [2], "e": "text"}
+    with pytest.raises(ConfigError, match="no such file"):
+        read_config([tmp_path / "c.yaml"])
+    (tmp_path / "c.yaml").write_text("- 1")
+    with pytest.raises(ConfigError, match="expected a mapping at the top level, found list"):
+        read_config([tmp_path / "c.yaml"])
+
+
+def test_the_schema_for_editors_is_current_and_accepts_the_shipped_config():
+    written = json.loads(SCHEMA_FILE.read_text())
+    assert written == json.loads(json.dumps(config_schema())), "stale: run `spikedistill schema --write`"
+    jsonschema.validate(CONFIG, written)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(changed("experiments/digits/dataset/name", "digit"), written)
