@@ -12,7 +12,10 @@ if "experiments" not in config:
 
 
 include: "workflow/rules/common.smk"
+
+
 for name in RULES:
+
     include: f"workflow/rules/{name}.smk"
 
 

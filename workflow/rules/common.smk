@@ -29,6 +29,7 @@ from spikedistill.store.artifacts import Store
 
 min_version("9.20")
 
+
 def load_plan():
     files = [Path(file).name for file in workflow.configfiles]
     try:
@@ -113,11 +114,11 @@ def asked(rule):
 
 
 def check_resources():
-    for rule in RULES:
+    for name in RULES:
         try:
-            required_resources(lambda gpus: PLACEHOLDER_COST, asked(rule))
+            required_resources(lambda gpus: PLACEHOLDER_COST, asked(name))
         except SpikedistillError as err:
-            raise WorkflowError(f"{rule}: {err}") from None
+            raise WorkflowError(f"{name}: {err}") from None
 
 
 check_resources()
