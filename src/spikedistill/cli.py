@@ -83,10 +83,11 @@ def _add_plan_commands(commands: argparse._SubParsersAction, configured: argpars
     listing.set_defaults(command=_list)
     schema = commands.add_parser("schema", help="the JSON schema of config.yaml, for editors, or its reference, to read")
     schema.add_argument("--docs", action="store_true", help="the reference, in Markdown, instead of the schema")
-    schema.add_argument(
-        "--write", action="store_true", help="write both: the schema beside the code of the package, the reference into docs/"
-    )
     schema.set_defaults(command=_schema)
+    generate = commands.add_parser(
+        "generate", help="in a checkout: write the schema, the reference and the generated tables again"
+    )
+    generate.set_defaults(command=_generate)
 
 
 def _add_stage_commands(commands: argparse._SubParsersAction, configured: argparse.ArgumentParser) -> None:  # type: ignore[type-arg]
@@ -214,17 +215,17 @@ def _list_parameters(kind: components.Kind, name: str) -> None:
 
 
 def _schema(options: argparse.Namespace) -> None:
-    from spikedistill.config.reference import REFERENCE_FILE, configuration_reference
-    from spikedistill.config.schema import SCHEMA_FILE, config_schema
+    from spikedistill.config.reference import configuration_reference
+    from spikedistill.config.schema import schema_text
 
-    schema = json.dumps(config_schema(), indent=2) + "\n"
-    reference = configuration_reference()
-    if options.write:
-        SCHEMA_FILE.write_text(schema, encoding="utf-8")
-        if REFERENCE_FILE.parent.is_dir():  # not in an installed package
-            REFERENCE_FILE.write_text(reference, encoding="utf-8")
-    else:
-        print(reference if options.docs else schema, end="")
+    print(configuration_reference() if options.docs else schema_text(), end="")
+
+
+def _generate(options: argparse.Namespace) -> None:
+    from spikedistill.config.generated import write_generated
+
+    for file in write_generated():
+        print(f"wrote {file}")
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import yaml
 
+from slurm_lab.requirements import require
 from slurm_lab.running import run
 from tests.workflow.project import copy_project
 
@@ -136,7 +137,8 @@ class Quiet(SimpleHTTPRequestHandler):
 
 def browse(folder, page, script):
     """What a script finds on a page in a headless browser, which must have nothing to complain about."""
-    assert CHROMIUM is not None, "the report is tested in Chromium; on Debian: apt-get install chromium"
+    if CHROMIUM is None:
+        require("a browser", ["chromium"], "on Debian: apt-get install chromium")
     (folder / "harness.html").write_text(HARNESS % (f"/{page}", json.dumps(script).replace("</", "<\\/")))
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()

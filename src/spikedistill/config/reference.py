@@ -17,7 +17,7 @@ from spikedistill.config.sweep import model_of, takes_plain_values
 REFERENCE_FILE = Path(__file__).parents[3] / "docs" / "configuration.md"
 HEAD = """# Configuration
 
-Every key of `config.yaml`, written by `spikedistill schema --write` from the models that check it. A key marked * takes a list
+Every key of `config.yaml`, written by `make generate` from the models that check it. A key marked * takes a list
 where one value belongs: that is a sweep, one run for each. `together` walks such lists in step. An example to start from:
 [config.yaml](../config.yaml).
 """

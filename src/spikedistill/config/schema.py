@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,11 @@ from spikedistill.config.models import Config, StudentConfig, TeacherConfig
 from spikedistill.config.sweep import model_of, takes_plain_values
 
 SCHEMA_FILE = Path(__file__).with_name("config.schema.json")
+
+
+def schema_text() -> str:
+    """Return the content of `SCHEMA_FILE`."""
+    return json.dumps(config_schema(), indent=2) + "\n"
 
 
 def config_schema() -> dict[str, Any]:

@@ -127,7 +127,7 @@ def test_files_and_overrides_merge_key_by_key(tmp_path):
 
 def test_the_schema_for_editors_is_current_and_accepts_the_shipped_config():
     written = json.loads(SCHEMA_FILE.read_text())
-    assert written == json.loads(json.dumps(config_schema())), "stale: run `spikedistill schema --write`"
+    assert written == json.loads(json.dumps(config_schema())), "stale: run `make generate`"
     jsonschema.validate(CONFIG, written)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(changed("experiments/digits/dataset/name", "digit"), written)
