@@ -50,7 +50,8 @@ from torchvision.datasets import CIFAR10
 from spikedistill.data.loading.augment import Augment
 from spikedistill.data.loading.inputs import STATISTICS, InputConfig
 from spikedistill.data.loading.loader import Loader
-from spikedistill.data.store import open_store, write_index
+from spikedistill.data.prepare.index import write_index
+from spikedistill.data.store import open_store
 
 STEPS, BATCH, SAMPLES = 10, 32, 1000
 IMAGES, IMAGE_BATCH = 50_000, 128

@@ -28,7 +28,6 @@ from neurobench.models import NeuroBenchModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from spikedistill.store.artifacts import Store
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import open_store
 from spikedistill.evaluate.measure import batch_size, measure
@@ -36,6 +35,7 @@ from spikedistill.evaluate.settings import EnergyConfig
 from spikedistill.models import Student, Teacher
 from spikedistill.neurons.lif import LIF
 from spikedistill.stages.network_io import load_network, read_model_spec
+from spikedistill.store.artifacts import Store
 from spikedistill.train.distributed import World
 
 

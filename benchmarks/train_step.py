@@ -42,17 +42,16 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from spikedistill import components
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import SampleStore
-from spikedistill.distill.method_inputs import Forward
+from spikedistill.distill.method_inputs import MethodInputs
 from spikedistill.models import build_student, build_teacher
 from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.settings import NeuronConfig
-from spikedistill.plan.build import DistillSpec
+from spikedistill.plan.stages import DistillSpec
 from spikedistill.stages.distill import Distillation
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World
 from spikedistill.train.engine import Run, train
-from spikedistill.train.options import EngineOptions
-from spikedistill.train.settings import TrainConfig
+from spikedistill.train.settings import EngineConfig, TrainConfig
 from spikedistill.train.tracking import Tracker
 
 PARTS = ("data", "forward", "teacher", "backward", "optimizer")
@@ -231,7 +230,7 @@ def ours(case: Case, line: multiprocessing.connection.Connection) -> None:
                 steps_per_epoch=loader.steps_per_epoch,
                 active=True,
             ),
-            options=EngineOptions(compile=case.compile, checkpoint_minutes=1e6),
+            options=EngineConfig(compile=case.compile, checkpoint_minutes=1e6),
         )
         line.send(idle_mib)
         train(run)
@@ -291,7 +290,7 @@ def reference(case: Case, line: multiprocessing.connection.Connection) -> None:
         with torch.no_grad():
             told = teacher(x).logits
         watch.mark("backward")
-        loss = sum(method.loss(Forward(logits, labels, told), params).values())
+        loss = sum(method.loss(MethodInputs(logits, labels, told), params).values())
         optimizer.zero_grad()
         loss.backward()
         watch.mark("optimizer")

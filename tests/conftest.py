@@ -2,9 +2,9 @@
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
+
 from slurm_lab.requirements import list_not_run
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads that wait for each other cost more than small tensors do

@@ -84,9 +84,7 @@ def _add_plan_commands(commands: argparse._SubParsersAction, configured: argpars
     schema = commands.add_parser("schema", help="the JSON schema of config.yaml, for editors, or its reference, to read")
     schema.add_argument("--docs", action="store_true", help="the reference, in Markdown, instead of the schema")
     schema.set_defaults(command=_schema)
-    generate = commands.add_parser(
-        "generate", help="in a checkout: write the schema, the reference and the generated tables again"
-    )
+    generate = commands.add_parser("generate", help="in a checkout: write schema, reference and generated tables again")
     generate.set_defaults(command=_generate)
 
 

@@ -12,8 +12,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from slurm_lab.running import run
 
+from slurm_lab.running import run
 from tests.workflow.project import ROOT, copy_project
 
 PLUGIN = ROOT / "src" / "snakemake-executor-plugin-submitit"

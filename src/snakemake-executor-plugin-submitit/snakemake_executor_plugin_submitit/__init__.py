@@ -1,4 +1,4 @@
-"""Snakemake executor plugin that submits every job through submitit: to Slurm, or to this machine.
+"""Snakemake executor plugin that submits every job through submitit, to Slurm or to this machine.
 
 Every Snakemake process imports this module, so it imports nothing heavy. (No `from __future__ import annotations` here:
 Snakemake reads the types of the settings at run time.)
@@ -14,7 +14,7 @@ from snakemake_executor_plugin_submitit.executor import Executor
 
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 
-LEAST = {"poll_seconds": 1, "array_size": 1, "keep_days": 0, "local_cpus": 1, "local_gpus": 0, "local_mem_mb": 1}
+MINIMUM = {"poll_seconds": 1, "array_size": 1, "keep_days": 0, "local_cpus": 1, "local_gpus": 0, "local_mem_mb": 1}
 
 
 @dataclass
@@ -31,11 +31,11 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
     poll_seconds: float = field(
         default=20.0,
-        metadata={"help": "Longest pause between two questions to Slurm; results are noticed sooner, from files."},
+        metadata={"help": "Longest pause between two queries of Slurm; results are noticed sooner, from files."},
     )
     array_size: int = field(
         default=500,
-        metadata={"help": "Most jobs that go out as one job array; 1: no arrays. At most the site's MaxArraySize - 1."},
+        metadata={"help": "Most jobs in one job array; 1: no arrays. At most the site's MaxArraySize - 1."},
     )
     detach: bool = field(
         default=False,
@@ -48,13 +48,13 @@ class ExecutorSettings(ExecutorSettingsBase):
     partitions: Path | None = field(
         default=None,
         metadata={
-            "help": "YAML file of the partitions' limits; a job that names no partition goes to the one that fits best.",
+            "help": "YAML file of the partitions' limits; a job that names no partition goes to the best fitting one.",
             "type": Path,
         },
     )
     efficiency_report: bool = field(
         default=False,
-        metadata={"help": "At the end compare, by rule, what the jobs asked for with what they used; needs Slurm's accounting."},
+        metadata={"help": "At the end compare, by rule, requested with used resources; needs Slurm's accounting."},
     )
     local_cpus: int | None = field(
         default=None,
@@ -70,11 +70,11 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
 
     def __post_init__(self) -> None:
-        """Called where this executor is chosen, before Snakemake looks at its locks."""
-        for name, least in LEAST.items():
+        """Check the values and watch the locks; called if this executor is selected, before Snakemake checks its locks."""
+        for name, minimum in MINIMUM.items():
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise WorkflowError(f"--submitit-{name.replace('_', '-')}={value:g}: expected a number, at least {least}")
+            if value is not None and value < minimum:
+                raise WorkflowError(f"--submitit-{name.replace('_', '-')}={value:g}: expected a number, at least {minimum}")
         from snakemake_executor_plugin_submitit.tracking.locks import watch_locks
 
         watch_locks()

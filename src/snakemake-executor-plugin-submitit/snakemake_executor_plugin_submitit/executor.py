@@ -1,4 +1,4 @@
-"""Snakemake's executor interface, thin: what to submit, how jobs stand, what to tell the user."""
+"""Implement Snakemake's executor interface: submit jobs, follow their states, report outcomes."""
 
 import asyncio
 import contextlib
@@ -19,15 +19,15 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 from snakemake_interface_executor_plugins.utils import format_cli_arg
 
-from snakemake_executor_plugin_submitit.submission import states
-from snakemake_executor_plugin_submitit.tracking.adoption import Adopter
 from snakemake_executor_plugin_submitit.jsonfile import read_result
+from snakemake_executor_plugin_submitit.processes import ProcessId
 from snakemake_executor_plugin_submitit.request.local_slots import Share, SlotPool
 from snakemake_executor_plugin_submitit.request.partitions import choose_partition, read_partitions
-from snakemake_executor_plugin_submitit.processes import ProcessId
 from snakemake_executor_plugin_submitit.request.quoting import shell_quotes
+from snakemake_executor_plugin_submitit.request.resources import Request, parse_resources, suggest_names
+from snakemake_executor_plugin_submitit.submission import states
+from snakemake_executor_plugin_submitit.tracking.adoption import Adopter
 from snakemake_executor_plugin_submitit.tracking.registry import Record, Registry, Submission
-from snakemake_executor_plugin_submitit.request.resources import Request, find_slips, parse_resources
 
 if TYPE_CHECKING:
     from snakemake_executor_plugin_submitit.submission.submit import SubmittedJob
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 TICK_S = 0.25
 MAX_RESUBMISSIONS = 5
 NAMES_SHOWN = 4
-OF_AN_OUTER_JOB = ("SLURM_", "SLURMD_", "SUBMITIT_", "SPMD_")
+OUTER_JOB_PREFIXES = ("SLURM_", "SLURMD_", "SUBMITIT_", "SPMD_")
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")
 
 
 @dataclass
-class _Ticket:
-    """A job of the workflow: waiting to be submitted, or submitted."""
+class TrackedJob:
+    """A job of the workflow that waits to be submitted or has been submitted."""
 
     info: SubmittedJobInfo
     request: Request
@@ -59,16 +59,16 @@ class _Ticket:
 
 
 class Executor(RemoteExecutor):
-    """Runs the jobs of a workflow as Slurm jobs, or on this machine, through submitit."""
+    """Run the jobs of a workflow through submitit, as Slurm jobs or on this machine."""
 
     def __post_init__(self) -> None:
-        """Set up after Snakemake's part; the wait thread is running already."""
-        from snakemake_executor_plugin_submitit.submission.submit import ENDED
+        """Set up the executor; called by Snakemake, whose wait thread is running already."""
+        from snakemake_executor_plugin_submitit.submission.submit import DONE_DIR
 
         settings = self.workflow.executor_settings
         self._cluster = settings.cluster
         self._folder = Path(settings.folder).absolute()
-        self._ended = self._folder / ENDED
+        self._done_dir = self._folder / DONE_DIR
         self._detach = settings.detach
         if self._detach and self._cluster == "local":
             raise WorkflowError("--submitit-detach needs cluster slurm: jobs on this machine end with the main process")
@@ -76,13 +76,13 @@ class Executor(RemoteExecutor):
         self._max_pause_s = settings.poll_seconds
         self._queue = states.SlurmQueue()
         self._numbers = itertools.count()
-        self._reasons_told: set[str] = set()
+        self._reasons_logged: set[str] = set()
         self._names_seen: set[str] = set()
         self._rules_warned: set[str] = set()
-        self._next_question, self._pause_s = 0.0, states.FIRST_PAUSE_S
-        self._tickets: dict[int, _Ticket] = {}
+        self._next_query, self._pause_s = 0.0, states.FIRST_PAUSE_S
+        self._tracked: dict[int, TrackedJob] = {}
         self._starting = threading.RLock()
-        self._submitter: Submitter[_Ticket] | None = None
+        self._submitter: Submitter[TrackedJob] | None = None
         self._pool = SlotPool(settings.local_cpus, settings.local_gpus, settings.local_mem_mb)
         if self._cluster == "slurm":
             _leave_outer_job()
@@ -94,7 +94,7 @@ class Executor(RemoteExecutor):
         self._names: dict[str, str] | None = {} if settings.efficiency_report and self._cluster == "slurm" else None
 
     def _wait_thread(self) -> None:
-        """As the base class, which prints an error before it reports it: with nobody to read the output the run would hang."""
+        """Report errors of the wait thread here; the base class prints first and hangs if stdout is closed."""
         try:
             super()._wait_thread()
         except OSError as err:
@@ -103,30 +103,30 @@ class Executor(RemoteExecutor):
     def _retention(self, days: int) -> None:
         from snakemake_executor_plugin_submitit.tracking.retention import remove_old
 
-        keep = self._adopter.places
+        keep = self._adopter.job_dirs
         threading.Thread(target=remove_old, args=(self._folder, days, keep), daemon=True).start()
 
     def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:
-        """Take the jobs that are ready: adopt those that run already, submit the others."""
-        tickets = []
+        """Adopt those of the ready jobs that run already, submit the others."""
+        tracked_jobs = []
         for job in jobs:
             self.run_job_pre(job)
-            ticket = self._ticket(job)
-            if ticket is not None and not self._adopt(ticket):
-                tickets.append(ticket)
-        if tickets and self._cluster == "slurm":
-            self._sender().add(tickets)
+            tracked = self._track(job)
+            if tracked is not None and not self._adopt(tracked):
+                tracked_jobs.append(tracked)
+        if tracked_jobs and self._cluster == "slurm":
+            self._sender().add(tracked_jobs)
         else:
             self._start_waiting()
 
     def run_job(self, job: JobExecutorInterface) -> None:
-        """Take one job."""
+        """Adopt or submit one job."""
         self.run_jobs([job])
 
-    def _ticket(self, job: JobExecutorInterface) -> _Ticket | None:
-        info = SubmittedJobInfo(job, aux={"ticket": next(self._numbers)})
+    def _track(self, job: JobExecutorInterface) -> TrackedJob | None:
+        info = SubmittedJobInfo(job, aux={"number": next(self._numbers)})
         name = _name(job)
-        self._warn_of_slips(job.resources.keys())
+        self._warn_unknown_resources(job.resources.keys())
         try:
             request = parse_resources(job.resources, threads=job.threads)
             if self._partitions_file:
@@ -134,37 +134,37 @@ class Executor(RemoteExecutor):
             if self._cluster == "local":
                 self._pool.check(request)
             outputs = tuple(str(Path(file).absolute()) for file in job.output)
-            ticket = _Ticket(info, request, self._command(job), name, outputs)
+            tracked = TrackedJob(info, request, self._command(job), name, outputs)
         except WorkflowError as err:
             self.report_job_error(info, msg=f"{name}: {err}\n")
             return None
-        self._tickets[info.aux["ticket"]] = ticket
-        self._warn_of_idle_ranks(job, request)
+        self._tracked[info.aux["number"]] = tracked
+        self._warn_idle_ranks(job, request)
         self.report_job_submission(info)
-        return ticket
+        return tracked
 
-    def _warn_of_slips(self, names: Iterable[str]) -> None:
+    def _warn_unknown_resources(self, names: Iterable[str]) -> None:
         new = set(names) - self._names_seen
         self._names_seen |= new
-        for slip, name in find_slips(new).items():
-            self.logger.warning(f"resource {slip} means nothing to Slurm here and was left to Snakemake; did you mean {name}?")
+        for unknown, name in suggest_names(new).items():
+            self.logger.warning(f"resource {unknown} is ignored by the submitit executor; did you mean {name}?")
 
-    def _warn_of_idle_ranks(self, job: JobExecutorInterface, request: Request) -> None:
+    def _warn_idle_ranks(self, job: JobExecutorInterface, request: Request) -> None:
         command = None if job.is_group() else getattr(job, "shellcmd", None)
         if request.num_ranks > 1 and command and "spmd" not in command and job.name not in self._rules_warned:
             self._rules_warned.add(job.name)
             self.logger.warning(
                 f"{job.name}: the job has {request.num_ranks} ranks, and only the first will do anything; begin the command with "
-                "spmd, set the resource mpi if it starts its tasks itself, or ask for threads instead of tasks"
+                "spmd, set the resource mpi if it starts its tasks itself, or request threads instead of tasks"
             )
 
-    def _adopt(self, ticket: _Ticket) -> bool:
-        found = self._adopter.find(ticket.outputs, ticket.info.job) if self._cluster == "slurm" else None
+    def _adopt(self, tracked: TrackedJob) -> bool:
+        found = self._adopter.find(tracked.outputs, tracked.info.job) if self._cluster == "slurm" else None
         if found is None:
             return False
-        ticket.submission, ticket.record, job = found
-        self._note_submitted(ticket, job)
-        self.logger.info(f"{ticket.name}: adopted slurm job {job.job_id}, log {job.log_path}")
+        tracked.submission, tracked.record, job = found
+        self._note_submitted(tracked, job)
+        self.logger.info(f"{tracked.name}: adopted slurm job {job.job_id}, log {job.log_path}")
         return True
 
     def _command(self, job: JobExecutorInterface) -> str:
@@ -173,7 +173,7 @@ class Executor(RemoteExecutor):
         return command.replace(" -m snakemake ", " -m snakemake_executor_plugin_submitit.job.shim ", 1)
 
     def get_job_args(self, job: JobExecutorInterface, **kwargs: Any) -> str:
-        """Arguments of Snakemake in the job: it waits for its inputs, not for a folder that goes with this process."""
+        """Return Snakemake's arguments in the job: wait for the inputs, not for a directory that disappears with this process."""
         arguments = super(RemoteExecutor, self).get_job_args(job, **kwargs)
         files = list(job.get_wait_for_files())
         if len(files) <= 20:
@@ -185,61 +185,62 @@ class Executor(RemoteExecutor):
         return f"{arguments} {format_cli_arg('--wait-for-files-file', listing)}"
 
     def get_python_executable(self) -> str:
-        """Python in the job, quoted for a shell."""
+        """Return the path of Python in the job, quoted for a shell."""
         return shlex.quote(super().get_python_executable())
 
     # --- submission
 
-    def _sender(self) -> "Submitter[_Ticket]":
+    def _sender(self) -> "Submitter[TrackedJob]":
         if self._submitter is None:
             from snakemake_executor_plugin_submitit.submission.submitter import Submitter
 
             self._submitter = Submitter(
                 self._send,
-                lambda ticket: (repr(ticket.request), tuple(sorted(ticket.excluded))),
-                most=self.workflow.executor_settings.array_size,
-                say=self.logger.warning,
+                lambda tracked: (repr(tracked.request), tuple(sorted(tracked.excluded))),
+                max_jobs=self.workflow.executor_settings.array_size,
+                warn=self.logger.warning,
             )
         return self._submitter
 
-    def _send(self, tickets: Sequence[_Ticket]) -> None:
-        """In the submitter's thread: one call of sbatch. What is refused for good is noted for the wait thread."""
+    def _send(self, tracked_jobs: Sequence[TrackedJob]) -> None:
+        """Call sbatch once, from the submitter's thread; note permanent refusals for the wait thread to report."""
         from snakemake_executor_plugin_submitit.submission.submit import BusyError
 
-        tickets = [ticket for ticket in tickets if ticket.job is None]  # when a half of them was sent before
-        if not tickets:
+        tracked_jobs = [tracked for tracked in tracked_jobs if tracked.job is None]  # half of them may have been sent before
+        if not tracked_jobs:
             return
         try:
-            self._submit(tickets)
+            self._submit(tracked_jobs)
         except BusyError:
             raise
         except (WorkflowError, OSError) as err:
-            if len(tickets) > 1 and "array" in str(err).lower():
-                half = (len(tickets) + 1) // 2  # more than the site's MaxArraySize
-                self._sender().most = half
-                self._send(tickets[:half])
-                self._send(tickets[half:])
+            if len(tracked_jobs) > 1 and "array" in str(err).lower():
+                half = (len(tracked_jobs) + 1) // 2  # more than the site's MaxArraySize
+                self._sender().max_jobs = half
+                self._send(tracked_jobs[:half])
+                self._send(tracked_jobs[half:])
                 return
-            for ticket in tickets:
-                ticket.refusal = str(err)
-        except Exception as err:  # were this thread to die, the run would wait for ever
-            for ticket in tickets:
-                ticket.refusal = f"the job cannot be submitted: {type(err).__name__}: {err}"
+            for tracked in tracked_jobs:
+                tracked.refusal = str(err)
+        except Exception as err:  # if this thread died, the run would wait for ever
+            for tracked in tracked_jobs:
+                tracked.refusal = f"the job cannot be submitted: {type(err).__name__}: {err}"
 
-    def _submit(self, tickets: Sequence[_Ticket], gpus: Iterable[int] = ()) -> None:
+    def _submit(self, tracked_jobs: Sequence[TrackedJob], gpus: Iterable[int] = ()) -> None:
         from snakemake_executor_plugin_submitit.submission.submit import array_folder, plan, send
 
-        first = tickets[0]
+        first = tracked_jobs[0]
         try:
-            self._ended.mkdir(parents=True, exist_ok=True)
+            self._done_dir.mkdir(parents=True, exist_ok=True)
         except OSError as err:
-            raise WorkflowError(f"--submitit-folder {self._folder}: no folder can be made here: {err.strerror}") from err
+            raise WorkflowError(f"--submitit-folder {self._folder}: cannot create a folder here: {err.strerror}") from err
         owner = ProcessId.own() if self._cluster == "local" else None
         plans = [
-            plan(t.command, folder=self._folder, name=t.name, request=t.request, ended=self._ended, owner=owner) for t in tickets
+            plan(t.command, folder=self._folder, name=t.name, request=t.request, done_dir=self._done_dir, owner=owner)
+            for t in tracked_jobs
         ]
-        folder = plans[0].place if len(plans) == 1 else array_folder(self._folder)
-        records = [Record(t.name, str(p.place), t.outputs) for t, p in zip(tickets, plans, strict=True)]
+        folder = plans[0].job_dir if len(plans) == 1 else array_folder(self._folder)
+        records = [Record(t.name, str(p.job_dir), t.outputs) for t, p in zip(tracked_jobs, plans, strict=True)]
         submission = Submission(str(folder), records, is_array=len(plans) > 1)
         if self._cluster == "slurm":
             self._registry.note(submission)
@@ -249,213 +250,213 @@ class Executor(RemoteExecutor):
                 cluster=self._cluster,
                 folder=folder,
                 request=first.request,
-                name=first.name if len(tickets) == 1 else _array_name(tickets),
+                name=first.name if len(tracked_jobs) == 1 else _array_name(tracked_jobs),
                 comment=f"snakemake {self._run_id}",
                 exclude=first.excluded,
                 gpus=tuple(gpus),
             )
         except BaseException:
             self._registry.forget(submission)
-            for place in {folder, *(each.place for each in plans)}:
+            for job_dir in {folder, *(each.job_dir for each in plans)}:
                 with contextlib.suppress(OSError):
-                    place.rmdir()
+                    job_dir.rmdir()
             raise
         submission.job_id = jobs[0].job_id.partition("_")[0]
         if self._cluster == "slurm":
             self._registry.note(submission)
-        for ticket, job, record in zip(tickets, jobs, records, strict=True):
-            ticket.submission, ticket.record = submission, record
-            self._note_submitted(ticket, job)
-        self._tell_submitted(tickets, submission.job_id)
+        for tracked, job, record in zip(tracked_jobs, jobs, records, strict=True):
+            tracked.submission, tracked.record = submission, record
+            self._note_submitted(tracked, job)
+        self._log_submitted(tracked_jobs, submission.job_id)
 
-    def _note_submitted(self, ticket: _Ticket, job: "SubmittedJob") -> None:
-        ticket.info.external_jobid = job.job_id
-        ticket.job = job
+    def _note_submitted(self, tracked: TrackedJob, job: "SubmittedJob") -> None:
+        tracked.info.external_jobid = job.job_id
+        tracked.job = job
         if self._names is not None:
-            self._names[job.job_id] = ticket.name
+            self._names[job.job_id] = tracked.name
         self._pause_s = states.FIRST_PAUSE_S
-        self._next_question = min(self._next_question, time.monotonic() + self._pause_s)
+        self._next_query = min(self._next_query, time.monotonic() + self._pause_s)
 
-    def _tell_submitted(self, tickets: Sequence[_Ticket], job_id: str) -> None:
-        job = tickets[0].job
+    def _log_submitted(self, tracked_jobs: Sequence[TrackedJob], job_id: str) -> None:
+        job = tracked_jobs[0].job
         assert job is not None
-        if len(tickets) == 1:
-            self.logger.info(f"{tickets[0].name}: {self._cluster} job {job_id}, log {job.log_path}")
+        if len(tracked_jobs) == 1:
+            self.logger.info(f"{tracked_jobs[0].name}: {self._cluster} job {job_id}, log {job.log_path}")
         else:
             logs = self._folder / "<name>" / "latest"
-            self.logger.info(f"{len(tickets)} jobs as array {job_id}: {_names(tickets)}; logs in {logs}")
+            self.logger.info(f"{len(tracked_jobs)} jobs as array {job_id}: {_names(tracked_jobs)}; logs in {logs}")
 
     def _start_waiting(self) -> None:
-        """Local only: start the jobs for which there is room, oldest first."""
+        """Start the local jobs for which there is room, oldest first; do nothing on Slurm."""
         if self._cluster != "local":
             return
         with self._starting:
-            for ticket in list(self._tickets.values()):
-                if ticket.job is None and ticket.refusal is None and self.wait:
-                    ticket.share = self._pool.take(ticket.request)
-                    if ticket.share is None:
+            for tracked in list(self._tracked.values()):
+                if tracked.job is None and tracked.refusal is None and self.wait:
+                    tracked.share = self._pool.take(tracked.request)
+                    if tracked.share is None:
                         continue
                     try:
-                        self._submit([ticket], ticket.share.gpus)
+                        self._submit([tracked], tracked.share.gpus)
                     except (WorkflowError, OSError) as err:
-                        ticket.refusal = str(err)
+                        tracked.refusal = str(err)
 
-    # --- how jobs stand
+    # --- states of jobs
 
     async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncGenerator[SubmittedJobInfo, None]:
-        """Report the jobs that ended; yield the others."""
+        """Report the jobs that have ended, yield the others."""
         if not active_jobs:  # also before `__post_init__`: the wait thread starts first
             return
-        marks = self._end_marks()
-        answers = self._ask_slurm()
+        markers = self._done_markers()
+        answers = self._query_slurm()
         for info in active_jobs:
-            ticket = self._tickets[info.aux["ticket"]]
-            if not self._settle(ticket, answers, marks):
+            tracked = self._tracked[info.aux["number"]]
+            if not self._handle_outcome(tracked, answers, markers):
                 yield info
         self._start_waiting()
 
-    def _end_marks(self) -> set[str]:
+    def _done_markers(self) -> set[str]:
         try:
-            return set(os.listdir(self._ended))  # noqa: PTH208 - the names, not paths: cheap for thousands
+            return set(os.listdir(self._done_dir))  # noqa: PTH208 - the names, not paths: cheap for thousands
         except OSError:
             return set()
 
-    def _ask_slurm(self) -> dict[str, states.State] | None:
-        if self._cluster == "local" or time.monotonic() < self._next_question:
+    def _query_slurm(self) -> dict[str, states.State] | None:
+        if self._cluster == "local" or time.monotonic() < self._next_query:
             return None
-        ids = {job.job_id for ticket in list(self._tickets.values()) if (job := ticket.job) is not None}
+        ids = {job.job_id for tracked in list(self._tracked.values()) if (job := tracked.job) is not None}
         if not ids:
             return None
         self._pause_s = min(self._max_pause_s, states.PAUSE_GROWTH * self._pause_s)
-        answers = self._queue.ask(ids)
-        ended = any(not state.is_alive for state in (answers or {}).values())
-        self._next_question = time.monotonic() + min(self._max_pause_s, states.FIRST_PAUSE_S if ended else self._pause_s)
-        self._tell_reasons(answers or {})
+        answers = self._queue.query(ids)
+        any_ended = any(not state.is_alive for state in (answers or {}).values())
+        self._next_query = time.monotonic() + min(self._max_pause_s, states.FIRST_PAUSE_S if any_ended else self._pause_s)
+        self._log_pending_reasons(answers or {})
         return answers
 
-    def _tell_reasons(self, answers: dict[str, states.State]) -> None:
-        """Say once for every reason why jobs wait."""
-        waiting: dict[str, list[_Ticket]] = {}
-        for ticket in list(self._tickets.values()):
-            state = answers.get(ticket.job.job_id) if ticket.job else None
-            if state and state.name == "PENDING" and state.reason and state.reason not in self._reasons_told:
-                waiting.setdefault(state.reason, []).append(ticket)
-        for reason, tickets in waiting.items():
-            self._reasons_told.add(reason)
-            if states.HOPELESS.search(reason):
-                advice = "; it will not start as it is: stop this run, lower what the job asks for or choose another partition"
-                self.logger.warning(f"waiting in Slurm's queue, reason {reason}: {_names(tickets)}{advice}")
+    def _log_pending_reasons(self, answers: dict[str, states.State]) -> None:
+        """Log each reason for which jobs are pending, once."""
+        waiting: dict[str, list[TrackedJob]] = {}
+        for tracked in list(self._tracked.values()):
+            state = answers.get(tracked.job.job_id) if tracked.job else None
+            if state and state.name == "PENDING" and state.reason and state.reason not in self._reasons_logged:
+                waiting.setdefault(state.reason, []).append(tracked)
+        for reason, tracked_jobs in waiting.items():
+            self._reasons_logged.add(reason)
+            if states.UNSATISFIABLE_REASONS.search(reason):
+                advice = "; it will not start as it is: stop this run, request less or choose another partition"
+                self.logger.warning(f"waiting in Slurm's queue, reason {reason}: {_names(tracked_jobs)}{advice}")
             else:
-                self.logger.info(f"waiting in Slurm's queue, reason {reason}: {_names(tickets)}")
+                self.logger.info(f"waiting in Slurm's queue, reason {reason}: {_names(tracked_jobs)}")
 
-    def _settle(self, ticket: _Ticket, answers: dict[str, states.State] | None, marks: set[str]) -> bool:
-        """Report a job's outcome, or have it submitted again; whether it was reported."""
-        if ticket.refusal is not None:
-            self._drop(ticket)
-            self.report_job_error(ticket.info, msg=f"{ticket.name}: {ticket.refusal}\n")
+    def _handle_outcome(self, tracked: TrackedJob, answers: dict[str, states.State] | None, markers: set[str]) -> bool:
+        """Report a job's outcome or resubmit it; return True if the outcome was reported."""
+        if tracked.refusal is not None:
+            self._drop(tracked)
+            self.report_job_error(tracked.info, msg=f"{tracked.name}: {tracked.refusal}\n")
             return True
-        if ticket.job is None:
+        if tracked.job is None:
             return False
-        from snakemake_executor_plugin_submitit.submission.submit import end_mark
+        from snakemake_executor_plugin_submitit.submission.submit import done_marker
 
-        mark = end_mark(ticket.job.folder)
-        state = None if answers is None else answers.get(ticket.job.job_id)
-        status = ticket.job.poll(state, look=mark in marks)
-        is_lost = answers is not None and ticket.job.is_lost(state)
+        marker = done_marker(tracked.job.folder)
+        state = None if answers is None else answers.get(tracked.job.job_id)
+        status = tracked.job.poll(state, look=marker in markers)
+        is_lost = answers is not None and tracked.job.is_lost(state)
         if status is None and not is_lost:
             return False
         if status is None:
-            status = ticket.job.poll()  # the mark of its end may be missing
-        if mark in marks:
+            status = tracked.job.poll()  # its done marker may be missing
+        if marker in markers:
             with contextlib.suppress(OSError):
-                (self._ended / mark).unlink()
-        if status != 0 and self._resubmit(ticket, state):
+                (self._done_dir / marker).unlink()
+        if status != 0 and self._resubmit(tracked, state):
             return False
-        self._drop(ticket)
+        self._drop(tracked)
         if status == 0:
-            self.report_job_success(ticket.info)
+            self.report_job_success(tracked.info)
         else:
-            self._report_failure(ticket, status, state)
+            self._report_failure(tracked, status, state)
         return True
 
-    def _resubmit(self, ticket: _Ticket, state: states.State | None) -> bool:
-        """A job that lost its place through no fault of its own is submitted again, without using up a retry."""
-        assert ticket.job is not None
-        if self._cluster == "local" or ticket.resubmissions >= MAX_RESUBMISSIONS:
+    def _resubmit(self, tracked: TrackedJob, state: states.State | None) -> bool:
+        """Resubmit a job that lost its nodes through no fault of its own, without using up a retry; return True if it was."""
+        assert tracked.job is not None
+        if self._cluster == "local" or tracked.resubmissions >= MAX_RESUBMISSIONS:
             return False
-        failure = (read_result(ticket.job.folder) or {}).get("failure", {})
+        failure = (read_result(tracked.job.folder) or {}).get("failure", {})
         if failure.get("node_down"):
             nodes: tuple[str, ...] = (failure["host"],)
             why = f"node {failure['host']} failed"
-            states.cancel([ticket.job.job_id])
+            states.cancel([tracked.job.job_id])
         elif state is not None and state.name in states.LOST_PLACE and not failure:
             nodes = states.failed_nodes(state)
             why = f"state {state.name}" + (f", node {', '.join(nodes)}" if nodes else "")
         else:
             return False
-        self.logger.warning(f"{ticket.name}: slurm job {ticket.job.job_id} lost its place ({why}); it is submitted again")
-        self._settle_record(ticket)
-        ticket.resubmissions += 1
-        ticket.excluded.update(nodes)
-        ticket.job = ticket.info.external_jobid = None
-        self._sender().add([ticket])
+        self.logger.warning(f"{tracked.name}: slurm job {tracked.job.job_id} lost its place ({why}); it is submitted again")
+        self._mark_reported(tracked)
+        tracked.resubmissions += 1
+        tracked.excluded.update(nodes)
+        tracked.job = tracked.info.external_jobid = None
+        self._sender().add([tracked])
         return True
 
-    def _drop(self, ticket: _Ticket) -> None:
-        self._tickets.pop(ticket.info.aux["ticket"], None)
-        self._settle_record(ticket)
-        if ticket.share is not None:
+    def _drop(self, tracked: TrackedJob) -> None:
+        self._tracked.pop(tracked.info.aux["number"], None)
+        self._mark_reported(tracked)
+        if tracked.share is not None:
             with self._starting:
-                self._pool.give_back(ticket.share)
+                self._pool.give_back(tracked.share)
 
-    def _settle_record(self, ticket: _Ticket) -> None:
-        if ticket.submission is not None and ticket.record is not None:
-            self._registry.settle(ticket.submission, ticket.record)
+    def _mark_reported(self, tracked: TrackedJob) -> None:
+        if tracked.submission is not None and tracked.record is not None:
+            self._registry.mark_reported(tracked.submission, tracked.record)
 
-    def _report_failure(self, ticket: _Ticket, status: int | None, state: states.State | None) -> None:
-        assert ticket.job is not None
+    def _report_failure(self, tracked: TrackedJob, status: int | None, state: states.State | None) -> None:
+        assert tracked.job is not None
         if state is None and self._cluster == "slurm":
-            state = (self._queue.ask({ticket.job.job_id}) or {}).get(ticket.job.job_id)
+            state = (self._queue.query({tracked.job.job_id}) or {}).get(tracked.job.job_id)
         lost = "Slurm knows nothing of this job any more.\n" if status is None else ""
-        self.report_job_error(ticket.info, msg=f"{lost}{ticket.job.explain(state)}\n")
+        self.report_job_error(tracked.info, msg=f"{lost}{tracked.job.explain(state)}\n")
 
     async def sleep(self) -> None:
-        """A short pause; files are looked at often, Slurm is asked seldom."""
+        """Pause briefly: files are checked often, Slurm is queried rarely."""
         await asyncio.sleep(TICK_S)
 
     # --- the end
 
     def cancel(self) -> None:
-        """Cancel every job of this run, also those that a check holds just now, and return at once."""
+        """Cancel every job of this run, including those that a status check holds at this moment, and return at once."""
         self.wait = False
         self._queue.stop()
         if self._submitter is not None and not self._submitter.stop(2.0):
             self.logger.warning("sbatch does not answer: a job may appear in the queue; it will end by itself")
         if self._detach:
-            left = [ticket for ticket in list(self._tickets.values()) if ticket.job is not None]
+            left = [tracked for tracked in list(self._tracked.values()) if tracked.job is not None]
             self.logger.info(f"{len(left)} jobs are left running; the same command adopts them")
         else:
-            self.cancel_jobs([ticket.info for ticket in list(self._tickets.values())])
+            self.cancel_jobs([tracked.info for tracked in list(self._tracked.values())])
         self.shutdown()
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
-        """Cancel jobs."""
+        """Cancel the given jobs."""
         with self._starting:
-            tickets = [t for info in active_jobs if (t := self._tickets.get(info.aux["ticket"])) and t.job]
+            tracked_jobs = [t for info in active_jobs if (t := self._tracked.get(info.aux["number"])) and t.job]
             if self._cluster == "local":
-                for ticket in tickets:
-                    assert ticket.job is not None
-                    ticket.job.cancel()
+                for tracked in tracked_jobs:
+                    assert tracked.job is not None
+                    tracked.job.cancel()
                 return
-        failed = states.cancel(_shortest_ids(tickets))
+        failed = states.cancel(_shortest_ids(tracked_jobs))
         if failed:
             self.logger.error(f"these jobs could not be cancelled; run: scancel {' '.join(failed)}")
             return
-        for ticket in tickets:
-            self._settle_record(ticket)
+        for tracked in tracked_jobs:
+            self._mark_reported(tracked)
 
     def shutdown(self) -> None:
-        """End the threads."""
+        """Stop the threads; write the efficiency report if it was requested."""
         if self.wait and self._names:
             self._report_efficiency(self._names)
         self.wait = False
@@ -464,44 +465,44 @@ class Executor(RemoteExecutor):
         super().shutdown()
 
     def _report_efficiency(self, names: dict[str, str]) -> None:
-        from snakemake_executor_plugin_submitit.tracking.efficiency import LATENESS_S, write_report
+        from snakemake_executor_plugin_submitit.tracking.efficiency import SACCT_LAG_S, write_report
 
         try:
-            self.logger.info(write_report(self._folder, names, patience_s=LATENESS_S))
+            self.logger.info(write_report(self._folder, names, patience_s=SACCT_LAG_S))
         except OSError as err:
             self.logger.warning(f"{self._folder}: cannot write the efficiency report: {err.strerror}")
 
 
-def _shortest_ids(tickets: Sequence[_Ticket]) -> list[str]:
-    """Ids to cancel: an array of which all jobs are meant by its own."""
+def _shortest_ids(tracked_jobs: Sequence[TrackedJob]) -> list[str]:
+    """Return the ids to cancel; an array that is cancelled as a whole counts as one."""
     ids: list[str] = []
-    by_submission: dict[str, list[_Ticket]] = {}
-    for ticket in tickets:
-        assert ticket.job is not None and ticket.submission is not None
-        by_submission.setdefault(ticket.submission.uid, []).append(ticket)
+    by_submission: dict[str, list[TrackedJob]] = {}
+    for tracked in tracked_jobs:
+        assert tracked.job is not None and tracked.submission is not None
+        by_submission.setdefault(tracked.submission.uid, []).append(tracked)
     for group in by_submission.values():
         submission = group[0].submission
         assert submission is not None
         if submission.is_array and submission.job_id is not None and len(group) == len(submission.records):
             ids.append(submission.job_id)
         else:
-            ids += [ticket.job.job_id for ticket in group if ticket.job]
+            ids += [tracked.job.job_id for tracked in group if tracked.job]
     return ids
 
 
 def _leave_outer_job() -> None:
-    """When the main process runs in a Slurm job itself, its variables must not reach the jobs that it submits."""
-    for name in [name for name in os.environ if name.startswith(OF_AN_OUTER_JOB) and name not in KEPT]:
+    """Remove the variables of a Slurm job in which the main process itself runs; submitted jobs must not inherit them."""
+    for name in [name for name in os.environ if name.startswith(OUTER_JOB_PREFIXES) and name not in KEPT]:
         del os.environ[name]
 
 
-def _names(tickets: Sequence[_Ticket]) -> str:
-    names = ", ".join(ticket.name for ticket in tickets[:NAMES_SHOWN])
-    return names if len(tickets) <= NAMES_SHOWN else f"{names} and {len(tickets) - NAMES_SHOWN} more"
+def _names(tracked_jobs: Sequence[TrackedJob]) -> str:
+    names = ", ".join(tracked.name for tracked in tracked_jobs[:NAMES_SHOWN])
+    return names if len(tracked_jobs) <= NAMES_SHOWN else f"{names} and {len(tracked_jobs) - NAMES_SHOWN} more"
 
 
-def _array_name(tickets: Sequence[_Ticket]) -> str:
-    rules = dict.fromkeys(ticket.name.partition(".")[0] for ticket in tickets)
+def _array_name(tracked_jobs: Sequence[TrackedJob]) -> str:
+    rules = dict.fromkeys(tracked.name.partition(".")[0] for tracked in tracked_jobs)
     return "+".join(rules)[:120]
 
 

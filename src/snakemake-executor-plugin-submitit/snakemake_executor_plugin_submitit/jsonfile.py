@@ -1,4 +1,4 @@
-"""Small JSON files by which processes on several nodes tell each other things."""
+"""Small JSON files through which processes on several nodes exchange messages; written atomically."""
 
 import contextlib
 import json
@@ -10,10 +10,10 @@ RESULT = "result.json"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that appears whole or not at all.
+    """Write a text file atomically.
 
     Raises:
-        OSError: if it cannot be written, as on a full disk; nothing is left of it.
+        OSError: if it cannot be written, for example on a full disk; no partial file is left.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -26,22 +26,22 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file that appears whole or not at all.
+    """Write a JSON file atomically.
 
     Raises:
-        OSError: if it cannot be written, as on a full disk; nothing is left of it.
+        OSError: if it cannot be written, for example on a full disk; no partial file is left.
     """
     write_text(path, json.dumps(content))
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; None when it is not there or cannot be read."""
+    """Return the content of a JSON file, or None if it is missing or not readable."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
 
-def read_result(place: Path) -> dict[str, Any] | None:
-    """The outcome of the job of a folder, or None while there is none."""
-    return read_json(place / RESULT)
+def read_result(job_dir: Path) -> dict[str, Any] | None:
+    """Return the result that a job left in its folder, or None while there is none."""
+    return read_json(job_dir / RESULT)

@@ -1,4 +1,4 @@
-"""Whether a process that another run noted is still the same process, and alive."""
+"""Identify processes across runs, so that a later run can tell whether a recorded process is still alive."""
 
 import os
 import socket
@@ -11,7 +11,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process of one machine, one boot and one PID namespace; `started` tells it from a later one with the same number."""
+    """A process of one machine, boot and PID namespace; `started` distinguishes it from a later one with the same PID."""
 
     pid: int
     started: int
@@ -21,21 +21,21 @@ class ProcessId:
 
     @classmethod
     def own(cls) -> "ProcessId":
-        """This process."""
+        """Return the identity of this process."""
         pid = os.getpid()
         return cls(pid, _start_time(pid) or 0, socket.gethostname(), _boot(), _namespace())
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "ProcessId":
-        """What `to_json` gave."""
+        """Restore an identity from the output of `to_json`."""
         return cls(**content)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return the identity as plain values."""
         return asdict(self)
 
     def is_alive(self) -> bool:
-        """Whether it runs; True where that cannot be known from here."""
+        """Return True if the process is alive, or if that cannot be determined from here."""
         if self.host != socket.gethostname():
             return True
         if self.boot != _boot():
@@ -46,7 +46,7 @@ class ProcessId:
 
 
 def _start_time(pid: int) -> int | None:
-    """Clock ticks from boot to the start of a process; None when there is none, or only a zombie."""
+    """Return the clock ticks from boot to the start of a process, or None if it is gone or a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (OSError, ValueError):

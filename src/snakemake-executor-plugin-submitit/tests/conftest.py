@@ -12,5 +12,5 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put those that wait for Slurm first, so that others compute beside them; the slowest, which is ready by itself, after them."""
+    """Run the Slurm tests first, so that others compute while they wait; time limits last, for their jobs run by themselves."""
     items.sort(key=lambda item: ("slurm" not in item.path.parts, item.path.name == "test_time_limit.py"))

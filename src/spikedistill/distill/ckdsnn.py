@@ -194,30 +194,30 @@ def needs(params: Params) -> frozenset[Need]:
     return frozenset({"teacher", "features", "noise"})
 
 
-def loss(forward: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
+def loss(inputs: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
     """The terms of the loss, weighted."""
-    assert forward.features is not None and forward.teacher_features is not None and forward.teacher_weight is not None
-    assert forward.noise is not None, "the engine gives what a method needs"
+    assert inputs.features is not None and inputs.teacher_features is not None and inputs.teacher_weight is not None
+    assert inputs.noise is not None, "the engine gives what a method needs"
     samd = activation_map_loss(
-        forward.features,
-        forward.teacher_features,
-        forward.teacher,
-        forward.teacher_weight,
+        inputs.features,
+        inputs.teacher_features,
+        inputs.teacher,
+        inputs.teacher_weight,
         variant=params.samd_variant,
         temperature=params.temperature,
-        steps_per_row=forward.steps_per_row,
+        steps_per_row=inputs.steps_per_row,
     )
     nld = noise_smoothed_loss(
-        forward.logits.mean(0, dtype=at_least_float32(forward.logits.dtype)),
-        forward.teacher,
-        forward.noise,
+        inputs.logits.mean(0, dtype=at_least_float32(inputs.logits.dtype)),
+        inputs.teacher,
+        inputs.noise,
         temperature=params.temperature,
         noise_weight=params.noise_weight,
         variant=params.nld_variant,
         noise_scale=params.noise_scale,
     )
     return {
-        "ce": mean_cross_entropy(forward.logits, forward.labels),
+        "ce": mean_cross_entropy(inputs.logits, inputs.labels),
         "samd": params.beta * samd,
         "nld": params.gamma * nld,
     }

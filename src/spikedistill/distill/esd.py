@@ -122,10 +122,10 @@ def needs(params: Params) -> frozenset[Need]:
     return frozenset({"exits"})
 
 
-def loss(forward: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
+def loss(inputs: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
     """The terms of the loss, weighted."""
-    assert forward.exits is not None, "the engine gives what a method needs"
+    assert inputs.exits is not None, "the engine gives what a method needs"
     return {
-        "ce": exits_cross_entropy(forward.exits, forward.labels, params.alpha, params.variant),
-        "self": params.beta * exits_distillation(forward.exits, forward.labels, params.temperature),
+        "ce": exits_cross_entropy(inputs.exits, inputs.labels, params.alpha, params.variant),
+        "self": params.beta * exits_distillation(inputs.exits, inputs.labels, params.temperature),
     }

@@ -80,11 +80,11 @@ def needs(params: Params) -> frozenset[Need]:
     return frozenset({"teacher", "steps"} if params.logits == "per_step" else {"teacher"})
 
 
-def loss(forward: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
+def loss(inputs: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
     """The terms of the loss, weighted."""
     per_step = params.logits == "per_step"
     cross_entropy, distillation = (per_step_cross_entropy, per_step_kd) if per_step else (mean_cross_entropy, mean_kd)
     return {
-        "ce": cross_entropy(forward.logits, forward.labels),
-        "kd": params.alpha * distillation(forward.logits, forward.teacher, params.temperature),
+        "ce": cross_entropy(inputs.logits, inputs.labels),
+        "kd": params.alpha * distillation(inputs.logits, inputs.teacher, params.temperature),
     }

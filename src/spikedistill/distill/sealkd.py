@@ -109,11 +109,11 @@ def needs(params: Params) -> frozenset[Need]:
     return frozenset({"teacher", "steps"})
 
 
-def loss(forward: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
+def loss(inputs: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
     """The terms of the loss, weighted."""
-    ela = error_aware_alignment(forward.logits, forward.teacher, forward.labels, params.temperature)
+    ela = error_aware_alignment(inputs.logits, inputs.teacher, inputs.labels, params.temperature)
     return {
-        "ce": per_step_cross_entropy(forward.logits, forward.labels),
+        "ce": per_step_cross_entropy(inputs.logits, inputs.labels),
         "ela": params.alpha * ela,
-        "sta": params.beta * temporal_alignment(forward.logits, params.temperature),
+        "sta": params.beta * temporal_alignment(inputs.logits, params.temperature),
     }

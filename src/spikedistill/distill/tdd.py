@@ -89,11 +89,11 @@ def needs(params: Params) -> frozenset[Need]:
     return frozenset({"teacher", "steps"})
 
 
-def loss(forward: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
+def loss(inputs: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
     """The terms of the loss, weighted."""
-    target = self_target(forward.logits, forward.labels, params.self_target)
+    target = self_target(inputs.logits, inputs.labels, params.self_target)
     return {
-        "ce": per_step_cross_entropy(forward.logits, forward.labels),
-        "kd": params.alpha * per_step_kd(forward.logits, forward.teacher, params.temperature),
-        "self": params.beta * per_step_kd(forward.logits, target, params.temperature),
+        "ce": per_step_cross_entropy(inputs.logits, inputs.labels),
+        "kd": params.alpha * per_step_kd(inputs.logits, inputs.teacher, params.temperature),
+        "self": params.beta * per_step_kd(inputs.logits, target, params.temperature),
     }

@@ -31,6 +31,6 @@ def needs(params: Params) -> frozenset[Need]:
     return frozenset({"steps"})
 
 
-def loss(forward: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
+def loss(inputs: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
     """The terms of the loss, weighted."""
-    return {"ce": per_step_cross_entropy(forward.logits, forward.labels)}
+    return {"ce": per_step_cross_entropy(inputs.logits, inputs.labels)}

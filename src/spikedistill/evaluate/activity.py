@@ -5,12 +5,14 @@ Letters: T step, B batch.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spikedistill.evaluate.layers import LayerMeter
+from spikedistill.neurons.dynamics import potentials_after_reset
 from spikedistill.neurons.lif import LIF
 from spikedistill.train.distributed import World
 
@@ -84,14 +86,8 @@ def _membrane_updates(layer: LIF, x: Tensor, spikes: Tensor) -> Tensor:
 
     The definition of NeuroBench (Yik et al. 2025, https://doi.org/10.1038/s41467-025-56739-4).
     """
-    neuron = layer.neuron
-    currents = x.unflatten(0, (layer.time_steps, -1)).float()
-    v = torch.zeros_like(currents[0])
-    updates = torch.tensor(v.numel(), device=x.device)
-    for t, current in enumerate(currents):
-        h = neuron.decay * v + current
-        after = h.masked_fill(spikes[t], 0.0) if neuron.reset == "hard" else h - neuron.threshold * spikes[t]
-        if t:
-            updates = updates + (after != v).sum()
-        v = after
+    currents = x.unflatten(0, (layer.time_steps, -1))
+    updates = torch.tensor(currents[0].numel(), device=x.device)
+    for before, after in pairwise(potentials_after_reset(currents, spikes, layer.dynamics)):
+        updates = updates + (after != before).sum()
     return updates

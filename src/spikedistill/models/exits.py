@@ -48,9 +48,9 @@ class Exits(nn.Module):
 def _branch(widths: Sequence[int], *, residual: bool) -> nn.Sequential:
     layers: list[nn.Module] = []
     for narrow, wide in pairwise(widths):
-        layers.append(_Halving(narrow, wide))
+        layers.append(_DownsamplingBlock(narrow, wide))
         if residual:
-            layers.append(_Residual(wide))
+            layers.append(_ResidualBlock(wide))
     return nn.Sequential(*layers)
 
 
@@ -62,7 +62,7 @@ def _pointwise(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2
     return nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
 
 
-class _Halving(nn.Module):
+class _DownsamplingBlock(nn.Module):
     """Two depthwise-separable convolutions beside a strided 1x1 convolution; halves the size."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -83,7 +83,7 @@ class _Halving(nn.Module):
         return nn.functional.relu(self.body(x) + self.shortcut(x))
 
 
-class _Residual(nn.Module):
+class _ResidualBlock(nn.Module):
     """conv - norm - ReLU - conv - norm plus identity, then ReLU."""
 
     def __init__(self, channels: int) -> None:

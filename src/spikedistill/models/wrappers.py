@@ -104,10 +104,10 @@ class Student(nn.Module):
 
     def _divided(self, x: Tensor) -> Tensor:
         """The same values; the gradient into them is divided by T."""
-        return _DividedGradient.apply(x, self.time_steps)
+        return _ScaledGradient.apply(x, self.time_steps)
 
 
-class _DividedGradient(torch.autograd.Function):
+class _ScaledGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, divisor: int) -> Tensor:
         ctx.divisor = divisor  # type: ignore[attr-defined]

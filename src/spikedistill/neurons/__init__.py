@@ -1,1 +1,1 @@
-"""Spiking neurons."""
+"""Spiking neurons: parameters, equations, surrogate gradients, and a backend for each device."""

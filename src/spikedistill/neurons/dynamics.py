@@ -1,26 +1,29 @@
-"""What a LIF neuron does, once: plain elementwise functions of currents over time, which `neurons.execution` makes fast.
+"""The LIF equations, as elementwise functions over time; `neurons.execution` selects the backend.
 
     h[t] = decay * v[t-1] + x[t]            v[-1] = 0; the input is not scaled
-    s[t] = 1 where h[t] >= threshold        or h[t] > threshold, see `spike_at_threshold`; derivative in backward: a surrogate
+    s[t] = 1 where h[t] >= threshold        or h[t] > threshold, see `spike_at_threshold`; its gradient is a surrogate
     v[t] = (1 - s[t]) * h[t] + s[t] * v_reset    hard reset
     v[t] = h[t] - threshold * s[t]               soft reset (v_reset is None)
 
-float16 and bfloat16 are computed in float32. Letters: T step.
+x is the input current, h the membrane potential before, v the one after the reset. float16 and bfloat16 are computed in
+float32. This is the only place of the equations but one: the kernels of `neurons.triton_lif` repeat them in Triton, and
+tests compare the two. Letters: T step.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from spikedistill.neurons.settings import Surrogate
+from spikedistill.neurons.settings import NeuronConfig, Surrogate
 from spikedistill.neurons.surrogate import DERIVATIVES
 
 
 class Dynamics(NamedTuple):
-    """The parameters of a neuron, see `neurons.settings`; v_reset None is a soft reset."""
+    """The parameters of `NeuronConfig` in the form that the equations take: hashable, and v_reset None is a soft reset."""
 
     decay: float
     threshold: float
@@ -30,9 +33,22 @@ class Dynamics(NamedTuple):
     surrogate: Surrogate = "sigmoid"
     spike_at_threshold: bool = True
 
+    @classmethod
+    def from_config(cls, neuron: NeuronConfig) -> Dynamics:
+        """Return the parameters that a configuration describes; a hard reset sets the potential to 0."""
+        return cls(
+            decay=neuron.decay,
+            threshold=neuron.threshold,
+            v_reset=0.0 if neuron.reset == "hard" else None,
+            detach_reset=neuron.detach_reset,
+            alpha=neuron.alpha,
+            surrogate=neuron.surrogate,
+            spike_at_threshold=neuron.spike_at_threshold,
+        )
+
 
 def integrate(x: Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
-    """Spikes, in the dtype of `x`, and potentials h of the currents x [T, ...]."""
+    """Return the spikes, in the dtype of `x`, and the potentials h of the currents x [T, ...]."""
     potential, spikes, v = [], [], None
     for x_t in x.unbind(0):
         h = to_float32(x_t) if v is None else torch.add(x_t, v, alpha=dynamics.decay)
@@ -44,7 +60,13 @@ def integrate(x: Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
 
 
 def differentiate(upstream: Tensor, potential: Tensor, dynamics: Dynamics) -> tuple[Tensor]:
-    """The gradient into x, given that into the spikes and the potentials h, all [T, ...]; in the dtype of `upstream`."""
+    """Return the gradient with respect to x, in the dtype of `upstream`.
+
+    Args:
+        upstream: gradient with respect to the spikes [T, ...].
+        potential: h [T, ...], as `integrate` returned it.
+        dynamics: the parameters.
+    """
     gradients: list[Tensor] = []
     for g_t, h in zip(reversed(upstream.unbind(0)), reversed(potential.unbind(0)), strict=True):
         derivative = DERIVATIVES[dynamics.surrogate](h, dynamics.threshold, dynamics.alpha)
@@ -57,10 +79,10 @@ def differentiate(upstream: Tensor, potential: Tensor, dynamics: Dynamics) -> tu
 
 
 def spike_statistics(x: Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor, Tensor]:
-    """What rate-based backpropagation needs of the currents x [T, ...], see `neurons.rate`.
+    """Run the neurons on the currents x [T, ...] and return what rate-based backpropagation keeps, see `neurons.rate`.
 
     Returns:
-        Spikes [T, ...] in the dtype of `x`; mean rate and eligibility [...].
+        Spikes [T, ...] in the dtype of `x`; mean firing rate and eligibility [...].
     """
     spikes, v, kappa, eligibility, rate = [], None, None, None, None
     for x_t in x.unbind(0):
@@ -79,8 +101,17 @@ def spike_statistics(x: Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor, Ten
     return torch.stack(spikes).to(x.dtype), rate / len(x), eligibility / len(x)
 
 
+def potentials_after_reset(x: Tensor, spikes: Tensor, dynamics: Dynamics) -> Iterator[Tensor]:
+    """Yield v[t] for each step, given the currents x [T, ...] and the spikes [T, ...] that they caused."""
+    v = None
+    for x_t, s in zip(x.unbind(0), spikes.unbind(0), strict=True):
+        h = to_float32(x_t) if v is None else torch.add(x_t, v, alpha=dynamics.decay)
+        v = _reset(h, s.to(h.dtype), dynamics)
+        yield v
+
+
 def to_float32(x: Tensor) -> Tensor:
-    """The same in float32, where it is not in float64 already."""
+    """Return `x` in float32; float64 stays float64."""
     return x if x.dtype == torch.float64 else x.float()
 
 
@@ -97,7 +128,7 @@ def _reset(h: Tensor, s: Tensor, dynamics: Dynamics) -> Tensor:
 
 
 def _reset_derivative(h: Tensor, derivative: Tensor, dynamics: Dynamics) -> Tensor:
-    """dv[t] / dh[t], where `derivative` is ds[t] / dh[t]."""
+    """Return dv[t] / dh[t], where `derivative` is ds[t] / dh[t]."""
     if dynamics.v_reset is None:
         return torch.ones_like(h) if dynamics.detach_reset else 1 - dynamics.threshold * derivative
     kept = 1 - _fire(h, dynamics)

@@ -1,14 +1,14 @@
-"""How elementwise functions over time are computed on each device; chosen by measurement, see `benchmarks/lif.py`.
+"""The backends of elementwise functions over time, one per device; chosen by measurement, see `benchmarks/lif.py`.
 
-- CPU: plain operations of torch.
-- CPU, compiled: one loop in C++ that reads each current once; it needs a compiler and seconds to start. Per layer of
-  ResNet-18, T 4, batch 32, one thread, it takes 5 to 9 times less than SpikingJelly's neuron in a loop over T, and plain
-  operations 1.6 times less (`benchmarks/results/lif_cpu_1thread.json`). Plain operations on blocks of neurons that stay
-  in the cache were tried and were no faster.
-- GPU: `neurons.triton_lif`; inside a compiled block plain operations, which the compiler fuses. Neurons of rate-based
-  backpropagation run plain operations outside of compiled blocks too.
+- CPU: plain torch operations.
+- CPU, compiled: one C++ loop that reads each current once; it needs a compiler and takes seconds to start. On the layers of
+  ResNet-18 (T 4, batch 32, one thread) it is 5 to 9 times as fast as SpikingJelly's neuron in a loop over T; plain operations
+  are 1.6 times as fast (`benchmarks/results/lif_cpu_1thread.json`). Plain operations on blocks of neurons that fit into the
+  cache were no faster.
+- GPU: the kernels of `neurons.triton_lif`; inside a compiled block plain operations, which the compiler fuses. Neurons of
+  rate-based backpropagation run plain operations outside compiled blocks, too.
 
-All give the same spikes, but for potentials within rounding of the threshold, and gradients equal to rounding.
+All backends give the same spikes, except where rounding decides about the threshold, and gradients that agree to rounding.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_VARIANTS = 64  # of one function or block that is compiled: numbers of steps, shapes, dtypes, training and evaluation
+_RECOMPILE_LIMIT = 64  # variants of a compiled function or block: numbers of steps, shapes, dtypes, training and evaluation
 
 
 class Layout:
-    """The order in which [T, ...] lies in memory, so that other tensors can be flattened to [T, N] in that order."""
+    """The memory order of a tensor [T, ...], in which other tensors can be flattened to [T, N]."""
 
     def __init__(self, x: Tensor) -> None:
-        """Note the layout of `x`; time must come first."""
+        """Take the order of `x`; time must come first."""
         self._shape = x.shape
         self._order = sorted(range(1, x.dim()), key=x.stride, reverse=True)
 
     def flatten(self, x: Tensor) -> Tensor:
-        """[T, ...] -> [T, N], a view where `x` lies in this order."""
+        """Flatten [T, ...] to [T, N]: a view where `x` has this order."""
         return x.permute(0, *self._order).reshape(len(x), -1)
 
     def restore(self, flat: Tensor) -> Tensor:
-        """[T, N] -> [T, ...], or [N] -> the shape of one step, without a copy."""
+        """Undo `flatten` without a copy: [T, N] -> [T, ...]; also [N] -> the shape of one step."""
         shape = [self._shape[dim] for dim in self._order]
         back = [self._order.index(dim) for dim in range(1, len(self._shape))]
         if flat.dim() == 1:
@@ -47,28 +47,28 @@ class Layout:
 def run(
     function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor], parameters: Any, *, compiled: bool
 ) -> tuple[Tensor, ...]:
-    """`function(*inputs, parameters)` for a function that computes each place of the last dimension by itself.
+    """Return `function(*inputs, parameters)`, where the function is elementwise in the last dimension.
 
     Args:
         function: tensors [..., N] and parameters in, tensors [..., N] out.
         inputs: on one device.
         parameters: hashable.
-        compiled: on a CPU, with code of its own, which the first call makes in some seconds.
+        compiled: whether a CPU runs compiled code, which the first call takes some seconds to make.
     """
     if compiled and inputs[0].device.type == "cpu" and not torch.compiler.is_compiling():
         return _compile(function, parameters)(*inputs)
     return function(*inputs, parameters)
 
 
-def allow_variants() -> None:
-    """Let torch.compile make code for more kinds of input of each function before it gives up and runs it as it is."""
-    torch._dynamo.config.recompile_limit = max(_VARIANTS, torch._dynamo.config.recompile_limit)
+def raise_recompile_limit() -> None:
+    """Raise torch.compile's recompile limit."""
+    torch._dynamo.config.recompile_limit = max(_RECOMPILE_LIMIT, torch._dynamo.config.recompile_limit)
 
 
 @functools.cache
 def _compile(function: Callable[..., tuple[Tensor, ...]], parameters: Any) -> Callable[..., tuple[Tensor, ...]]:
-    """Compiled code for any N; one for each number of steps and dtype."""
-    allow_variants()
+    """Return compiled code for any N; it is recompiled for each number of steps and dtype."""
+    raise_recompile_limit()
 
     def bound(*inputs: Tensor) -> tuple[Tensor, ...]:
         return function(*inputs, parameters)

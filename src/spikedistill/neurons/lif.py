@@ -1,6 +1,6 @@
 """The leaky integrate-and-fire neuron over all time steps at once, with its exact backward pass in closed form.
 
-The equations are in `neurons.dynamics`, how they are computed on each device in `neurons.execution`. Letters: T step, B batch.
+`neurons.dynamics` has the equations, `neurons.execution` selects the implementation for each device. Letters: T step, B batch.
 """
 
 from __future__ import annotations
@@ -27,30 +27,22 @@ def lif(
     surrogate: Surrogate = "sigmoid",
     spike_at_threshold: bool = True,
 ) -> Tensor:
-    """Spikes of a layer of LIF neurons that starts at rest.
+    """Return the spikes of a layer of LIF neurons that starts at rest; differentiable once.
 
     Args:
         x_seq: input current [T, B, ...]; float16 and bfloat16 are integrated in float32.
         decay: share of the membrane potential kept per step, in [0, 1).
-        threshold: potential at which a neuron fires.
+        threshold: membrane potential at which a neuron fires.
         v_reset: potential after a spike (hard reset); None subtracts the threshold (soft reset).
         detach_reset: treat the spike in the reset as a constant in backward.
-        alpha: slope of the surrogate.
-        surrogate: what takes the place of the derivative of a spike, see `neurons.surrogate`.
-        spike_at_threshold: True where a potential equal to the threshold fires.
+        alpha: slope of the surrogate gradient.
+        surrogate: shape of the surrogate gradient, see `neurons.surrogate`.
+        spike_at_threshold: whether a potential that equals the threshold fires.
 
     Returns:
         Spikes, 0 or 1, of the shape and dtype of `x_seq`.
     """
     return _Lif.apply(x_seq, Dynamics(decay, threshold, v_reset, detach_reset, alpha, surrogate, spike_at_threshold), False)
-
-
-def dynamics_of(neuron: NeuronConfig) -> Dynamics:
-    """The parameters of a neuron as the equations take them."""
-    v_reset = 0.0 if neuron.reset == "hard" else None
-    return Dynamics(
-        neuron.decay, neuron.threshold, v_reset, neuron.detach_reset, neuron.alpha, neuron.surrogate, neuron.spike_at_threshold
-    )
 
 
 class _Lif(torch.autograd.Function):
@@ -88,7 +80,7 @@ class LIF(nn.Module):
     """A layer of LIF neurons on time-folded input [T * B, ...], row t * B + b; it has no parameters and keeps no state.
 
     Attributes:
-        compiled: on a CPU, compute with compiled code, see `neurons.execution`.
+        compiled: whether a CPU runs code made by torch.compile, see `neurons.execution`.
     """
 
     def __init__(self, neuron: NeuronConfig, time_steps: int) -> None:
@@ -96,13 +88,13 @@ class LIF(nn.Module):
         super().__init__()
         self.neuron = neuron
         self.time_steps = time_steps
-        self.dynamics = dynamics_of(neuron)
+        self.dynamics = Dynamics.from_config(neuron)  # the same parameters, as the equations take them
         self.compiled = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """Spikes [T * B, ...] of the currents [T * B, ...]."""
+        """Return the spikes [T * B, ...] of the currents [T * B, ...]."""
         return _Lif.apply(x.unflatten(0, (self.time_steps, -1)), self.dynamics, self.compiled).flatten(0, 1)
 
     def extra_repr(self) -> str:
-        """Shown by print(model)."""
+        """Return the text in the parentheses of `print(model)`."""
         return f"time_steps={self.time_steps}, {self.neuron}"

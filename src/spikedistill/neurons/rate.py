@@ -1,15 +1,15 @@
 """Rate-based backpropagation (arXiv 2410.11488), multi-step: training memory that does not grow with T.
 
-A training forward has two passes. The spike pass runs all T steps without a graph; meanwhile each neuron keeps its mean
-rate and its eligibility, each normalisation its statistics. The rate pass runs every layer once, with a graph, on inputs
-averaged over time: its values are the means of the spike pass, its gradients are those of the mean rates.
+A training forward has two passes. The spike pass runs all T steps without an autograd graph; each neuron keeps its mean
+firing rate and its eligibility, each batch normalisation its statistics. The rate pass runs every layer once, with a graph, on
+inputs averaged over time: its values are the means of the spike pass, its gradients are those of the mean firing rates.
 
     kappa[1] = 1,   kappa[t+1] = 1 + decay * kappa[t] * dv[t]/dh[t]
-    eligibility e = (1/T) sum over t of kappa[t] * g[t]        g[t] the surrogate's derivative at h[t]
+    eligibility e = (1/T) sum over t of kappa[t] * g[t]        g[t] is the surrogate gradient at h[t]
     LIF in the rate pass: value r = (1/T) sum over t of s[t], derivative e, elementwise
 
-e is exactly the derivative of the mean rate by a constant that is added to the input at every step, so gradients are exact
-for layers whose input is constant in time and approximate elsewhere.
+e is exactly the derivative of the mean firing rate with respect to a constant added to the input at every step. Gradients are
+therefore exact for layers whose input is constant over time, and approximate elsewhere.
 
 Letters: T step, B batch, D channel.
 """
@@ -31,14 +31,18 @@ from spikedistill.neurons.settings import NeuronConfig
 
 
 class RateModule(nn.Module):
-    """A module that behaves differently in the two passes of a training forward; in evaluation it is the ordinary one."""
+    """A module with two passes per training forward; in evaluation it behaves like the module that it replaces.
+
+    Attributes:
+        recording: whether the spike pass is running.
+    """
 
     recording = False
 
 
 @contextmanager
 def spike_pass(network: nn.Module) -> Iterator[None]:
-    """The block runs the spike pass of `network`: no graph, statistics are kept for the rate pass."""
+    """Run the spike pass of `network` in the block: no autograd graph; statistics are kept for the rate pass."""
     modules = [module for module in network.modules() if isinstance(module, RateModule)]
     for module in modules:
         module.recording = True
@@ -51,12 +55,12 @@ def spike_pass(network: nn.Module) -> Iterator[None]:
 
 
 def convert_to_rate(network: nn.Module, time_steps: int) -> None:
-    """Replace, in place, every layer that is not linear in its input by one that knows both passes.
+    """Replace every nonlinear layer by its `RateModule`, in place.
 
-    Parameters keep their names, so weights move freely between a network that was converted and one that was not.
+    Parameters keep their names, so converted and other networks can load each other's weights.
 
     Args:
-        network: its neurons are `LIF`.
+        network: a network whose neurons are `LIF`.
         time_steps: T.
     """
     for module in list(network.modules()):
@@ -64,13 +68,13 @@ def convert_to_rate(network: nn.Module, time_steps: int) -> None:
             if isinstance(child, LIF):
                 setattr(module, name, RateLIF(child.neuron, child.time_steps))
             elif isinstance(child, nn.BatchNorm2d):
-                setattr(module, name, RateBatchNorm2d.like(child))
+                setattr(module, name, RateBatchNorm2d.from_batchnorm(child))
             elif isinstance(child, nn.MaxPool2d | nn.ReLU):
                 setattr(module, name, StraightThrough(child, time_steps))
 
 
-class _Replaced(torch.autograd.Function):
-    """The value of one tensor, the derivative of another."""
+class _ValueWithGradient(torch.autograd.Function):
+    """Returns `value`; backward multiplies the upstream gradient by `derivative` and passes it to `x`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, value: Tensor, derivative: Tensor) -> Tensor:
@@ -94,7 +98,7 @@ class RateLIF(RateModule, LIF):
         self.eligibility: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Spikes in the spike pass and in evaluation, mean rates in the rate pass."""
+        """Return spikes in the spike pass and in evaluation, mean firing rates in the rate pass."""
         if not self.training:
             return super().forward(x)
         if self.recording:
@@ -102,7 +106,7 @@ class RateLIF(RateModule, LIF):
         rate, eligibility = self.rate, self.eligibility
         self.rate = self.eligibility = None
         assert rate is not None and eligibility is not None, "a rate pass follows a spike pass"
-        return _Replaced.apply(x, rate, eligibility)
+        return _ValueWithGradient.apply(x, rate, eligibility)
 
     def _record(self, x_seq: Tensor) -> Tensor:
         layout = execution.Layout(x_seq)
@@ -113,7 +117,7 @@ class RateLIF(RateModule, LIF):
 
 
 class StraightThrough(RateModule):
-    """A layer that does not commute with the mean over time: the rate pass has the spike pass's mean and its own gradient."""
+    """A layer that does not commute with the mean over time: in the rate pass, the spike pass's mean with its own gradient."""
 
     def __init__(self, layer: nn.Module, time_steps: int) -> None:
         """Wrap `layer`."""
@@ -123,7 +127,7 @@ class StraightThrough(RateModule):
         self.mean: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """The layer's output; in the rate pass, its mean over time."""
+        """Return the layer's output; in the rate pass, its mean over time."""
         y = self.layer(x)
         if not self.training:
             return y
@@ -136,18 +140,18 @@ class StraightThrough(RateModule):
 
 
 class RateBatchNorm2d(RateModule, nn.BatchNorm2d):
-    """Batch normalisation whose rate pass uses the statistics of the spike pass and leaves the running ones alone.
+    """Batch normalisation whose rate pass uses the statistics of the spike pass and leaves the running statistics alone.
 
-    mean and variance have the values of the spike pass, over (T * B, h, w), and the gradients of the mean and the
-    variance of the rate-pass input over (B, h, w).
+    Mean and variance take their values from the spike pass, over (T * B, h, w), and their gradients from the input of the rate
+    pass, over (B, h, w).
     """
 
     mean: Tensor
     inverse_std: Tensor
 
     @classmethod
-    def like(cls, norm: nn.BatchNorm2d) -> RateBatchNorm2d:
-        """One that shares the parameters and buffers of `norm`."""
+    def from_batchnorm(cls, norm: nn.BatchNorm2d) -> RateBatchNorm2d:
+        """Return a layer that shares the parameters and buffers of `norm`."""
         new = cls(norm.num_features, eps=norm.eps, momentum=norm.momentum)
         new.weight, new.bias = norm.weight, norm.bias
         for name, buffer in norm.named_buffers():
@@ -156,7 +160,7 @@ class RateBatchNorm2d(RateModule, nn.BatchNorm2d):
         return new
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, D, h, w] -> the same shape."""
+        """Normalise [N, D, h, w]."""
         if not self.training:
             return super().forward(x)
         if self.recording:

@@ -17,10 +17,10 @@ class NeuronConfig(BaseModel):
         "fires": "is called spike_at_threshold now: true for what was `at`, false for `above`",
     }
 
-    decay: float = Field(0.5, ge=0, lt=1, description="Share of the membrane potential kept from step to step (lambda).")
+    decay: float = Field(0.5, ge=0, lt=1, description="Share of the membrane potential that is kept from step to step (lambda).")
     threshold: float = Field(1.0, gt=0, description="Membrane potential at which the neuron fires.")
     spike_at_threshold: bool = Field(
-        True, description="Whether a potential that equals the threshold fires; false for CKDSNN's neuron, which needs more."
+        True, description="Whether a potential that equals the threshold fires; CKDSNN's neuron, which needs more, has false."
     )
     reset: Literal["hard", "soft"] = Field(
         "hard", description="After a spike: hard sets the potential to 0, soft subtracts the threshold."
@@ -28,10 +28,11 @@ class NeuronConfig(BaseModel):
     detach_reset: bool = Field(False, description="Treat the spike in the reset as a constant in the backward pass.")
     surrogate: Surrogate = Field(
         "sigmoid",
-        description="What replaces the derivative of the spike: that of a sigmoid, or a triangle (CKDSNN, with alpha 1).",
+        description="Surrogate gradient of a spike: the derivative of a sigmoid, or a triangle (CKDSNN, with alpha 1).",
     )
     alpha: float = Field(
         4.0,
         gt=0,
-        description="Slope of the surrogate: it is alpha / 4 high for sigmoid; alpha high and 2 / alpha wide for triangle.",
+        description="Slope of the surrogate gradient, which is alpha / 4 high for sigmoid, and alpha high and 2 / alpha wide for "
+        "triangle.",
     )

@@ -1,7 +1,9 @@
 """The LIF neuron on a GPU, as two Triton kernels: each value is read once and written once.
 
-MethodInputs reads x and writes spikes and float32 potentials; backward reads potentials and upstream gradients and writes the
-gradient into x. The membrane potential stays in registers. Same equations as `neurons.dynamics`. Letters: T step, N neuron.
+The forward kernel reads x and writes spikes and float32 potentials h; the backward kernel reads potentials and upstream
+gradients and writes the gradient with respect to x. The membrane potential stays in registers. A kernel cannot call torch, so
+the equations and surrogate gradients of `neurons.dynamics` are repeated here: change both together; `test_execution.py` compares them.
+Letters: T step, N neuron.
 """
 
 from __future__ import annotations
@@ -17,24 +19,24 @@ from spikedistill.neurons.dynamics import Dynamics
 try:
     import triton
     import triton.language as tl
-except ImportError:  # without it the plain operations of `neurons.dynamics` do
+except ImportError:  # the plain operations of `neurons.dynamics` serve instead
     triton = None  # type: ignore[assignment]
 
 BLOCK = 1024
 """Neurons per program."""
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-"""Whether Triton runs kernels in Python on the CPU; for tests without a GPU."""
+"""Triton interprets kernels on the CPU; for tests without a GPU."""
 
 
 def is_usable(x: Tensor) -> bool:
-    """Whether the kernels can take `x`."""
+    """Return whether the kernels can take `x`."""
     on_device = x.is_cuda or (INTERPRETED and x.device.type == "cpu")
     return triton is not None and on_device and x.dtype in (torch.float32, torch.float16, torch.bfloat16)
 
 
 def integrate(x: Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
-    """Spikes, in the dtype of `x`, and float32 potentials of the currents x [T, N]."""
+    """Return the spikes, in the dtype of `x`, and the float32 potentials h of the currents x [T, N]."""
     x = x.contiguous()
     spikes, potential = torch.empty_like(x), torch.empty_like(x, dtype=torch.float32)
     steps, size = x.shape
@@ -44,7 +46,7 @@ def integrate(x: Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
 
 
 def differentiate(upstream: Tensor, potential: Tensor, dynamics: Dynamics) -> Tensor:
-    """The gradient into x, given that into the spikes and the potentials, all [T, N]; in the dtype of `upstream`."""
+    """Return the gradient with respect to x, in the dtype of `upstream`; arguments as in `dynamics.differentiate`, [T, N]."""
     upstream = upstream.contiguous()
     grad_x = torch.empty_like(upstream)
     steps, size = upstream.shape

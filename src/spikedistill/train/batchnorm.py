@@ -2,7 +2,8 @@
 
     mean, var over all ranks' samples;   y = gamma * (x - mean) / sqrt(var + eps) + beta
 
-torch's own SyncBatchNorm needs GPUs; on the CPU the one here takes its place, and on both that of rate-based backpropagation.
+torch's own SyncBatchNorm runs on GPUs only. `SyncBatchNorm` replaces it on the CPU; `SyncRateBatchNorm2d` serves rate-based
+backpropagation on both.
 """
 
 from __future__ import annotations
@@ -20,33 +21,34 @@ from spikedistill.neurons.rate import RateBatchNorm2d
 
 
 def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
-    """Let every batch normalisation of `model` use the statistics of all ranks; the parameters stay the same objects."""
+    """Replace every batch normalisation of `model` by its synchronised version, with the same parameter objects; return it."""
     for name, child in model.named_children():
         if isinstance(child, RateBatchNorm2d):
-            setattr(model, name, SyncRateBatchNorm2d.like(child))
+            setattr(model, name, SyncRateBatchNorm2d.from_batchnorm(child))
+        elif isinstance(child, _BatchNorm) and device.type == "cuda":
+            setattr(model, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
         elif isinstance(child, _BatchNorm):
-            on_gpu = device.type == "cuda"
-            setattr(model, name, nn.SyncBatchNorm.convert_sync_batchnorm(child) if on_gpu else SyncBatchNorm.of(child))
+            setattr(model, name, SyncBatchNorm.from_batchnorm(child))
         else:
             synchronise(child, device)
     return model
 
 
 class SyncBatchNorm(_BatchNorm):
-    """Batch normalisation over all ranks through the default process group."""
+    """Batch normalisation over all ranks through the default process group, on any device."""
 
     @classmethod
-    def of(cls, module: _BatchNorm) -> SyncBatchNorm:
-        """A synchronised layer with the parameters and buffers of `module`."""
-        layer = cls(module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats)
-        layer._parameters, layer._buffers = module._parameters, module._buffers
-        return layer.train(module.training)
+    def from_batchnorm(cls, norm: _BatchNorm) -> SyncBatchNorm:
+        """Return a synchronised layer that shares the parameters and buffers of `norm`."""
+        layer = cls(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        layer._parameters, layer._buffers = norm._parameters, norm._buffers
+        return layer.train(norm.training)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Any input [N, C, ...] will do."""
+        """Accept any input [N, C, ...]."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """[N, C, ...] -> the same shape."""
+        """Normalise [N, C, ...] per channel; the shape stays."""
         if not self.training:
             return super().forward(input)
         mean, var, count = _statistics(input.detach())
@@ -55,10 +57,10 @@ class SyncBatchNorm(_BatchNorm):
 
 
 class SyncRateBatchNorm2d(RateBatchNorm2d):
-    """The normalisation of rate-based backpropagation over all ranks, in the spike pass and in the rate pass."""
+    """Batch normalisation for rate-based backpropagation with statistics over all ranks, in the spike pass and the rate pass."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, D, h, w] -> the same shape."""
+        """Normalise [N, D, h, w] per channel; the shape stays."""
         if not self.training:
             return super().forward(x)
         if self.recording:
@@ -82,7 +84,7 @@ def _update_running(norm: _BatchNorm, mean: Tensor, var: Tensor, count: Tensor) 
 
 
 class _Normalise(torch.autograd.Function):
-    """Normalise with given statistics, whose gradients are those of the mean and the variance of the input over all ranks."""
+    """Normalisation with given statistics; gradients flow through them as the mean and variance of all ranks' input."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, inverse: Tensor, count: Tensor) -> Tensor:
@@ -107,7 +109,7 @@ class _Normalise(torch.autograd.Function):
 
 
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, biased variance and number of samples of each channel over all ranks."""
+    """Return the mean, the biased variance and the number of samples of each channel over all ranks."""
     var, mean = torch.var_mean(to_float32(x), [0, *range(2, x.dim())], correction=0)
     own = torch.stack([mean, var, torch.full_like(mean, x.numel() / x.shape[1])])
     parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]

@@ -1,7 +1,7 @@
-"""Compiling the blocks of a network or its neurons, and computing their activations twice instead of keeping them.
+"""Per-block torch.compile and activation checkpointing.
 
-A block is a module with parts of its own inside an `nn.Sequential` or `nn.ModuleList`, such as a residual block; a
-Sequential of plain layers is a block itself. Equal blocks share their compiled code.
+A block is a module with submodules of its own inside an `nn.Sequential` or `nn.ModuleList`, such as a residual block; an
+`nn.Sequential` of plain layers is a block, too. Equal blocks share their compiled code.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from spikedistill.neurons.execution import allow_variants
+from spikedistill.neurons.execution import raise_recompile_limit
 from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.rate import RateModule
 
@@ -22,7 +22,7 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList)
 
 
 def find_blocks(model: nn.Module) -> list[nn.Module]:
-    """The blocks of a network, in order."""
+    """Return the blocks of a network, in order."""
     found = []
     for child in model.children():
         parts = list(child.children())
@@ -37,29 +37,29 @@ def find_blocks(model: nn.Module) -> list[nn.Module]:
 
 
 def _is_plain(module: nn.Module) -> bool:
-    """Whether this is a Sequential of layers without parts."""
+    """Return whether this is an `nn.Sequential` of layers without submodules."""
     return isinstance(module, nn.Sequential) and not any(list(part.children()) for part in module)
 
 
 def compile_blocks(model: nn.Module) -> None:
-    """Let torch.compile make fast code of each block, at its first call; names of parameters do not change."""
-    allow_variants()
+    """Compile each block with torch.compile at its first call; the names of parameters do not change."""
+    raise_recompile_limit()
     for block in find_blocks(model):
         block.forward = torch.compile(block.forward, dynamic=False)  # type: ignore[method-assign]
 
 
 def compile_neurons(model: nn.Module) -> None:
-    """Let the neurons of a network run compiled code on the CPU, see `neurons.execution`."""
+    """Run the LIF neurons of a network as compiled code on the CPU, see `neurons.execution`."""
     for module in model.modules():
         if isinstance(module, LIF):
             module.compiled = True
 
 
 def checkpoint_blocks(model: nn.Module) -> None:
-    """Keep only the inputs of each block for backward, which runs it again; batch statistics count once.
+    """Apply activation checkpointing to each block: backward recomputes it from its inputs; running statistics update once.
 
-    Blocks that train with rate-based backpropagation stay as they are: their memory does not grow with time steps, and their
-    second pass uses up what the first one left.
+    Blocks that train with rate-based backpropagation are left out: their memory does not grow with the number of time steps,
+    and their rate pass consumes what the spike pass has recorded, so that a block cannot run again.
     """
     for block in find_blocks(model):
         if any(isinstance(module, RateModule) for module in block.modules()):
@@ -72,15 +72,15 @@ def _checkpointed(block: nn.Module, forward: Callable[..., Any]) -> Callable[...
         if not torch.is_grad_enabled():
             return forward(*inputs)
         return checkpoint(
-            forward, *inputs, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), _statistics_kept(block))
+            forward, *inputs, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), _frozen_statistics(block))
         )
 
     return run
 
 
 @contextlib.contextmanager
-def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """Meanwhile the batch normalisations of `block` leave their running statistics as they are."""
+def _frozen_statistics(block: nn.Module) -> Iterator[None]:
+    """Keep the running statistics of the batch normalisations in `block` unchanged within the `with` block."""
     norms = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

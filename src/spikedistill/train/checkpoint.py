@@ -1,11 +1,9 @@
-"""Resumable training state on disk: atomic, checksummed, the newest two kept."""
+"""Resumable training state on disk: written atomically, with checksums; the newest two are kept."""
 
 from __future__ import annotations
 
-import contextlib
 import io
 import logging
-import os
 import re
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 import torch
 
 from spikedistill.errors import TrainingError
-from spikedistill.store.atomic import fsync
+from spikedistill.store import atomic
 
 log = logging.getLogger(__name__)
 
@@ -26,61 +24,53 @@ class CheckpointFolder:
     """The checkpoints of one run. The checksum of a file is part of its name, so that one rename commits both."""
 
     def __init__(self, folder: Path, spec_id: str) -> None:
-        """Use `folder`, created when needed; `spec_id` says which run it belongs to."""
+        """Store the checkpoints of the run `spec_id` in `folder`, which is created when needed."""
         self.folder = folder
         self._spec_id = spec_id
 
     def save(self, epoch: int, step: int, state: dict[str, Any]) -> None:
-        """Write the state after `epoch` whole epochs and `step` steps of the next; the one before stays until this is safe.
+        """Write the state after `epoch` whole epochs and `step` steps of the next; then remove all but the newest two.
 
         Raises:
-            TrainingError: if it cannot be written; what was there is whole.
+            TrainingError: if it cannot be written; the checkpoints that were there stay intact.
         """
         buffer = io.BytesIO()
         torch.save({"spec_id": self._spec_id, "epoch": epoch, "step": step, **state}, buffer)
         content = buffer.getbuffer()
         target = self.folder / f"epoch-{epoch:06d}-step-{step:08d}-{_checksum(content)}.pt"
-        temporary = self.folder / f".{target.name}.{os.getpid()}.tmp"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.rename(target)
-            fsync(self.folder)
+            atomic.write(target, lambda stream: stream.write(content), durable=True)
         except OSError as err:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
             raise TrainingError(
                 f"{target}: the checkpoint could not be written: {err.strerror or err}. "
-                "The checkpoint before it is whole: make room, then run the stage again"
+                "The checkpoint before it is intact: free some space, then run the stage again"
             ) from err
         self._remove_all_but(target)
 
     def _remove_all_but(self, newest: Path) -> None:
-        """Keep `newest` and those just before it; a file of a later moment is a damaged one that was passed over."""
+        """Keep `newest` and the checkpoint before it; one of a later moment was damaged and skipped, so it goes, too."""
         others = [p for p in self._files() if p != newest]
-        before = [p for p in others if _moment(p) < _moment(newest)]
+        earlier = [p for p in others if _moment(p) < _moment(newest)]
         left_by_a_kill = self.folder.glob(".epoch-*.tmp")
-        for path in {*others, *left_by_a_kill} - set(before[: KEPT - 1]):
+        for path in {*others, *left_by_a_kill} - set(earlier[: KEPT - 1]):
             path.unlink(missing_ok=True)
 
     def load_newest(self, device: torch.device) -> dict[str, Any] | None:
-        """The newest state that is whole, or None; a damaged one is named and passed over.
+        """Return the newest intact state, or None; log a warning for each damaged checkpoint that is skipped.
 
         Raises:
-            TrainingError: if it belongs to another run, or another version of this program wrote it.
+            TrainingError: if it belongs to another run, or was not written by this version of spikedistill.
         """
         files = self._files()
         for path in files:
             content = path.read_bytes()
             if _checksum(content) != _NAME.fullmatch(path.name)[1]:  # type: ignore[index]
-                log.warning("%s is damaged (checksum); falling back to the checkpoint before it", path)
+                log.warning("%s is damaged: its checksum differs; falling back to the checkpoint before it", path)
                 continue
             return self._load(path, content, device)
         if files:
-            log.warning("%s: no checkpoint is whole; training starts from the beginning", self.folder)
+            log.warning("%s: every checkpoint is damaged; training starts from the beginning", self.folder)
         return None
 
     def _load(self, path: Path, content: bytes, device: torch.device) -> dict[str, Any]:
@@ -88,19 +78,19 @@ class CheckpointFolder:
             state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
             spec_id = state["spec_id"]
         except Exception as err:  # torch.load raises whatever the content provokes
-            raise TrainingError(f"{path} is whole, but not a checkpoint of this program: move it away") from err
+            raise TrainingError(f"{path} is intact, but is not a checkpoint of spikedistill: move it away") from err
         if spec_id != self._spec_id:
-            raise TrainingError(f"{path} is of run {spec_id}, not of {self._spec_id}: move it away")
+            raise TrainingError(f"{path} belongs to run {spec_id}, not to {self._spec_id}: move it away")
         return state
 
     def _files(self) -> list[Path]:
-        """Whole and damaged checkpoints, newest first."""
+        """Return all checkpoints, damaged ones too, newest first."""
         found = [p for p in self.folder.glob("epoch-*.pt") if _NAME.fullmatch(p.name)]
         return sorted(found, key=lambda p: (_moment(p), p.stat().st_mtime_ns), reverse=True)
 
 
 def _moment(path: Path) -> str:
-    """The part of the name that says how far training was; sorts by time."""
+    """Return the part of the name that tells epoch and step; it sorts by time."""
     return path.name.rpartition("-")[0]
 
 

@@ -18,7 +18,7 @@ from unittest.mock import MagicMock, patch
 import numpy as np
 
 import spikedistill.data.prepare.integrate
-from spikedistill.data.formats.events import Events, Recorded
+from spikedistill.data.formats.events import CellEvents, Events
 from spikedistill.data.prepare.integrate import count, frame_ranges, integrate
 
 RULES = ("number", "time", "duration")
@@ -83,10 +83,10 @@ def compare(reference: ModuleType, seed: int, rule: str) -> str:
     return "equal" if np.array_equal(frames, expected) else f"seed {seed}, {rule}: frames differ"
 
 
-def as_numbered_by_a_file(events: Events) -> Recorded:
+def as_numbered_by_a_file(events: Events) -> CellEvents:
     """The events as an AEDAT 2.0 file has them: everything counted from the other end."""
     x, y, p = WIDTH - 1 - events.x.astype(int), HEIGHT - 1 - events.y.astype(int), 1 - events.p
-    return Recorded(events.t, (x * HEIGHT + y) * 2 + p, HEIGHT, WIDTH, flipped=True)
+    return CellEvents(events.t, (x * HEIGHT + y) * 2 + p, HEIGHT, WIDTH, flipped=True)
 
 
 def run(reference: ModuleType, rule: str, cases: int) -> tuple[int, list[str]]:

@@ -15,7 +15,7 @@ from spikedistill.data.loading.augment import BOX_WORDS, Augment, Erasing, Resiz
 from spikedistill.data.loading.auto_augment import _POLICIES, FILL, Steps, apply_steps, auto_augment, choose_steps
 from spikedistill.data.loading.inputs import InputConfig, Resize, crop_images, encode_frames, normalize
 from spikedistill.data.loading.resample import resized_crop
-from spikedistill.data.loading.rng import Draws, Stream, uniform
+from spikedistill.data.loading.rng import SampleRng, Stream, uniform
 
 OPERATIONS = {
     "shear_x": "ShearX",
@@ -35,8 +35,8 @@ OPERATIONS = {
 }
 
 
-def draws_of(count, epoch=0):
-    return Draws(0, epoch, np.arange(count, dtype=np.int64))
+def rng_of(count, epoch=0):
+    return SampleRng(0, epoch, np.arange(count, dtype=np.int64))
 
 
 def smooth_images(count, height, width, seed=0):
@@ -81,14 +81,14 @@ def test_every_operation_equals_torchvision_at_every_strength(name, shape):
 @pytest.mark.parametrize("policy", ["cifar10", "imagenet"])
 def test_auto_augment_equals_torchvision_for_the_same_draws(policy):
     images = smooth_images(600, 32, 32)
-    halves = choose_steps(policy, draws_of(600))
+    halves = choose_steps(policy, rng_of(600))
     expected = []
     for number, image in enumerate(images):
         for steps in halves:
             if steps.applied[number]:
                 image = of_torchvision(image, steps.operation[number], steps.strength[number], steps.negative[number])
         expected.append(image)
-    assert torch.equal(auto_augment(images, policy, draws_of(600)), torch.stack(expected))
+    assert torch.equal(auto_augment(images, policy, rng_of(600)), torch.stack(expected))
     used = {str(name) for steps in halves for name in steps.operation[steps.applied]}
     assert used == {name for pair in _POLICIES[policy] for name, p, _ in pair if p > 0}
 
@@ -96,8 +96,8 @@ def test_auto_augment_equals_torchvision_for_the_same_draws(policy):
 def test_auto_augment_is_close_to_that_of_pillow_images():
     """Most recipes run on Pillow images, whose operations round otherwise: documented, not equal."""
     images = smooth_images(600, 32, 32)[2:]
-    draws = Draws(0, 0, np.arange(2, 600))
-    halves = choose_steps("cifar10", draws)
+    rng = SampleRng(0, 0, np.arange(2, 600))
+    halves = choose_steps("cifar10", rng)
     expected = []
     for number, image in enumerate(images):
         picture = tv.to_pil_image(image)
@@ -105,13 +105,13 @@ def test_auto_augment_is_close_to_that_of_pillow_images():
             if steps.applied[number]:
                 picture = of_torchvision(picture, steps.operation[number], steps.strength[number], steps.negative[number])
         expected.append(tv.pil_to_tensor(picture))
-    difference = (auto_augment(images, "cifar10", draws).int() - torch.stack(expected).int()).abs()
+    difference = (auto_augment(images, "cifar10", rng).int() - torch.stack(expected).int()).abs()
     assert (difference > 2).float().mean() < 0.03
     assert difference.float().mean() < 0.6
 
 
 def test_auto_augment_draws_by_the_probabilities_of_its_policy():
-    first, second = choose_steps("cifar10", draws_of(20000))
+    first, second = choose_steps("cifar10", rng_of(20000))
     both = (first.operation == "rotate") & (second.operation == "translate_x")
     assert abs(both.mean() - 1 / 25) < 0.005
     assert abs(first.applied[both].mean() - 0.7) < 0.06
@@ -122,7 +122,7 @@ def test_auto_augment_draws_by_the_probabilities_of_its_policy():
 def test_cifar_recipe_equals_torchvision_for_the_same_draws():
     """Crop, flip, Cutout, normalise: to the bit."""
     images = smooth_images(100, 32, 32)
-    words = draws_of(100, epoch=3).words(Stream.GEOMETRY, 8)
+    words = rng_of(100, epoch=3).words(Stream.GEOMETRY, 8)
     mean, std = [0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]
     expected = []
     for image, (crop_y, crop_x, flip, cut_y, cut_x, *_) in zip(images, words.tolist(), strict=True):
@@ -134,17 +134,17 @@ def test_cifar_recipe_equals_torchvision_for_the_same_draws():
         top, left = max(top, 0), max(left, 0)
         image = tv.erase(image, top, left, bottom - top, right - left, torch.zeros(1, 1, 1))
         expected.append(tv.normalize(image, mean, std))
-    changed = augment_batch(images, Augment(crop_padding=4, flip=True, cutout=16), draws_of(100, epoch=3))
+    changed = augment_batch(images, Augment(crop_padding=4, flip=True, cutout=16), rng_of(100, epoch=3))
     ours = normalize(changed, torch.tensor(mean).reshape(1, 3, 1, 1), torch.tensor(std).reshape(1, 3, 1, 1))
     assert torch.equal(ours, torch.stack(expected))
 
 
 def test_augmentation_equals_a_plain_loop_over_samples():
     samples = torch.arange(5 * 2 * 6 * 7).reshape(5, 2, 6, 7)
-    draws = draws_of(5, epoch=1)
-    words = draws.words(Stream.GEOMETRY, 8).tolist()
+    rng = rng_of(5, epoch=1)
+    words = rng.words(Stream.GEOMETRY, 8).tolist()
     pad, roll = 2, 3
-    changed = augment_batch(samples, Augment(crop_padding=pad, flip=True, roll=roll), draws)
+    changed = augment_batch(samples, Augment(crop_padding=pad, flip=True, roll=roll), rng)
     for number, word in enumerate(words):
         padded = torch.nn.functional.pad(samples[number], (pad, pad, pad, pad))
         top, left = word[0] % (2 * pad + 1), word[1] % (2 * pad + 1)
@@ -157,9 +157,9 @@ def test_augmentation_equals_a_plain_loop_over_samples():
 def test_one_operation_per_event_sample_is_the_same_in_all_its_frames():
     frames = torch.randint(0, 9, (60, 4, 2, 12, 12), dtype=torch.uint8)
     augment = Augment(roll=5, rotate=30, cutout=6, one_of=True)
-    draws = draws_of(60)
-    event, words = draws.words(Stream.EVENTS, 4), draws.words(Stream.GEOMETRY, 8).tolist()
-    changed = augment_batch(frames, augment, draws)
+    rng = rng_of(60)
+    event, words = rng.words(Stream.EVENTS, 4), rng.words(Stream.GEOMETRY, 8).tolist()
+    changed = augment_batch(frames, augment, rng)
     for number in range(60):
         sample, word = frames[number], words[number]
         choice = int(event[number, 0] % np.uint64(3))
@@ -176,14 +176,14 @@ def test_one_operation_per_event_sample_is_the_same_in_all_its_frames():
 
 
 def test_cutout_blanks_a_square_clipped_at_the_border():
-    blanked = (augment_batch(torch.ones(64, 1, 8, 8), Augment(cutout=4), draws_of(64, epoch=1)) == 0).sum((1, 2, 3))
+    blanked = (augment_batch(torch.ones(64, 1, 8, 8), Augment(cutout=4), rng_of(64, epoch=1)) == 0).sum((1, 2, 3))
     assert set(blanked.tolist()) <= {a * b for a in (2, 3, 4) for b in (2, 3, 4)}
     assert 16 in blanked.tolist()
 
 
 def test_random_resized_crops_follow_the_rule_of_torchvision():
     config = ResizedCrop()
-    words = draws_of(4000).words(Stream.RESIZED_CROP, BOX_WORDS)
+    words = rng_of(4000).words(Stream.RESIZED_CROP, BOX_WORDS)
     boxes = resized_crop_boxes(config, words, 90, 120)
     assert (boxes[:, :2] >= 0).all() and (boxes[:, 2:] >= 1).all()
     assert (boxes[:, 0] + boxes[:, 2] <= 90).all() and (boxes[:, 1] + boxes[:, 3] <= 120).all()
@@ -200,7 +200,7 @@ def test_random_resized_crops_follow_the_rule_of_torchvision():
 
 
 def test_a_box_that_never_fits_is_the_largest_one_in_the_middle():
-    words = draws_of(3).words(Stream.RESIZED_CROP, BOX_WORDS)
+    words = rng_of(3).words(Stream.RESIZED_CROP, BOX_WORDS)
     wide = resized_crop_boxes(ResizedCrop(scale=(1, 1)), words, 10, 100)
     tall = resized_crop_boxes(ResizedCrop(scale=(1, 1)), words, 100, 10)
     assert wide.tolist() == [[0, 43, 10, 13]] * 3
@@ -209,7 +209,7 @@ def test_a_box_that_never_fits_is_the_largest_one_in_the_middle():
 
 def test_a_resized_crop_on_the_device_is_that_of_pillow():
     images = smooth_images(50, 64, 64)
-    boxes = resized_crop_boxes(ResizedCrop(), draws_of(50).words(Stream.RESIZED_CROP, BOX_WORDS), 64, 64)
+    boxes = resized_crop_boxes(ResizedCrop(), rng_of(50).words(Stream.RESIZED_CROP, BOX_WORDS), 64, 64)
     boxes[0] = [0, 0, 64, 64]
     ours = resized_crop(images, boxes, 28)
     for image, box, mine in zip(images, boxes, ours, strict=True):
@@ -231,7 +231,7 @@ def test_images_in_files_are_cropped_as_torchvision_does(size):
 
 def test_erasing_follows_the_rule_of_torchvision():
     inputs = torch.ones(4000, 1, 20, 30)
-    erased = erase(inputs, Erasing(probability=0.5), draws_of(4000)) == 0
+    erased = erase(inputs, Erasing(probability=0.5), rng_of(4000)) == 0
     share = erased.float().mean((1, 2, 3)).numpy()
     assert abs((share > 0).mean() - 0.5) < 0.03
     assert share[share > 0].max() < 0.36
@@ -266,9 +266,9 @@ def test_frames_through_pillow_images_are_those_of_the_loaders_that_do_so(size):
 
 
 def test_what_a_sample_draws_depends_on_its_position_alone():
-    whole = Draws(3, 2, np.arange(100, dtype=np.int64))
+    whole = SampleRng(3, 2, np.arange(100, dtype=np.int64))
     for stream, count in ((Stream.GEOMETRY, 8), (Stream.RESIZED_CROP, BOX_WORDS)):
-        part = Draws(3, 2, np.array([90, 7, 31])).words(stream, count)
+        part = SampleRng(3, 2, np.array([90, 7, 31])).words(stream, count)
         np.testing.assert_array_equal(part, whole.words(stream, count)[[90, 7, 31]])
     assert math.isclose(float(uniform(whole.words(Stream.EVENTS, 4)).mean()), 0.5, abs_tol=0.05)
 

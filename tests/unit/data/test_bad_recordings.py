@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.event_files import AEDAT2_HEADER, AEDAT3_HEADER, aedat2_bytes, aedat3_bytes, aedat3_packet, atis_bytes, some_events
 
 from spikedistill.data.datasets.dvs128_gesture import cut_samples, read_labels
 from spikedistill.data.formats.archives import Member
 from spikedistill.data.formats.events import Events, decode_aedat2, decode_atis, read_aedat2, read_aedat3, read_atis
 from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files, write_frames
 from spikedistill.errors import DataError
+from tests.event_files import AEDAT2_HEADER, AEDAT3_HEADER, aedat2_bytes, aedat3_bytes, aedat3_packet, atis_bytes, some_events
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "dvs_bad_input.json").read_text())
 START = len(AEDAT2_HEADER)

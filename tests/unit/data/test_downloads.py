@@ -12,19 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.event_files import cifar10_dvs_files, gesture_files, n_caltech101_files, n_mnist_files, write_zip
-from tests.files import contents, write_files
 
 from spikedistill.data.datasets import cifar10_dvs, dvs128_gesture, n_caltech101, n_mnist
 from spikedistill.data.store import open_store
 from spikedistill.errors import DataError
+from tests.event_files import cifar10_dvs_files, gesture_files, n_caltech101_files, n_mnist_files, write_zip
+from tests.files import contents, write_files
 
 CLASSES = cifar10_dvs.CLASS_NAMES
 SMALL = {"num_frames": 2, "height": 16, "width": 16}
 
 
 @pytest.fixture
-def small_census(monkeypatch):
+def small_datasets(monkeypatch):
     """Complete datasets of two recordings in each class."""
     monkeypatch.setattr(cifar10_dvs, "PER_CLASS", 2)
     monkeypatch.setattr(n_caltech101, "NUM_RECORDINGS", 2 * len(n_caltech101.CLASS_NAMES))
@@ -67,13 +67,13 @@ def write_cifar10_dvs_archives(root, monkeypatch, per_class=2):
 
 
 @pytest.mark.parametrize("below", [".", "extract", "download", "CIFAR10DVS", "extract/cifar10-dvs"])
-def test_class_folders_are_found_where_users_and_spikingjelly_put_them(below, small_census, tmp_path):
+def test_class_folders_are_found_where_users_and_spikingjelly_put_them(below, small_datasets, tmp_path):
     write_files(tmp_path / "raw" / below, cifar10_dvs_files(CLASSES, 2))
     store = prepare(cifar10_dvs, tmp_path / "raw", tmp_path)
     assert store.labels.tolist() == [label for label in range(10) for _ in range(2)]
 
 
-def test_archives_give_the_frames_of_the_folders(small_census, monkeypatch, tmp_path):
+def test_archives_give_the_frames_of_the_folders(small_datasets, monkeypatch, tmp_path):
     files = write_cifar10_dvs_archives(tmp_path / "archives/download", monkeypatch)
     write_files(tmp_path / "folders", files)
     packed = prepare(cifar10_dvs, tmp_path / "archives", tmp_path / "a")
@@ -82,7 +82,7 @@ def test_archives_give_the_frames_of_the_folders(small_census, monkeypatch, tmp_
     np.testing.assert_array_equal(packed.split("test"), unpacked.split("test"))
 
 
-def test_everything_that_is_wrong_is_told_at_once_and_mended_files_are_used(small_census, tmp_path, caplog):
+def test_everything_that_is_wrong_is_told_at_once_and_mended_files_are_used(small_datasets, tmp_path, caplog):
     raw = tmp_path / "raw"
     files = cifar10_dvs_files(CLASSES, 2)
     write_files(raw, files)
@@ -114,7 +114,7 @@ def test_an_incomplete_dataset_is_used_on_request_with_a_warning(tmp_path, caplo
     assert "1 classes without a recording: cat" in caplog.text
 
 
-def test_an_archive_that_is_not_as_published_is_named_with_both_sums_and_kept(small_census, monkeypatch, tmp_path):
+def test_an_archive_that_is_not_as_published_is_named_with_both_sums_and_kept(small_datasets, monkeypatch, tmp_path):
     raw = tmp_path / "raw"
     write_cifar10_dvs_archives(raw, monkeypatch)
     expected = md5(raw / "dog.zip")
@@ -126,7 +126,7 @@ def test_an_archive_that_is_not_as_published_is_named_with_both_sums_and_kept(sm
     assert len(prepare(cifar10_dvs, raw, tmp_path, strict=False).samples) == 18
 
 
-def test_damaged_archives_are_named(small_census, monkeypatch, tmp_path):
+def test_damaged_archives_are_named(small_datasets, monkeypatch, tmp_path):
     raw = tmp_path / "raw"
     write_cifar10_dvs_archives(raw, monkeypatch)
     content = (raw / "dog.zip").read_bytes()
@@ -141,7 +141,7 @@ def test_damaged_archives_are_named(small_census, monkeypatch, tmp_path):
     assert f"{raw}/cat.zip/cat/cifar10_cat_1.aedat: d" in message  # damaged, or differs from its checksum
 
 
-def test_a_file_cut_between_two_events_is_found_by_the_archive_beside_it(small_census, monkeypatch, tmp_path):
+def test_a_file_cut_between_two_events_is_found_by_the_archive_beside_it(small_datasets, monkeypatch, tmp_path):
     raw = tmp_path / "raw"
     files = write_cifar10_dvs_archives(raw / "download", monkeypatch)
     write_files(raw / "extract", files)
@@ -152,7 +152,7 @@ def test_a_file_cut_between_two_events_is_found_by_the_archive_beside_it(small_c
     assert f"1 recordings that differ from those in their archives: {path} ({size - 800} bytes, {size} in its archive)" in message
 
 
-def test_gesture_tells_missing_files_bad_label_rows_and_bad_recordings_at_once(small_census, tmp_path):
+def test_gesture_tells_missing_files_bad_label_rows_and_bad_recordings_at_once(small_datasets, tmp_path):
     raw = tmp_path / "raw"
     files = gesture_files({"train": ["user01_led"], "test": ["user24_led"]})
     write_files(raw / "DvsGesture", files)
@@ -177,7 +177,7 @@ def test_gesture_tells_missing_files_bad_label_rows_and_bad_recordings_at_once(s
         assert message.count(expected) == 1
 
 
-def test_a_gesture_archive_is_unpacked_beside_and_a_damaged_one_named(small_census, tmp_path):
+def test_a_gesture_archive_is_unpacked_beside_and_a_damaged_one_named(small_datasets, tmp_path):
     write_files(tmp_path / "DvsGesture", gesture_files({"train": ["user01_led"], "test": ["user24_led"]}))
     raw = tmp_path / "raw"
     raw.mkdir()
@@ -190,7 +190,7 @@ def test_a_gesture_archive_is_unpacked_beside_and_a_damaged_one_named(small_cens
     assert "DvsGesture.tar.gz: not a readable tar archive" in refused(dvs128_gesture, raw, tmp_path / "c", strict=False)
 
 
-def test_n_mnist_counts_its_classes_and_n_caltech101_its_numbers(small_census, monkeypatch, tmp_path):
+def test_n_mnist_counts_its_classes_and_n_caltech101_its_numbers(small_datasets, monkeypatch, tmp_path):
     raw = tmp_path / "n-mnist"
     write_files(raw, {**n_mnist_files("Train", 2), **n_mnist_files("Test", 1)})
     store = prepare(n_mnist, raw, tmp_path / "a", num_frames=3)
@@ -256,7 +256,7 @@ def download(raw, folder):
     cifar10_dvs.prepare(cifar10_dvs.Params(**SMALL), raw=raw, out=folder / "out", work=folder, num_workers=1)
 
 
-def test_an_empty_folder_is_filled_with_the_archives_and_a_broken_download_goes_on(server, small_census, tmp_path):
+def test_an_empty_folder_is_filled_with_the_archives_and_a_broken_download_goes_on(server, small_datasets, tmp_path):
     running, folder = server
     raw = tmp_path / "raw"
     (raw / "download").mkdir(parents=True)
@@ -269,7 +269,7 @@ def test_an_empty_folder_is_filled_with_the_archives_and_a_broken_download_goes_
     assert sorted(path.name for path in (raw / "download").iterdir()) == sorted(f"{name}.zip" for name in CLASSES)
 
 
-def test_a_download_that_is_not_as_published_or_not_to_be_had_is_refused_with_what_to_do(server, small_census, tmp_path):
+def test_a_download_that_is_not_as_published_or_not_to_be_had_is_refused_with_what_to_do(server, small_datasets, tmp_path):
     _, folder = server
     (folder / "3").write_bytes(b"<html>are you human?</html>")
     raw = tmp_path / "raw"

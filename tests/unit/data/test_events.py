@@ -8,11 +8,11 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
-from tests.unit.data import fuzz_integration
 
 from spikedistill.data.formats.events import Events, read_aedat2, read_aedat3, read_atis, write_aedat2
 from spikedistill.data.prepare.integrate import integrate
 from spikedistill.errors import DataError
+from tests.unit.data import fuzz_integration
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 CASES = json.loads((GOLDEN / "dvs_integrate.json").read_text())["cases"]

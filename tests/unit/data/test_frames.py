@@ -8,7 +8,6 @@ import zlib
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from tests.event_files import aedat2_bytes, aedat3_bytes, atis_bytes, some_events
 
 from spikedistill.data.datasets.dvs128_gesture import cut_samples
 from spikedistill.data.formats.archives import Member
@@ -16,6 +15,7 @@ from spikedistill.data.formats.events import Events, decode_aedat2, decode_atis
 from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files, write_frames
 from spikedistill.data.prepare.integrate import binned, integrate
 from spikedistill.errors import DataError
+from tests.event_files import aedat2_bytes, aedat3_bytes, atis_bytes, some_events
 
 AEDAT2 = whole_files(decode_aedat2)
 SENSOR = (128, 128)

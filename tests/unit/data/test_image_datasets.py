@@ -9,7 +9,6 @@ import tarfile
 import numpy as np
 import pytest
 from PIL import Image
-from tests.files import write_files
 from torchvision.datasets import CIFAR10, CIFAR100, ImageFolder
 
 from spikedistill.components import load
@@ -21,6 +20,7 @@ from spikedistill.data.prepare.cifar import Form
 from spikedistill.data.store import open_store
 from spikedistill.errors import DataError
 from tests import image_files
+from tests.files import write_files
 
 
 @pytest.fixture
@@ -272,7 +272,7 @@ def test_folders_of_classes_are_those_of_torchvision(raw):
         np.testing.assert_array_equal(np.asarray(store.samples.read(row)), np.asarray(theirs[row][0]))
 
 
-def test_the_census_of_imagenet_names_classes_and_numbers(raw):
+def test_the_inventory_of_imagenet_names_classes_and_numbers(raw):
     imagenet_folders(raw)
     write_files(raw, {"train/zebra/1.JPEG": image_files.jpeg(0, 0), "train/2.JPEG": image_files.jpeg(0, 0)})
     message = refusal("imagenet", raw)

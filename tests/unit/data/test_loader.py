@@ -15,7 +15,8 @@ from spikedistill.data.loading.augment import Augment, ResizedCrop
 from spikedistill.data.loading.inputs import InputConfig, Resize
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.loading.prefetch import AHEAD, prefetched
-from spikedistill.data.store import open_store, write_index
+from spikedistill.data.prepare.index import write_index
+from spikedistill.data.store import open_store
 from spikedistill.errors import ConfigError, DataError
 
 EVERYTHING = Augment(crop_padding=1, flip=True, cutout=2, roll=1, rotate=20)

@@ -25,7 +25,7 @@ def with_every_choice():
 every_choice = pytest.mark.parametrize(("name", "params"), list(with_every_choice()))
 
 
-def forward_of(method, params, num_steps=4, *, largest=2.0, dtype=torch.float32, seed=0):
+def inputs_of(method, params, num_steps=4, *, largest=2.0, dtype=torch.float32, seed=0):
     """A batch of random values, with no more in it than the method declares: T steps, B=4, C=5, K=3 exits, D=6 maps of 4x4."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -44,8 +44,8 @@ def forward_of(method, params, num_steps=4, *, largest=2.0, dtype=torch.float32,
     return MethodInputs(labels=torch.tensor([0, 1, 2, 4]), **given)
 
 
-def changed(forward, change):
-    """The forward with every tensor of floating point changed."""
-    values = {field.name: getattr(forward, field.name) for field in dataclasses.fields(forward)}
+def changed(inputs, change):
+    """The inputs with every tensor of floating point changed."""
+    values = {field.name: getattr(inputs, field.name) for field in dataclasses.fields(inputs)}
     floats = {name: value for name, value in values.items() if isinstance(value, torch.Tensor) and value.is_floating_point()}
-    return dataclasses.replace(forward, **{name: change(value) for name, value in floats.items()})
+    return dataclasses.replace(inputs, **{name: change(value) for name, value in floats.items()})

@@ -8,8 +8,6 @@ import itertools
 
 import pytest
 import torch
-from tests.unit.distill.batches import METHODS, with_every_choice
-from tests.unit.distill.networks import SHAPES, batch_of, configuration, networks_of, spec_of
 
 from spikedistill import components
 from spikedistill.config.check import parse_config
@@ -18,6 +16,8 @@ from spikedistill.models import add_exits, build_student, build_teacher
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.stages.distill import Distillation
 from spikedistill.train.optim import build_optimizer
+from tests.unit.distill.batches import METHODS, with_every_choice
+from tests.unit.distill.networks import SHAPES, batch_of, configuration, networks_of, spec_of
 
 BACKWARDS = ["bptt", "rate"]
 
@@ -64,7 +64,7 @@ def test_one_step_of_training(name, params, dataset, backward):
 def test_noise_is_that_of_the_sample_s_place_in_the_global_batch_at_this_step_of_this_seed(name, monkeypatch):
     spec, seen = spec_of(name, {}, dataset="digits", backward="bptt"), []
     student, teacher = networks_of(spec)
-    monkeypatch.setattr(components.load("distill", name), "loss", lambda forward, params: seen.append(forward.noise))
+    monkeypatch.setattr(components.load("distill", name), "loss", lambda inputs, params: seen.append(inputs.noise))
 
     def noise(first=0, seed=spec.seed, **changes):
         batch = batch_of(spec)

@@ -7,26 +7,26 @@ from typing import get_args
 
 import pytest
 import torch
-from tests.unit.distill.batches import METHODS, changed, every_choice, forward_of
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from spikedistill import components
 from spikedistill.components import ComponentParams
 from spikedistill.distill.method_inputs import Need
+from tests.unit.distill.batches import METHODS, changed, every_choice, inputs_of
 
 STUDENT = ("logits", "exits", "features")  # what has a gradient
 BATCH_FIRST = ("labels", "teacher_logits", "teacher_features", "noise")
 
 
-def learners_of(forward):
+def learners_of(inputs):
     """The student's tensors that the method is to move, with gradients on."""
-    names = ["exits"] if forward.exits is not None else ["logits"]
-    names += ["features"] if forward.features is not None else []
-    return {name: getattr(forward, name).requires_grad_() for name in names}
+    names = ["exits"] if inputs.exits is not None else ["logits"]
+    names += ["features"] if inputs.features is not None else []
+    return {name: getattr(inputs, name).requires_grad_() for name in names}
 
 
-def total(method, forward, params):
-    return torch.stack(list(method.loss(forward, method.Params(**params)).values())).sum()
+def total(method, inputs, params):
+    return torch.stack(list(method.loss(inputs, method.Params(**params)).values())).sum()
 
 
 def test_the_methods_are_found():
@@ -37,9 +37,9 @@ def test_the_methods_are_found():
 @pytest.mark.parametrize("num_steps", [1, 4])
 def test_terms_are_finite_scalars_and_reach_every_step(name, params, num_steps):
     method = components.load("distill", name)
-    forward = forward_of(method, params, num_steps)
-    learners = learners_of(forward)
-    terms = method.loss(forward, method.Params(**params))
+    inputs = inputs_of(method, params, num_steps)
+    learners = learners_of(inputs)
+    terms = method.loss(inputs, method.Params(**params))
     assert terms and all(term.shape == () and term.dtype == torch.float32 for term in terms.values())
     torch.stack(list(terms.values())).sum().backward()
     for learner in learners.values():
@@ -50,11 +50,11 @@ def test_terms_are_finite_scalars_and_reach_every_step(name, params, num_steps):
 @every_choice
 def test_the_order_of_samples_does_not_matter(name, params):
     method = components.load("distill", name)
-    forward = forward_of(method, params)
+    inputs = inputs_of(method, params)
     order = torch.tensor([2, 0, 3, 1])
-    ordered = {key: getattr(forward, key)[order] for key in BATCH_FIRST if getattr(forward, key) is not None}
-    ordered |= {key: getattr(forward, key)[:, order] for key in STUDENT if getattr(forward, key) is not None}
-    torch.testing.assert_close(total(method, dataclasses.replace(forward, **ordered), params), total(method, forward, params))
+    ordered = {key: getattr(inputs, key)[order] for key in BATCH_FIRST if getattr(inputs, key) is not None}
+    ordered |= {key: getattr(inputs, key)[:, order] for key in STUDENT if getattr(inputs, key) is not None}
+    torch.testing.assert_close(total(method, dataclasses.replace(inputs, **ordered), params), total(method, inputs, params))
 
 
 def all_right(logits, labels):
@@ -74,15 +74,15 @@ def all_equal(logits, labels):
 @pytest.mark.parametrize("situation", [all_right, all_wrong, all_equal])
 def test_empty_sets_give_finite_losses_and_gradients(name, params, situation, num_steps):
     method = components.load("distill", name)
-    forward = forward_of(method, params, num_steps)
-    given = {field.name: getattr(forward, field.name) for field in dataclasses.fields(forward)}
-    extreme = {key: situation(given[key], forward.labels) for key in ("logits", "exits") if given[key] is not None}
+    inputs = inputs_of(method, params, num_steps)
+    given = {field.name: getattr(inputs, field.name) for field in dataclasses.fields(inputs)}
+    extreme = {key: situation(given[key], inputs.labels) for key in ("logits", "exits") if given[key] is not None}
     if situation is all_equal:
         silent = [key for key in ("features", "teacher_features") if given[key] is not None]
         extreme |= {key: torch.zeros_like(given[key]) for key in silent}
-    forward = dataclasses.replace(forward, **extreme)
-    learners = learners_of(forward)
-    loss = total(method, forward, params)
+    inputs = dataclasses.replace(inputs, **extreme)
+    learners = learners_of(inputs)
+    loss = total(method, inputs, params)
     loss.backward()
     assert loss.isfinite()
     assert all(learner.grad.isfinite().all() for learner in learners.values())
@@ -91,18 +91,18 @@ def test_empty_sets_give_finite_losses_and_gradients(name, params, situation, nu
 @every_choice
 def test_autocast_changes_nothing(name, params):
     method = components.load("distill", name)
-    forward = forward_of(method, params)
+    inputs = inputs_of(method, params)
     with torch.autocast("cpu", torch.bfloat16):
-        autocast = total(method, forward, params)
+        autocast = total(method, inputs, params)
     assert autocast.dtype == torch.float32
-    assert autocast.item() == total(method, forward, params).item()
+    assert autocast.item() == total(method, inputs, params).item()
 
 
 @every_choice
 @pytest.mark.parametrize("seed", range(5))
 def test_half_precision_logits_up_to_50_stay_within_a_thousandth_of_float64(name, params, seed):
     method = components.load("distill", name)
-    half = forward_of(method, params, largest=50.0, dtype=torch.bfloat16, seed=seed)
+    half = inputs_of(method, params, largest=50.0, dtype=torch.bfloat16, seed=seed)
     with torch.autocast("cpu", torch.bfloat16):
         actual = total(method, half, params)
     expected = total(method, changed(half, lambda value: value.double()), params)
@@ -115,21 +115,21 @@ def test_the_host_never_waits_for_the_device(name, params):
     """Values cannot be read under FakeTensorMode: .item(), an `if` on a tensor or indexing with a mask raises there."""
     method = components.load("distill", name)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        forward = changed(forward_of(method, params), mode.from_tensor)
-        forward = dataclasses.replace(forward, labels=mode.from_tensor(forward.labels))
-        learners = learners_of(forward)
-        total(method, forward, params).backward()
+        inputs = changed(inputs_of(method, params), mode.from_tensor)
+        inputs = dataclasses.replace(inputs, labels=mode.from_tensor(inputs.labels))
+        learners = learners_of(inputs)
+        total(method, inputs, params).backward()
         assert all(learner.grad.shape == learner.shape for learner in learners.values())
 
 
 @every_choice
 def test_no_gradient_flows_into_the_teacher(name, params):
     method = components.load("distill", name)
-    forward = forward_of(method, params)
-    learners_of(forward)
-    teachers = [getattr(forward, key) for key in ("teacher_logits", "teacher_features", "teacher_weight")]
+    inputs = inputs_of(method, params)
+    learners_of(inputs)
+    teachers = [getattr(inputs, key) for key in ("teacher_logits", "teacher_features", "teacher_weight")]
     teachers = [teacher.requires_grad_() for teacher in teachers if teacher is not None]
-    total(method, forward, params).backward()
+    total(method, inputs, params).backward()
     assert all(teacher.grad is None for teacher in teachers)
 
 

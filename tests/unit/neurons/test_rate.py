@@ -10,8 +10,8 @@ from torch import nn
 from spikedistill.models import build_student
 from spikedistill.models.network import Network
 from spikedistill.models.wrappers import Student
-from spikedistill.neurons.dynamics import spike_statistics
-from spikedistill.neurons.lif import LIF, dynamics_of, lif
+from spikedistill.neurons.dynamics import Dynamics, spike_statistics
+from spikedistill.neurons.lif import LIF, lif
 from spikedistill.neurons.rate import RateBatchNorm2d, RateLIF, spike_pass
 from spikedistill.neurons.settings import NeuronConfig
 
@@ -156,7 +156,7 @@ def test_eligibility_is_the_derivative_of_the_mean_rate_by_a_constant_input(rese
     v_reset = 0.0 if reset == "hard" else None
     exact = lif(x + constant, decay=0.3, threshold=1.0, v_reset=v_reset, detach_reset=detach, **{"alpha": 4.0, **kind})
     exact.mean(0).sum().backward()
-    spikes, rate, eligibility = spike_statistics(x, dynamics_of(neuron))
+    spikes, rate, eligibility = spike_statistics(x, Dynamics.from_config(neuron))
     torch.testing.assert_close(spikes, exact.detach(), rtol=0, atol=0)
     torch.testing.assert_close(rate, exact.detach().mean(0))
     torch.testing.assert_close(eligibility, constant.grad, rtol=1e-12, atol=1e-12)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.unit.train.rank import STEPS, build, free_port, run_training
 
 from spikedistill.errors import ConfigError, TrainingError
 from spikedistill.models import build_teacher
@@ -19,6 +18,7 @@ from spikedistill.train.blocks import checkpoint_blocks, compile_blocks, find_bl
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World
 from spikedistill.train.interrupt import Interrupted
+from tests.unit.train.rank import STEPS, build, free_port, run_training
 
 SCRIPT = Path(__file__).with_name("rank.py")
 STEPS_PER_EPOCH = 4

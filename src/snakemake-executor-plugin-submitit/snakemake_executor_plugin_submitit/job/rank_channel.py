@@ -1,7 +1,7 @@
-"""Connections between the ranks of a job, by which each learns at once that another ended or vanished.
+"""Connections between the ranks of a job, through which each learns at once that another has ended or vanished.
 
-Rank 0 listens (`Hub`), every other rank holds one connection to it (`Line`). When a process is killed, or its node, the kernel
-closes the connection. Where no connection can be made, the ranks still meet through files, more slowly.
+Rank 0 listens (`Server`); every other rank holds one connection to it (`Client`). If a process or its node is killed, the kernel
+closes the connection. If no connection can be made, the ranks still communicate through files, more slowly.
 """
 
 import contextlib
@@ -19,14 +19,14 @@ KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_
 
 
 def _keep_alive(connection: socket.socket) -> None:
-    """Have the kernel find out within half a minute when the other node lost its power."""
+    """Let the kernel detect within half a minute that the other node has lost its power."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in KEEP_ALIVE:
         connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-class Hub:
-    """The side of rank 0: who is connected, who reported an end, who vanished."""
+class Server:
+    """The end of rank 0: tracks which ranks are connected, have reported their end, or have vanished."""
 
     def __init__(self) -> None:
         """Listen on a free port."""
@@ -34,8 +34,8 @@ class Hub:
         self.hosts: dict[int, str] = {}
         self.reports: dict[int, dict[str, Any]] = {}
         self.lost_at: dict[int, float] = {}
-        self._lines: dict[int, socket.socket] = {}
-        self._told_to_stop = False
+        self._connections: dict[int, socket.socket] = {}
+        self._stopping = False
         self._server = socket.create_server(("", 0), backlog=1024)
         self.port = int(self._server.getsockname()[1])
         self._open = True
@@ -46,13 +46,13 @@ class Hub:
 
     @property
     def connected(self) -> set[int]:
-        """Ranks whose connection stands."""
-        return set(self._lines)
+        """Return the ranks whose connection is open."""
+        return set(self._connections)
 
     def stop_all(self) -> None:
-        """Tell every other rank to stop, also those that come later."""
-        self._told_to_stop = True
-        for connection in list(self._lines.values()):
+        """Tell every other rank to stop, including those that connect later."""
+        self._stopping = True
+        for connection in list(self._connections.values()):
             with contextlib.suppress(OSError):
                 connection.sendall(STOP)
 
@@ -60,7 +60,7 @@ class Hub:
         """Close all connections."""
         self._open = False
         self._thread.join(2.0)
-        for connection in (self._server, *self._lines.values()):
+        for connection in (self._server, *self._connections.values()):
             connection.close()
 
     def _listen(self) -> None:
@@ -76,16 +76,16 @@ class Hub:
                     received = connection.recv(65536)
                 except OSError:
                     received = b""
-                *lines, buffers[connection] = (buffers[connection] + received).split(b"\n")
-                for line in lines:
-                    self._read(connection, line, ranks)
+                *messages, buffers[connection] = (buffers[connection] + received).split(b"\n")
+                for message in messages:
+                    self._read(connection, message, ranks)
                 if not received:
                     self._selector.unregister(connection)
                     connection.close()
                     del buffers[connection]
                     rank = ranks.pop(connection, None)
                     if rank is not None:
-                        self._lines.pop(rank, None)
+                        self._connections.pop(rank, None)
                         self.lost_at.setdefault(rank, time.monotonic())
 
     def _accept(self, buffers: dict[socket.socket, bytes]) -> None:
@@ -95,9 +95,9 @@ class Hub:
             buffers[connection] = b""
             self._selector.register(connection, selectors.EVENT_READ)
 
-    def _read(self, connection: socket.socket, line: bytes, ranks: dict[socket.socket, int]) -> None:
+    def _read(self, connection: socket.socket, text: bytes, ranks: dict[socket.socket, int]) -> None:
         try:
-            message = json.loads(line)
+            message = json.loads(text)
         except ValueError:
             return
         if not isinstance(message, dict) or message.get("token") != self.token:
@@ -108,14 +108,14 @@ class Hub:
             return
         ranks[connection] = rank
         self.hosts[rank] = message["host"]
-        self._lines[rank] = connection
-        if self._told_to_stop:
+        self._connections[rank] = connection
+        if self._stopping:
             with contextlib.suppress(OSError):
                 connection.sendall(STOP)
 
 
-class Line:
-    """The side of another rank."""
+class Client:
+    """The end of any other rank."""
 
     def __init__(self, connection: socket.socket, token: str) -> None:
         """Wrap a connection; use `connect`."""
@@ -123,20 +123,20 @@ class Line:
         self._stop = False
 
     @classmethod
-    def connect(cls, address: str, port: int, token: str, rank: int, host: str) -> "Line | None":
-        """Connect to rank 0; None when that is not possible."""
+    def connect(cls, address: str, port: int, token: str, rank: int, host: str) -> "Client | None":
+        """Connect to rank 0; return None if that is not possible."""
         try:
             connection = socket.create_connection((address, port), timeout=CONNECT_TIMEOUT_S)
         except OSError:
             return None
         _keep_alive(connection)
-        line = cls(connection, token)
-        line.report({"rank": rank, "host": host})
+        client = cls(connection, token)
+        client.report({"rank": rank, "host": host})
         connection.setblocking(False)
-        return line
+        return client
 
     def should_stop(self) -> bool:
-        """Whether rank 0 said so, or is gone."""
+        """Return True if rank 0 has told this rank to stop, or is gone."""
         try:
             received = self._connection.recv(1024)
         except BlockingIOError:
@@ -147,7 +147,7 @@ class Line:
         return self._stop
 
     def report(self, message: dict[str, Any]) -> None:
-        """Tell rank 0 how this rank ended."""
+        """Send rank 0 a message, such as how this rank ended."""
         with contextlib.suppress(OSError):
             self._connection.sendall(json.dumps(message | {"token": self._token}).encode() + b"\n")
 

@@ -1,8 +1,8 @@
-"""The ranks of one job: how they learn what to run, watch each other, and stop together.
+"""The ranks of one job: how they receive their command, watch each other, and stop together.
 
-They meet in a folder that every node sees. `spmd` on rank 0 publishes `command-<n>.json`; every rank leaves
-`status-<n>-<rank>.json` when its process ended; `end` says that there is nothing more to come. All files appear by rename.
-That a rank ended or vanished is known sooner over the connections of `wire`.
+They share a folder that every node sees. `spmd` on rank 0 publishes `command-<n>.json`; every rank writes
+`status-<n>-<rank>.json` when its process has ended; `end` means that no further command follows. Files are written atomically.
+The connections of `rank_channel` tell sooner that a rank has ended or vanished.
 """
 
 import contextlib
@@ -18,17 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from snakemake_executor_plugin_submitit.job.rank_channel import Client, Server
 from snakemake_executor_plugin_submitit.jsonfile import read_json, write_json
-from snakemake_executor_plugin_submitit.job.rank_channel import Hub, Line
 
 END = "end"
 FAILURE = "failure.json"
 POLL_S = 0.1
-LOOK_S = 1.0  # between looks at files, which may lie on a network file system
+FILE_CHECK_S = 1.0  # between checks of files, which may lie on a network file system
 LOST_S = 2.0  # from the end of a connection to the verdict that the rank vanished
 TERMINATE_S = 5.0
 PREFIX = "SPMD_"
-PER_RANK = ("SPMD_", "SLURM", "SUBMITIT_", "CUDA_VISIBLE_DEVICES")  # what a rank keeps of its own environment
+PER_RANK = ("SPMD_", "SLURM", "SUBMITIT_", "CUDA_VISIBLE_DEVICES")  # the variables that a rank keeps of its own environment
 _PR_SET_PDEATHSIG = 1
 
 
@@ -44,12 +44,12 @@ class Member:
     num_nodes: int
 
     def to_environment(self) -> dict[str, str]:
-        """As environment variables, from which `from_environment` reads it back."""
+        """Return environment variables from which `from_environment` restores the member."""
         return {PREFIX + name.upper(): str(value) for name, value in vars(self).items()}
 
     @classmethod
     def from_environment(cls) -> "Member | None":
-        """The rank of this process; None outside of a job."""
+        """Return the rank of this process, or None outside of a job."""
         try:
             values = {name: os.environ[PREFIX + name.upper()] for name in cls.__dataclass_fields__}
         except KeyError:
@@ -57,7 +57,7 @@ class Member:
         return cls(folder=values.pop("folder"), **{name: int(value) for name, value in values.items()})
 
     def distributed_environment(self, address: str, port: int) -> dict[str, str]:
-        """The variables that torch.distributed reads."""
+        """Return the variables that torch.distributed reads."""
         return {
             "RANK": str(self.rank),
             "LOCAL_RANK": str(self.local_rank),
@@ -70,24 +70,24 @@ class Member:
 
 
 def prepare_child() -> None:
-    """In a child before exec: die with the parent, and ignore the signal that announces the time limit."""
+    """Make a child, before exec, die with its parent and ignore the signal that announces the time limit."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 def lead(me: Member, argv: list[str]) -> int:
-    """On rank 0: publish a command, run it, and wait for every rank; returns the exit status of the gang."""
+    """Publish a command on rank 0, run it, and wait for every rank; return the exit status of the whole job."""
     folder = Path(me.folder)
     number = _claim_number(folder)
-    hub = Hub()
+    server = Server()
     command = {"argv": argv, "cwd": str(Path.cwd()), "address": _address(me), "port": _free_port()}
-    command |= {"hub": hub.port, "token": hub.token, "environment": dict(os.environ)}
+    command |= {"server_port": server.port, "token": server.token, "environment": dict(os.environ)}
     write_json(folder / f"command-{number}.json", command)
-    peers = _Peers(me, number, hub)
+    peers = _Peers(me, number, server)
     report = _run(me, command, lambda: bool(peers.failures()))
     peers.add(report)
     failure = peers.wait()
-    hub.close()
+    server.close()
     if failure is None:
         return int(report["status"])
     if failure.get("lost"):
@@ -99,7 +99,7 @@ def lead(me: Member, argv: list[str]) -> int:
 
 
 def follow(me: Member) -> int:
-    """On another rank: run whatever rank 0 publishes, until the end."""
+    """Run, on any other rank, the commands that rank 0 publishes, until the end."""
     folder = Path(me.folder)
     number = 0
     pause_s = POLL_S
@@ -113,70 +113,70 @@ def follow(me: Member) -> int:
             return 0
         else:
             time.sleep(pause_s)
-            pause_s = min(LOOK_S, 1.05 * pause_s)
+            pause_s = min(FILE_CHECK_S, 1.05 * pause_s)
 
 
 def _follow_command(me: Member, number: int, command: dict[str, Any]) -> None:
     folder = Path(me.folder)
-    line = Line.connect(command["address"], command["hub"], command["token"], me.rank, host())
-    next_look = 0.0
+    client = Client.connect(command["address"], command["server_port"], command["token"], me.rank, host())
+    next_check = 0.0
 
     def is_over() -> bool:
-        nonlocal next_look
-        if line is not None and line.should_stop():
+        nonlocal next_check
+        if client is not None and client.should_stop():
             return True
-        if time.monotonic() < next_look:
+        if time.monotonic() < next_check:
             return False
-        next_look = time.monotonic() + LOOK_S
+        next_check = time.monotonic() + FILE_CHECK_S
         return (folder / END).exists() or (folder / FAILURE).exists()
 
     report = _run(me, command, is_over)
     if report["status"] and not report["stopped"]:
         print(f"spmd: rank {me.rank}: {describe_failure(report)}", file=sys.stderr, flush=True)
     write_json(folder / f"status-{number}-{me.rank}.json", report)
-    if line is not None:
-        line.report(report)
-        line.close()
+    if client is not None:
+        client.report(report)
+        client.close()
 
 
 def read_failure(folder: str) -> dict[str, Any] | None:
-    """The first rank that failed: rank, host, exit status, whether it vanished; None when none did."""
+    """Return the first rank that failed (rank, host, exit status, if it vanished), or None if none did."""
     return read_json(Path(folder) / FAILURE)
 
 
 class _Peers:
-    """What rank 0 knows of the others during one command."""
+    """What rank 0 knows of the other ranks during one command."""
 
-    def __init__(self, me: Member, number: int, hub: Hub) -> None:
-        self._me, self._number, self._hub = me, number, hub
+    def __init__(self, me: Member, number: int, server: Server) -> None:
+        self._me, self._number, self._server = me, number, server
         self._reports: dict[int, dict[str, Any]] = {}
-        self._next_look = 0.0
+        self._next_check = 0.0
 
     def add(self, report: dict[str, Any]) -> None:
-        """Note the end of a rank."""
+        """Record the report of a rank that has ended."""
         self._reports[report["rank"]] = report
 
     def failures(self) -> list[dict[str, Any]]:
-        """Reports of the ranks that failed by themselves."""
+        """Return the reports of the ranks that failed by themselves."""
         now = time.monotonic()
-        self._reports |= self._hub.reports
-        for rank, since in list(self._hub.lost_at.items()):
+        self._reports |= self._server.reports
+        for rank, since in list(self._server.lost_at.items()):
             if rank not in self._reports and now - since > LOST_S:
-                lost = {"rank": rank, "host": self._hub.hosts[rank], "status": 1, "stopped": False, "lost": True}
+                lost = {"rank": rank, "host": self._server.hosts[rank], "status": 1, "stopped": False, "lost": True}
                 self._reports[rank] = read_json(self._file(rank)) or lost | {"time": time.time() - (now - since)}
-        if now >= self._next_look:
-            self._next_look = now + LOOK_S
-            silent = set(range(1, self._me.world_size)) - self._reports.keys() - self._hub.connected
+        if now >= self._next_check:
+            self._next_check = now + FILE_CHECK_S
+            silent = set(range(1, self._me.world_size)) - self._reports.keys() - self._server.connected
             self._reports |= {rank: found for rank in silent if (found := read_json(self._file(rank)))}
         return [r for r in self._reports.values() if r["status"] != 0 and not r["stopped"]]
 
     def wait(self) -> dict[str, Any] | None:
-        """Wait until every rank ended; returns the first that failed by itself."""
+        """Wait until every rank has ended; return the report of the first that failed by itself."""
         deadline = None
         while len(self._reports) < self._me.world_size:
             if deadline is None and self.failures():
                 deadline = time.monotonic() + 2 * TERMINATE_S
-                self._hub.stop_all()
+                self._server.stop_all()
             if deadline is not None and time.monotonic() > deadline:
                 break
             time.sleep(POLL_S)
@@ -188,7 +188,7 @@ class _Peers:
 
 
 def _cause_first(report: dict[str, Any]) -> float:
-    """When a rank failed; one that was killed is the cause of failures just before it, which were noticed sooner."""
+    """Return a sort key, the time of failure; a killed rank causes failures that may be noticed just before its own."""
     was_killed = report.get("lost") or report["status"] < 0
     return float(report["time"]) - LOST_S * was_killed
 
@@ -205,9 +205,9 @@ def _claim_number(folder: Path) -> int:
 
 
 def _run(me: Member, command: dict[str, Any], is_over: Callable[[], bool]) -> dict[str, Any]:
-    """Run the command of all ranks on this one; stop it when `is_over`. Returns this rank's report.
+    """Run the command on this rank, stop it when `is_over`, and return this rank's report.
 
-    A signal from outside (preemption, cancel) is passed on: then it is Slurm that gives the time and kills.
+    A signal from outside (preemption, scancel) is passed on; Slurm then sets the grace time and kills.
     """
     environment = {k: v for k, v in command["environment"].items() if not k.startswith(PER_RANK)}
     environment |= {k: v for k, v in os.environ.items() if k.startswith(PER_RANK)}
@@ -260,12 +260,12 @@ def _kill(child: "subprocess.Popen[bytes]", me: Member, number: int) -> None:
 
 
 def exit_status(status: int) -> int:
-    """What to exit with for a process that failed: its own status, 1 where that is a signal."""
+    """Return the exit status to use for a failed process: its own, or 1 if it was killed by a signal."""
     return status if 0 < status < 256 else 1
 
 
 def describe_failure(failure: dict[str, Any]) -> str:
-    """How a rank failed, in a few words."""
+    """Describe in a few words how a rank failed."""
     if "how" in failure:
         return str(failure["how"])
     if failure.get("lost"):
@@ -275,12 +275,12 @@ def describe_failure(failure: dict[str, Any]) -> str:
 
 
 def host() -> str:
-    """The name of this node, as Slurm has it."""
+    """Return the name of this node, as Slurm knows it."""
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def _is_node_down(node: str) -> bool:
-    """Whether nothing listens where Slurm's daemon of that node should."""
+    """Return True if nothing listens where Slurm's daemon of that node should."""
     facts = _slurm_node(node)
     if "NodeAddr" not in facts or "Port" not in facts:
         return False
@@ -292,7 +292,7 @@ def _is_node_down(node: str) -> bool:
 
 
 def _address(me: Member) -> str:
-    """An address of this node that the others can reach."""
+    """Return an address of this node that the others can reach."""
     if me.num_nodes == 1:
         return "127.0.0.1"
     name = host()
@@ -304,7 +304,7 @@ def _address(me: Member) -> str:
 
 
 def _slurm_node(node: str) -> dict[str, str]:
-    """What Slurm says of a node; empty outside of Slurm."""
+    """Return what Slurm reports about a node; empty outside of Slurm."""
     try:
         shown = subprocess.run(["scontrol", "show", "node", node], capture_output=True, text=True, timeout=20).stdout
     except (OSError, subprocess.TimeoutExpired):

@@ -1,6 +1,7 @@
-"""Snakemake inside a job, started without what a job does not need: `python -m …shim` takes Snakemake's own arguments.
+"""Start Snakemake inside a job with a reduced start-up: `python -m …shim` takes Snakemake's own arguments.
 
-Each change is guarded: where Snakemake has moved a thing, its own behaviour stays.
+Each patch is guarded: if Snakemake moves what it changes, Snakemake's own behaviour stays. tests/unit/test_snakemake_internals.py
+then fails and names it.
 """
 
 import pkgutil
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 OTHER_PLUGINS = "snakemake_executor_plugin_"
-THIS_PLUGIN = str(__package__).partition(".")[0]  # of the top: __name__ is "__main__" here
+THIS_PLUGIN = str(__package__).partition(".")[0]  # the top-level package; __name__ is "__main__"
 
 
 def main() -> None:
@@ -23,7 +24,7 @@ def main() -> None:
 
 
 def _list_modules_once() -> None:
-    """Five registries of plugins list all modules of the path; executors of other names are imported for nothing."""
+    """List the modules on sys.path once for all five plugin registries, leaving out other executors."""
     listed = [m for m in pkgutil.iter_modules() if not m.name.startswith(OTHER_PLUGINS) or m.name == THIS_PLUGIN]
     iterate = pkgutil.iter_modules
 
@@ -34,7 +35,7 @@ def _list_modules_once() -> None:
 
 
 def _never_report() -> None:
-    """A job makes no report of the workflow, for which Snakemake would load a quarter of what it loads."""
+    """Skip the report plugins, a quarter of Snakemake's imports: a job writes no report."""
     try:
         from snakemake_interface_report_plugins.registry import ReportPluginRegistry
     except ImportError:
@@ -47,7 +48,7 @@ def _never_report() -> None:
 
 
 def _retry_outside_only() -> None:
-    """A rule's `retries` are new submissions by the main process, never repetitions inside the allocation."""
+    """Disable retries inside the allocation; a rule's `retries` are new submissions by the main process."""
     try:
         from snakemake.rules import Rule
 

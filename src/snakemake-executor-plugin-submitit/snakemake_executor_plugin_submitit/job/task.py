@@ -1,8 +1,8 @@
-"""The one task that submitit runs on every rank of a job.
+"""The task that submitit runs on every rank of a job.
 
-Rank 0 runs the job's command, which for Snakemake is its own remote job step. Other ranks wait for what `spmd` on rank 0
-publishes, and run that too. The outcome is a small JSON file, written atomically, which the main process reads. It is written
-once, when there is nothing left to try: a job that Slurm is about to put back into its queue leaves none.
+Rank 0 runs the job's command, which for Snakemake is its own remote job step. The other ranks wait for the commands that `spmd`
+on rank 0 publishes, and run them too. The result is a small JSON file, written atomically, which the main process reads. It is
+written once, when nothing is left to try: a job that Slurm is about to requeue writes none.
 """
 
 import contextlib
@@ -16,19 +16,19 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from snakemake_executor_plugin_submitit.job import ranks as gang
+from snakemake_executor_plugin_submitit.job import ranks
 from snakemake_executor_plugin_submitit.jsonfile import RESULT, read_result, write_json
 from snakemake_executor_plugin_submitit.processes import ProcessId
 
 HOLD_S = 600.0
-SETTLE_S = 1.0  # Slurm signals the processes of a job one after another
+SIGNAL_SPREAD_S = 1.0  # Slurm signals the processes of a job one after another
 TERMINATE_S = 5.0
 LOCAL_TERMINATE_S = 0.6  # submitit's local controller kills after one second
 REQUEUE_S = 60.0
 
 
 class CommandTask:
-    """Runs a shell command on rank 0 of a job, and on the other ranks what `spmd` publishes."""
+    """Run a shell command on rank 0 of a job, and on the other ranks the commands that `spmd` publishes."""
 
     def __init__(
         self,
@@ -37,24 +37,24 @@ class CommandTask:
         *,
         gpus_per_node: int,
         cpus_per_task: int,
-        ended: str | None = None,
+        done_marker: str | None = None,
         owner: ProcessId | None = None,
     ) -> None:
         """Describe the task; nothing runs yet.
 
         Args:
-            command: for bash.
-            folder: the job's folder, seen by every node.
+            command: a command line for bash.
+            folder: the job's folder, which every node sees.
             gpus_per_node: 0 hides all GPUs from the command.
             cpus_per_task: threads that numeric libraries may use, unless OMP_NUM_THREADS says otherwise.
-            ended: file to make when the result is there; None: none.
-            owner: the process with which the job ends, on this machine; None: none.
+            done_marker: file to create once the result is written; None: none.
+            owner: process of this machine whose end also ends the job; None: none.
         """
         self.command = command
         self.folder = folder
         self.gpus_per_node = gpus_per_node
         self.cpus_per_task = cpus_per_task
-        self.ended = ended
+        self.done_marker = done_marker
         self.owner = owner
         self.requeues = 0
         self._child: subprocess.Popen[bytes] | None = None
@@ -62,17 +62,17 @@ class CommandTask:
         self._on_slurm = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """What describes the task, without the process of this attempt."""
+        """Return the state to pickle, without the process of this attempt."""
         return vars(self) | {"_child": None, "_stopped_by": None}
 
     def __call__(self) -> int:
-        """Run this rank; returns 0, or exits so that Slurm books the job as failed."""
+        """Run this rank; return 0, or exit so that Slurm records the job as failed."""
         import submitit
 
         environment = submitit.JobEnvironment()
         self._on_slurm = environment.cluster == "slurm"
         restarts = os.environ.get("SLURM_RESTART_COUNT", "0") if self._on_slurm else "0"
-        me = gang.Member(
+        me = ranks.Member(
             folder=str(Path(self.folder) / f"ranks-{environment.job_id}-{restarts}-{self.requeues}"),
             rank=environment.global_rank,
             world_size=1 if self._on_slurm and "SLURM_STEP_ID" not in os.environ else environment.num_tasks,
@@ -87,18 +87,18 @@ class CommandTask:
             threading.Thread(target=self._end_with_owner, daemon=True).start()
         self._set_environment(me)
         if me.rank > 0:
-            return gang.follow(me)
+            return ranks.follow(me)
         result = read_result(Path(self.folder))
-        if result is None:  # else a node failed after the end, and Slurm started the job again
+        if result is None:  # otherwise a node failed after the end, and Slurm restarted the job
             result = self._lead(me, environment)
             self._write_result(result)
         if result["status"]:
             print(f"the command failed: {result.get('reason') or result['status']}", file=sys.stderr, flush=True)
-            raise SystemExit(gang.exit_status(result["status"]))
+            raise SystemExit(ranks.exit_status(result["status"]))
         return 0
 
     def checkpoint(self) -> Any:
-        """Called by submitit shortly before the time limit: stop the command; the requeued job starts it again."""
+        """Stop the command shortly before the time limit, as called by submitit; the requeued job starts it again."""
         from submitit.helpers import DelayedSubmission
 
         self._kill_child(signal.SIGTERM)
@@ -109,16 +109,16 @@ class CommandTask:
         self.requeues += 1
         return DelayedSubmission(self)
 
-    def _lead(self, me: gang.Member, environment: Any) -> dict[str, Any]:
-        """Run the command to its end; returns the result. Does not return while the job may come back."""
+    def _lead(self, me: ranks.Member, environment: Any) -> dict[str, Any]:
+        """Run the command to its end and return the result; do not return while the job may be requeued."""
         from submitit.core.utils import UncompletedJobError
 
-        result: dict[str, Any] = {"status": 1, "host": gang.host()}
+        result: dict[str, Any] = {"status": 1, "host": ranks.host()}
         try:
             result["status"] = self._run_command(me)
             if result["status"] and self._on_slurm:
-                time.sleep(SETTLE_S)
-            failure = gang.read_failure(me.folder)
+                time.sleep(SIGNAL_SPREAD_S)
+            failure = ranks.read_failure(me.folder)
             if failure is not None:
                 result["failure"] = failure
             elif result["status"] and self._stopped_by is not None and self._on_slurm:
@@ -129,24 +129,24 @@ class CommandTask:
             return result | {"status": 1, "state": "TIMEOUT", "reason": self._requeue(environment.job_id)}
         return result
 
-    def _set_environment(self, me: gang.Member) -> None:
+    def _set_environment(self, me: ranks.Member) -> None:
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         os.environ.setdefault("OMP_NUM_THREADS", str(self.cpus_per_task))
         os.environ.update(me.to_environment())
         if not self.gpus_per_node:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
-    def _run_command(self, me: gang.Member) -> int:
+    def _run_command(self, me: ranks.Member) -> int:
         try:
-            self._child = subprocess.Popen(["bash", "-c", self.command], start_new_session=True, preexec_fn=gang.prepare_child)
+            self._child = subprocess.Popen(["bash", "-c", self.command], start_new_session=True, preexec_fn=ranks.prepare_child)
             status = self._child.wait()
         finally:
-            (Path(me.folder) / gang.END).touch()
-        self._kill_child(signal.SIGKILL)  # what the command may have left behind
+            (Path(me.folder) / ranks.END).touch()
+        self._kill_child(signal.SIGKILL)  # processes that the command may have left behind
         return status
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        """Pass a signal on. On Slurm it is Slurm that gives the time and kills."""
+        """Pass a signal on; on Slurm, Slurm sets the grace time and kills."""
         self._stopped_by = number
         self._kill_child(signal.SIGTERM)
         if not self._on_slurm:
@@ -159,7 +159,7 @@ class CommandTask:
                 os.killpg(self._child.pid, number)
 
     def _is_child_alive(self) -> bool:
-        """Without reaping it: a signal handler may interrupt the wait that does."""
+        """Return True while the child is alive, without reaping it: a signal handler may interrupt the wait that does."""
         if self._child is None:
             return False
         try:
@@ -175,7 +175,7 @@ class CommandTask:
         os._exit(1)
 
     def _requeue(self, job_id: str) -> str:
-        """Ask again for what Slurm did not do at once; returns only with the reason why it will not."""
+        """Ask Slurm repeatedly for a requeue; return only if it refuses, with the reason."""
         deadline = time.monotonic() + REQUEUE_S
         while time.monotonic() < deadline:
             asked = subprocess.run(["scontrol", "requeue", job_id], capture_output=True, text=True)
@@ -185,7 +185,7 @@ class CommandTask:
         return f"the time limit was reached, and Slurm did not requeue the job: {asked.stderr.strip()}"
 
     def _hold(self) -> None:
-        """Slurm is stopping this job (preemption, cancel): leave no result, so that a requeue is not taken for an end."""
+        """Wait for Slurm to stop this job (preemption, scancel); write no result, or a requeue would look like an end."""
         deadline = time.monotonic() + HOLD_S
         while time.monotonic() < deadline:
             time.sleep(1)
@@ -193,8 +193,8 @@ class CommandTask:
     def _write_result(self, result: dict[str, Any]) -> None:
         try:
             write_json(Path(self.folder) / RESULT, result)
-            if self.ended is not None:
-                Path(self.ended).touch()
-        except OSError as err:  # then it is Slurm that tells of the end
+            if self.done_marker is not None:
+                Path(self.done_marker).touch()
+        except OSError as err:  # then the end is known from Slurm alone
             print(f"the result of the job cannot be written: {err}", file=sys.stderr, flush=True)
             raise SystemExit(1) from None

@@ -1,4 +1,4 @@
-"""What local jobs share: the CPUs, GPUs and memory of this machine. A job starts when its share is free."""
+"""Share the CPUs, GPUs and memory of this machine among local jobs; a job starts when its share is free."""
 
 import os
 import subprocess
@@ -19,30 +19,30 @@ class Share:
 
 
 class SlotPool:
-    """Hands out shares of a machine."""
+    """Hand out shares of a machine."""
 
     def __init__(self, cpus: int | None = None, gpus: int | None = None, mem_mb: int | None = None) -> None:
-        """Create a pool; what is not given is taken from this machine."""
+        """Create a pool; amounts that are not given are those of this machine."""
         self._cpus = self.total_cpus = cpus or len(os.sched_getaffinity(0))
         self._mem_mb = self.total_mem_mb = mem_mb or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
         self._gpus = list(range(_count_gpus() if gpus is None else gpus))
         self.total_gpus = len(self._gpus)
 
     def check(self, request: Request) -> None:
-        """Refuse what this machine can never give.
+        """Raise an error if this machine can never satisfy a request.
 
         Raises:
             WorkflowError: naming the resource.
         """
         if request.nodes * request.gpus_per_node > self.total_gpus:
             wanted = f"{request.nodes} nodes x {request.gpus_per_node} GPUs"
-            raise WorkflowError(f"the job asks for {wanted}, and this machine has {self.total_gpus}: lower gpus_per_node")
+            raise WorkflowError(f"the job requests {wanted}, and this machine has {self.total_gpus}: lower gpus_per_node")
         if (request.mem_mb or 0) * request.nodes > self.total_mem_mb:
             wanted = f"{request.nodes} nodes x {request.mem_mb} MB"
-            raise WorkflowError(f"the job asks for {wanted}, and this machine has {self.total_mem_mb}: lower mem_mb")
+            raise WorkflowError(f"the job requests {wanted}, and this machine has {self.total_mem_mb}: lower mem_mb")
 
     def take(self, request: Request) -> Share | None:
-        """A share for a job, or None while there is no room. More CPUs than there are: it runs when all are free."""
+        """Return a share for a job, or None while there is no room; a job with more CPUs than exist runs when all are free."""
         cpus = min(request.num_tasks * request.cpus_per_task, self.total_cpus)
         mem_mb = (request.mem_mb or 0) * request.nodes
         gpus = request.nodes * request.gpus_per_node

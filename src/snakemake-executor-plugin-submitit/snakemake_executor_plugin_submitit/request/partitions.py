@@ -1,4 +1,4 @@
-"""Choice of a partition by what a job asks for, from a file of limits that a site or a user writes.
+"""Choose a partition by what a job requests, from a file of limits that a site or a user writes.
 
 The file is that of snakemake-executor-plugin-slurm's `--slurm-partition-config`, so that one file serves both::
 
@@ -19,7 +19,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_executor_plugin_submitit.request.resources import Request
 
-# key of the file -> what it limits
+# key of the file -> the amount that it limits
 LIMITS = {
     "max_runtime": "runtime",
     "max_mem_mb": "mem_mb",
@@ -36,7 +36,7 @@ LIMITS = {
 }
 LISTS = ("available_gpu_models", "available_constraints")
 CLUSTERS = ("cluster", "clusters", "slurm_cluster")
-ENDLESS = ("infinite", "unlimited", "inf", ".inf")
+UNLIMITED = ("infinite", "unlimited", "inf", ".inf")
 MINUTES = {"s": 1 / 60, "m": 1, "h": 60, "d": 24 * 60, "w": 7 * 24 * 60}
 
 
@@ -45,12 +45,12 @@ class Partition:
     """One partition of the file.
 
     Attributes:
-        name: as Slurm knows it.
-        limits: by what is limited: the largest value; what is not limited is missing. No GPUs unless there is a limit.
-        gpu_models: those that it has; empty: any.
-        constraints: features that its nodes have; empty: any.
-        cluster: where it is; None: wherever the jobs of this run go.
-        many_tasks: whether a job may have more than one task.
+        name: its name in Slurm.
+        limits: largest value of each limited amount; there are no GPUs unless there is a limit for them.
+        gpu_models: models of its GPUs; empty: any.
+        constraints: features of its nodes; empty: any.
+        cluster: its cluster; None: the cluster of this run.
+        many_tasks: True if a job may have more than one task.
     """
 
     name: str
@@ -60,64 +60,64 @@ class Partition:
     cluster: str | None = None
     many_tasks: bool = True
 
-    def objections(self, request: Request) -> list[str]:
-        """Why a job cannot run here; empty when it can."""
-        asked = _asked(request)
-        found = [
-            f"{name} {_show(asked[name])} is more than {_show(limit)}"
+    def violations(self, request: Request) -> list[str]:
+        """Return the reasons why a job cannot run here; empty if it can."""
+        requested = _requested(request)
+        reasons = [
+            f"{name} {_show(requested[name])} is more than {_show(limit)}"
             for name, limit in self.limits.items()
-            if asked[name] > limit
+            if requested[name] > limit
         ]
         if self.gpu_models and request.gpu_model and request.gpu_model not in self.gpu_models:
-            found.append(f"no GPU of model {request.gpu_model}")
+            reasons.append(f"no GPU of model {request.gpu_model}")
         features = [word for word in re.split(r"[&,|]", str(request.sbatch.get("constraint", ""))) if word]
         if self.constraints and not set(features) <= set(self.constraints):
-            found.append(f"constraint {request.sbatch['constraint']} is not met")
+            reasons.append(f"constraint {request.sbatch['constraint']} is not met")
         if self.cluster not in (None, os.environ.get("SLURM_CLUSTERS")):
-            found.append(f"it is on cluster {self.cluster}, and SLURM_CLUSTERS does not say so")
+            reasons.append(f"it is on cluster {self.cluster}, and SLURM_CLUSTERS does not say so")
         if request.num_tasks > 1 and not self.many_tasks:
-            found.append("one task only")
-        return found
+            reasons.append("one task only")
+        return reasons
 
-    def tightness(self, request: Request) -> tuple[bool, float]:
-        """Sorts partitions that fit: without idle GPUs first, then those whose limits are used best."""
-        asked = _asked(request)
-        used = sum(asked[name] / limit for name, limit in self.limits.items() if 0 < limit < math.inf)
+    def fit_score(self, request: Request) -> tuple[bool, float]:
+        """Return a sort key for partitions that fit: highest without idle GPUs, then where the limits are used best."""
+        requested = _requested(request)
+        used = sum(requested[name] / limit for name, limit in self.limits.items() if 0 < limit < math.inf)
         wastes_gpus = bool(self.limits["gpus_per_node"]) and not request.gpus_per_node
         return not wastes_gpus, used
 
 
 def choose_partition(request: Request, partitions: list[Partition], source: Path) -> Request:
-    """The request with the partition that fits best; as it is when it names one. Of equals the first in the file.
+    """Return the request with the best fitting partition, the first of equals; unchanged if it names one already.
 
     Args:
-        request: what a job asks for.
-        partitions: of the file.
-        source: the file, for the message.
+        request: the request of a job.
+        partitions: the partitions of the file.
+        source: the file, named in the error message.
 
     Raises:
-        WorkflowError: when none fits, with the reason for each.
+        WorkflowError: if none fits, with the reasons for each.
     """
     if "partition" in request.sbatch:
         return request
-    fitting = [partition for partition in partitions if not partition.objections(request)]
+    fitting = [partition for partition in partitions if not partition.violations(request)]
     if not fitting:
-        reasons = "".join(f"\n  {each.name}: {'; '.join(each.objections(request))}" for each in partitions)
-        raise WorkflowError(f"no partition of {source} takes this job; lower what it asks for, or set slurm_partition:{reasons}")
-    best = max(fitting, key=lambda partition: partition.tightness(request))
+        reasons = "".join(f"\n  {each.name}: {'; '.join(each.violations(request))}" for each in partitions)
+        raise WorkflowError(f"no partition of {source} takes this job; request less, or set slurm_partition:{reasons}")
+    best = max(fitting, key=lambda partition: partition.fit_score(request))
     return replace(request, sbatch=request.sbatch | {"partition": best.name})
 
 
 def read_partitions(path: Path) -> list[Partition]:
-    """Read the file.
+    """Read the file of partitions.
 
     Raises:
-        WorkflowError: naming the file, the partition, the key, and what was expected.
+        WorkflowError: naming the file, the partition, the key, and the expected value.
     """
     import yaml
 
     try:
-        # every scalar as the text it is: YAML would read 24:00:00 as a number in base 60
+        # keep every scalar as text: YAML would read 24:00:00 as a number in base 60
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except OSError as err:
         raise WorkflowError(f"{path}: the file of partitions cannot be read: {err.strerror}") from err
@@ -151,7 +151,7 @@ def _read_partition(where: str, name: str, entry: Any) -> Partition:
 
 
 def _read_limit(where: str, text: Any, *, is_time: bool) -> float:
-    if isinstance(text, str) and text.lower() in ENDLESS:
+    if isinstance(text, str) and text.lower() in UNLIMITED:
         return math.inf
     try:
         limit = read_minutes(text) if is_time else float(text)
@@ -164,7 +164,7 @@ def _read_limit(where: str, text: Any, *, is_time: bool) -> float:
 
 
 def read_minutes(text: str) -> float:
-    """Minutes of a time in Slurm's words (90, 90:00, 1:30:00, 1-12, 1-12:00:00) or Snakemake's (90m, 1.5h, 1d 12h).
+    """Convert a time in Slurm's notation (90, 90:00, 1:30:00, 1-12, 1-12:00:00) or Snakemake's (90m, 1.5h, 1d 12h) to minutes.
 
     Raises:
         ValueError: if it is neither.
@@ -191,7 +191,7 @@ def _read_list(where: str, value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _asked(request: Request) -> dict[str, float]:
+def _requested(request: Request) -> dict[str, float]:
     cpus_per_node = request.cpus_per_task * request.tasks_per_node
     return {
         "runtime": request.runtime_min,

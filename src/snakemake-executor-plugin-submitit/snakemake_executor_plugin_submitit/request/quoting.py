@@ -1,4 +1,4 @@
-"""Words of a job's command, quoted for a shell. Snakemake quotes as Python does: wrong for a name with both kinds of quotes."""
+"""Quote the words of a job's command for a shell; Snakemake uses `repr`, which is wrong for names with both kinds of quotes."""
 
 import contextlib
 import shlex
@@ -10,7 +10,7 @@ from snakemake_interface_executor_plugins import utils
 
 @contextlib.contextmanager
 def shell_quotes() -> Iterator[None]:
-    """While this lasts, `format_cli_arg` of Snakemake's interface quotes for a shell."""
+    """Make `format_cli_arg` of Snakemake's interface quote for a shell inside the `with` block."""
     original = utils.format_cli_value
 
     def format_cli_value(value: Any, quote: bool = False, base64_encode: bool = False) -> str:

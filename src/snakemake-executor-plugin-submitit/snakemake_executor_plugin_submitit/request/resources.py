@@ -1,4 +1,4 @@
-"""Snakemake resources -> what a job asks for, in one table. Names are those of snakemake-executor-plugin-slurm."""
+"""Translate Snakemake resources, named as in snakemake-executor-plugin-slurm, into the request of a job."""
 
 import os
 import shlex
@@ -34,15 +34,15 @@ SBATCH_OPTIONS = {
 }
 MEMORY = ("mem_mb", "mem_mb_per_cpu", "mem_mb_per_gpu")
 COUNTS = ("runtime", "nodes", "tasks", "tasks_per_node", "tasks_per_gpu", "cpus_per_task", "cpus_per_gpu", *MEMORY)
-# resource -> (sbatch option when true, when false)
+# resource -> (sbatch option if true, option if false)
 SWITCHES: dict[str, tuple[str, str | None]] = {"exclusive": ("exclusive", None), "requeue": ("requeue", "no-requeue")}
-WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 EXCLUSIVE_WORDS = ("user", "mcs", "topo")
 GPUS = ("gpus_per_node", "gpu", "gpus")
 NAMES = frozenset({*SBATCH_OPTIONS, *COUNTS, *SWITCHES, *GPUS, "gpu_model", "max_requeues", "mpi", "slurm_extra"})
 NAMES_OF_SNAKEMAKE = frozenset({"mem", "mem_mib", "disk", "disk_mb", "disk_mib", "tmpdir"})
 # sbatch options that slurm_extra may not hold -> the resource to use instead, or what sets them
-GIVEN_BY = {
+REPLACED_BY = {
     **{option: f"use the resource {name}" for name, option in reversed(SBATCH_OPTIONS.items())},
     "time": "use the resource runtime",
     "mem": "use the resource mem_mb",
@@ -55,7 +55,7 @@ GIVEN_BY = {
     "cpus-per-gpu": "use the resource cpus_per_gpu",
     **dict.fromkeys(("gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket"), "use the resource gpus_per_node"),
     "no-requeue": "use the resource requeue",
-    "array": "jobs that ask for the same go out as one array by themselves",
+    "array": "jobs with equal requests become an array automatically",
     **dict.fromkeys(
         ("job-name", "output", "error", "open-mode", "signal", "chdir", "parsable", "wrap", "wait", "test-only"),
         "the executor sets it, or needs it as it is",
@@ -65,15 +65,15 @@ GIVEN_BY = {
 
 @dataclass(frozen=True)
 class Request:
-    """What one job asks for.
+    """The resources that one job requests.
 
     Attributes:
         nodes: number of nodes.
         tasks_per_node: ranks on each node.
         cpus_per_task: CPUs of a rank.
         gpus_per_node: GPUs on each node.
-        gpu_model: model of GPU, None: any.
-        mem_mb: memory per node in MB, None: the site's default.
+        gpu_model: model of GPU; None: any.
+        mem_mb: memory per node in MB; None: the site's default.
         runtime_min: time limit in minutes.
         max_requeues: how often a job that reached its time limit goes back into the queue.
         sbatch: further options by sbatch's names.
@@ -95,24 +95,24 @@ class Request:
 
     @property
     def num_tasks(self) -> int:
-        """Tasks of the job, each with its CPUs."""
+        """Return the number of tasks of the job, each with its CPUs."""
         return self.nodes * self.tasks_per_node
 
     @property
     def num_ranks(self) -> int:
-        """Tasks that submitit starts."""
+        """Return the number of tasks that submitit starts."""
         return 1 if self.mpi else self.num_tasks
 
 
 def parse_resources(resources: Mapping[str, Any], threads: int = 1) -> Request:
-    """Read the resources of a job; names that mean nothing here are left to Snakemake.
+    """Parse the resources of a job; unknown names are left to Snakemake.
 
     Args:
-        resources: by Snakemake's names.
-        threads: the rule's threads, used where `cpus_per_task` is not given.
+        resources: values by Snakemake's names.
+        threads: the rule's threads, used if `cpus_per_task` is not given.
 
     Raises:
-        WorkflowError: naming the resource, what was found and what is allowed.
+        WorkflowError: naming the resource, its value and the allowed values.
     """
     counts = {name: _count(name, resources[name]) for name in COUNTS if resources.get(name) is not None}
     sbatch: dict[str, str | bool] = {}
@@ -131,29 +131,29 @@ def parse_resources(resources: Mapping[str, Any], threads: int = 1) -> Request:
         gpu_model=gpu_model,
         mem_mb=_mem_mb(counts, gpus_per_node),
         runtime_min=counts.get("runtime", DEFAULT_RUNTIME_MIN),
-        max_requeues=0 if "no-requeue" in sbatch else _count("max_requeues", resources.get("max_requeues", 3), least=0),
+        max_requeues=0 if "no-requeue" in sbatch else _count("max_requeues", resources.get("max_requeues", 3), minimum=0),
         sbatch=sbatch,
         extra=tuple(_split_extra(resources)),
         mpi=_text(resources, "mpi") is not None,
     )
 
 
-def find_slips(names: Iterable[str]) -> dict[str, str]:
-    """Names that mean nothing here and look like one that does -> that one."""
+def suggest_names(names: Iterable[str]) -> dict[str, str]:
+    """Map each unknown resource name to the known name it most resembles."""
     import difflib
 
-    slips = {}
+    suggestions = {}
     for name in names:
         if name not in NAMES | NAMES_OF_SNAKEMAKE and not name.startswith("_"):
             spellings = (name, name.removeprefix("slurm_"), f"slurm_{name}")
             found = [match for each in spellings for match in difflib.get_close_matches(each, NAMES, n=1, cutoff=0.8)]
             if found:
-                slips[name] = found[0]
-    return slips
+                suggestions[name] = found[0]
+    return suggestions
 
 
 def _check_cluster(sbatch: Mapping[str, str | bool]) -> None:
-    """Job ids of several clusters may be equal, and Slurm's commands ask one cluster unless told otherwise."""
+    """Refuse another cluster: job ids of two clusters may be equal, and Slurm's commands query one cluster by default."""
     cluster, here = sbatch.get("clusters"), os.environ.get("SLURM_CLUSTERS")
     if cluster not in (None, here):
         raise WorkflowError(
@@ -162,14 +162,14 @@ def _check_cluster(sbatch: Mapping[str, str | bool]) -> None:
         )
 
 
-def _count(name: str, value: Any, least: int = 1) -> int:
+def _count(name: str, value: Any, minimum: int = 1) -> int:
     try:
         count = int(value)
     except (TypeError, ValueError):
         count = None
-    if count is None or isinstance(value, bool) or count < least or count != float(value):
+    if count is None or isinstance(value, bool) or count < minimum or count != float(value):
         unit = " in minutes" if name == "runtime" else " in MB" if name.startswith("mem") else ""
-        raise WorkflowError(f"resource {name}={value!r}: expected a whole number{unit}, at least {least}")
+        raise WorkflowError(f"resource {name}={value!r}: expected a whole number{unit}, at least {minimum}")
     return count
 
 
@@ -207,14 +207,14 @@ def _mem_mb(counts: Mapping[str, int], gpus_per_node: int) -> int | None:
 
 def _need_gpus(name: str, gpus_per_node: int) -> int:
     if not gpus_per_node:
-        raise WorkflowError(f"resource {name}: the job asks for no GPU; set gpus_per_node too")
+        raise WorkflowError(f"resource {name}: the job requests no GPU; set gpus_per_node too")
     return gpus_per_node
 
 
 def _gpus(resources: Mapping[str, Any], sbatch: dict[str, str | bool]) -> tuple[int, str | None]:
-    """GPUs of a node and their model; the GPUs of `gres` are moved here, so that they are asked for in one way only."""
+    """Return the GPUs of a node and their model; GPUs in `gres` are moved here, so that they are requested in one way only."""
     name = next((name for name in GPUS if resources.get(name) is not None), None)
-    count = _count(name, resources[name], least=0) if name else 0
+    count = _count(name, resources[name], minimum=0) if name else 0
     model = _text(resources, "gpu_model")
     gres = str(sbatch.pop("gres", ""))
     items = [item.strip() for item in gres.split(",") if item.strip()]
@@ -224,7 +224,7 @@ def _gpus(resources: Mapping[str, Any], sbatch: dict[str, str | bool]) -> tuple[
     if not gpus:
         return count, model
     if count or len(gpus) > 1:
-        raise WorkflowError(f"resource gres={gres!r}: ask for GPUs once, of one model, in gpus_per_node or in gres")
+        raise WorkflowError(f"resource gres={gres!r}: request GPUs once, of one model, in gpus_per_node or in gres")
     words = gpus[0].split(":")[1:]
     if words and not words[-1].isdigit():
         words.append("1")
@@ -240,10 +240,10 @@ def _switches(resources: Mapping[str, Any]) -> dict[str, str | bool]:
         if name == "exclusive" and text.lower() in EXCLUSIVE_WORDS:
             options[yes] = text.lower()
             continue
-        if text.lower() not in WORDS:
+        if text.lower() not in BOOLEANS:
             also = f", or one of {', '.join(EXCLUSIVE_WORDS)}" if name == "exclusive" else ""
             raise WorkflowError(f"resource {name}={text!r}: expected true or false{also}")
-        option = yes if WORDS[text.lower()] else no
+        option = yes if BOOLEANS[text.lower()] else no
         if option:
             options[option] = True
     return options
@@ -268,8 +268,8 @@ def _split_extra(resources: Mapping[str, Any]) -> list[str]:
         if not argument.startswith("--"):
             raise WorkflowError(f"resource slurm_extra: write options as --name=value or --name; found {argument!r}")
         option, _ = _extra_option(argument)
-        if option in GIVEN_BY:
-            raise WorkflowError(f"resource slurm_extra: --{option} is not for slurm_extra; {GIVEN_BY[option]}")
+        if option in REPLACED_BY:
+            raise WorkflowError(f"resource slurm_extra: --{option} is not for slurm_extra; {REPLACED_BY[option]}")
     return arguments
 
 
@@ -279,23 +279,23 @@ def _extra_option(argument: str) -> tuple[str, str | bool]:
 
 
 def slurm_parameters(request: Request, *, name: str, comment: str, folder: Path) -> dict[str, Any]:
-    """Parameters of submitit's Slurm executor.
+    """Return the parameters of submitit's Slurm executor.
 
-    A job of one rank is its batch script, without a step of `srun`: slurmctld serves 2 calls for it instead of 5, the command
-    may use `srun` itself, and the signal before the time limit (`B:`) reaches the task and not what it runs.
+    A job of one rank is a plain batch script without an `srun` step: slurmctld serves 2 calls for it instead of 5, the command
+    may use `srun` itself, and the signal before the time limit (`B:`) reaches the task and not its children.
 
     Args:
-        request: what the job asks for.
-        name: shown by squeue.
-        comment: shown by sacct.
-        folder: submitit's, from which the job reads its task.
+        request: the resources of the job.
+        name: name shown by squeue.
+        comment: comment shown by sacct.
+        folder: submitit's folder, from which the job reads its task.
     """
     options: dict[str, Any] = dict(request.sbatch)
     if request.gpus_per_node:
         options["gpus-per-node"] = ":".join(filter(None, [request.gpu_model, str(request.gpus_per_node)]))
     options |= dict(_extra_option(argument) for argument in request.extra)
     if "no-requeue" not in options:
-        options["requeue"] = True  # after preemption, or when a node fails; also where the site's default is not to
+        options["requeue"] = True  # after preemption or node failure, even if the site's default is no requeue
     signal_delay_s = min(SIGNAL_DELAY_S, 25 * request.runtime_min)
     parameters: dict[str, Any] = {
         "job_name": name,

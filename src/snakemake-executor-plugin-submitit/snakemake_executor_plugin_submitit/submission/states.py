@@ -1,4 +1,4 @@
-"""What Slurm says about jobs, in one question for all of them. An answer that cannot be had is no answer: alive."""
+"""Query the states of all jobs in one call; if Slurm does not answer, jobs count as alive."""
 
 import contextlib
 import re
@@ -26,23 +26,23 @@ ALIVE = frozenset(
         "UNKNOWN",
     }
 )
-# the job was well, its place was lost: it may start anew
+# the job was fine but lost its nodes: it may be submitted again
 LOST_PLACE = frozenset({"PREEMPTED", "NODE_FAIL", "BOOT_FAIL"})
 
 HINTS = {
     "OUT_OF_MEMORY": "it needs more memory: raise mem_mb",
     "TIMEOUT": "it needs more time: raise runtime (in minutes)",
     "NODE_FAIL": "the node failed: run again",
-    "PREEMPTED": "another job took its place: run again",
+    "PREEMPTED": "another job took its nodes: run again",
     "CANCELLED": "somebody cancelled it, or its node request cannot be met",
     "BOOT_FAIL": "the node did not start: run again",
     "DEADLINE": "its deadline passed",
 }
-# reasons for waiting that no end of another job takes away: the job will not start as it is
-HOPELESS = re.compile(
+# reasons for pending that remain when other jobs end: the job will not start as it is
+UNSATISFIABLE_REASONS = re.compile(
     "PartitionNodeLimit|PartitionTimeLimit|BadConstraints|Invalid|NotAllowed|NeverSatisfied|PerJob|MaxMemPerLimit|PartitionConfig"
 )
-FIRST_PAUSE_S = 2.0  # between two questions; it grows while jobs only wait or run
+FIRST_PAUSE_S = 2.0  # between two queries; it grows while jobs only wait or run
 PAUSE_GROWTH = 1.5
 CALL_TIMEOUT_S = 60
 CANCEL_CHUNK = 200
@@ -51,7 +51,7 @@ NO_ACCOUNTING = "accounting storage is disabled"
 
 @dataclass(frozen=True)
 class State:
-    """What Slurm says of one job: its state (the first word), the reason, and its nodes."""
+    """What Slurm reports about one job: its state (the first word), the reason, and its nodes."""
 
     name: str
     reason: str = ""
@@ -59,43 +59,43 @@ class State:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the job may still end well."""
+        """Return True if the job may still succeed."""
         return self.name in ALIVE
 
     @property
     def hint(self) -> str:
-        """What to do about it."""
+        """Return advice for the user; empty if there is none."""
         return HINTS.get(self.name, "")
 
 
 class SlurmQueue:
-    """Asks squeue for the living and sacct for those that squeue no longer knows. Several threads may ask."""
+    """Query squeue, and sacct for the jobs that squeue no longer knows. Thread-safe."""
 
     def __init__(self) -> None:
-        """Create; nothing is asked yet."""
+        """Create without querying anything yet."""
         self._running: set[subprocess.Popen[str]] = set()
         self._stopped = threading.Event()
 
-    def ask(self, job_ids: Collection[str]) -> dict[str, State] | None:
-        """States of the jobs that Slurm knows; None when squeue gave no answer.
+    def query(self, job_ids: Collection[str]) -> dict[str, State] | None:
+        """Return the states of the jobs that Slurm knows, or None if squeue does not answer.
 
-        A job that squeue does not know is UNKNOWN when sacct gave no answer.
+        A job that squeue does not know is UNKNOWN if sacct does not answer.
         """
         listing, _ = self._call(["squeue", "--me", "-h", "-r", "-t", "all", "-o", "%i|%T|%r|%N"])
         if listing is None:
             return None
         found = _parse(listing, job_ids)
         vanished = [job_id for job_id in job_ids if job_id not in found]
-        return found | self._ask_accounting(vanished) if vanished else found
+        return found | self._query_accounting(vanished) if vanished else found
 
     def stop(self) -> None:
-        """Give up the questions that are under way, and ask no more."""
+        """Kill the queries that are under way, and start no more."""
         self._stopped.set()
         for running in list(self._running):
             with contextlib.suppress(ProcessLookupError):
                 running.kill()
 
-    def _ask_accounting(self, job_ids: Sequence[str]) -> dict[str, State]:
+    def _query_accounting(self, job_ids: Sequence[str]) -> dict[str, State]:
         command = ["sacct", "-X", "-n", "-P", "-o", "JobID,State,Reason,NodeList", "-j", ",".join(job_ids)]
         listing, error = self._call(command)
         if listing is not None:
@@ -105,7 +105,7 @@ class SlurmQueue:
         return {job_id: State("UNKNOWN", "no answer from sacct") for job_id in job_ids}
 
     def _call(self, command: list[str]) -> tuple[str | None, str]:
-        """Output, None when the command failed; and its error text."""
+        """Return the output, None if the command failed, and its error text."""
         if self._stopped.is_set():
             return None, ""
         try:
@@ -121,7 +121,7 @@ class SlurmQueue:
                 return (output if process.returncode == 0 else None), error
         except FileNotFoundError:
             return None, NO_ACCOUNTING if command[0] == "sacct" else ""
-        except OSError:  # there are too many processes or open files now
+        except OSError:  # too many processes or open files at the moment
             return None, ""
 
 
@@ -144,7 +144,7 @@ def _output(command: list[str]) -> str:
 
 
 def failed_nodes(state: State) -> tuple[str, ...]:
-    """Nodes to stay away from, of a job that ended with NODE_FAIL or BOOT_FAIL: its only one, or those that are not up."""
+    """Return the nodes to avoid after NODE_FAIL or BOOT_FAIL: the job's only one, or those of its nodes that are not up."""
     if state.name not in ("NODE_FAIL", "BOOT_FAIL") or not state.nodes:
         return ()
     if not re.search(r"[\[,]", state.nodes):
@@ -155,7 +155,7 @@ def failed_nodes(state: State) -> tuple[str, ...]:
 
 
 def cancel(job_ids: Iterable[str]) -> list[str]:
-    """Cancel jobs, 200 at a time, a whole array by its own id; returns those for which scancel failed twice."""
+    """Cancel jobs, 200 per call, a whole array by its own id; return the ids for which scancel failed twice."""
     failed = []
     ids = list(dict.fromkeys(job_ids))
     for start in range(0, len(ids), CANCEL_CHUNK):

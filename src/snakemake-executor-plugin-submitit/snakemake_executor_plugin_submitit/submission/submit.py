@@ -1,4 +1,4 @@
-"""Submit commands through submitit, one by one or as an array. The executor and single-job tools share this."""
+"""Submit commands through submitit, one by one or as an array; shared by the executor and tools for single jobs."""
 
 import os
 import re
@@ -12,12 +12,12 @@ from typing import Any
 
 from snakemake_interface_common.exceptions import WorkflowError
 
-from snakemake_executor_plugin_submitit.submission import states
 from snakemake_executor_plugin_submitit.job.ranks import describe_failure
+from snakemake_executor_plugin_submitit.job.task import CommandTask
 from snakemake_executor_plugin_submitit.jsonfile import read_result
 from snakemake_executor_plugin_submitit.processes import ProcessId
 from snakemake_executor_plugin_submitit.request.resources import Request, parse_resources, slurm_parameters
-from snakemake_executor_plugin_submitit.job.task import CommandTask
+from snakemake_executor_plugin_submitit.submission import states
 
 LOG_TAIL = 30
 RESULT_GRACE_S = 20.0
@@ -32,27 +32,27 @@ TRANSIENT = (
     "connection refused",
     "connection timed out",
     "zero bytes were transmitted or received",
-    "submitjob",  # a limit on submitted jobs: there is room when others have ended
+    "submitjob",  # a limit on submitted jobs: there is room once others have ended
 )
 OUT_OF_MEMORY = ("oom-kill", "oom_kill", "out of memory", "exceeded memory limit", "exceeded job memory limit")
 BACK_OFF_S = (5, 10, 20, 40, 80, 160)
 ARRAYS = "arrays"
-ENDED = "ended"
-LOST_S = 120.0  # for so long the answers of Slurm must have left a job out
-FULL_BYTES = 64 * 1024
+DONE_DIR = "ended"  # holds one empty file, the done marker, for each job that has written its result
+LOST_S = 120.0  # a job that Slurm's answers have left out for this long is lost
+MIN_FREE_BYTES = 64 * 1024
 START_OF_ATTEMPT = "Starting with JobEnvironment"
-PATTERN_SIGNS = ("%", "\\", "\n")  # in the name of a log, to Slurm and submitit
+PATTERN_SIGNS = ("%", "\\", "\n")  # Slurm and submitit interpret these in the name of a log
 
 
 class BusyError(Exception):
-    """Slurm cannot take the job now; it may later."""
+    """Slurm cannot take the job now, but may later."""
 
 
 class SubmittedJob:
-    """A job that was submitted: where its files are, how it stands, how to end it."""
+    """A submitted job: find its files, follow its state, cancel it."""
 
     def __init__(self, cluster: str, folder: Path, name: str, job_id: str, handle: Any = None) -> None:
-        """Describe a job; `handle` is submitit's, which local jobs need."""
+        """Describe a job; `handle` is submitit's job object, required for local jobs."""
         self.cluster = cluster
         self.folder = folder
         self.name = name
@@ -64,11 +64,11 @@ class SubmittedJob:
 
     @property
     def log_path(self) -> Path:
-        """The log of rank 0, or of the first rank that failed."""
+        """Return the log of rank 0, or of the first rank that failed."""
         return self.rank_log(int(self._failure().get("rank", 0)))
 
     def _failure(self) -> dict[str, Any]:
-        """The rank that failed first: its number, its node, how; empty when it is not known."""
+        """Return the rank that failed first, with its node and how it failed; empty if unknown."""
         result = read_result(self.folder)
         if result is None:
             return _failure_by_srun(self.rank_log(0))
@@ -76,31 +76,30 @@ class SubmittedJob:
         return failure
 
     def rank_log(self, rank: int) -> Path:
-        """The log of one rank."""
+        """Return the log of one rank."""
         return self.folder / f"{self.job_id}_{rank}_log.out"
 
     def state(self) -> str:
-        """One word: Slurm's state, or RUNNING, COMPLETED or FAILED."""
+        """Return the state in one word: Slurm's, or RUNNING, COMPLETED or FAILED."""
         result = read_result(self.folder)
         if result is not None:
             return "COMPLETED" if result["status"] == 0 else "FAILED"
         if self.cluster == "local":
             return "RUNNING" if self._is_running_here() else "FAILED"
-        answer = states.SlurmQueue().ask([self.job_id]) or {}
+        answer = states.SlurmQueue().query([self.job_id]) or {}
         return answer.get(self.job_id, states.State("UNKNOWN")).name
 
     def _is_running_here(self) -> bool:
         return self._handle is not None and self._handle.state == "RUNNING"
 
     def poll(self, state: states.State | None = None, *, look: bool = True) -> int | None:
-        """The exit status when the job has ended, else None.
+        """Return the exit status if the job has ended, else None.
 
-        Slurm's word for an end without a result counts when it is given twice: a job on its way back into the queue may show
-        a final state for a moment.
+        A final Slurm state without a result file must be seen twice; a requeued job may show one briefly.
 
         Args:
-            state: what Slurm says of it, if asked.
-            look: look for the result also when nothing says that the job ended.
+            state: the job's state in Slurm, if queried.
+            look: check for a result even if nothing indicates that the job has ended.
         """
         if self.cluster == "local":
             ended: bool | None = not self._is_running_here()
@@ -121,7 +120,7 @@ class SubmittedJob:
         return 1 if self._looks > 1 and now - self._ended_at >= 0.9 * grace_s else None
 
     def is_lost(self, state: states.State | None) -> bool:
-        """Note whether an answer of Slurm knows the job; whether all have left it out for long."""
+        """Record if Slurm's latest answer includes the job; return True if answers have left it out for too long."""
         if state is not None:
             self._missing_since = None
             return False
@@ -130,17 +129,17 @@ class SubmittedJob:
         return now - self._missing_since > LOST_S
 
     def wait(self, poll_s: float = 1.0) -> int:
-        """Wait for the end; returns the exit status. Looks for the result every `poll_s` seconds, and asks Slurm seldom."""
+        """Wait for the end and return the exit status; check for the result every `poll_s` seconds, query Slurm rarely."""
         queue = states.SlurmQueue()
-        next_question, pause_s = 0.0, states.FIRST_PAUSE_S
+        next_query, pause_s = 0.0, states.FIRST_PAUSE_S
         while True:
             state, lost = None, False
-            if self.cluster == "slurm" and time.monotonic() >= next_question:
-                answers = queue.ask([self.job_id])
+            if self.cluster == "slurm" and time.monotonic() >= next_query:
+                answers = queue.query([self.job_id])
                 state = (answers or {}).get(self.job_id)
                 gone = answers is not None and (state is None or not state.is_alive)
                 pause_s = states.FIRST_PAUSE_S if gone else min(LONGEST_PAUSE_S, states.PAUSE_GROWTH * pause_s)
-                next_question = time.monotonic() + pause_s
+                next_query = time.monotonic() + pause_s
                 lost = answers is not None and self.is_lost(state)
             status = self.poll(state)
             if status is not None or lost:
@@ -148,7 +147,7 @@ class SubmittedJob:
             time.sleep(poll_s)
 
     def cancel(self) -> None:
-        """End the job."""
+        """Cancel the job."""
         if self.cluster == "local":
             if self._handle is not None:
                 self._handle.cancel()
@@ -156,7 +155,7 @@ class SubmittedJob:
             states.cancel([self.job_id])
 
     def explain(self, state: states.State | None = None) -> str:
-        """What a user needs to know of a job that failed: id, state, node, rank, log, and the log's last lines."""
+        """Describe a failed job for the user: id, state, node, rank, log, hints, and the log's last lines."""
         result = read_result(self.folder) or {}
         failure = self._failure() or {"host": result.get("host") or (state.nodes if state else "")}
         tail = _tail(self.log_path)
@@ -183,7 +182,7 @@ class SubmittedJob:
 
 def _is_disk_full(folder: Path) -> bool:
     try:
-        return shutil.disk_usage(folder).free < FULL_BYTES
+        return shutil.disk_usage(folder).free < MIN_FREE_BYTES
     except OSError:
         return False
 
@@ -193,7 +192,7 @@ def _says_out_of_memory(lines: Sequence[str]) -> bool:
 
 
 def _failure_by_srun(log: Path) -> dict[str, Any]:
-    """What srun says, in the log of rank 0, of the rank that it ended the job for; empty when it says nothing."""
+    """Return the rank for which srun ended the job, according to the log of rank 0; empty if srun reports none."""
     try:
         attempt = log.read_text(encoding="utf-8", errors="replace").rpartition(START_OF_ATTEMPT)[2]
     except OSError:
@@ -212,10 +211,10 @@ def _tail(path: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Plan:
-    """A job that is ready to be submitted: its name, its folder, and what it runs."""
+    """A job that is ready to be submitted: its name, its folder, and its task."""
 
     name: str
-    place: Path
+    job_dir: Path
     task: CommandTask
 
 
@@ -225,41 +224,41 @@ def plan(
     folder: Path,
     name: str,
     request: Request,
-    ended: Path | None = None,
+    done_dir: Path | None = None,
     owner: ProcessId | None = None,
 ) -> Plan:
-    """Make the folder of a job.
+    """Create the folder of a job, named by `name` and time.
 
     Args:
-        command: a shell line.
-        folder: where the job's folder goes, by `name` and time.
-        name: of the job.
-        request: what the job asks for.
-        ended: folder in which a file by the name of the job's folder tells of its end; None: none.
-        owner: the process with which a local job ends.
+        command: a shell command line.
+        folder: parent of the job's folder.
+        name: the job's name.
+        request: the resources of the job.
+        done_dir: folder in which the job creates its done marker; None: it creates none.
+        owner: process whose end also ends a local job.
 
     Raises:
-        WorkflowError: if the folder cannot be made.
+        WorkflowError: if the folder cannot be created.
     """
-    place = _new_folder(folder, name)
-    token = None if ended is None else str(ended / end_mark(place))
+    job_dir = _new_folder(folder, name)
+    marker = None if done_dir is None else str(done_dir / done_marker(job_dir))
     per_node, cpus = request.gpus_per_node, request.cpus_per_task
-    task = CommandTask(command, str(place), gpus_per_node=per_node, cpus_per_task=cpus, ended=token, owner=owner)
-    return Plan(name, place, task)
+    task = CommandTask(command, str(job_dir), gpus_per_node=per_node, cpus_per_task=cpus, done_marker=marker, owner=owner)
+    return Plan(name, job_dir, task)
 
 
 def safe_name(name: str) -> str:
-    """A job's name as Slurm and file systems take it."""
+    """Return a job's name in a form that Slurm and file systems accept."""
     return re.sub(r"[^A-Za-z0-9_.=,-]", "_", name)[:120] or "job"
 
 
-def end_mark(place: Path) -> str:
-    """Name of the file that tells of a job's end."""
-    return f"{place.parent.name}+{place.name}"
+def done_marker(job_dir: Path) -> str:
+    """Return the name of the file by which a job signals that its result is written."""
+    return f"{job_dir.parent.name}+{job_dir.name}"
 
 
 def array_folder(folder: Path) -> Path:
-    """A new folder for the submission files and logs of an array."""
+    """Create a folder for the submission files and logs of an array."""
     return _new_folder(folder, ARRAYS)
 
 
@@ -279,16 +278,16 @@ def send(
     Args:
         plans: the jobs.
         cluster: "slurm" or "local"; only one job at a time on "local".
-        folder: for submission files and logs: the job's own, or that of the array.
-        request: what each asks for.
-        name: shown by squeue.
-        comment: kept by Slurm's accounting.
-        exclude: nodes to stay away from.
-        gpus: on "local", the numbers of the GPUs to use; () with GPUs asked for: the first ones.
+        folder: folder of submission files and logs: the job's own, or the array's.
+        request: the resources of each job.
+        name: name shown by squeue.
+        comment: comment stored in Slurm's accounting.
+        exclude: nodes to avoid.
+        gpus: on "local", the indices of the GPUs to use; (): the first ones, if GPUs are requested.
 
     Raises:
-        BusyError: if the same may work later.
-        WorkflowError: if a resource is not valid, or the job was refused; with Slurm's own words.
+        BusyError: if Slurm may accept the same submission later.
+        WorkflowError: if a resource is invalid or the job was refused, with Slurm's own words.
     """
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
@@ -308,7 +307,7 @@ def send(
         if any(sign in text.lower() for sign in TRANSIENT):
             raise BusyError(text) from err
         raise WorkflowError(f"the job was refused: {text}") from err
-    jobs = [SubmittedJob(cluster, p.place, p.name, str(h.job_id), h) for p, h in zip(plans, handles, strict=True)]
+    jobs = [SubmittedJob(cluster, p.job_dir, p.name, str(h.job_id), h) for p, h in zip(plans, handles, strict=True)]
     if len(jobs) > 1:
         for job in jobs:
             _link_logs(job, folder, request.num_ranks)
@@ -323,29 +322,29 @@ def submit(
     name: str,
     resources: Mapping[str, Any] | Request,
 ) -> SubmittedJob:
-    """Submit one command as a job; tries again for some minutes while Slurm is busy.
+    """Submit one command as a job; retry for some minutes while Slurm is busy.
 
     Args:
-        command: a shell line, or a list of words. Begin it with `spmd` to have it run on every rank.
+        command: a shell command line, or a list of words. Begin it with `spmd` to run it on every rank.
         cluster: "slurm" or "local".
-        folder: where logs go, in a folder of their own by `name`.
-        name: of the job.
-        resources: by Snakemake's names.
+        folder: parent of the job's folder, which holds the logs.
+        name: the job's name.
+        resources: values by Snakemake's names.
 
     Raises:
-        WorkflowError: if a resource is not valid, or the job was refused; with Slurm's own words.
+        WorkflowError: if a resource is invalid or the job was refused, with Slurm's own words.
     """
     request = resources if isinstance(resources, Request) else parse_resources(resources)
     line = command if isinstance(command, str) else shlex.join(command)
     job = plan(line, folder=Path(folder).absolute(), name=name, request=request)
 
     def send_one() -> SubmittedJob:
-        return send([job], cluster=cluster, folder=job.place, request=request, name=name)[0]
+        return send([job], cluster=cluster, folder=job.job_dir, request=request, name=name)[0]
 
-    return _patiently(send_one)
+    return _with_retries(send_one)
 
 
-def _patiently(send_one: Callable[[], SubmittedJob]) -> SubmittedJob:
+def _with_retries(send_one: Callable[[], SubmittedJob]) -> SubmittedJob:
     for pause_s in BACK_OFF_S:
         try:
             return send_one()
@@ -361,23 +360,23 @@ def _new_folder(folder: Path, name: str) -> Path:
     safe = safe_name(name)
     stamp = time.strftime("%Y%m%dT%H%M%S")
     for attempt in range(10_000):
-        place = folder / safe / (f"{stamp}-{attempt}" if attempt else stamp)
-        latest = place.parent / "latest"
-        temporary = place.parent / f".latest-{os.getpid()}-{attempt}"
+        job_dir = folder / safe / (f"{stamp}-{attempt}" if attempt else stamp)
+        latest = job_dir.parent / "latest"
+        temporary = job_dir.parent / f".latest-{os.getpid()}-{attempt}"
         try:
-            place.mkdir(parents=True)
-            temporary.symlink_to(place.name)
+            job_dir.mkdir(parents=True)
+            temporary.symlink_to(job_dir.name)
             temporary.replace(latest)
         except FileExistsError:
             continue
         except OSError as err:
-            raise WorkflowError(f"{place}: the job's folder cannot be made: {err.strerror}") from err
-        return place
+            raise WorkflowError(f"{job_dir}: cannot create the job's folder: {err.strerror}") from err
+        return job_dir
     raise WorkflowError(f"{folder / safe}: too many attempts in one second")
 
 
 def _link_logs(job: SubmittedJob, folder: Path, ranks: int) -> None:
-    """Logs of an array lie together; each job's own folder points to its own."""
+    """Link each job's folder to its logs, which an array keeps in one folder."""
     for rank in range(ranks):
         log = job.rank_log(rank)
         log.symlink_to(os.path.relpath(folder / log.name, log.parent))
@@ -401,7 +400,7 @@ def _slurm(folder: Path, request: Request, name: str, comment: str, count: int) 
 
 
 def _literal(folder: Path) -> Path:
-    """Refuse a folder in whose name submitit and Slurm would see a pattern."""
+    """Return the folder, or raise an error if submitit and Slurm would see a pattern in its name."""
     found = [sign for sign in PATTERN_SIGNS if sign in str(folder)]
     if found:
         raise WorkflowError(f"{folder}: Slurm cannot write logs to a path with {found[0]!r}; use another --submitit-folder")

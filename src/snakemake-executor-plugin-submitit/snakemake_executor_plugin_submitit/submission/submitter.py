@@ -1,4 +1,4 @@
-"""Sends ready jobs to Slurm, from a thread of its own: jobs that ask for the same go out together, as one array."""
+"""Send ready jobs to Slurm from a separate thread; jobs with equal requests go out together, as one array."""
 
 import queue
 import signal
@@ -14,10 +14,10 @@ Job = TypeVar("Job")
 
 
 class Submitter(Generic[Job]):
-    """Takes jobs without waiting, and sends them. While Slurm is busy it waits, and tries again with all that came meanwhile.
+    """Accept jobs without blocking and send them; while Slurm is busy, retry with all that became ready meanwhile.
 
     Attributes:
-        most: jobs to be sent together; `send` may lower it, also for those that wait already.
+        max_jobs: most jobs to send together; `send` may lower it, also for jobs that wait already.
     """
 
     def __init__(
@@ -25,29 +25,29 @@ class Submitter(Generic[Job]):
         send: Callable[[Sequence[Job]], None],
         kind: Callable[[Job], object],
         *,
-        most: int,
-        say: Callable[[str], None],
+        max_jobs: int,
+        warn: Callable[[str], None],
     ) -> None:
         """Start the thread.
 
         Args:
-            send: submits jobs of one kind; raises BusyError when it is to be tried again, nothing else.
-            kind: jobs with equal ones may be sent together.
-            most: jobs to be sent together.
-            say: tells the user.
+            send: submits jobs of one kind; raises BusyError to be called again later, and nothing else.
+            kind: returns a key; jobs with equal keys may be sent together.
+            max_jobs: most jobs to send together.
+            warn: logs a warning.
         """
-        self._send, self._kind, self.most, self._say = send, kind, most, say
+        self._send, self._kind, self.max_jobs, self._warn = send, kind, max_jobs, warn
         self._queue: queue.SimpleQueue[Sequence[Job]] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
     def add(self, jobs: Sequence[Job]) -> None:
-        """Have jobs sent."""
+        """Queue jobs for sending."""
         self._queue.put(jobs)
 
     def stop(self, timeout_s: float) -> bool:
-        """Send nothing more; whether what was being sent came to its end in that time."""
+        """Send nothing more; return True if the call under way has ended within the time."""
         self._stopped.set()
         self._queue.put(())
         self._thread.join(timeout_s)
@@ -75,7 +75,7 @@ class Submitter(Generic[Job]):
             if busy is not None:
                 pause_s = PAUSES_S[min(tries, len(PAUSES_S) - 1)]
                 tries += 1
-                self._say(f"Slurm takes no jobs now ({' '.join(str(busy).split())}); trying again in {pause_s:.0f} s")
+                self._warn(f"Slurm takes no jobs now ({' '.join(str(busy).split())}); trying again in {pause_s:.0f} s")
                 self._stopped.wait(pause_s)
 
     def _take(self, block: bool) -> list[Job]:
@@ -90,6 +90,6 @@ class Submitter(Generic[Job]):
             kinds.setdefault(self._kind(job), []).append(job)
         for alike in kinds.values():
             while alike:
-                group = alike[: self.most]
+                group = alike[: self.max_jobs]
                 del alike[: len(group)]
                 yield group

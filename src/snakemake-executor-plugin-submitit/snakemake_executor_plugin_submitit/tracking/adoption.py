@@ -1,4 +1,4 @@
-"""What becomes of the jobs of a main process that was killed: adopted, taken as done, or made anew."""
+"""Decide what happens to jobs left by a killed main process: adopt, accept as finished, or resubmit."""
 
 import time
 from collections.abc import Sequence
@@ -7,43 +7,45 @@ from typing import TYPE_CHECKING, Any
 
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
-from snakemake_executor_plugin_submitit.submission import states
 from snakemake_executor_plugin_submitit.jsonfile import read_result
+from snakemake_executor_plugin_submitit.submission import states
 from snakemake_executor_plugin_submitit.tracking.registry import Leftovers, Record, Registry, Submission
 
 if TYPE_CHECKING:
     from snakemake_executor_plugin_submitit.submission.submit import SubmittedJob
 
-ANSWERS_HOLD_S = 20.0
+STATE_CACHE_S = 20.0
 
 
 class Adopter:
-    """Finds, for a job that is to run, the one that an earlier main process submitted for the same outputs."""
+    """Find, for a job that is about to run, the one that an earlier main process submitted for the same outputs."""
 
     def __init__(self, registry: Registry, queue: states.SlurmQueue, workflow: Any, logger: Any) -> None:
-        """Read what is left, and note the provenance of what was made in the meantime."""
+        """Read the registry, and record the provenance of outputs that were finished in the meantime."""
         self._registry, self._queue, self._workflow, self._logger = registry, queue, workflow, logger
         self._left = Leftovers(registry.load())
-        self._answers: dict[str, states.State] | None = None
-        self._asked_at: float | None = None
-        self.places = {Path(record.place) for _, record in self._left.all()} | {
+        self._states: dict[str, states.State] | None = None
+        self._queried_at: float | None = None
+        self.job_dirs = {Path(record.job_dir) for _, record in self._left.all()} | {
             Path(submission.folder) for submission, _ in self._left.all()
         }
         self._note_finished()
 
     def find(self, outputs: Sequence[str], job: JobExecutorInterface) -> "tuple[Submission, Record, SubmittedJob] | None":
-        """The submission to adopt; None when the job must be submitted. Never leaves two jobs that make one file."""
-        makers = [(s, r) for s, r in self._left.makers(outputs) if not _ended_badly_in_this_run(r)]
-        if len(makers) == 1 and set(outputs) <= set(makers[0][1].outputs):
-            adopted = self._consider(*makers[0], job)
+        """Return the submission to adopt, or None if the job must be submitted; never leave two jobs that write one file."""
+        producers = [(s, r) for s, r in self._left.producers_of(outputs) if not _ended_badly_in_this_run(r)]
+        if len(producers) == 1 and set(outputs) <= set(producers[0][1].outputs):
+            adopted = self._consider(*producers[0], job)
             if adopted is not None:
-                return (*makers[0], adopted)
-        for submission, record in makers:
+                return (*producers[0], adopted)
+        for submission, record in producers:
             job_id = submission.job_id_of(record)
             if job_id is not None and _status(record) is None and self._may_live(job_id):
-                self._logger.warning(f"{record.name}: slurm job {job_id} of an earlier run is cancelled, it made other files too")
+                self._logger.warning(
+                    f"{record.name}: slurm job {job_id} of an earlier run is cancelled because it also writes other files"
+                )
                 states.cancel([job_id])
-            self._settle(submission, record)
+            self._mark_reported(submission, record)
         return None
 
     def _consider(self, submission: Submission, record: Record, job: JobExecutorInterface) -> "SubmittedJob | None":
@@ -52,24 +54,24 @@ class Adopter:
         job_id = submission.job_id_of(record)
         status = _status(record)
         if status is None and (job_id is None or not self._may_live(job_id)):
-            status = _status(record)  # it may have ended between two looks
+            status = _status(record)  # it may have ended between the two checks
             if status is None:
                 return None
         if status is not None and (status != 0 or not self._is_up_to_date(record, job)):
             return None
         assert job_id is not None
-        return SubmittedJob("slurm", Path(record.place), record.name, job_id)
+        return SubmittedJob("slurm", Path(record.job_dir), record.name, job_id)
 
     def _may_live(self, job_id: str) -> bool:
-        """Whether Slurm knows it as alive, or knows nothing: then the executor keeps asking."""
-        if self._asked_at is None or time.monotonic() - self._asked_at >= ANSWERS_HOLD_S:
+        """Return True if Slurm reports the job as alive or knows nothing of it; the executor then keeps querying."""
+        if self._queried_at is None or time.monotonic() - self._queried_at >= STATE_CACHE_S:
             ids = [each for submission, record in self._left.all() if (each := submission.job_id_of(record)) is not None]
-            self._answers, self._asked_at = self._queue.ask(ids), time.monotonic()
-        state = (self._answers or {}).get(job_id)
+            self._states, self._queried_at = self._queue.query(ids), time.monotonic()
+        state = (self._states or {}).get(job_id)
         return state is None or state.is_alive
 
     def _is_up_to_date(self, record: Record, job: JobExecutorInterface) -> bool:
-        """Whether what the job made while nobody watched may be taken: it is there, not older than its inputs, not forced."""
+        """Return True if the outputs made meanwhile are acceptable: present, not older than the inputs, not forced."""
         settings = self._workflow.dag_settings
         if settings.forceall or settings.forcerun or settings.forcetargets:
             return False
@@ -81,7 +83,7 @@ class Adopter:
         return all(Path(file).stat().st_mtime <= made for file in inputs)
 
     def _note_finished(self) -> None:
-        """Provenance of outputs that were finished while no main process was there, as Snakemake would have noted it."""
+        """Record the provenance of outputs finished while no main process was there, as Snakemake would have done."""
         finished = [(s, r) for s, r in self._left.all() if _status(r) == 0]
         if not finished:
             return
@@ -94,18 +96,18 @@ class Adopter:
             for job in jobs.values():
                 self._workflow.async_run(self._workflow.persistence.finished(job))
             self._logger.info(f"{record.name}: finished while Snakemake was away, slurm job {submission.job_id_of(record)}")
-            self._settle(submission, record)
+            self._mark_reported(submission, record)
 
-    def _settle(self, submission: Submission, record: Record) -> None:
-        self._registry.settle(submission, record)
+    def _mark_reported(self, submission: Submission, record: Record) -> None:
+        self._registry.mark_reported(submission, record)
         self._left.drop(record)
 
 
 def _ended_badly_in_this_run(record: Record) -> bool:
-    """Whether Snakemake was told the end of a job that left no result; a new one must be submitted for a retry."""
-    return record.is_settled and _status(record) is None
+    """Return True if Snakemake was told that the job ended without a result; a retry then needs a new submission."""
+    return record.is_reported and _status(record) is None
 
 
 def _status(record: Record) -> int | None:
-    result = read_result(Path(record.place))
+    result = read_result(Path(record.job_dir))
     return None if result is None else int(result["status"])

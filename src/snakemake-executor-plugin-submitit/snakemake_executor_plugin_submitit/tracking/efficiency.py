@@ -1,6 +1,6 @@
-"""What jobs asked for beside what they used, by rule: time, memory, CPUs and GPUs, from Slurm's accounting.
+"""Compare requested with used time, memory, CPUs and GPUs by rule, from Slurm's accounting.
 
-`python -m snakemake_executor_plugin_submitit.tracking.efficiency [FOLDER]` reports on every attempt whose log is still there.
+`python -m snakemake_executor_plugin_submitit.tracking.efficiency [FOLDER]` reports on every attempt whose log still exists.
 """
 
 import argparse
@@ -18,10 +18,10 @@ from snakemake_executor_plugin_submitit.submission.states import ALIVE, NO_ACCOU
 TABLE, SUMMARY = "efficiency.tsv", "efficiency.txt"
 LOG = re.compile(r"(\d+(?:_\d+)?)_0_log\.out")
 FIELDS = ("JobID", "State", "ElapsedRaw", "TimelimitRaw", "TotalCPU", "AllocNodes", "AllocTRES", "TRESUsageInTot")
-NOT_ENDED = ALIVE - {"REQUEUED", "RESIZING"}  # the job goes on, the run that accounting booked under this state is over
+NOT_ENDED = ALIVE - {"REQUEUED", "RESIZING"}  # the job continues, but the run that accounting records under this state is over
 CHUNK = 500
 CALL_TIMEOUT_S = 120
-LATENESS_S = 10.0
+SACCT_LAG_S = 10.0
 MB = {"": 2**-20, "K": 2**-10, "M": 1.0, "G": 2.0**10, "T": 2.0**20}
 HEADERS = (
     *("rule", "runs", "not well", "limit\nmin", "longest\nmin"),
@@ -30,25 +30,25 @@ HEADERS = (
 
 
 class NoAccountingError(Exception):
-    """There is no accounting, or it does not answer; the message is Slurm's."""
+    """Accounting is missing or does not answer; the message is Slurm's."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """One run of one job; a job that was requeued has several. None: Slurm does not limit or has not measured it.
+    """One run of one job; a requeued job has several. None means that Slurm sets no limit or has not measured the value.
 
     Attributes:
-        rule: of the workflow.
-        job: its name.
-        job_id: Slurm's.
-        state: how the run ended.
-        nodes: that it had.
-        cpus: that it had, on all nodes.
-        gpus: that it had, on all nodes.
+        rule: the workflow's rule.
+        job: the job's name.
+        job_id: the job's id in Slurm.
+        state: final state of the run.
+        nodes: number of allocated nodes.
+        cpus: number of allocated CPUs, on all nodes.
+        gpus: number of allocated GPUs, on all nodes.
         minutes_asked: time limit.
-        minutes_used: from start to end.
-        mem_mb_asked: memory per node.
-        mem_mb_used: peak, the mean of the nodes.
+        minutes_used: time from start to end.
+        mem_mb_asked: requested memory per node.
+        mem_mb_used: peak memory, averaged over the nodes.
         cpu_minutes_used: CPU time of all processes.
     """
 
@@ -67,24 +67,24 @@ class Usage:
 
 
 def find_jobs(folder: Path) -> dict[str, str]:
-    """Names of the jobs by id, of all attempts whose logs are in the executor's folder."""
+    """Return the names of the jobs by id, for all attempts whose logs are in the executor's folder."""
     logs = ((LOG.fullmatch(log.name), log) for log in folder.glob("*/[0-9]*/*_0_log.out"))
-    # logs of an array lie together; in the job's own folder is a link
+    # an array keeps its logs in one folder, and each job's folder has a link
     return {match[1]: log.parent.parent.name for match, log in logs if match and log.is_symlink() == ("_" in match[1])}
 
 
 def read_usage(names: Mapping[str, str]) -> list[Usage]:
-    """Ask accounting about jobs; those that it does not know, and runs that have not ended, are missing.
+    """Query accounting about jobs; leave out unknown jobs and runs that have not ended.
 
     Args:
-        names: of the jobs, by id.
+        names: names of the jobs, by id.
 
     Raises:
-        NoAccountingError: if there is no answer.
+        NoAccountingError: if accounting does not answer.
     """
     usages, ids = [], sorted(names)
     for start in range(0, len(ids), CHUNK):
-        for rows in _runs(_ask(ids[start : start + CHUNK])):
+        for rows in _runs(_query(ids[start : start + CHUNK])):
             job = rows[0]
             state = job["State"].partition(" ")[0]
             if job["JobID"] in names and state not in NOT_ENDED:
@@ -92,7 +92,7 @@ def read_usage(names: Mapping[str, str]) -> list[Usage]:
     return sorted(usages, key=lambda usage: (usage.rule, usage.job, usage.job_id))
 
 
-def _ask(job_ids: Sequence[str]) -> list[dict[str, str]]:
+def _query(job_ids: Sequence[str]) -> list[dict[str, str]]:
     command = ["sacct", "--duplicates", "-n", "-P", "-o", ",".join(FIELDS), "-j", ",".join(job_ids)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=CALL_TIMEOUT_S)
@@ -107,7 +107,7 @@ def _ask(job_ids: Sequence[str]) -> list[dict[str, str]]:
 
 
 def _runs(rows: Iterable[dict[str, str]]) -> list[list[dict[str, str]]]:
-    """Each run of a job with its steps, which follow it."""
+    """Group each run of a job with the steps that follow it."""
     runs: list[list[dict[str, str]]] = []
     for row in rows:
         if "." not in row["JobID"]:
@@ -147,7 +147,7 @@ def _megabytes(text: str) -> float:
 
 
 def _seconds(text: str) -> float:
-    """Of [days-][hours:]minutes:seconds."""
+    """Convert [days-][hours:]minutes:seconds to seconds."""
     days, _, clock = text.rpartition("-")
     seconds = 0.0
     for part in clock.split(":"):
@@ -156,22 +156,22 @@ def _seconds(text: str) -> float:
 
 
 def summarise(usages: Sequence[Usage]) -> str:
-    """A table with one row for each rule."""
+    """Return a table with one row per rule."""
     from tabulate import tabulate
 
     rows = []
     for rule in dict.fromkeys(usage.rule for usage in usages):
         runs = [usage for usage in usages if usage.rule == rule]
         well = sum(usage.state == "COMPLETED" for usage in runs)
-        mem_asked, mem_used = _most(u.mem_mb_asked for u in runs), _most(u.mem_mb_used for u in runs)
+        mem_asked, mem_used = _maximum(u.mem_mb_asked for u in runs), _maximum(u.mem_mb_used for u in runs)
         cpu_minutes = sum(u.cpus * u.minutes_used for u in runs)
         rows.append(
             [
                 rule,
                 len(runs),
                 len(runs) - well,
-                _most(u.minutes_asked for u in runs),
-                _most(u.minutes_used for u in runs),
+                _maximum(u.minutes_asked for u in runs),
+                _maximum(u.minutes_used for u in runs),
                 mem_asked,
                 mem_used,
                 _percent(mem_used, mem_asked),
@@ -183,7 +183,7 @@ def summarise(usages: Sequence[Usage]) -> str:
     return tabulate(rows, headers=HEADERS, floatfmt=digits, missingval="-")
 
 
-def _most(numbers: Iterable[float | None]) -> float | None:
+def _maximum(numbers: Iterable[float | None]) -> float | None:
     return max((number for number in numbers if number is not None), default=None)
 
 
@@ -192,12 +192,12 @@ def _percent(part: float | None, whole: float | None) -> float | None:
 
 
 def write_report(folder: Path, names: Mapping[str, str], *, patience_s: float = 0.0) -> str:
-    """Write a table of all runs and a summary by rule into the executor's folder; returns what to tell the user.
+    """Write a table of all runs and a summary by rule into the executor's folder; return the text to show the user.
 
     Args:
-        folder: the executor's.
-        names: of the jobs, by id.
-        patience_s: how long to wait for accounting, which lags behind.
+        folder: the executor's folder.
+        names: names of the jobs, by id.
+        patience_s: longest wait for accounting, which lags behind.
 
     Raises:
         OSError: if the folder cannot be written to.
@@ -237,15 +237,15 @@ def main() -> None:
     """Report on the jobs of a folder."""
     parser = argparse.ArgumentParser(
         prog="python -m snakemake_executor_plugin_submitit.tracking.efficiency",
-        description="What Slurm jobs asked for beside what they used, by rule; needs Slurm's accounting (sacct).",
+        description="Compare what Slurm jobs requested with what they used, by rule; needs Slurm's accounting (sacct).",
     )
     parser.add_argument(
-        "folder", type=Path, nargs="?", default=Path(".snakemake/submitit"), help="the executor's (.snakemake/submitit)"
+        "folder", type=Path, nargs="?", default=Path(".snakemake/submitit"), help="the executor's folder (.snakemake/submitit)"
     )
     folder = parser.parse_args().folder
     names = find_jobs(folder)
     if not names:
-        sys.exit(f"{folder}: there are no logs of jobs here; name the folder of --submitit-folder")
+        sys.exit(f"{folder}: there are no logs of jobs here; give the folder of --submitit-folder")
     try:
         print(write_report(folder, names))
     except OSError as err:

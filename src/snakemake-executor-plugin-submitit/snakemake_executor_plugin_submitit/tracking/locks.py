@@ -1,7 +1,7 @@
-"""Snakemake's locks of a working directory, when the process that held them was killed.
+"""Release stale locks of a working directory, whose owner was killed.
 
-Snakemake's lock files do not say whose they are, so after a `kill -9` it asks for `--unlock`. Here the owner is noted beside
-them: machine, boot, PID, start time, and which files. Locks are released only where that very process is known to be gone.
+Snakemake's lock files do not name their owner, so after a `kill -9` it asks for `--unlock`. Here the owner is recorded beside
+them: machine, boot, PID, start time, and files. A lock is released only if that very process is known to be gone.
 """
 
 from pathlib import Path
@@ -12,9 +12,9 @@ from snakemake_executor_plugin_submitit.processes import ProcessId
 
 
 def watch_locks() -> None:
-    """Have Snakemake note the owner of its locks, and release those of dead owners before it looks at them.
+    """Make Snakemake record the owner of its locks, and release stale locks before it checks them.
 
-    Where Snakemake has moved these things, its own behaviour stays.
+    If Snakemake moves what is patched here, its own behaviour stays; tests/unit/test_snakemake_internals.py then fails.
     """
     try:
         from snakemake.persistence.file import FilePersistence
@@ -30,7 +30,7 @@ def watch_locks() -> None:
         note_owner(Path(self._lockdir), [Path(file) for file in self._lockfile.values()])
 
     def release_and_look(self: Any) -> bool:
-        release_dead(Path(self._lockdir))
+        release_stale(Path(self._lockdir))
         return locked(self)
 
     write_and_note.notes_owner = True  # type: ignore[attr-defined]
@@ -39,13 +39,13 @@ def watch_locks() -> None:
 
 
 def note_owner(folder: Path, files: list[Path]) -> None:
-    """Write down that this process holds these lock files."""
+    """Record that this process holds these lock files."""
     owner = ProcessId.own()
     write_json(folder / f"owner-{owner.pid}.json", {"process": owner.to_json(), "files": {f.name: _identity(f) for f in files}})
 
 
-def release_dead(folder: Path) -> None:
-    """Remove the lock files of owners that are gone from this machine; those of others stay."""
+def release_stale(folder: Path) -> None:
+    """Remove the lock files of owners that are gone from this machine; keep all others."""
     for path in folder.glob("owner-*.json"):
         content = read_json(path)
         if content is None or ProcessId.from_json(content["process"]).is_alive():
@@ -58,7 +58,7 @@ def release_dead(folder: Path) -> None:
 
 
 def _identity(file: Path) -> list[int] | None:
-    """What tells a lock file from a later one with the same name."""
+    """Return what distinguishes a lock file from a later one with the same name."""
     try:
         found = file.stat()
     except OSError:

@@ -1,7 +1,7 @@
-"""What this workflow has submitted, on disk, so that the next main process adopts jobs instead of submitting them twice.
+"""Record on disk what this workflow has submitted, so that the next main process adopts jobs instead of resubmitting them.
 
-One file for each submission (a job, or an array of jobs): written before sbatch is called, again when the job id is known,
-removed when Snakemake has been told the outcome of all its jobs.
+There is one file per submission (a job or an array of jobs). It is written before sbatch is called, again once the job id is
+known, and removed when the outcome of all its jobs has been reported to Snakemake.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from snakemake_executor_plugin_submitit.jsonfile import read_json, write_json
 
-SETTLED = "settled"
+REPORTED = "settled"  # an empty file in the job's folder
 
 
 @dataclass(frozen=True)
@@ -21,19 +21,19 @@ class Record:
     """One job of a submission.
 
     Attributes:
-        name: of the job.
-        place: its folder.
-        outputs: absolute paths of what it makes.
+        name: the job's name.
+        job_dir: path of its folder.
+        outputs: absolute paths of its output files.
     """
 
     name: str
-    place: str
+    job_dir: str
     outputs: tuple[str, ...]
 
     @property
-    def is_settled(self) -> bool:
-        """Whether Snakemake was told the outcome."""
-        return (Path(self.place) / SETTLED).exists()
+    def is_reported(self) -> bool:
+        """Return True if the outcome has been reported to Snakemake."""
+        return (Path(self.job_dir) / REPORTED).exists()
 
 
 @dataclass
@@ -43,10 +43,10 @@ class Submission:
     Attributes:
         folder: submitit's folder.
         records: the jobs, in the order of the array's indices.
-        is_array: whether it is a job array.
-        job_id: of the job or the array; None: killed before that was known.
-        time: when, in seconds of the clock.
-        uid: names the file.
+        is_array: True for a job array.
+        job_id: id of the job or the array; None: the main process was killed before it was known.
+        time: time of submission, in seconds since the epoch.
+        uid: name of the registry's file.
     """
 
     folder: str
@@ -57,7 +57,7 @@ class Submission:
     uid: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def job_id_of(self, record: Record) -> str | None:
-        """The id of one job, also where only submitit noted it; None when it was never submitted."""
+        """Return the id of one job, even if only submitit recorded it, or None if it was never submitted."""
         index = self.records.index(record)
         if self.job_id is not None:
             return f"{self.job_id}_{index}" if self.is_array else self.job_id
@@ -66,7 +66,7 @@ class Submission:
 
 
 class Registry:
-    """The submissions of a workflow that Snakemake has not been told the end of."""
+    """Submissions whose outcome has not been reported to Snakemake yet."""
 
     def __init__(self, folder: Path) -> None:
         """Open the registry of a folder."""
@@ -74,9 +74,9 @@ class Registry:
         self._open: dict[str, set[str]] = {}
 
     def note(self, submission: Submission) -> None:
-        """Write a submission down, as it stands."""
+        """Write the present state of a submission to disk."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._open[submission.uid] = {record.place for record in submission.records}
+        self._open[submission.uid] = {record.job_dir for record in submission.records}
         write_json(self._folder / f"{submission.uid}.json", asdict(submission))
 
     def forget(self, submission: Submission) -> None:
@@ -85,53 +85,53 @@ class Registry:
         with contextlib.suppress(OSError):
             (self._folder / f"{submission.uid}.json").unlink()
 
-    def settle(self, submission: Submission, record: Record) -> None:
-        """Note that Snakemake was told the outcome of a job."""
+    def mark_reported(self, submission: Submission, record: Record) -> None:
+        """Record that the outcome of a job has been reported to Snakemake."""
         with contextlib.suppress(OSError):
-            (Path(record.place) / SETTLED).touch()
+            (Path(record.job_dir) / REPORTED).touch()
         left = self._open.get(submission.uid)
         if left is not None:
-            left.discard(record.place)
+            left.discard(record.job_dir)
             if not left:
                 self.forget(submission)
 
     def load(self) -> list[tuple[Submission, Record]]:
-        """The jobs that a former main process left behind, oldest first."""
+        """Return the jobs that an earlier main process left behind, oldest first."""
         found = []
         for path in self._folder.glob("*.json"):
             content = read_json(path)
             if content is None:
                 continue
-            records = [Record(r["name"], r["place"], tuple(r["outputs"])) for r in content.pop("records")]
-            content.pop("cluster", None)  # of former versions, always slurm
+            records = [Record(r["name"], r.get("job_dir") or r["place"], tuple(r["outputs"])) for r in content.pop("records")]
+            content.pop("cluster", None)  # written by earlier versions, always slurm
             submission = Submission(**content, records=records)
-            open_records = [record for record in records if not record.is_settled]
+            open_records = [record for record in records if not record.is_reported]
             if not open_records:
                 path.unlink(missing_ok=True)
                 continue
-            self._open[submission.uid] = {record.place for record in open_records}
+            self._open[submission.uid] = {record.job_dir for record in open_records}
             found += [(submission, record) for record in open_records]
         return sorted(found, key=lambda pair: pair[0].time)
 
 
 class Leftovers:
-    """Jobs of a former main process, by what they make."""
+    """Jobs of an earlier main process, by their outputs."""
 
     def __init__(self, jobs: Iterable[tuple[Submission, Record]]) -> None:
-        """Index the jobs; of several that make the same file the newest counts."""
+        """Index the jobs; if several write the same file, the newest counts."""
         self._by_output = {output: job for job in jobs for output in job[1].outputs}
 
-    def makers(self, outputs: Sequence[str]) -> list[tuple[Submission, Record]]:
-        """The jobs that make any of these files."""
-        makers = (self._by_output[output] for output in outputs if output in self._by_output)
-        return list({record.place: (submission, record) for submission, record in makers}.values())
+    def producers_of(self, outputs: Sequence[str]) -> list[tuple[Submission, Record]]:
+        """Return the jobs that write any of these files."""
+        producers = (self._by_output[output] for output in outputs if output in self._by_output)
+        return list({record.job_dir: (submission, record) for submission, record in producers}.values())
 
     def all(self) -> list[tuple[Submission, Record]]:
-        """Every job once."""
-        return list({record.place: (submission, record) for submission, record in self._by_output.values()}.values())
+        """Return every job once."""
+        return list({record.job_dir: (submission, record) for submission, record in self._by_output.values()}.values())
 
     def drop(self, record: Record) -> None:
-        """Forget a job."""
+        """Remove a job."""
         for output in record.outputs:
             if self._by_output.get(output, (None, None))[1] == record:
                 del self._by_output[output]

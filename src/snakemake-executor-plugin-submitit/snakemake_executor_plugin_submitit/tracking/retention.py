@@ -1,4 +1,4 @@
-"""Old job folders are removed: logs and submission files of attempts that ended long ago, and what belonged to them."""
+"""Remove old job folders: logs and submission files of attempts that ended long ago, with their lists of inputs and markers."""
 
 import contextlib
 import shutil
@@ -6,15 +6,15 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from snakemake_executor_plugin_submitit.submission.submit import ENDED, end_mark
+from snakemake_executor_plugin_submitit.submission.submit import DONE_DIR, done_marker
 
 DAY_S = 86_400
 
 
 def remove_old(folder: Path, days: int, keep: Collection[Path]) -> None:
-    """Remove the folders of attempts, all but the latest of each job, in which nothing was written for some days.
+    """Remove the folders of all but the latest attempt of each job, if nothing was written there for some days.
 
-    With them go the lists of inputs and the marks of ended jobs that are as old.
+    Lists of inputs and done markers of the same age are removed too.
 
     Args:
         folder: the executor's folder.
@@ -27,14 +27,14 @@ def remove_old(folder: Path, days: int, keep: Collection[Path]) -> None:
     in_use = {*keep, *(log.resolve().parent for log in folder.glob("*/latest/*_log.out"))}
     for job in folder.glob("*/latest"):
         latest = job.resolve()
-        for place in job.parent.iterdir():
-            if place.is_symlink() or not place.is_dir() or place == latest or place in in_use:
+        for job_dir in job.parent.iterdir():
+            if job_dir.is_symlink() or not job_dir.is_dir() or job_dir == latest or job_dir in in_use:
                 continue
-            with contextlib.suppress(OSError):  # another process removes it, too
-                if max(file.lstat().st_mtime for file in (place, *place.iterdir())) < limit:
-                    shutil.rmtree(place, ignore_errors=True)
-    marks_in_use = {end_mark(place) for place in keep}
-    for file in (*(folder / "inputs").glob("*.txt"), *(folder / ENDED).glob("*")):
+            with contextlib.suppress(OSError):  # another process may be removing it too
+                if max(file.lstat().st_mtime for file in (job_dir, *job_dir.iterdir())) < limit:
+                    shutil.rmtree(job_dir, ignore_errors=True)
+    markers_in_use = {done_marker(job_dir) for job_dir in keep}
+    for file in (*(folder / "inputs").glob("*.txt"), *(folder / DONE_DIR).glob("*")):
         with contextlib.suppress(OSError):
-            if file.name not in marks_in_use and file.stat().st_mtime < limit:
+            if file.name not in markers_in_use and file.stat().st_mtime < limit:
                 file.unlink()

@@ -3,8 +3,8 @@
 import json
 import subprocess
 
-from slurm_lab.running import environment, snakemake
 from slurm_lab.main_process import Main, wait_for, write_snakefile
+from slurm_lab.running import environment, snakemake
 
 RANK_PROGRAM = """\
 import json, os, pathlib

@@ -2,8 +2,8 @@
 
 import subprocess
 
-from slurm_lab.odd_places import ODD_NAME, ODD_PLACE, small_disk
 from slurm_lab.main_process import Main, wait_for, write_snakefile
+from slurm_lab.odd_places import ODD_NAME, ODD_PLACE, small_disk
 
 
 def test_a_folder_with_spaces_quotes_and_shell_signs_works(slurm_cluster, tmp_path):

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from slurm_lab.running import run, snakemake
 from slurm_lab.main_process import Main, wait_for, write_snakefile
+from slurm_lab.running import run, snakemake
 
 SNAKEFILE = """
 SHOW = "scontrol -d show job $SLURM_JOB_ID > {output}"
@@ -109,7 +109,7 @@ def test_what_users_ask_for_reaches_slurm_and_the_report_tells_what_was_used(slu
     assert "gres/gpu=2" in shown["gpus"] and "gpu:a100:2" in shown["gpus"]
     assert "gres/gpu=1" in shown["gres"]
     assert "Licenses=toolbox:2" in shown["licence"]
-    assert "resource slurm_acount means nothing to Slurm here" in done.stdout and "did you mean slurm_account?" in done.stdout
+    assert "resource slurm_acount is ignored by the submitit executor; did you mean slurm_account?" in done.stdout
     assert "Reservation=course" in shown["reserved"]
     asked = ("Features=fast", "NodeList=node2", "ExcNodeList=node[3-4]", "MinMemoryCPU=70M", "CPUs/Task=2")
     assert [words for words in asked if words not in shown["placed"]] == []

@@ -1,7 +1,6 @@
 """Fixtures that any conftest may import: a Slurm cluster, one for each test session (or worker) however many conftests do."""
 
 import contextlib
-from collections.abc import Iterator
 
 import pytest
 

@@ -5,11 +5,11 @@ import logging
 
 import pytest
 
+from slurm_lab.main_process import write_program
+from snakemake_executor_plugin_submitit.submission.states import SlurmQueue
 from snakemake_executor_plugin_submitit.tracking import adoption
 from snakemake_executor_plugin_submitit.tracking.adoption import Adopter
 from snakemake_executor_plugin_submitit.tracking.registry import Record, Registry, Submission
-from snakemake_executor_plugin_submitit.submission.states import SlurmQueue
-from slurm_lab.main_process import write_program
 
 
 @pytest.fixture
@@ -20,10 +20,10 @@ def left_behind(tmp_path, monkeypatch):
     write_program(tmp_path / "bin", "sacct", "#!/bin/sh\necho '6|OUT_OF_MEMORY|None|node1'\n")
     registry, jobs = Registry(tmp_path), []
     for job_id in ("5", "6"):
-        place = tmp_path / job_id / "1"
-        place.mkdir(parents=True)
-        record = Record(job_id, str(place), (f"/out{job_id}",))
-        jobs.append((Submission(str(place), [record], is_array=False, job_id=job_id), record))
+        job_dir = tmp_path / job_id / "1"
+        job_dir.mkdir(parents=True)
+        record = Record(job_id, str(job_dir), (f"/out{job_id}",))
+        jobs.append((Submission(str(job_dir), [record], is_array=False, job_id=job_id), record))
         registry.note(jobs[-1][0])
     return registry, jobs
 
@@ -42,7 +42,7 @@ def test_an_adopted_job_that_ended_without_a_result_is_not_adopted_again(left_be
     adopter = adopter_of(registry)
     assert adopted_id(adopter, "/out5") == "5"
     assert adopted_id(adopter, "/out5") == "5", "several jobs may adopt that of a group"
-    registry.settle(*job)
+    registry.mark_reported(*job)
     assert adopted_id(adopter, "/out5") is None
 
 
@@ -52,7 +52,7 @@ def test_slurm_is_asked_again_when_its_answer_is_old(left_behind, tmp_path, monk
     assert adopted_id(adopter, "/out5") == "5"
     write_program(tmp_path / "bin", "squeue", "#!/bin/sh\necho '5|RUNNING|None|node1'\n")
     assert adopted_id(adopter, "/out6") == "6", "one answer is for all jobs that become ready together"
-    monkeypatch.setattr(adoption, "ANSWERS_HOLD_S", 0.0)
+    monkeypatch.setattr(adoption, "STATE_CACHE_S", 0.0)
     assert adopted_id(adopter, "/out6") is None
 
 

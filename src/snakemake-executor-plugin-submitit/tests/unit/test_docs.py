@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from slurm_lab.running import run
 from snakemake_executor_plugin_submitit import ExecutorSettings
 from snakemake_executor_plugin_submitit.request.partitions import LIMITS, read_partitions
 from snakemake_executor_plugin_submitit.request.resources import NAMES, SBATCH_OPTIONS
-from slurm_lab.running import run
 
 PLUGIN = Path(__file__).parents[2]
 ROOT = PLUGIN.parents[1]  # of the repository, which a source distribution lacks

@@ -2,9 +2,9 @@
 
 import pytest
 
-from snakemake_executor_plugin_submitit.tracking import efficiency
-from slurm_lab.running import BIN, run
 from slurm_lab.main_process import write_program
+from slurm_lab.running import BIN, run
+from snakemake_executor_plugin_submitit.tracking import efficiency
 
 # as Slurm 22.05 answered: a job that was requeued, one on two nodes, and one task of an array with GPUs
 ANSWER = """\
@@ -43,9 +43,9 @@ def test_the_summary_has_a_row_for_each_rule(usages):
 
 
 def test_without_accounting_the_report_says_so(tmp_path):
-    place = tmp_path / "part" / "20260101T120000"
-    place.mkdir(parents=True)
-    (place / "7_0_log.out").touch()
+    job_dir = tmp_path / "part" / "20260101T120000"
+    job_dir.mkdir(parents=True)
+    (job_dir / "7_0_log.out").touch()
     done = run(tmp_path, "python", "-m", "snakemake_executor_plugin_submitit.tracking.efficiency", ".", PATH=str(BIN))
     assert (done.returncode, done.stdout) == (0, "no efficiency report: there is no sacct on this machine\n")
 
@@ -53,4 +53,4 @@ def test_without_accounting_the_report_says_so(tmp_path):
 def test_a_folder_without_logs_is_named(tmp_path):
     done = run(tmp_path, "python", "-m", "snakemake_executor_plugin_submitit.tracking.efficiency", "elsewhere")
     assert done.returncode == 1
-    assert "elsewhere: there are no logs of jobs here; name the folder of --submitit-folder" in done.stdout
+    assert "elsewhere: there are no logs of jobs here; give the folder of --submitit-folder" in done.stdout

@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 from snakemake_interface_common.exceptions import WorkflowError
 
-from snakemake_executor_plugin_submitit.submission.submit import submit
-from slurm_lab.running import environment, run, snakemake
 from slurm_lab.main_process import wait_for, write_snakefile
 from slurm_lab.odd_places import ODD_NAME, ODD_PLACE
+from slurm_lab.running import environment, run, snakemake
+from snakemake_executor_plugin_submitit.submission.submit import submit
 
 RANK_PROGRAM = """\
 import json, os, pathlib, sys
 names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 pathlib.Path(sys.argv[1] + os.environ["RANK"]).write_text(json.dumps({n: os.environ[n] for n in names}))
 """
+
 
 def test_a_chain_of_rules_runs_and_a_second_run_has_nothing_to_do(tmp_path):
     write_snakefile(
@@ -229,7 +230,7 @@ def test_mistakes_of_a_user_are_told_in_one_run(tmp_path):
     (tmp_path / "file").touch()
     done = snakemake(tmp_path, "--submitit-folder", "file", cluster="local")
     assert done.returncode != 0
-    assert f"idle: --submitit-folder {tmp_path / 'file'}: no folder can be made here: Not a directory" in done.stdout
+    assert f"idle: --submitit-folder {tmp_path / 'file'}: cannot create a folder here: Not a directory" in done.stdout
     assert "idle: the job has 2 ranks, and only the first will do anything; begin the command with spmd" in done.stdout
     done = snakemake(tmp_path, "--submitit-poll-seconds", "0", cluster="local")
     assert done.returncode != 0

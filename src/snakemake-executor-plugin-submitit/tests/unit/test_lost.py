@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
-from snakemake_executor_plugin_submitit.submission import submit
-from snakemake_executor_plugin_submitit.executor import Executor, _Ticket
+from snakemake_executor_plugin_submitit.executor import Executor, TrackedJob
 from snakemake_executor_plugin_submitit.request.resources import Request
+from snakemake_executor_plugin_submitit.submission import submit
 from snakemake_executor_plugin_submitit.submission.states import SlurmQueue, State
 from snakemake_executor_plugin_submitit.submission.submit import LOST_S, SubmittedJob
 
@@ -18,10 +18,10 @@ class WithoutWorkflow(Executor):
     """Keeps what it would tell Snakemake."""
 
     def __init__(self, folder):
-        self._cluster, self._ended, self._tickets, self._queue, self.told = "slurm", folder / "ended", {}, SlurmQueue(), []
-        self.ticket = _Ticket(SubmittedJobInfo(None, aux={"ticket": 0}), Request(), "", "work", ())
-        self.ticket.job = SubmittedJob("slurm", folder / "work" / "1", "work", "5")
-        self.ticket.job.folder.mkdir(parents=True)
+        self._cluster, self._done_dir, self._tracked, self._queue, self.told = "slurm", folder / "ended", {}, SlurmQueue(), []
+        self.tracked = TrackedJob(SubmittedJobInfo(None, aux={"number": 0}), Request(), "", "work", ())
+        self.tracked.job = SubmittedJob("slurm", folder / "work" / "1", "work", "5")
+        self.tracked.job.folder.mkdir(parents=True)
 
     def report_job_success(self, job_info):
         self.told.append("success")
@@ -42,16 +42,16 @@ def test_a_job_is_lost_when_answers_left_it_out_for_long_not_when_nobody_asked_f
     main = WithoutWorkflow(tmp_path)
     for pause_s, answers in [(0, SEEN), (2 * LOST_S, {}), (9 * LOST_S, SEEN), (1, {}), (LOST_S - 1, {}), (9 * LOST_S, None)]:
         clock.now += pause_s
-        assert not main._settle(main.ticket, answers, set())
-    assert main._settle(main.ticket, {}, set())
+        assert not main._handle_outcome(main.tracked, answers, set())
+    assert main._handle_outcome(main.tracked, {}, set())
     (told,) = main.told
     assert "Slurm knows nothing of this job any more" in told
 
 
 def test_the_result_of_a_lost_job_counts_also_without_its_mark(clock, tmp_path):
     main = WithoutWorkflow(tmp_path)
-    (main.ticket.job.folder / "result.json").write_text('{"status": 0}')
-    assert not main._settle(main.ticket, {}, set())
+    (main.tracked.job.folder / "result.json").write_text('{"status": 0}')
+    assert not main._handle_outcome(main.tracked, {}, set())
     clock.now += 2 * LOST_S
-    assert main._settle(main.ticket, {}, set())
+    assert main._handle_outcome(main.tracked, {}, set())
     assert main.told == ["success"]

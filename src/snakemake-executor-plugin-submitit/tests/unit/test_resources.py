@@ -4,7 +4,7 @@ import pytest
 from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_executor_plugin_submitit.request.local_slots import SlotPool
-from snakemake_executor_plugin_submitit.request.resources import Request, find_slips, parse_resources, slurm_parameters
+from snakemake_executor_plugin_submitit.request.resources import Request, parse_resources, slurm_parameters, suggest_names
 from snakemake_executor_plugin_submitit.submission.states import _parse
 
 
@@ -94,9 +94,9 @@ def test_a_job_that_must_not_be_requeued_is_not_requeued_at_its_time_limit_eithe
 @pytest.mark.parametrize(
     ("resources", "message"),
     [
-        ({"gpu": 1, "gres": "gpu:2"}, "ask for GPUs once"),
-        ({"gres": "gpu:a:1,gpu:b:1"}, "ask for GPUs once"),
-        ({"cpus_per_gpu": 4}, "cpus_per_gpu: the job asks for no GPU; set gpus_per_node too"),
+        ({"gpu": 1, "gres": "gpu:2"}, "request GPUs once"),
+        ({"gres": "gpu:a:1,gpu:b:1"}, "request GPUs once"),
+        ({"cpus_per_gpu": 4}, "cpus_per_gpu: the job requests no GPU; set gpus_per_node too"),
         ({"gpu": 1, "cpus_per_gpu": 3, "tasks_per_node": 2}, "3 CPUs of a node cannot be shared equally by its 2 tasks"),
         ({"exclusive": "maybe"}, "exclusive='maybe': expected true or false, or one of user, mcs, topo"),
         ({"requeue": "user"}, "requeue='user': expected true or false$"),
@@ -118,7 +118,9 @@ def test_what_makes_no_sense_is_named(resources, message):
 
 
 def test_a_slip_of_the_pen_is_told_from_a_resource_of_ones_own():
-    slips = find_slips(["slurm_acount", "partition", "slurm_qos", "licence", "mem_gb", "mem_mb", "tmpdir", "downloads", "_cores"])
+    slips = suggest_names(
+        ["slurm_acount", "partition", "slurm_qos", "licence", "mem_gb", "mem_mb", "tmpdir", "downloads", "_cores"]
+    )
     assert slips == {
         "slurm_acount": "slurm_account",
         "partition": "slurm_partition",

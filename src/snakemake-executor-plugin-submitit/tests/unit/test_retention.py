@@ -5,13 +5,13 @@ from snakemake_executor_plugin_submitit.tracking.retention import DAY_S, remove_
 
 
 def attempt(job, name, age_days):
-    place = job / name
-    place.mkdir(parents=True)
-    log = place / "1_0_log.out"
+    job_dir = job / name
+    job_dir.mkdir(parents=True)
+    log = job_dir / "1_0_log.out"
     log.touch()
-    for path in (log, place):
+    for path in (log, job_dir):
         os.utime(path, (time.time() - age_days * DAY_S,) * 2)
-    return place
+    return job_dir
 
 
 def test_old_attempts_go_and_the_latest_and_those_in_use_stay(tmp_path):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from snakemake_executor_plugin_submitit.submission.states import SlurmQueue, State, cancel
 from slurm_lab.main_process import write_program
+from snakemake_executor_plugin_submitit.submission.states import SlurmQueue, State, cancel
 
 SQUEUE = """\
 #!/bin/bash
@@ -23,7 +23,7 @@ def programs(tmp_path, monkeypatch):
 def test_the_living_are_asked_for_in_squeue_and_the_vanished_in_sacct(programs):
     write_program(programs, "squeue", SQUEUE)
     write_program(programs, "sacct", '#!/bin/bash\necho "$@" > $0.arguments\necho "5|CANCELLED by 1000|None|node4"\n')
-    assert SlurmQueue().ask(["5", "7", "8_0", "8_1"]) == {
+    assert SlurmQueue().query(["5", "7", "8_0", "8_1"]) == {
         "5": State("CANCELLED", "", "node4"),
         "7": State("RUNNING", "", "node1"),
         "8_0": State("PENDING", "Resources", ""),
@@ -34,22 +34,22 @@ def test_the_living_are_asked_for_in_squeue_and_the_vanished_in_sacct(programs):
 
 def test_no_answer_means_alive(programs):
     write_program(programs, "squeue", "#!/bin/bash\nexit 1\n")
-    assert SlurmQueue().ask(["5"]) is None
+    assert SlurmQueue().query(["5"]) is None
     write_program(programs, "squeue", SQUEUE)
     write_program(programs, "sacct", "#!/bin/bash\necho 'sacct: error: connection refused' >&2\nexit 1\n")
-    answers = SlurmQueue().ask(["5", "7"])
+    answers = SlurmQueue().query(["5", "7"])
     assert answers is not None
     assert answers["5"].is_alive
     assert answers["7"].is_alive
     (programs / "sacct").chmod(0o644)  # it is there, and cannot be started
-    assert SlurmQueue().ask(["5"])["5"].is_alive
+    assert SlurmQueue().query(["5"])["5"].is_alive
 
 
 def test_without_accounting_a_job_that_squeue_does_not_know_is_unknown_to_slurm(programs):
     write_program(programs, "squeue", SQUEUE)
-    assert SlurmQueue().ask(["5"]) == {}  # no sacct at all
+    assert SlurmQueue().query(["5"]) == {}  # no sacct at all
     write_program(programs, "sacct", "#!/bin/bash\necho 'Slurm accounting storage is disabled' >&2\nexit 1\n")
-    assert SlurmQueue().ask(["5"]) == {}
+    assert SlurmQueue().query(["5"]) == {}
 
 
 def test_jobs_are_cancelled_by_the_hundred_and_those_that_could_not_be_are_returned(programs):

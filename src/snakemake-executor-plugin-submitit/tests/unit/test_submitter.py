@@ -1,7 +1,7 @@
 """How jobs are sent together, from the thread that does it."""
 
-from snakemake_executor_plugin_submitit.submission.submitter import Submitter
 from slurm_lab.main_process import wait_for
+from snakemake_executor_plugin_submitit.submission.submitter import Submitter
 
 
 def test_a_limit_that_is_learned_while_sending_holds_for_all_that_follow():
@@ -9,13 +9,13 @@ def test_a_limit_that_is_learned_while_sending_holds_for_all_that_follow():
 
     def send(jobs):
         if len(jobs) > 4:
-            submitter.most = 4
+            submitter.max_jobs = 4
             send(jobs[:4])
             send(jobs[4:])
         else:
             sent.append(list(jobs))
 
-    submitter = Submitter(send, lambda job: job % 2, most=6, say=print)
+    submitter = Submitter(send, lambda job: job % 2, max_jobs=6, warn=print)
     submitter.add(range(24))
     wait_for(lambda: sum(map(len, sent)) == 24, 10, "all jobs to be sent")
     submitter.add(range(100, 106, 2))

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from slurm_lab.main_process import lines, write_program
 from snakemake_executor_plugin_submitit.submission import submit
 from snakemake_executor_plugin_submitit.submission.submit import SubmittedJob
-from slurm_lab.main_process import lines, write_program
 
 SQUEUE = """\
 #!/bin/sh

@@ -10,10 +10,9 @@ from spikedistill.data.formats import archives
 from spikedistill.data.formats.archives import Member
 from spikedistill.data.formats.events import DVS128, decode_aedat2
 from spikedistill.data.meta import DatasetMeta
-from spikedistill.data.prepare import inventory as census
-from spikedistill.data.prepare import splits
+from spikedistill.data.prepare import inventory, splits
 from spikedistill.data.prepare.frames import Recording, whole_files, write_frames
-from spikedistill.data.store import write_index
+from spikedistill.data.prepare.index import write_index
 from spikedistill.errors import DataError
 
 NEEDS_RAW = True
@@ -35,7 +34,7 @@ CLASS_NAMES = tuple(name.removesuffix(".zip") for name in SOURCES)
 ADDRESS = "https://ndownloader.figshare.com/files/{}"
 
 
-class Params(census.DownloadedParams):
+class Params(inventory.DownloadedParams):
     """How the events become frames, and what trains. The dataset has no official split."""
 
     split: splits.SplitName = Field(
@@ -48,7 +47,7 @@ class Params(census.DownloadedParams):
 
 def describe(params: Params) -> DatasetMeta:
     """The shape of the dataset."""
-    return census.describe(params, CLASS_NAMES, (DVS128, DVS128))
+    return inventory.describe(params, CLASS_NAMES, (DVS128, DVS128))
 
 
 def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
@@ -64,8 +63,8 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     decode, sensor = whole_files(decode_aedat2), (DVS128, DVS128)
     rows = write_frames(recordings, decode, params, out, sensor=sensor, num_workers=num_workers, incomplete=incomplete)
     files = [(recording.label, recording.id.rpartition("/")[2]) for recording in rows.recordings]
-    order = census.spikingjelly_order(CLASS_NAMES, files)
-    numbers = [census.number_of(name) for _, name in files]
+    order = inventory.spikingjelly_order(CLASS_NAMES, files)
+    numbers = [inventory.number_of(name) for _, name in files]
     lists = splits.all_splits([label for label, _ in files], numbers, order)
     write_index(
         out,
@@ -81,28 +80,28 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
 def _recordings(root: Path, params: Params) -> tuple[list[Recording], str]:
     """The recordings, and why the dataset cannot be used, if so."""
     problems: list[str] = []
-    found = census.in_classes(_members(root, params, problems), CLASS_NAMES, ".aedat", problems)
+    found = inventory.group_by_class(_members(root, params, problems), CLASS_NAMES, ".aedat", problems)
     expected = {name: [f"cifar10_{name}_{number}.aedat" for number in range(PER_CLASS)] for name in CLASS_NAMES}
-    census.compare(found, expected, problems)
-    census.compare_sizes(found, census.find_archives(root, SOURCES).values(), problems)
-    recordings = census.recordings(found)
-    return recordings, census.settle("CIFAR10-DVS", root, problems, strict=params.strict)
+    inventory.compare_files(found, expected, problems)
+    inventory.compare_sizes(found, inventory.find_archives(root, SOURCES).values(), problems)
+    recordings = inventory.make_recordings(found)
+    return recordings, inventory.error_or_warning("CIFAR10-DVS", root, problems, strict=params.strict)
 
 
 def _members(root: Path, params: Params, problems: list[str]) -> list[Member]:
-    folder = census.find_folder(root, ["CIFAR10DVS", "cifar10-dvs"], _has_classes)
+    folder = inventory.find_folder(root, ["CIFAR10DVS", "cifar10-dvs"], _has_classes)
     if folder is not None:
-        return census.files_in_classes(folder, CLASS_NAMES)
+        return inventory.files_in_classes(folder, CLASS_NAMES)
     if archives.is_empty_but_for(root, "download"):
         archives.download([(name, ADDRESS.format(number), md5) for name, (number, md5) in SOURCES.items()], root / "download")
-    found = census.find_archives(root, SOURCES)
+    found = inventory.find_archives(root, SOURCES)
     if not found:
         raise DataError(
             f"{root}: no CIFAR10-DVS here: neither class folders ({', '.join(CLASS_NAMES[:2])}, …) nor archives "
             f"({', '.join(list(SOURCES)[:2])}, …), also not below extract or download. Get them from "
             "https://figshare.com/articles/dataset/CIFAR10-DVS_New/4724671, or name an empty folder to have them downloaded"
         )
-    return census.packed_files({path: SOURCES[name][1] for name, path in found.items()}, problems, strict=params.strict)
+    return inventory.files_in_archives({path: SOURCES[name][1] for name, path in found.items()}, problems, strict=params.strict)
 
 
 def _has_classes(folder: Path) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 
 from spikedistill.components import ComponentParams
 from spikedistill.data.meta import DatasetMeta
-from spikedistill.data.store import write_index
+from spikedistill.data.prepare.index import write_index
 
 NEEDS_RAW = False
 SPLIT_SAMPLES = (1437, 360)  # to train and to test on, for estimates

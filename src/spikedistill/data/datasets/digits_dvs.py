@@ -16,9 +16,9 @@ from spikedistill.data.formats.archives import Member
 from spikedistill.data.formats.events import decode_aedat2, write_aedat2
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files, write_frames
+from spikedistill.data.prepare.index import write_index
 from spikedistill.data.prepare.simulate import SENSOR, simulate_digits
-from spikedistill.data.prepare.workers import share_out
-from spikedistill.data.store import write_index
+from spikedistill.data.prepare.workers import run_workers
 
 NEEDS_RAW = False
 SPLIT_SAMPLES = (1437, 360)  # to train and to test on, for estimates
@@ -69,5 +69,5 @@ def record(folder: Path, *, num_workers: int) -> list[Recording]:
             for path, events in zip(paths[part], simulate_digits(images[part], part.start), strict=True):
                 write_aedat2(path, events)
 
-    share_out(work, len(firsts), num_workers=num_workers, done="batches of recordings simulated")
+    run_workers(work, len(firsts), num_workers=num_workers, progress="batches of recordings simulated")
     return [Recording(Member(str(path)), path.stem, label) for path, label in zip(paths, labels, strict=True)]

@@ -10,12 +10,12 @@ import numpy as np
 
 from spikedistill.data.formats import archives
 from spikedistill.data.formats.archives import Member
-from spikedistill.data.formats.events import DVS128, Aedat3Chunk, Recorded, Truncated, aedat3_chunks, dvs128_cells
+from spikedistill.data.formats.events import DVS128, Aedat3Chunk, CellEvents, Truncated, aedat3_chunks, dvs128_cells
 from spikedistill.data.formats.isal_zlib import crc32
 from spikedistill.data.meta import DatasetMeta
-from spikedistill.data.prepare import inventory as census
+from spikedistill.data.prepare import inventory
 from spikedistill.data.prepare.frames import Recording, Sample, Window, write_frames
-from spikedistill.data.store import write_index
+from spikedistill.data.prepare.index import write_index
 from spikedistill.errors import DataError
 
 NEEDS_RAW = True
@@ -38,13 +38,13 @@ ARCHIVE, MD5 = "DvsGesture.tar.gz", "8a5c71fb11e24e5ca5b11866ca6c00a1"
 ADDRESS = "https://ibm.ent.box.com/s/3hiq58ww1pbbjrinh367ykfdf60xsfm8/folder/50167556794"
 
 
-class Params(census.DownloadedParams):
+class Params(inventory.DownloadedParams):
     """How the events become frames. The lists trials_to_train.txt and trials_to_test.txt are the splits."""
 
 
 def describe(params: Params) -> DatasetMeta:
     """The shape of the dataset."""
-    return census.describe(params, CLASS_NAMES, (DVS128, DVS128))
+    return inventory.describe(params, CLASS_NAMES, (DVS128, DVS128))
 
 
 def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
@@ -71,9 +71,9 @@ def _folder(root: Path, work: Path, params: Params) -> Path:
     def is_it(folder: Path) -> bool:
         return all((folder / f"trials_to_{part}.txt").is_file() for part in COUNTS)
 
-    if (folder := census.find_folder(root, ["DvsGesture"], is_it)) is not None:
+    if (folder := inventory.find_folder(root, ["DvsGesture"], is_it)) is not None:
         return folder
-    found = census.find_archives(root, [ARCHIVE])
+    found = inventory.find_archives(root, [ARCHIVE])
     if not found:
         raise DataError(
             f"{root}: no DVS128 Gesture here: neither the folder DvsGesture with its trials_to_train.txt nor {ARCHIVE}, also "
@@ -82,7 +82,7 @@ def _folder(root: Path, work: Path, params: Params) -> Path:
     if params.strict:
         archives.check_md5({found[ARCHIVE]: MD5})
     archives.unpack_tar(found[ARCHIVE], work / "gesture")
-    if (folder := census.find_folder(work / "gesture", ["DvsGesture"], is_it)) is not None:
+    if (folder := inventory.find_folder(work / "gesture", ["DvsGesture"], is_it)) is not None:
         return folder
     raise DataError(f"{found[ARCHIVE]}: holds no trials_to_train.txt and trials_to_test.txt; get it again")
 
@@ -102,7 +102,7 @@ def _recordings(folder: Path, params: Params) -> tuple[dict[str, list[Recording]
                 parts[part] += read_labels(labels, Member(str(folder / trial)), bad_rows)
         if len(parts[part]) != expected:
             problems.append(f"{len(parts[part])} samples to {part}, expected {expected}")
-    incomplete = [census.settle("DVS128 Gesture", folder, problems, strict=params.strict)]
+    incomplete = [inventory.error_or_warning("DVS128 Gesture", folder, problems, strict=params.strict)]
     if bad_rows:
         incomplete.append(f"{len(bad_rows)} rows of label files cannot be used:\n  " + "\n  ".join(bad_rows))
     return parts, "\n".join(filter(None, incomplete))
@@ -161,7 +161,7 @@ class _Cut:
     def sample(self, *, ordered: bool) -> Sample:
         t = np.concatenate(self.t) if self.t else np.empty(0, np.int64)
         cell = np.concatenate(self.cell) if self.cell else np.empty(0, np.uint16)
-        return Sample(Recorded(t, cell, DVS128, DVS128, ordered=ordered), 8 * t.size, crc32(cell.data, crc32(t.data)))
+        return Sample(CellEvents(t, cell, DVS128, DVS128, ordered=ordered), 8 * t.size, crc32(cell.data, crc32(t.data)))
 
 
 def cut_samples(

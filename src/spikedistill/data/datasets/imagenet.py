@@ -21,8 +21,8 @@ from spikedistill.data.formats.imagenet_synsets import SYNSETS
 from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.loading.inputs import STATISTICS
 from spikedistill.data.meta import DatasetMeta
-from spikedistill.data.prepare import inventory as census
-from spikedistill.data.store import write_index
+from spikedistill.data.prepare import inventory
+from spikedistill.data.prepare.index import write_index
 from spikedistill.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -82,8 +82,8 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     assert raw is not None
     problems: list[str] = []
     found = {split: list(_pictures(raw, part, params, problems)) for part, split in _SPLITS.items()}
-    class_names = _census(found, problems, strict=params.strict)
-    if incomplete := census.settle("ImageNet", raw, problems, strict=params.strict):
+    class_names = _check_classes(found, problems, strict=params.strict)
+    if incomplete := inventory.error_or_warning("ImageNet", raw, problems, strict=params.strict):
         raise DataError(incomplete)
     labels = {name: label for label, name in enumerate(class_names)}
     rows: list[dict[str, Any]] = []
@@ -113,17 +113,17 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     )
 
 
-def _census(found: dict[str, list[Picture]], problems: list[str], *, strict: bool) -> list[str]:
+def _check_classes(found: dict[str, list[Picture]], problems: list[str], *, strict: bool) -> list[str]:
     """The classes, and what is missing or surplus."""
     counts = {split: Counter(picture.class_name for picture in pictures) for split, pictures in found.items()}
     class_names = list(SYNSETS) if strict else sorted(counts["train"])
     expected = {"train": TRAIN_PER_CLASS, "test": VAL_PER_CLASS}
     for split, count in counts.items():
-        problems += census.listed(f"classes of {split} without images", [name for name in class_names if not count[name]])
-        problems += census.listed(f"classes of {split} that do not belong", sorted(set(count) - set(class_names)))
+        problems += inventory.summarize(f"classes of {split} without images", [name for name in class_names if not count[name]])
+        problems += inventory.summarize(f"classes of {split} that do not belong", sorted(set(count) - set(class_names)))
         if strict:
             wrong = [f"{name} {count[name]}" for name in class_names if count[name] and count[name] not in expected[split]]
-            problems += census.listed(f"classes of {split} with too few or too many images", wrong)
+            problems += inventory.summarize(f"classes of {split} with too few or too many images", wrong)
     if strict and (total := sum(counts["train"].values())) != SPLIT_SAMPLES[0]:
         problems.append(f"{total} images to train on, expected {SPLIT_SAMPLES[0]}")
     return class_names
@@ -168,9 +168,9 @@ def _in_folders(root: Path, folder: Path, problems: list[str]) -> Iterator[Pictu
                 other.append(f"{entry.path}/{name}")
             else:
                 yield Picture(entry.name, {"id": str(Path(entry.path, name).relative_to(root))})
-    for line in census.listed("files that are no images passed over", other):
+    for line in inventory.summarize("files that are no images passed over", other):
         log.info("%s", line)
-    problems += census.listed("images beside the class folders", stray)
+    problems += inventory.summarize("images beside the class folders", stray)
 
 
 def _is_other(name: str) -> bool:
@@ -230,4 +230,4 @@ def _labelled(rows: Iterator[tuple[str, dict[str, Any]]], truth: dict[int | None
             unknown.append(row["id"])
         else:
             yield Picture(class_name, row)
-    problems += census.listed("validation images whose class is not known", unknown)
+    problems += inventory.summarize("validation images whose class is not known", unknown)

@@ -10,10 +10,9 @@ from pydantic import Field
 from spikedistill.data.formats.archives import Member
 from spikedistill.data.formats.events import decode_atis
 from spikedistill.data.meta import DatasetMeta
-from spikedistill.data.prepare import inventory as census
-from spikedistill.data.prepare import splits
+from spikedistill.data.prepare import inventory, splits
 from spikedistill.data.prepare.frames import Recording, whole_files, write_frames
-from spikedistill.data.store import write_index
+from spikedistill.data.prepare.index import write_index
 from spikedistill.errors import DataError
 
 NEEDS_RAW = True
@@ -35,7 +34,7 @@ _NAMES = """
 CLASS_NAMES = tuple(_NAMES.split())
 
 
-class Params(census.DownloadedParams):
+class Params(inventory.DownloadedParams):
     """How the events become frames, and what trains. The dataset has no official split."""
 
     split: Literal["in-order", "stratified", "random42"] = Field(
@@ -47,7 +46,7 @@ class Params(census.DownloadedParams):
 
 def describe(params: Params) -> DatasetMeta:
     """The shape of the dataset."""
-    return census.describe(params, CLASS_NAMES, (HEIGHT, WIDTH))
+    return inventory.describe(params, CLASS_NAMES, (HEIGHT, WIDTH))
 
 
 def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
@@ -61,8 +60,8 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     decode, sensor = whole_files(decode_atis, height=HEIGHT, width=WIDTH), (HEIGHT, WIDTH)
     rows = write_frames(recordings, decode, params, out, sensor=sensor, num_workers=num_workers, incomplete=incomplete)
     files = [(recording.label, recording.id.rpartition("/")[2]) for recording in rows.recordings]
-    labels, numbers = [label for label, _ in files], [census.number_of(name) for _, name in files]
-    lists = splits.all_splits(labels, numbers, census.spikingjelly_order(CLASS_NAMES, files))
+    labels, numbers = [label for label, _ in files], [inventory.number_of(name) for _, name in files]
+    lists = splits.all_splits(labels, numbers, inventory.spikingjelly_order(CLASS_NAMES, files))
     lists.pop("first100", None)
     write_index(
         out,
@@ -78,26 +77,26 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
 def _recordings(root: Path, params: Params) -> tuple[list[Recording], str]:
     """The recordings, and why the dataset cannot be used, if so."""
     problems: list[str] = []
-    found = census.in_classes(_members(root, params, problems), CLASS_NAMES, ".bin", problems)
-    last = {name: max(map(census.number_of, files), default=0) for name, files in found.items()}
+    found = inventory.group_by_class(_members(root, params, problems), CLASS_NAMES, ".bin", problems)
+    last = {name: max(map(inventory.number_of, files), default=0) for name, files in found.items()}
     expected = {name: [f"image_{n:04d}.bin" for n in range(1, last[name] + 1)] for name in CLASS_NAMES}
-    census.compare(found, expected, problems)
-    problems += census.listed("classes without a recording", [name for name, files in found.items() if not files])
+    inventory.compare_files(found, expected, problems)
+    problems += inventory.summarize("classes without a recording", [name for name, files in found.items() if not files])
     if (total := sum(map(len, found.values()))) != NUM_RECORDINGS:
         problems.append(f"{total} recordings, expected {NUM_RECORDINGS}")
-    census.compare_sizes(found, census.find_archives(root, [ARCHIVE]).values(), problems)
-    recordings = census.recordings(found)
-    return recordings, census.settle("N-Caltech101", root, problems, strict=params.strict)
+    inventory.compare_sizes(found, inventory.find_archives(root, [ARCHIVE]).values(), problems)
+    recordings = inventory.make_recordings(found)
+    return recordings, inventory.error_or_warning("N-Caltech101", root, problems, strict=params.strict)
 
 
 def _members(root: Path, params: Params, problems: list[str]) -> list[Member]:
-    folder = census.find_folder(root, ["Caltech101", "N-Caltech101"], lambda it: (it / CLASS_NAMES[-1]).is_dir())
+    folder = inventory.find_folder(root, ["Caltech101", "N-Caltech101"], lambda it: (it / CLASS_NAMES[-1]).is_dir())
     if folder is not None:
-        return census.files_in_classes(folder, CLASS_NAMES)
-    found = census.find_archives(root, [ARCHIVE])
+        return inventory.files_in_classes(folder, CLASS_NAMES)
+    found = inventory.find_archives(root, [ARCHIVE])
     if not found:
         raise DataError(
             f"{root}: no N-Caltech101 here: neither class folders ({CLASS_NAMES[0]}, …) nor {ARCHIVE}, also not below extract "
             f"or download. It cannot be downloaded by a program: get it from {ADDRESS}"
         )
-    return census.packed_files({found[ARCHIVE]: MD5}, problems, strict=params.strict)
+    return inventory.files_in_archives({found[ARCHIVE]: MD5}, problems, strict=params.strict)

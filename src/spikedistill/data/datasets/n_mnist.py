@@ -8,9 +8,9 @@ from spikedistill.data.formats import archives
 from spikedistill.data.formats.archives import Member
 from spikedistill.data.formats.events import decode_atis
 from spikedistill.data.meta import DatasetMeta
-from spikedistill.data.prepare import inventory as census
+from spikedistill.data.prepare import inventory
 from spikedistill.data.prepare.frames import Recording, whole_files, write_frames
-from spikedistill.data.store import write_index
+from spikedistill.data.prepare.index import write_index
 from spikedistill.errors import DataError
 
 NEEDS_RAW = True
@@ -25,13 +25,13 @@ SOURCES = {"Train.zip": "20959b8e626244a1b502305a9e6e2031", "Test.zip": "69ca876
 ADDRESS = "https://www.garrickorchard.com/datasets/n-mnist"
 
 
-class Params(census.DownloadedParams):
+class Params(inventory.DownloadedParams):
     """How the events become frames. The folders Train and Test are the splits."""
 
 
 def describe(params: Params) -> DatasetMeta:
     """The shape of the dataset."""
-    return census.describe(params, CLASS_NAMES, (SENSOR, SENSOR))
+    return inventory.describe(params, CLASS_NAMES, (SENSOR, SENSOR))
 
 
 def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
@@ -55,28 +55,28 @@ def _recordings(root: Path, params: Params) -> tuple[list[Recording], str]:
     problems: list[str] = []
     recordings = []
     for part, members in _members(root, params, problems).items():
-        found = census.in_classes(members, CLASS_NAMES, ".bin", problems)
+        found = inventory.group_by_class(members, CLASS_NAMES, ".bin", problems)
         for label, (name, files) in enumerate(found.items()):
             if len(files) != COUNTS[part][label]:
                 problems.append(f"{part}/{name}: {len(files)} recordings, expected {COUNTS[part][label]}")
-        recordings += census.recordings(found, f"{part}/")
-        census.compare_sizes(found, census.find_archives(root, [f"{part}.zip"]).values(), problems)
-    return recordings, census.settle("N-MNIST", root, problems, strict=params.strict)
+        recordings += inventory.make_recordings(found, f"{part}/")
+        inventory.compare_sizes(found, inventory.find_archives(root, [f"{part}.zip"]).values(), problems)
+    return recordings, inventory.error_or_warning("N-MNIST", root, problems, strict=params.strict)
 
 
 def _members(root: Path, params: Params, problems: list[str]) -> dict[str, list[Member]]:
     """The files of each part."""
-    folder = census.find_folder(root, ["N-MNIST", "NMNIST"], lambda it: all((it / part).is_dir() for part in COUNTS))
+    folder = inventory.find_folder(root, ["N-MNIST", "NMNIST"], lambda it: all((it / part).is_dir() for part in COUNTS))
     if folder is not None:
         return {part: archives.files_below(folder / part) for part in COUNTS}
-    found = census.find_archives(root, SOURCES)
+    found = inventory.find_archives(root, SOURCES)
     if len(found) < len(SOURCES):
         raise DataError(
             f"{root}: no N-MNIST here: neither the folders Train and Test nor both archives Train.zip and Test.zip, also not "
             f"below extract or download. It cannot be downloaded by a program: get it from {ADDRESS}"
         )
     return {
-        part: census.packed_files({found[name]: SOURCES[name]}, problems, strict=params.strict)
+        part: inventory.files_in_archives({found[name]: SOURCES[name]}, problems, strict=params.strict)
         for part in COUNTS
         if (name := f"{part}.zip")
     }

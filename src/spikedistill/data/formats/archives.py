@@ -158,7 +158,7 @@ def read_tar(archive: Path, wanted: Collection[str]) -> dict[str, bytes]:
     return contents
 
 
-def check_room(folder: Path, needed: int, what: str) -> None:
+def check_free_space(folder: Path, needed: int, what: str) -> None:
     """Raise DataError if the disk has no room for so many bytes."""
     free = shutil.disk_usage(folder).free
     if free < needed:

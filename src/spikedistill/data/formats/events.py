@@ -1,6 +1,6 @@
 """Decoders of event-camera recordings: AEDAT 2.0 (DVS128), AEDAT 3.1, ATIS. Numpy only.
 
-A decoder turns the bytes of a file into `Recorded`: timestamps, and one small number per event that stands for pixel and
+A decoder turns the bytes of a file into `CellEvents`: timestamps, and one small number per event that stands for pixel and
 polarity. Frames are counted straight from these numbers (`integrate.py`); `Events` holds them taken apart, with the
 picture upright and its origin at the top left, exactly as SpikingJelly's readers give it. A damaged file is refused with its
 name and the byte where the damage was seen.
@@ -58,7 +58,7 @@ class Events(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class CellEvents:
     """N events as a sensor numbers them.
 
     Attributes:
@@ -126,10 +126,10 @@ def read_atis(path: Path | str) -> Events:
     return _not_empty(decode_atis(_read(path), str(path), height=ATIS_OVERFLOW_ROW, width=256), path)
 
 
-def _not_empty(recorded: Recorded, path: Path | str) -> Events:
+def _not_empty(recorded: CellEvents, path: Path | str) -> Events:
     if not recorded.t.size:
         raise DataError(f"{path}: {EMPTY}; get the file again")
-    return recorded.events()
+    return recorded.unpacked()
 
 
 def _read(path: Path | str) -> bytes:
@@ -139,7 +139,7 @@ def _read(path: Path | str) -> bytes:
         raise DataError(f"{path}: {err.strerror}") from err
 
 
-def decode_aedat2(content: bytes, name: str, *, truncated: Truncated = "error") -> Recorded:
+def decode_aedat2(content: bytes, name: str, *, truncated: Truncated = "error") -> CellEvents:
     """Decode the bytes of an AEDAT 2.0 file of a DVS128.
 
     External triggers (address bit 15) and addresses that a DVS128 does not have (bits 16 to 31) are no pixels: they are
@@ -162,7 +162,7 @@ def decode_aedat2(content: bytes, name: str, *, truncated: Truncated = "error") 
         )
     count = (len(content) - start) // 8
     if not count:
-        return Recorded(np.empty(0, np.uint32), np.empty(0, np.uint16), DVS128, DVS128, flipped=True, dropped=int(bool(left)))
+        return CellEvents(np.empty(0, np.uint32), np.empty(0, np.uint16), DVS128, DVS128, flipped=True, dropped=int(bool(left)))
     halves = np.frombuffer(content, dtype=">u2", count=4 * count, offset=start).reshape(-1, 4)
     t = np.frombuffer(content, dtype=">u4", count=2 * count, offset=start)[1::2].astype(np.uint32)
     cell = halves[:, 1].astype(np.uint16)
@@ -181,7 +181,7 @@ def decode_aedat2(content: bytes, name: str, *, truncated: Truncated = "error") 
         t, cell = t[pixels], cell[pixels]
     back = np.flatnonzero(t[1:] < t[:-1])
     dropped = strange + bool(left)
-    return Recorded(_unwrapped(t, back), cell, DVS128, DVS128, flipped=True, dropped=dropped, ordered=not back.size)
+    return CellEvents(_unwrapped(t, back), cell, DVS128, DVS128, flipped=True, dropped=dropped, ordered=not back.size)
 
 
 def _aedat2_header_length(name: str, content: bytes) -> int:
@@ -355,7 +355,7 @@ def _cut_packet(content: bytes, place: _Place, truncated: Truncated) -> Aedat3Ch
 
 
 def dvs128_cells(chunk: Aedat3Chunk, name: str) -> npt.NDArray[np.uint16]:
-    """The cells (see `Recorded`) of AEDAT 3.1 events of a DVS128.
+    """The cells (see `CellEvents`) of AEDAT 3.1 events of a DVS128.
 
     Raises:
         DataError: if an event lies outside of its 128 x 128 pixels.
@@ -368,7 +368,7 @@ def dvs128_cells(chunk: Aedat3Chunk, name: str) -> npt.NDArray[np.uint16]:
     return (((data >> 9) & 0x7F00) | ((data >> 1) & 0xFF)).astype(np.uint16)
 
 
-def decode_atis(content: bytes, name: str, *, height: int, width: int, truncated: Truncated = "error") -> Recorded:
+def decode_atis(content: bytes, name: str, *, height: int, width: int, truncated: Truncated = "error") -> CellEvents:
     """Decode the bytes of an ATIS .bin file. Its overflow markers (row 240) advance the clock by 8192 us.
 
     Args:
@@ -388,7 +388,7 @@ def decode_atis(content: bytes, name: str, *, height: int, width: int, truncated
             "get the file again, or set truncated: drop"
         )
     if len(content) < 5:
-        return Recorded(np.empty(0, np.int32), np.empty(0, np.int32), height, width, dropped=int(bool(left)))
+        return CellEvents(np.empty(0, np.int32), np.empty(0, np.int32), height, width, dropped=int(bool(left)))
     raw = np.frombuffer(content, dtype=np.uint8, count=len(content) - left).reshape(-1, 5)
     x, y, high, middle, low = np.ascontiguousarray(raw.T)
     t = ((high & 0x7F).astype(np.int32) << 16) | (middle.astype(np.int32) << 8) | low
@@ -405,4 +405,4 @@ def decode_atis(content: bytes, name: str, *, height: int, width: int, truncated
                 f"offset {5 * int(at[first])} with x={x[first]}, y={y[first]}; damaged or of another sensor"
             )
     cell = x.astype(np.int32) * (2 * height) + (y.astype(np.int32) << 1 | (high >> 7))
-    return Recorded(t, cell, height, width, dropped=int(bool(left)))
+    return CellEvents(t, cell, height, width, dropped=int(bool(left)))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from spikedistill.data.formats.archives import check_room
+from spikedistill.data.formats.archives import check_free_space
 from spikedistill.errors import DataError
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class ImageFiles:
         Raises:
             DataError: naming the images that cannot be decoded; or if the disk is too small.
         """
-        check_room(path.parent, int(np.prod(self.shape)), "images")
+        check_free_space(path.parent, int(np.prod(self.shape)), "images")
         array = np.lib.format.open_memmap(path, mode="w+", dtype=self.dtype, shape=self.shape)
 
         def write(row: int, image: Image.Image) -> None:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from spikedistill.data.loading.auto_augment import auto_augment, rotate
 from spikedistill.data.loading.inputs import InputConfig
 from spikedistill.data.loading.resample import send
-from spikedistill.data.loading.rng import Draws, Stream, Words, below, uniform
+from spikedistill.data.loading.rng import SampleRng, Stream, Words, below, uniform
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.lazy import torch
 
@@ -120,21 +120,21 @@ class Augment(BaseModel):
                 yield key, f"{getattr(self, key)} pixels are more than an input of {height}x{width} has"
 
 
-def augment_batch(samples: torch.Tensor, augment: Augment, draws: Draws) -> torch.Tensor:
+def augment_batch(samples: torch.Tensor, augment: Augment, rng: SampleRng) -> torch.Tensor:
     """Change a batch; all but resized crops and erasing.
 
     Args:
         samples: [B, ..., H, W], any dtype (AutoAugment: uint8 [B, 3, H, W]); everything between B and H changes alike.
         augment: what may happen.
-        draws: the random words of the samples.
+        rng: the random words of the samples.
 
     Returns:
         A tensor of the same shape and dtype.
     """
     if augment.is_identity:
         return samples
-    words, event = draws.words(Stream.GEOMETRY, 8), draws.words(Stream.EVENTS, 4)
-    chosen = dict.fromkeys(("roll", "rotate", "cutout"), np.ones(len(draws), dtype=bool))
+    words, event = rng.words(Stream.GEOMETRY, 8), rng.words(Stream.EVENTS, 4)
+    chosen = dict.fromkeys(("roll", "rotate", "cutout"), np.ones(len(rng), dtype=bool))
     if augment.one_of:
         choice = below(event[:, 0], len(augment.choices))
         chosen = {name: choice == number for number, name in enumerate(augment.choices)}
@@ -144,7 +144,7 @@ def augment_batch(samples: torch.Tensor, augment: Augment, draws: Draws) -> torc
         degrees = uniform(event[:, 1], -augment.rotate, augment.rotate)
         samples = rotate(samples, degrees, np.flatnonzero(chosen["rotate"]))
     if augment.auto_augment:
-        samples = auto_augment(samples, augment.auto_augment, draws)
+        samples = auto_augment(samples, augment.auto_augment, rng)
     if augment.cutout:
         samples = _cutout(samples, augment.cutout, words, chosen["cutout"])
     return samples
@@ -251,16 +251,16 @@ def _central(config: _Boxes, height: npt.NDArray[np.int64], width: npt.NDArray[n
     return np.stack([(height - box_height) // 2, (width - box_width) // 2, box_height, box_width], 1)
 
 
-def erase(inputs: torch.Tensor, config: Erasing, draws: Draws) -> torch.Tensor:
+def erase(inputs: torch.Tensor, config: Erasing, rng: SampleRng) -> torch.Tensor:
     """Random erasing by torchvision's rule, with zeros.
 
     Args:
         inputs: normalised images [B, C, H, W].
         config: probability and ranges.
-        draws: the random words of the samples.
+        rng: the random words of the samples.
     """
     height, width = (np.full(len(inputs), length) for length in inputs.shape[-2:])
-    words = draws.words(Stream.ERASING, BOX_WORDS)
+    words = rng.words(Stream.ERASING, BOX_WORDS)
     box_width, box_height = _sides(config, words, height * width)
     fits = (box_height < height[:, None]) & (box_width < width[:, None])
     boxes = _first_box(box_height, box_width, fits, words, height, width)

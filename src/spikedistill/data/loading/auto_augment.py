@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spikedistill.data.loading.resample import send
-from spikedistill.data.loading.rng import Draws, Stream, below, uniform
+from spikedistill.data.loading.rng import SampleRng, Stream, below, uniform
 from spikedistill.lazy import torch
 
 FILL = 128.0
@@ -94,9 +94,9 @@ class Steps(NamedTuple):
         return Steps(self.operation[rows], self.strength[rows], self.negative[rows], self.applied[rows])
 
 
-def choose_steps(policy: str, draws: Draws) -> tuple[Steps, Steps]:
+def choose_steps(policy: str, rng: SampleRng) -> tuple[Steps, Steps]:
     """The random half of AutoAugment: which operations, how strong, in which direction."""
-    words = draws.words(Stream.AUTO_AUGMENT, 8)
+    words = rng.words(Stream.AUTO_AUGMENT, 8)
     chosen = below(words[:, 0], len(_POLICIES[policy]))
     halves = []
     for half in range(2):
@@ -107,10 +107,10 @@ def choose_steps(policy: str, draws: Draws) -> tuple[Steps, Steps]:
     return halves[0], halves[1]
 
 
-def auto_augment(images: torch.Tensor, policy: str, draws: Draws) -> torch.Tensor:
+def auto_augment(images: torch.Tensor, policy: str, rng: SampleRng) -> torch.Tensor:
     """AutoAugment of uint8 [B, 3, H, W]."""
     images = images.clone()
-    for steps in choose_steps(policy, draws):
+    for steps in choose_steps(policy, rng):
         apply_steps(images, steps)
     return images
 

@@ -22,7 +22,7 @@ from spikedistill.data.loading.augment import BOX_WORDS, Augment, augment_batch,
 from spikedistill.data.loading.inputs import STATISTICS, InputConfig, crop_images, encode_frames, normalize
 from spikedistill.data.loading.prefetch import prefetched
 from spikedistill.data.loading.resample import resized_crop, send
-from spikedistill.data.loading.rng import Draws, Stream, draw_order
+from spikedistill.data.loading.rng import SampleRng, Stream, epoch_permutation
 from spikedistill.data.loading.sample_source import FileSource, RowSource, indexable
 from spikedistill.data.store import SampleStore
 from spikedistill.errors import ConfigError
@@ -200,19 +200,19 @@ class Loader:
         self, source: RowSource | FileSource | None, epoch: int, order: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]
     ) -> Batch:
         index = order[positions]
-        draws = Draws(self._seed, epoch, positions)
-        samples = self._take(source, index, draws)
-        samples = augment_batch(samples, self._augment, draws)
+        rng = SampleRng(self._seed, epoch, positions)
+        samples = self._take(source, index, rng)
+        samples = augment_batch(samples, self._augment, rng)
         inputs = _steps_first(samples) if self._is_frames else normalize(samples, self._mean, self._std)
         if self._augment.erase:
-            inputs = erase(inputs, self._augment.erase, draws)
+            inputs = erase(inputs, self._augment.erase, rng)
         return inputs, send(self._labels[index], self._device)
 
-    def _take(self, source: RowSource | FileSource | None, index: npt.NDArray[np.int64], draws: Draws) -> torch.Tensor:
+    def _take(self, source: RowSource | FileSource | None, index: npt.NDArray[np.int64], rng: SampleRng) -> torch.Tensor:
         """Samples on the device in the size of an input."""
         crop = self._augment.random_resized_crop
         if isinstance(source, FileSource):
-            samples = source.take(self._rows[index], crop, draws)
+            samples = source.take(self._rows[index], crop, rng)
         elif source is not None:
             samples = indexable(source.take(self._rows[index]))
         else:
@@ -225,13 +225,13 @@ class Loader:
         if isinstance(source, FileSource):
             return samples
         height, width = samples.shape[-2:]
-        boxes = resized_crop_boxes(crop, draws.words(Stream.RESIZED_CROP, BOX_WORDS), height, width)
+        boxes = resized_crop_boxes(crop, rng.words(Stream.RESIZED_CROP, BOX_WORDS), height, width)
         return resized_crop(samples, boxes, self._side)
 
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
         if not self._shuffle:
             return np.arange(self.num_samples, dtype=np.int64)
-        return draw_order(self._seed, epoch, self.num_samples)
+        return epoch_permutation(self._seed, epoch, self.num_samples)
 
     def _positions(self, step: int) -> npt.NDArray[np.int64]:
         if self._shuffle:

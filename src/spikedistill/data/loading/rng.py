@@ -1,8 +1,8 @@
-"""All random numbers of a run, as functions of its seed and of the moment: no hidden state, nothing to checkpoint. Numpy only.
+"""All random numbers of a run, as functions of its seed and of the training step: no state, nothing to checkpoint. Numpy only.
 
-Two sources, and no third one:
+There are two sources:
 
-- `draw_order` and `Draws`: 64-bit words of a counter-based generator (Philox) for the samples of an epoch, a function of (seed,
+- `epoch_permutation` and `SampleRng`: 64-bit words of a counter-based generator (Philox) for the samples of an epoch, a function of (seed,
   epoch, position of the sample in the epoch, `Stream`). They are the same on any number of ranks, and what one augmentation
   draws never shifts what another one draws.
 - `derived_seed`: seeds for torch's generators at one training step, a function of (purpose, seed, epoch, step).
@@ -52,13 +52,13 @@ def derived_seed(purpose: str, seed: int, epoch: int, step: int, rank: int | Non
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def draw_order(seed: int, epoch: int, num_samples: int) -> npt.NDArray[np.int64]:
+def epoch_permutation(seed: int, epoch: int, num_samples: int) -> npt.NDArray[np.int64]:
     """Return the training order of an epoch: a permutation of the sample numbers."""
     return np.argsort(_generator(seed, epoch, Stream.ORDER).random_raw(num_samples), kind="stable")
 
 
-class Draws:
-    """The random words of the samples of one batch."""
+class SampleRng:
+    """Random words for the samples of one batch."""
 
     def __init__(self, seed: int, epoch: int, positions: npt.NDArray[np.int64]) -> None:
         """Serve the samples at `positions` [B] of an epoch."""

@@ -15,7 +15,7 @@ import torch
 from spikedistill.data.formats.images import ImageFiles, box_resized
 from spikedistill.data.loading.augment import BOX_WORDS, ResizedCrop, resized_crop_boxes
 from spikedistill.data.loading.prefetch import AHEAD
-from spikedistill.data.loading.rng import Draws, Stream
+from spikedistill.data.loading.rng import SampleRng, Stream
 
 
 def indexable(samples: torch.Tensor) -> torch.Tensor:
@@ -77,14 +77,14 @@ class FileSource:
         self._batch_size, self._device = batch_size, device
         self._ring: _Ring | None = None
 
-    def take(self, rows: npt.NDArray[np.int64], crop: ResizedCrop | None, draws: Draws) -> torch.Tensor:
+    def take(self, rows: npt.NDArray[np.int64], crop: ResizedCrop | None, rng: SampleRng) -> torch.Tensor:
         """The squares in the middle, or random resized crops, uint8 [B, 3, S, S] on the device."""
         side = self._files.shape[-1] if crop is None else self._side
         if self._ring is None:
             self._ring = _Ring((self._batch_size, 3, side, side), torch.uint8, self._device)
         buffer = self._ring.next(len(rows))
         target = buffer.numpy()
-        words = None if crop is None else draws.words(Stream.RESIZED_CROP, BOX_WORDS)
+        words = None if crop is None else rng.words(Stream.RESIZED_CROP, BOX_WORDS)
 
         def decode(position: int) -> None:
             row = int(rows[position])

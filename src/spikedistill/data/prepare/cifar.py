@@ -20,8 +20,8 @@ from pydantic import Field
 from spikedistill.components import ComponentParams
 from spikedistill.data.formats import archives
 from spikedistill.data.meta import DatasetMeta
-from spikedistill.data.prepare import inventory as census
-from spikedistill.data.store import write_index
+from spikedistill.data.prepare import inventory
+from spikedistill.data.prepare.index import write_index
 from spikedistill.errors import DataError
 
 SIDE = 32
@@ -105,7 +105,7 @@ class Cifar:
         pictures, members, problems = self._decode(form, contents)
         for split, count in self.per_class.items():
             problems += self._count(split, pictures[split], count)
-        if incomplete := census.settle(self.name, raw, problems, strict=params.strict):
+        if incomplete := inventory.error_or_warning(self.name, raw, problems, strict=params.strict):
             raise DataError(incomplete)
         empty = [split for split in SPLITS if not pictures[split]]
         if empty:
@@ -129,11 +129,11 @@ class Cifar:
             first = self.forms[0]
             archives.download([(first.archive, ADDRESS + first.archive, first.md5)], root / "download")
         for form in self.forms:
-            folder = census.find_folder(root, [form.folder], form.is_in)
+            folder = inventory.find_folder(root, [form.folder], form.is_in)
             if folder is not None:
                 return form, _read_folder(folder, form, strict=params.strict)
         for form in self.forms:
-            found = census.find_archives(root, [form.archive])
+            found = inventory.find_archives(root, [form.archive])
             if found:
                 if params.strict:
                     archives.check_md5({found[form.archive]: form.md5})
@@ -168,7 +168,7 @@ class Cifar:
             raise DataError(
                 f"{len(damaged)} of {len(form.names)} files of {self.name} cannot be used:\n  " + "\n  ".join(damaged)
             )
-        return pictures, members, census.listed("files missing", missing)
+        return pictures, members, inventory.summarize("files missing", missing)
 
     def _pictures(self, form: Form, name: str, content: bytes | DataError) -> Pictures:
         if isinstance(content, DataError):
@@ -184,7 +184,7 @@ class Cifar:
             return []
         counts = np.bincount(np.concatenate([labels for _, labels in pictures]), minlength=len(self.class_names))
         wrong = [f"{self.class_names[label]} {counts[label]}" for label in np.flatnonzero(counts != expected)]
-        return census.listed(f"classes of {split} without {expected} pictures", wrong)
+        return inventory.summarize(f"classes of {split} without {expected} pictures", wrong)
 
 
 def _read_folder(folder: Path, form: Form, *, strict: bool) -> dict[str, bytes | DataError]:

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from spikedistill.components import ComponentParams
-from spikedistill.data.formats.archives import Member, check_room
-from spikedistill.data.formats.events import EMPTY, Recorded, Truncated
+from spikedistill.data.formats.archives import Member, check_free_space
+from spikedistill.data.formats.events import EMPTY, CellEvents, Truncated
 from spikedistill.data.formats.isal_zlib import crc32
 from spikedistill.data.prepare.integrate import (
     EmptyWindows,
@@ -32,7 +32,7 @@ from spikedistill.data.prepare.integrate import (
     frame_ranges,
     in_order,
 )
-from spikedistill.data.prepare.workers import share_out, shared_zeros
+from spikedistill.data.prepare.workers import run_workers, shared_zeros
 from spikedistill.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class Recording:
 class Sample(NamedTuple):
     """A decoded recording, with size and crc32 of the bytes that it was decoded from."""
 
-    recorded: Recorded
+    recorded: CellEvents
     num_bytes: int
     crc32: int
 
@@ -112,7 +112,7 @@ Decoder = Callable[[Member, Sequence[Window | None], Truncated], Iterator[tuple[
 """Reads a file and yields (number of the window, its sample) for each window."""
 
 
-def whole_files(decode: Callable[..., Recorded], **options: Any) -> Decoder:
+def whole_files(decode: Callable[..., CellEvents], **options: Any) -> Decoder:
     """A decoder of files that are one recording each.
 
     Args:
@@ -271,7 +271,7 @@ def write_frames(
 def _allocate(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
     """Make an array file of zeros."""
     needed = int(np.prod(shape)) * dtype.itemsize
-    check_room(path.parent, needed, "frames")
+    check_free_space(path.parent, needed, "frames")
     with path.open("wb") as stream:
         np.lib.format.write_array_header_1_0(stream, {"descr": dtype.str, "fortran_order": False, "shape": shape})
         assert stream.tell() == HEADER_BYTES
@@ -295,7 +295,7 @@ def _integrate_all(recordings: Sequence[Recording], task: _Task, facts: npt.NDAr
                         facts[row] = outcome
         return problems
 
-    found = share_out(work, len(firsts), num_workers=num_workers, done="files integrated")
+    found = run_workers(work, len(firsts), num_workers=num_workers, progress="files integrated")
     problems = {row: problem for each in found for row, problem in each.items()}
     return [problems[row] for row in sorted(problems)]
 

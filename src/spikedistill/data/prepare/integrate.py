@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from spikedistill.data.formats.events import Events, IntArray, Recorded
+from spikedistill.data.formats.events import CellEvents, Events, IntArray
 from spikedistill.errors import DataError
 
 SplitBy = Literal["number", "time", "duration"]
@@ -57,7 +57,7 @@ def integrate(
     """
     _check_coordinates(events, height, width)
     cell = (events.x.astype(np.int64) * height + events.y.astype(np.int64)) * 2 + (events.p != 0)
-    recorded = Recorded(events.t, cell, height, width)
+    recorded = CellEvents(events.t, cell, height, width)
     if split_by != "number" and unsorted != "as_spikingjelly":
         recorded, _ = in_order(recorded, unsorted)
     ranges = frame_ranges(recorded.t, split_by=split_by, num_frames=num_frames, duration_us=duration_us)
@@ -75,7 +75,7 @@ def _check_coordinates(events: Events, height: int, width: int) -> None:
         )
 
 
-def in_order(recorded: Recorded, unsorted: Unsorted) -> tuple[Recorded, int]:
+def in_order(recorded: CellEvents, unsorted: Unsorted) -> tuple[CellEvents, int]:
     """Treat timestamps that run backwards as asked.
 
     Returns:
@@ -189,7 +189,7 @@ def check_windows(ranges: Ranges, empty_windows: EmptyWindows) -> int:
     return int(empty.size)
 
 
-def count(recorded: Recorded, ranges: Ranges) -> npt.NDArray[Any]:
+def count(recorded: CellEvents, ranges: Ranges) -> npt.NDArray[Any]:
     """Count the events of each range.
 
     Returns:
@@ -212,7 +212,7 @@ def count(recorded: Recorded, ranges: Ranges) -> npt.NDArray[Any]:
     return _as_pictures(counts, recorded)
 
 
-def _histograms(recorded: Recorded, ranges: Ranges, num_cells: int) -> npt.NDArray[np.intp]:
+def _histograms(recorded: CellEvents, ranges: Ranges, num_cells: int) -> npt.NDArray[np.intp]:
     """The counts of all frames in one table."""
     cells = np.concatenate([recorded.cell[start:stop] for start, stop in ranges.tolist()])
     firsts = np.repeat(np.arange(len(ranges)) * num_cells, np.maximum(ranges[:, 1] - ranges[:, 0], 0))
@@ -226,7 +226,7 @@ def _fitting(counts: npt.NDArray[Any], peak: int) -> npt.NDArray[Any]:
     return counts.astype(np.uint8 if peak <= UINT8_MAX else np.uint16, copy=False)
 
 
-def _as_pictures(counts: npt.NDArray[Any], recorded: Recorded) -> npt.NDArray[Any]:
+def _as_pictures(counts: npt.NDArray[Any], recorded: CellEvents) -> npt.NDArray[Any]:
     table = counts.reshape(len(counts), recorded.width, recorded.height, 2)
     if recorded.flipped:
         table = table[:, ::-1, ::-1, ::-1]

@@ -45,7 +45,7 @@ def find_archives(root: Path, names: Collection[str]) -> dict[str, Path]:
     return {name: path for name in names if (path := next((p / name for p in places if (p / name).is_file()), None))}
 
 
-def packed_files(packed: Mapping[Path, str], problems: list[str], *, strict: bool) -> list[Member]:
+def files_in_archives(packed: Mapping[Path, str], problems: list[str], *, strict: bool) -> list[Member]:
     """The files in some zip archives.
 
     Args:
@@ -64,7 +64,7 @@ def packed_files(packed: Mapping[Path, str], problems: list[str], *, strict: boo
     return members
 
 
-def in_classes(
+def group_by_class(
     members: Iterable[Member], class_names: Collection[str], suffix: str, problems: list[str]
 ) -> dict[str, dict[str, Member]]:
     """Sort files by the folder that they lie in, which is their class.
@@ -90,9 +90,9 @@ def in_classes(
             found[class_name][file] = member
         else:
             surplus.append(str(member))
-    for line in listed("files that are no recordings passed over", other):
+    for line in summarize("files that are no recordings passed over", other):
         log.info("%s", line)
-    problems += listed("recordings in folders that the dataset does not have", surplus)
+    problems += summarize("recordings in folders that the dataset does not have", surplus)
     return found
 
 
@@ -101,33 +101,33 @@ def files_in_classes(folder: Path, class_names: Iterable[str]) -> list[Member]:
     return [member for name in class_names if (folder / name).is_dir() for member in files_below(folder / name)]
 
 
-def recordings(found: Mapping[str, Mapping[str, Member]], prefix: str = "") -> list[Recording]:
-    """The recordings that `in_classes` found, class by class, in the order of the numbers that their names end in.
+def make_recordings(found: Mapping[str, Mapping[str, Member]], prefix: str = "") -> list[Recording]:
+    """The recordings that `group_by_class` found, class by class, in the order of the numbers that their names end in.
 
     Args:
         found: recordings by file name, by class; the classes in the order of their labels.
         prefix: how their ids begin.
     """
     return [
-        Recording(member, f"{prefix}{class_name}/{stem_of(file)}", label)
+        Recording(member, f"{prefix}{class_name}/{file_stem(file)}", label)
         for label, (class_name, files) in enumerate(found.items())
-        for file, member in sorted(files.items(), key=lambda entry: natural(entry[0]))
+        for file, member in sorted(files.items(), key=lambda entry: natural_key(entry[0]))
     ]
 
 
-def compare(found: Mapping[str, Collection[str]], expected: Mapping[str, Collection[str]], problems: list[str]) -> None:
+def compare_files(found: Mapping[str, Collection[str]], expected: Mapping[str, Collection[str]], problems: list[str]) -> None:
     """Add to `problems` what is missing of the expected files of each class, and what is there beside them."""
     empty = [name for name, files in expected.items() if files and not found.get(name)]
-    problems += listed("classes without a recording", empty)
+    problems += summarize("classes without a recording", empty)
     missing = [f"{n}/{file}" for n, files in expected.items() if n not in empty for file in files if file not in found[n]]
     known = {name: set(files) for name, files in expected.items()}
     surplus = [f"{n}/{file}" for n, files in found.items() for file in files if file not in known.get(n, ())]
-    problems += listed("missing recordings", missing) + listed("recordings that the dataset does not have", surplus)
+    problems += summarize("missing recordings", missing) + summarize("recordings that the dataset does not have", surplus)
 
 
 def compare_sizes(found: Mapping[str, Mapping[str, Member]], archives: Iterable[Path], problems: list[str]) -> None:
     """Add to `problems` the unpacked recordings whose size differs from that in their archives, where these are there too."""
-    packed = packed_files(dict.fromkeys(archives, ""), [], strict=False)
+    packed = files_in_archives(dict.fromkeys(archives, ""), [], strict=False)
     sizes = {tuple(member.name.split("/")[-2:]): member.size for member in packed}
     cut = []
     for class_name, files in found.items():
@@ -135,10 +135,10 @@ def compare_sizes(found: Mapping[str, Mapping[str, Member]], archives: Iterable[
             expected = sizes.get((class_name, name))
             if expected is not None and not member.name and (there := Path(member.path).stat().st_size) != expected:
                 cut.append(f"{member} ({there} bytes, {expected} in its archive)")
-    problems += listed("recordings that differ from those in their archives", cut)
+    problems += summarize("recordings that differ from those in their archives", cut)
 
 
-def listed(what: str, names: Sequence[str]) -> list[str]:
+def summarize(what: str, names: Sequence[str]) -> list[str]:
     """A line that counts and names some files, or no line if there are none."""
     if not names:
         return []
@@ -146,7 +146,7 @@ def listed(what: str, names: Sequence[str]) -> list[str]:
     return [f"{len(names)} {what}: {', '.join(names[:NAMED])}{more}"]
 
 
-def settle(dataset: str, root: Path, problems: Sequence[str], *, strict: bool) -> str:
+def error_or_warning(dataset: str, root: Path, problems: Sequence[str], *, strict: bool) -> str:
     """Say what is wrong with an incomplete dataset.
 
     Returns:
@@ -163,19 +163,19 @@ def settle(dataset: str, root: Path, problems: Sequence[str], *, strict: bool) -
     return ""
 
 
-def natural(name: str) -> tuple[int, str]:
+def natural_key(name: str) -> tuple[int, str]:
     """A key that sorts recordings of one class by the number that their names end in."""
     return number_of(name), name
 
 
-def stem_of(name: str) -> str:
+def file_stem(name: str) -> str:
     """A file's name without its ending."""
     return name.rpartition(".")[0] or name
 
 
 def number_of(name: str) -> int:
     """The number that a recording's name ends in, -1 if none."""
-    stem = stem_of(name)
+    stem = file_stem(name)
     digits = stem[len(stem.rstrip("0123456789")) :]
     return int(digits) if digits else -1
 
