@@ -1,4 +1,4 @@
-"""The `spikedistill` command. Parses arguments, calls one function, prints results and errors. Imports no torch itself."""
+"""The `spikedistill` command: parse arguments, call one function, print results and errors. Imports no torch itself."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from spikedistill.plan.build import Plan, build_plan
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0 done, 1 a problem the user can mend, 2 wrong usage, 130 interrupted."""
+    """Run the command line; return the exit status: 0 done, 1 a problem the user can fix, 2 wrong usage, 130 interrupted."""
     options = _parser().parse_args(arguments)
     try:
         return options.command(options) or 0

@@ -118,7 +118,7 @@ def _check_combinations(config: Config, problems: Problems) -> None:
 
 
 def _misfits(needs: frozenset[str], experiment: ExperimentConfig) -> Iterator[str]:
-    """Why a method cannot work with the networks of an experiment."""
+    """Yield the reasons why a method cannot work with the networks of an experiment."""
     if "steps" in needs and experiment.student.backward == "rate":
         yield (
             "needs the logits of every time step, and student.backward: rate has a gradient for their mean alone; "

@@ -13,7 +13,7 @@ from spikedistill.config.sweep import SweepError, Variant, replaced, swept, vari
 
 
 def expand(values: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
-    """The configuration with an experiment or a method for each combination of listed values."""
+    """Return the configuration with an experiment or a method for each combination of listed values."""
     expanded = dict(values)
     if not isinstance(values.get("experiments"), Mapping):
         return expanded
@@ -71,7 +71,7 @@ def _variants(
     problems: Problems,
     within: tuple[str, ...] = (),
 ) -> list[Variant]:
-    """The variants of a section; a single one where nothing is swept, or where the sweep is not valid."""
+    """Return the variants of a section: a single one where nothing is swept, or where the sweep is invalid."""
     together = section.get("together") or []
     if not isinstance(together, list) or not all(isinstance(group, list) for group in together):
         return [Variant("", {})]  # the check of types says what is wrong

@@ -51,13 +51,13 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 
 
 def write_resolved(values: Mapping[str, Any], file: Path) -> None:
-    """Keep a configuration as it is used, files and overrides merged, for `read_resolved`; atomically."""
+    """Write the configuration in use, files and overrides merged, atomically; `read_resolved` reads it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps(values, indent=1) + "\n")
 
 
 def read_resolved(file: Path) -> Config:
-    """The configuration that `write_resolved` kept, checked.
+    """Read and check the configuration that `write_resolved` wrote.
 
     Raises:
         ConfigError: if there is none, or it is not valid any more.

@@ -13,14 +13,14 @@ from spikedistill.errors import ConfigError
 
 
 class Problems:
-    """Collects problems as `file: key: message` lines."""
+    """A collector of problems, as `file: key: message` lines."""
 
     def __init__(self, source: str) -> None:
         self._source = source
         self._lines: dict[tuple[str, str], None] = {}
 
     def add(self, key: Sequence[str | int], message: str) -> None:
-        """Note a problem; the variants of a sweep share one line, under the key as it was written."""
+        """Add a problem; the variants of a sweep share one line, under the key as it was written."""
         self._lines[".".join(str(part).partition("[")[0] for part in key) or "(top level)", message] = None
 
     def add_validation(self, error: ValidationError, model: type[BaseModel], prefix: Sequence[str | int] = ()) -> None:

@@ -1,4 +1,4 @@
-"""docs/configuration.md: every key of config.yaml, from the models that check it. Imports no torch."""
+"""Write docs/configuration.md: every key of config.yaml, from the models that check it. Imports no torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SWEPT = ("experiments.LABEL.teacher", "experiments.LABEL.student")
 
 
 def configuration_reference() -> str:
-    """The whole page, in Markdown."""
+    """Return the page in Markdown."""
     parts = [HEAD]
     for title, model in _sections(Config, "config.yaml"):
         parts.append(_section(f"## `{title}`", model, swept=title.startswith(SWEPT)))
@@ -49,7 +49,7 @@ def _sections(model: type[BaseModel], title: str) -> Iterator[tuple[str, type[Ba
 
 
 def _inner(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, type[BaseModel]]]:
-    """The sections in a section, by dotted key."""
+    """Yield the sections inside a section, by dotted key."""
     for name, field in model.model_fields.items():
         path = f"{prefix}{name}"
         section = model_of(field.annotation)

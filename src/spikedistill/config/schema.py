@@ -21,7 +21,7 @@ def schema_text() -> str:
 
 
 def config_schema() -> dict[str, Any]:
-    """The JSON schema of config.yaml for editors, with the parameters of every method and dataset."""
+    """Return the JSON schema of config.yaml, with the parameters of every method and dataset."""
     schema = Config.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "spikedistill config.yaml"
@@ -35,7 +35,7 @@ def config_schema() -> dict[str, Any]:
 
 
 def _allow_sweeps(definitions: dict[str, Any], model: type[BaseModel], name: str) -> None:
-    """Let every key that takes a plain value take a list of them, too."""
+    """Accept a list of values wherever a key takes a single one."""
     properties = definitions[name]["properties"]
     for key, field in model.model_fields.items():
         section = model_of(field.annotation)

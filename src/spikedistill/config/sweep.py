@@ -1,7 +1,7 @@
-"""Lists in the configuration become runs: one variant per combination of the listed values. Imports no torch.
+"""Turn lists in the configuration into runs: one variant per combination of the listed values. Imports no torch.
 
-A list is swept where the key takes a plain value; a key that takes a list by its type keeps it. A variant is labelled with the
-values that it has, such as `kd[alpha=0.3]`, so that the rows of the report can be told apart.
+A list is swept where the key takes a plain value; a key that takes a list by its type keeps it. A variant is labelled with its
+values, such as `kd[alpha=0.3]`, so that the rows of the report can be told apart.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Variant:
     """One combination of the values of all swept keys.
 
     Attributes:
-        suffix: what tells it from its siblings, such as `[alpha=0.3,lr=0.1]`; empty when nothing is swept.
+        suffix: what distinguishes it from its siblings, such as `[alpha=0.3,lr=0.1]`; empty when nothing is swept.
         values: swept key -> its value here.
     """
 
@@ -47,17 +47,17 @@ class SweepError(ValueError):
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union; of anything else itself."""
+    """Return the members of a union, or the annotation itself if it is none."""
     return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
 
 
 def model_of(annotation: Any) -> type[BaseModel] | None:
-    """The section that a key holds, if it holds one."""
+    """Return the model of the section that a key holds, if it holds one."""
     return next((m for m in _alternatives(annotation) if isinstance(m, type) and issubclass(m, BaseModel)), None)
 
 
 def takes_plain_values(annotation: Any) -> bool:
-    """Whether a key takes a single value, so that a list of values is a sweep: no list, mapping or section by its type."""
+    """Return True if a key takes a single value, so that a list is a sweep: its type is no list, mapping or section."""
     if annotation is Any or model_of(annotation):
         return False
     members = _alternatives(annotation)
@@ -68,7 +68,7 @@ def takes_plain_values(annotation: Any) -> bool:
 
 
 def swept(values: Mapping[str, Any], model: type[BaseModel], prefix: Path = ()) -> Iterator[tuple[Path, list[Any]]]:
-    """The keys of a section, and of the sections in it, that are given a list where a plain value belongs."""
+    """Yield the keys of a section and of its sections that hold a list where a single value belongs."""
     for key, value in values.items():
         field = model.model_fields.get(key)
         if field is None:
@@ -81,7 +81,7 @@ def swept(values: Mapping[str, Any], model: type[BaseModel], prefix: Path = ()) 
 
 
 def variants(lists: Mapping[Path, list[Any]], together: Sequence[Sequence[str]]) -> list[Variant]:
-    """Every combination of the listed values; the key that stands last varies fastest.
+    """Return every combination of the listed values; the last key varies fastest.
 
     Args:
         lists: swept key -> its values.
@@ -108,7 +108,7 @@ def variants(lists: Mapping[Path, list[Any]], together: Sequence[Sequence[str]])
 
 
 def replaced(values: Mapping[str, Any], changes: Mapping[Path, Any]) -> dict[str, Any]:
-    """A copy of a nested mapping with the values at some paths replaced; what lies beside them is shared."""
+    """Return a copy of a nested mapping with the values at some paths replaced; everything else is shared."""
     copy = dict(values)
     for path, value in changes.items():
         place = copy
@@ -126,11 +126,11 @@ def _check_list(path: Path, values: list[Any]) -> None:
         if isinstance(value, Mapping | list):
             raise SweepError(path, f"a sweep is a list of plain values; found {value!r} in it")
     if len({(isinstance(value, bool), value) for value in values}) != len(values):
-        raise SweepError(path, f"each value of a sweep may stand once; found {values!r}")
+        raise SweepError(path, f"each value of a sweep may appear once; found {values!r}")
 
 
 def _groups(lists: Mapping[Path, list[Any]], together: Sequence[Sequence[str]]) -> list[list[Path]]:
-    """Keys that vary together, as groups; a key of its own is a group of one. In the order of the keys."""
+    """Return groups of keys that vary together, in the order of the keys; a key on its own is a group of one."""
     group_of: dict[Path, list[Path]] = {}
     for names in together:
         paths = [tuple(name.split(".")) for name in names]
@@ -138,7 +138,7 @@ def _groups(lists: Mapping[Path, list[Any]], together: Sequence[Sequence[str]]) 
             if path not in lists:
                 raise SweepError(("together",), unknown("swept key", ".".join(path), map(".".join, lists)))
             if path in group_of:
-                raise SweepError(("together",), f"{'.'.join(path)!r} stands there twice")
+                raise SweepError(("together",), f"{'.'.join(path)!r} appears there twice")
             group_of[path] = paths
         lengths = {".".join(path): len(lists[path]) for path in paths}
         if len(set(lengths.values())) > 1:
@@ -149,7 +149,7 @@ def _groups(lists: Mapping[Path, list[Any]], together: Sequence[Sequence[str]]) 
 
 
 def _short_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """The shortest endings of the keys that tell them apart, such as `lr` or `teacher.train.lr`."""
+    """Return the shortest endings that distinguish the keys, such as `lr` or `teacher.train.lr`."""
     names = {}
     for path in paths:
         others = [other for other in paths if other != path]

@@ -1,4 +1,4 @@
-"""`spikedistill doctor`: checks what a run needs, and says what to do about what is missing."""
+"""`spikedistill doctor`: check what a run needs, and say what to do about what is missing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COMMANDS = ("sbatch", "squeue", "scancel", "scontrol")
 
 
 class Check(NamedTuple):
-    """One finding: "ok", "warn" or "fail", what was looked at, and what to do."""
+    """One finding: "ok", "warn" or "fail", what was checked, and what to do."""
 
     level: str
     what: str
@@ -28,7 +28,7 @@ class Check(NamedTuple):
 
 
 def run_checks(load_plan: Callable[[], Plan], profile_name: str | None) -> int:
-    """Run every check and print it; returns 1 if one failed."""
+    """Run and print every check; return 1 if one failed, else 0."""
     failed = False
     for check in _checks(load_plan, profile_name):
         print(f"{check.level:5} {check.what}" + (f"\n      -> {check.advice}" if check.advice else ""), flush=True)

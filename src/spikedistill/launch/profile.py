@@ -1,4 +1,4 @@
-"""Settings of Snakemake profiles that concern stages. Imports no torch."""
+"""Read the settings of Snakemake profiles that concern stages. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spikedistill.errors import ConfigError
 
 
 def find_profile(name: str) -> Path:
-    """The YAML file of a Snakemake profile given as Snakemake takes it: a folder, a file, or a name in ~/.config/snakemake.
+    """Return the YAML file of a profile, given as Snakemake takes it: a folder, a file, or a name in ~/.config/snakemake.
 
     Raises:
         ConfigError: if there is none.
@@ -25,7 +25,7 @@ def find_profile(name: str) -> Path:
 
 
 def read_profile(name: str) -> dict[str, Any]:
-    """The settings of a Snakemake profile.
+    """Read the settings of a Snakemake profile.
 
     Raises:
         ConfigError: if there is none, or it is not a YAML mapping.
@@ -41,7 +41,7 @@ def read_profile(name: str) -> dict[str, Any]:
 
 
 def site_profile(name: str | None) -> dict[str, Any]:
-    """The settings of the profile that is named; without a name, those of `cluster` if it is there.
+    """Read the settings of the named profile; without a name, those of `cluster` if there is one.
 
     Raises:
         ConfigError: as `read_profile` does.
@@ -52,7 +52,7 @@ def site_profile(name: str | None) -> dict[str, Any]:
 
 
 def site_resources(stage: str, profile: Mapping[str, Any]) -> dict[str, Any]:
-    """What a profile sets for a stage: its `set-resources`, over its `default-resources`."""
+    """Return what a profile sets for a stage: its `set-resources`, over its `default-resources`."""
     return default_resources(profile) | set_resources(stage, profile)
 
 
@@ -62,7 +62,7 @@ def default_resources(profile: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def set_resources(stage: str, profile: Mapping[str, Any]) -> dict[str, Any]:
-    """The `set-resources` of a profile for a stage."""
+    """Return the `set-resources` of a profile for a stage."""
     per_rule = profile.get("set-resources") or {}
     if isinstance(per_rule, list):
         per_rule = _nested(per_rule)

@@ -1,7 +1,7 @@
-"""What each stage asks of the cluster unless the profile or the command line says otherwise. Imports no torch.
+"""The resources that each stage requests unless the profile or the command line says otherwise. Imports no torch.
 
 The names are Snakemake's standard resources and those of the submitit executor plugin (docs/executor.md). The rules and
-`spikedistill submit` ask for the same.
+`spikedistill submit` request the same.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ NAMES = ("runtime", "mem_mb", "nodes", "tasks_per_node", "cpus_per_task", "gpus_
 RANKS = ("tasks_per_node", "tasks", "tasks_per_gpu")
 CPUS = ("cpus_per_task", "cpus_per_gpu")
 REPORT_COST = Cost(hours=0.1, gpus=0, cpus=1, gpu_mb=0, host_mb=2000)
-PLACEHOLDER_COST = Cost(hours=0.1, gpus=1, cpus=1, gpu_mb=0, host_mb=2000)  # to see whether what is given contradicts itself
+PLACEHOLDER_COST = Cost(
+    hours=0.1, gpus=1, cpus=1, gpu_mb=0, host_mb=2000
+)  # placeholder cost for checking user-set resources for contradictions
 RUNTIME_FACTOR = 2.0  # an estimate may be off by so much before the time limit is reached
 SHORTEST_MIN = 30
 LONGEST_MIN = 1440  # what most sites allow; a longer stage is requeued and goes on from its checkpoint
@@ -30,13 +32,13 @@ REQUEUES = 3
 
 
 def required_resources(estimate: Callable[[int | None], Cost], given: Mapping[str, Any], attempt: int = 1) -> dict[str, int]:
-    """What a stage asks for: GPUs and ranks as the estimate or the profile says, time and memory by the estimate.
+    """Return the resources of a stage: GPUs and ranks by the estimate or the profile, time and memory by the estimate.
 
     Args:
         estimate: the cost on so many GPUs, or on as many as it takes.
         given: what the profile or the command line sets for this stage; nodes, GPUs, ranks and CPUs of it are kept, under
             whichever of their names.
-        attempt: 1, 2, …: each asks for as much memory again.
+        attempt: attempt number, from 1; requested memory grows linearly with it.
 
     Raises:
         ConfigError: if what is given contradicts itself.
@@ -64,12 +66,12 @@ def required_resources(estimate: Callable[[int | None], Cost], given: Mapping[st
 
 
 def stage_cost(estimator: Estimator, spec: Spec, given: Mapping[str, Any]) -> Cost:
-    """What a stage will cost on the GPUs that it asks for."""
+    """Return the cost of a stage on the GPUs that it requests."""
     return estimator(spec.ref, _given_gpus(_counts(given)))
 
 
 def _counts(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What is given of nodes, GPUs, ranks and CPUs; expressions, which Snakemake evaluates later, count as not given."""
+    """Return the given numbers of nodes, GPUs, ranks and CPUs; expressions, which Snakemake evaluates later, do not count."""
     names = ("nodes", *GPUS, *RANKS, *CPUS)
     counts: dict[str, Any] = {name: count for name in names if (count := _whole(given.get(name))) is not None}
     gres = str(given.get("gres") or "")
@@ -79,7 +81,7 @@ def _counts(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _given_gpus(given: Mapping[str, Any]) -> int | None:
-    """GPUs of all nodes together, if any number is given."""
+    """Return the number of GPUs of all nodes together, if one is given."""
     named = {name: given[name] for name in (*GPUS, "gres") if name in given}
     return _request(named).gpus_per_node * given.get("nodes", 1) if named else None
 
@@ -101,7 +103,7 @@ def _request(resources: Mapping[str, Any]) -> Request:
 def stage_resources(
     stage: str, profile: Mapping[str, Any], overrides: Mapping[str, Any], estimate: Callable[[int | None], Cost]
 ) -> dict[str, Any]:
-    """The resources of a stage, as Snakemake would resolve them for its rule.
+    """Return the resources of a stage, as Snakemake would resolve them for its rule.
 
     Later wins: the profile's `default-resources`, what the stage needs, the profile's `set-resources`, `overrides`.
     """

@@ -1,4 +1,4 @@
-"""How far the stages of a plan are, for the terminal. Imports no torch."""
+"""The progress of the stages of a plan, for the terminal. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from spikedistill.train.tracking import METRICS, whole_lines
 
 
 def status_table(plan: Plan) -> str:
-    """How far every stage is: done, running (with epoch and host), interrupted, or not started."""
+    """Return a table of the state of every stage: done, running (with epoch and host), interrupted, or not started."""
     store = Store(plan.config.store)
     rows = [(spec.stage, Path(ref).name, stage_state(store, spec)) for ref, spec in plan.stages.items()]
     return tabulate(rows, headers=["stage", "artifact", "state"], tablefmt="simple")
 
 
 def stage_state(store: Store, spec: Spec) -> str:
-    """How far a stage is, in words."""
+    """Return the state of a stage in words."""
     if store.status(spec.ref) == "complete":
         manifest = store.manifest(spec.ref)
         return f"done in {manifest['wall_s']:.0f} s on {manifest['host']}"

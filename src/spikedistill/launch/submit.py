@@ -1,4 +1,4 @@
-"""`spikedistill submit`: single stages through submitit, without Snakemake. Imports no torch."""
+"""`spikedistill submit`: submit single stages through submitit, without Snakemake. Imports no torch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def submit_stage(
     with_upstream: bool,
     wait: bool,
 ) -> int:
-    """Submit one stage of a plan, and say where it runs; returns the exit status.
+    """Submit one stage of a plan and print where it runs; return the exit status.
 
     Args:
         plan: the plan.

@@ -44,7 +44,7 @@ class Plan:
     raw: dict[str, str]
 
     def find(self, name: str) -> Spec:
-        """The stage that makes the artifact called `name`, with or without its kind; an unambiguous beginning will do.
+        """Return the stage that makes the artifact called `name`, with or without its folder; an unambiguous beginning will do.
 
         Raises:
             ConfigError: if there is none, or more than one.
@@ -57,7 +57,7 @@ class Plan:
         raise ConfigError(f"{name!r} fits {len(found)} stages: " + ", ".join(found))
 
     def with_upstream(self, spec: Spec) -> list[Spec]:
-        """A stage and everything that it needs, upstream first."""
+        """Return a stage and everything that it needs, upstream first."""
         needed: dict[str, Spec] = {}
         for ref in spec.upstream.values():
             needed |= {s.ref: s for s in self.with_upstream(self.stages[ref])}
@@ -105,7 +105,7 @@ def _teacher(teacher: TeacherConfig, data: PreprocessSpec, inputs: InputConfig) 
 
 @functools.cache
 def network_of(arch: str, width: float) -> dict[str, Any]:
-    """The hyperparameters behind an architecture's name: they change the result, so they are part of the spec."""
+    """Return the hyperparameters of an architecture at a width: they change the result, so they are part of the spec."""
     entry = json.loads(json.dumps(components.architectures()[arch][1]))
     return {key: _scaled(value, width) if key in CHANNEL_KEYS else value for key, value in entry.items()}
 
@@ -121,7 +121,7 @@ def _scaled(channels: Any, width: float) -> Any:
 def _models(
     experiment: ExperimentConfig, data: PreprocessSpec, seeds: list[int]
 ) -> Iterator[tuple[str, NetworkSpec, str | None]]:
-    """Every row's label and network, and the teacher that a student's predictions are compared with."""
+    """Yield the label and network of every row, and the teacher that a student's predictions are compared with."""
     inputs = experiment.dataset.inputs
     teacher = _teacher(experiment.teacher, data, inputs) if experiment.teacher else None
     if teacher:

@@ -1,4 +1,4 @@
-"""What a stage will cost: time, GPU and host memory, before anything runs. Imports no torch.
+"""Estimate the cost of stages before anything runs: time, GPU memory and host memory. Imports no torch.
 
 A training step takes (macs / rate + elements / bandwidth) seconds, with the multiply-accumulates and the elements of layer
 outputs of one forward pass over all time steps; costs.json has the counts of each architecture, and
@@ -18,15 +18,15 @@ from typing import Any
 from spikedistill import components
 from spikedistill.evaluate.settings import LARGEST_BATCH
 from spikedistill.plan.build import CHANNEL_KEYS, Plan
-from spikedistill.plan.stages import DistillSpec, EvaluateSpec, NetworkSpec, PreprocessSpec, TeacherSpec
+from spikedistill.plan.stages import STAGES, DistillSpec, EvaluateSpec, NetworkSpec, PreprocessSpec, TeacherSpec
 
 
 @dataclass(frozen=True)
 class Machine:
-    """How fast training runs on one core or one GPU, per second.
+    """The speed of training on one core or one GPU, per second.
 
     Attributes:
-        macs: multiply-accumulates, counted in the forward pass, that a training step gets through.
+        macs: multiply-accumulates of the forward pass that training processes, backward pass included.
         elements: elements of layer outputs, likewise.
     """
 
@@ -39,10 +39,10 @@ CORE = Machine(macs=2.7e10, elements=1.2e8)
 # Assumed for a GPU like the A100, from its published rates; not measured.
 GPU = {"float32": Machine(macs=3.3e12, elements=3e10), "bf16": Machine(macs=6.6e12, elements=4e10)}
 GPU_MEMORY_MB = 40_000
-GPU_SCALING = 0.9  # what each further GPU of a job adds, of the first
+GPU_SCALING = 0.9  # speed that each further GPU of a job adds, as a share of the first
 
-EVALUATE_SHARE = 0.5  # a pass that measures, of a training step
-HELD_BYTES = {"float32": 3.9, "bf16": 2.9}  # that an element of a layer's output holds for backward; measured in float32
+EVALUATE_SHARE = 0.5  # cost of a measuring pass, as a share of a training step
+HELD_BYTES = {"float32": 3.9, "bf16": 2.9}  # held for the backward pass per element of a layer's output; measured in float32
 PARAMETER_BYTES = 16  # weight, gradient, momentum, and a bucket of gradients in flight
 GPU_BASE_MB = 1_500  # context, workspaces, allocator
 RANK_BASE_MB = 1_600  # interpreter and libraries of a rank
@@ -54,8 +54,8 @@ FILES_SIDE = 160  # datasets of images larger than this stay in the user's files
 
 STAND_IN = "resnet18"  # counts for an architecture that is not in costs.json
 STAND_IN_SAMPLES = (50_000, 10_000)
-SMALL_HOURS = 0.5  # what CPUs do in this time does not ask for a GPU
-LONGEST_HOURS = 24.0  # a job that would take longer on fewer GPUs asks for more
+SMALL_HOURS = 0.5  # stages shorter than this on CPUs request no GPU
+LONGEST_HOURS = 24.0  # a job that would take longer than this requests more GPUs
 GPU_COUNTS = (1, 2, 4, 8)
 CPUS = 2
 CPUS_PER_GPU = 4
@@ -64,7 +64,7 @@ CPUS_PER_GPU_FILES = 12
 
 @dataclass(frozen=True)
 class Cost:
-    """What one stage takes.
+    """The cost of one stage.
 
     Attributes:
         hours: wall time.
@@ -95,7 +95,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class _Work:
-    """What a stage gets through: samples, and counts per sample."""
+    """The work of a stage: samples, and counts per sample."""
 
     samples: float
     macs: float
@@ -113,33 +113,35 @@ class _Work:
 
 @functools.cache
 def _counts() -> dict[str, dict[str, float]]:
-    return json.loads((Path(__file__).with_name("costs.json")).read_text(encoding="utf-8"))
+    return json.loads(Path(__file__).with_name("costs.json").read_text(encoding="utf-8"))
 
 
 class Estimator:
-    """Costs of the stages of one plan."""
+    """Estimates the costs of the stages of one plan."""
 
     def __init__(self, plan: Plan) -> None:
-        """Calculate nothing yet."""
+        """Calculate nothing yet: every cost is calculated when it is first asked for."""
         self._plan = plan
         self._known: dict[tuple[str, int | None], Cost] = {}
 
     def __call__(self, ref: str, gpus: int | None = None) -> Cost:
-        """What the stage that makes `ref` takes.
+        """Return the cost of the stage that makes `ref`.
 
         Args:
             ref: reference of its artifact.
             gpus: on so many GPUs; None: on as few as it fits on and ends within a day, none if CPUs will do.
         """
         if (ref, gpus) not in self._known:
-            spec = self._plan.stages[ref]
-            if isinstance(spec, PreprocessSpec):
-                cost = _preprocess(spec)
-            else:
-                work = self._evaluation(spec) if isinstance(spec, EvaluateSpec) else self._training(spec)
-                cost = _chosen(work, divisible=not isinstance(spec, EvaluateSpec)) if gpus is None else _on(work, gpus)
-            self._known[ref, gpus] = cost
+            self._known[ref, gpus] = self._estimate(self._plan.stages[ref], gpus)
         return self._known[ref, gpus]
+
+    def _estimate(self, spec: Any, gpus: int | None) -> Cost:
+        """Apply the cost model that the table of stages names for a spec."""
+        model = STAGES[spec.stage].cost
+        if model == "preprocessing":
+            return _preprocess(spec)
+        work = self._evaluation(spec) if model == "evaluation" else self._training(spec)
+        return _chosen(work, divisible=model == "training") if gpus is None else _on(work, gpus)
 
     def _training(self, spec: NetworkSpec) -> _Work:
         data = _Data.of(self._plan, spec)
@@ -229,7 +231,7 @@ class _Data:
 
 
 def _scaled_counts(spec: NetworkSpec, data: _Data) -> tuple[dict[str, float], float, float, tuple[str, ...]]:
-    """Counts of a network, the factor for the number of pixels, that of its width, and what was guessed."""
+    """Return the counts of a network, its factors of pixels and of width, and what was guessed."""
     known = spec.arch in _counts()
     counts = _counts()[spec.arch if known else STAND_IN]
     table = components.architectures()[spec.arch][1]
@@ -272,7 +274,7 @@ def _on(work: _Work, gpus: int) -> Cost:
 
 
 def _preprocess(spec: PreprocessSpec) -> Cost:
-    """Recordings and images go through at some hundred a second and core; the array is written row by row."""
+    """Return the cost of a preparation, at a hundred recordings or images per second and core."""
     component = components.load("data.datasets", spec.dataset)
     samples = sum(getattr(component, "SPLIT_SAMPLES", STAND_IN_SAMPLES))
     cpus = 4 if samples > 5_000 else CPUS
@@ -280,7 +282,7 @@ def _preprocess(spec: PreprocessSpec) -> Cost:
 
 
 def total(costs: Iterable[Cost]) -> str:
-    """The sum of some costs, in words, such as `about 41 GPU-hours and 3 CPU-hours, the longest job 6.1 h`."""
+    """Return the sum of costs in words, such as `about 41 GPU-hours and 3 CPU-hours, the longest job 6.1 h`."""
     costs = list(costs)
     gpu_hours = sum(cost.gpu_hours for cost in costs)
     cpu_hours = sum(cost.cpu_hours for cost in costs if not cost.gpus)
@@ -293,5 +295,5 @@ def total(costs: Iterable[Cost]) -> str:
 
 
 def in_hours(hours: float) -> str:
-    """Hours with as many digits as an estimate deserves."""
+    """Format hours with as many digits as an estimate deserves."""
     return f"{hours:.0f}" if hours >= 10 or hours == 0 else f"{hours:.1f}" if hours >= 0.1 else f"{hours:.2f}"

@@ -1,4 +1,4 @@
-"""What `rehearse: true` makes of a configuration: the same stages, small enough to be tried before the real run. No torch."""
+"""Shrink a configuration for `rehearse: true`: the same stages, small enough to try before the real run. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Section = TypeVar("Section", TeacherConfig, StudentConfig)
 
 
 def rehearsal(config: Config) -> Config:
-    """The configuration of the rehearsal: networks of an eighth of their width, one epoch each, and a report of its own."""
+    """Return the configuration of the rehearsal: networks an eighth as wide, one epoch each, and a report of its own."""
     experiments = {label: _rehearsed(experiment) for label, experiment in config.experiments.items()}
     results = f"{config.results.rstrip('/')}-rehearsal"
     return config.model_copy(update={"rehearse": False, "experiments": experiments, "results": results})

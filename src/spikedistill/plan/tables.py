@@ -17,7 +17,7 @@ CostOf = Callable[[Spec], Cost]
 
 
 def plan_table(plan: Plan, cost_of: CostOf) -> str:
-    """What would run: each stage with its artifact, and whether it is in the store or what it will cost."""
+    """Return the table of what would run: each stage with its artifact, and whether it is in the store or what it will cost."""
     store = Store(plan.config.store)
     up_to_date = UpToDate(plan, store)
     rows = [
@@ -30,7 +30,7 @@ def plan_table(plan: Plan, cost_of: CostOf) -> str:
 
 
 def cost_line(plan: Plan, up_to_date: UpToDate, cost_of: CostOf) -> str:
-    """How much there is to do, in one line."""
+    """Return one line that says how much there is to do."""
     todo = [spec for ref, spec in plan.stages.items() if ref not in up_to_date]
     count = f"{len(plan.stages)} stages: {len(plan.stages) - len(todo)} cached in {plan.config.store}, {len(todo)} to run"
     return f"{count}, {total(map(cost_of, todo))}" if todo else count
@@ -44,7 +44,7 @@ def _cost_cells(spec: Spec, up_to_date: UpToDate, cost_of: CostOf) -> tuple[str,
 
 
 def run_table(plan: Plan, cost_of: CostOf) -> str:
-    """What would be compared: each row of the report, with how many of its runs (seeds) are done, and the cost of the rest."""
+    """Return the table of what would be compared: each row of the report, how many of its runs are done, the cost of the rest."""
     up_to_date = UpToDate(plan, Store(plan.config.store))
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in plan.rows:

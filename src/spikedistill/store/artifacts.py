@@ -1,4 +1,4 @@
-"""Where artifacts live, how they are committed, and how they are trusted. Imports no torch.
+"""Find, commit and verify artifacts. Imports no torch.
 
 An artifact is a folder `<store>/<kind>/<name>/` with its files and a `manifest.json`. It appears in one rename and never
 changes afterwards. Work in progress (resumable checkpoints, half-built folders, leases) lives in `<store>/.work/`, which
@@ -32,7 +32,7 @@ Status = Literal["missing", "complete", "unreadable"]
 
 @dataclass(frozen=True)
 class Damage:
-    """What is wrong with one artifact: its reference and one line per file."""
+    """The damage of one artifact: its reference, and one line per file."""
 
     ref: str
     problems: tuple[str, ...]
@@ -48,7 +48,7 @@ class Store:
         self.root = Path(root).expanduser()
 
     def check(self) -> None:
-        """See that artifacts can be written here, without writing anything.
+        """Check that artifacts can be written here, without writing anything.
 
         Raises:
             ArtifactError: if not, with the reason.
@@ -60,19 +60,19 @@ class Store:
             raise ArtifactError(f"store {self.root}: no permission to write in {existing}; change `store:` in the configuration")
 
     def path(self, ref: str) -> Path:
-        """The folder of an artifact, whether it exists or not."""
+        """Return the folder of an artifact, whether it exists or not."""
         return self.root / ref
 
     def manifest_path(self, ref: str) -> Path:
-        """The manifest of an artifact: what a Snakemake rule declares as its output."""
+        """Return the path of an artifact's manifest, the declared output of its Snakemake rule."""
         return self.path(ref) / MANIFEST
 
     def work(self, ref: str) -> Path:
-        """The folder for work in progress on an artifact."""
+        """Return the folder for work in progress on an artifact."""
         return self.root / ".work" / Path(ref).name
 
     def status(self, ref: str) -> Status:
-        """Whether an artifact is there. Reads the manifest, not the files: see `verify`."""
+        """Return the state of an artifact. Reads the manifest, not the files: see `verify`."""
         try:
             self.manifest(ref)
         except FileNotFoundError:
@@ -82,7 +82,7 @@ class Store:
         return "complete"
 
     def manifest(self, ref: str) -> dict[str, Any]:
-        """The manifest of a committed artifact.
+        """Read the manifest of a committed artifact.
 
         Raises:
             FileNotFoundError: if there is no such artifact.
@@ -102,7 +102,7 @@ class Store:
         return manifest
 
     def _restore_manifest(self, ref: str) -> None:
-        """Put back the manifest of a committed artifact.
+        """Restore the manifest of a committed artifact.
 
         Snakemake removes the declared output of a job that it starts, or that failed, also when a job of another workflow
         that shares this store has made the artifact in the meantime.
@@ -111,7 +111,7 @@ class Store:
             self.manifest_path(ref).hardlink_to(self.path(ref) / MANIFEST_BACKUP)
 
     def verify(self, ref: str) -> Damage | None:
-        """Compare every file of an artifact with its sha256. Returns None when all is well.
+        """Compare every file of an artifact with its sha256. Return None when all is well.
 
         Raises:
             FileNotFoundError: if there is no such artifact.
@@ -126,7 +126,7 @@ class Store:
         return Damage(ref, tuple(problems)) if problems else None
 
     def open(self, ref: str) -> Path:
-        """The folder of an artifact after its checksums were verified: the only way in which a stage reads one.
+        """Verify the checksums of an artifact and return its folder: the only way in which a stage reads one.
 
         Raises:
             ArtifactError: if it is missing or damaged.
@@ -143,12 +143,12 @@ class Store:
         return self.path(ref)
 
     def refs(self) -> list[str]:
-        """References of all artifacts with a manifest, sorted."""
+        """Return the references of all artifacts with a manifest, sorted."""
         folders = (manifest.parent.relative_to(self.root) for manifest in self.root.glob(f"*/*/{MANIFEST}"))
         return sorted(str(folder) for folder in folders if not any(part.startswith(".") for part in folder.parts))
 
     def find(self, name: str) -> str:
-        """The reference of the artifact called `name`, with or without its kind; an unambiguous beginning will do.
+        """Return the reference of the artifact called `name`, with or without its folder; an unambiguous beginning will do.
 
         Raises:
             ArtifactError: if there is none, or more than one.
@@ -163,7 +163,7 @@ class Store:
         raise ArtifactError(f"{name!r} fits {len(found)} artifacts: " + ", ".join(found))
 
     def made_from(self, ref: str, kind: str) -> dict[str, dict[str, Any]]:
-        """The artifacts of a kind that were made from the very `ref` that lies here now: reference -> manifest, oldest first."""
+        """Return the artifacts of a folder that were made from `ref` as it is now: reference -> manifest, oldest first."""
         digest = self._stored_digest(ref)
         if digest is None:
             return {}
@@ -172,7 +172,7 @@ class Store:
         return dict(sorted(found.items(), key=lambda item: str(item[1].get("created"))))
 
     def is_current(self, ref: str, upstream: Collection[str]) -> bool:
-        """Whether artifact `ref` is there and was made from the very `upstream` that lies in the store now."""
+        """Return True if artifact `ref` exists and was made from the `upstream` artifacts as they are now."""
         manifest = self._readable(ref)
         if manifest is None:
             return False
@@ -184,14 +184,14 @@ class Store:
         return None if manifest is None else manifest["digest"]
 
     def _readable(self, ref: str) -> dict[str, Any] | None:
-        """The manifest of an artifact; None where there is none, or one that cannot be read."""
+        """Return the manifest of an artifact, or None if there is none that can be read."""
         try:
             return self.manifest(ref)
         except (FileNotFoundError, ArtifactError):
             return None
 
     def set_aside(self, ref: str) -> Path:
-        """Move an artifact to `<store>/.set-aside/`, so that the next run builds it again. Returns where it went."""
+        """Move an artifact to `<store>/.set-aside/`, so that the next run builds it again; return its new place."""
         target = self.root / ".set-aside" / f"{Path(ref).name}-{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:4]}"
         target.parent.mkdir(parents=True, exist_ok=True)
         self.path(ref).rename(target)
@@ -273,7 +273,7 @@ def _check_file(path: Path, entry: dict[str, Any]) -> str | None:
 
 
 def sha256(path: Path) -> str:
-    """The sha256 of a file, in hex."""
+    """Return the sha256 of a file, in hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

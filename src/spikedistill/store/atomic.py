@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a text file atomically, in UTF-8; returns its path.
+    """Write a text file atomically, in UTF-8; return its path.
 
     Raises:
         OSError: if it cannot be written, as on a full disk; nothing is left of it, and what was there stays.
@@ -20,7 +20,7 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def write(path: Path, fill: Callable[[BinaryIO], object], *, durable: bool = False) -> Path:
-    """Write a file atomically; returns its path.
+    """Write a file atomically; return its path.
 
     Args:
         path: the file; its folder must be there.

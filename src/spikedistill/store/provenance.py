@@ -1,4 +1,4 @@
-"""What a manifest tells about a run: code, packages, machine and time. Imports no torch."""
+"""Facts about a run for its manifest: code, packages, machine and time. Imports no torch."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ PACKAGES = ("torch", "torchvision", "spikingjelly", "numpy", "scikit-learn", "sn
 
 
 class Clock:
-    """Measures a stage from its construction on."""
+    """A clock that measures a stage from its construction on."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
         self._started = datetime.datetime.now(datetime.UTC)
 
     def provenance(self, *, device: str, world_size: int) -> dict[str, Any]:
-        """The facts about this run that its manifest records.
+        """Return the facts about this run that its manifest records.
 
         Args:
             device: where it ran: "cpu" or the name of the GPU.
@@ -58,13 +58,13 @@ class Clock:
 
 
 def commit_of(manifest: Mapping[str, Any]) -> str:
-    """The commit of spikedistill that made an artifact, in words."""
+    """Return the commit of spikedistill that made an artifact, in words."""
     own = manifest["spikedistill"]
     return (own.get("commit") or "not from a git checkout") + (" with uncommitted changes" if own.get("dirty") else "")
 
 
 def record_start(work: Path) -> int:
-    """Note in a stage's work folder that it was started; return how often it was until now."""
+    """Record a start of a stage in its work folder; return the number of starts so far."""
     line = {"started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "host": socket.gethostname()}
     with (work / STARTS).open("a+", encoding="utf-8") as stream:
         stream.write(json.dumps(line) + "\n")
@@ -73,7 +73,7 @@ def record_start(work: Path) -> int:
 
 
 def _peak_gpu_memory_mib() -> float | None:
-    """The most that was allocated on this process's GPU; None where it used none."""
+    """Return the peak of memory allocated on this process's GPU, or None if it used none."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
         return None

@@ -100,7 +100,7 @@ def test_names_are_as_short_as_they_can_be():
     ("changes", "message"),
     [
         ({"student__time_steps": []}, "experiments.one.student.time_steps: an empty list sweeps over nothing"),
-        ({"student__train__lr": [0.1, 0.1]}, "experiments.one.student.train.lr: each value of a sweep may stand once"),
+        ({"student__train__lr": [0.1, 0.1]}, "experiments.one.student.train.lr: each value of a sweep may appear once"),
         ({"student__train__lr": [0.1, -2]}, "experiments.one.student.train.lr: input should be greater than 0; found -2"),
         ({"student__train__lr": [[0.1]]}, "experiments.one.student.train.lr: a sweep is a list of plain values; found [0.1]"),
         ({"methods__soft__params": {"alpha": [1, "x"]}}, "methods.soft.params.alpha: input should be a valid number"),
