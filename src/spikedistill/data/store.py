@@ -76,7 +76,7 @@ class SampleStore:
         return np.asarray(self.samples[rows])
 
 
-def open_samples(folder: Path, kind: str, rows: Sequence[Mapping[str, Any]]) -> npt.NDArray[Any] | ImageFiles:
+def open_samples(folder: Path, kind: str, rows: Sequence[Mapping[str, Any]]) -> Any:
     """Open the memory-mapped array of a prepared dataset, or its images in files."""
     if (folder / FILES_INDEX).exists():
         return ImageFiles.open(folder, rows)

@@ -2,8 +2,8 @@
 
 The forward kernel reads x and writes spikes and float32 potentials h; the backward kernel reads potentials and upstream
 gradients and writes the gradient with respect to x. The membrane potential stays in registers. A kernel cannot call torch, so
-the equations and surrogate gradients of `neurons.dynamics` are repeated here: change both together; `test_execution.py` compares them.
-Letters: T step, N neuron.
+the equations of `neurons.dynamics` and the surrogate gradients are repeated here: change both together; `test_execution.py`
+compares them. Letters: T step, N neuron.
 """
 
 from __future__ import annotations

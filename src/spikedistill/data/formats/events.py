@@ -80,8 +80,8 @@ class CellEvents:
     dropped: int = 0
     ordered: bool = False
 
-    def events(self) -> Events:
-        """The events taken apart."""
+    def unpacked(self) -> Events:
+        """Return coordinates and polarities instead of cells."""
         cell = self.cell.astype(np.int64)
         x, y, p = (cell >> 1) // self.height, (cell >> 1) % self.height, cell & 1
         if self.flipped:

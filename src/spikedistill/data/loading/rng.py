@@ -2,9 +2,9 @@
 
 There are two sources:
 
-- `epoch_permutation` and `SampleRng`: 64-bit words of a counter-based generator (Philox) for the samples of an epoch, a function of (seed,
-  epoch, position of the sample in the epoch, `Stream`). They are the same on any number of ranks, and what one augmentation
-  draws never shifts what another one draws.
+- `epoch_permutation` and `SampleRng`: 64-bit words of a counter-based generator (Philox) for the samples of an epoch, a function
+  of (seed, epoch, position of the sample in the epoch, `Stream`). They are the same on any number of ranks, and the words that
+  one augmentation takes never shift those of another one.
 - `derived_seed`: seeds for torch's generators at one training step, a function of (purpose, seed, epoch, step).
 """
 
