@@ -20,6 +20,8 @@ while not pathlib.Path("go").exists():
     time.sleep(0.2)
 """
 
+COPIES = {"preempted": "ab", "evicted": "ab", "orphan": "a"}
+
 GANG = """\
 import os, pathlib, time
 pathlib.Path("pid" + os.environ["RANK"]).write_text(f"{os.getpid()} {os.getppid()} {os.environ['SLURMD_NODENAME']}")
@@ -29,20 +31,28 @@ time.sleep(600)
 
 @pytest.fixture(scope="module")
 def scenarios(slurm_cluster, tmp_path_factory):
+    """Trainings that have lost their nodes all at once, two by preemption, one because its node died; each takes a while."""
     with Scenarios(slurm_cluster, tmp_path_factory.mktemp("requeue")) as started:
         started.train("preempted", copies="ab", partition="low", extra="nodelist='node1'")
         started.train("evicted", copies="ab", partition="lowcancel", extra="nodelist='node1'")
-        yield started
+        started.train("orphan", extra="exclude='node1,node4'")
+        trainings = [main.folder / copy for name, main in started.mains.items() for copy in COPIES[name]]
+        wait_for(lambda: all(len(lines(folder / "epochs")) >= 2 for folder in trainings), 90, "all to train")
+        taker = ["sbatch", "-p", "high", "-w", "node1", "-c", "4", "-t", "5", "-o", "/dev/null", "--wrap", "sleep 8"]
+        assert slurm_cluster.call(*taker).returncode == 0
+        ((_, node),) = starts(started["orphan"].folder / "a")
+        slurm_cluster.kill_node(node)
+        started.dead_node = node
+        try:
+            yield started
+        finally:
+            slurm_cluster.start_node(node)
 
 
 def test_preemption_with_grace_and_by_cancel_ends_in_success(slurm_cluster, scenarios):
-    trainings = [scenarios[name].folder / copy for name in ("preempted", "evicted") for copy in "ab"]
-    wait_for(lambda: all(len(lines(folder / "epochs")) >= 2 for folder in trainings), 90, "all to train")
-    taker = ["sbatch", "-p", "high", "-w", "node1", "-c", "4", "-t", "5", "-o", "/dev/null", "--wrap", "sleep 8"]
-    assert slurm_cluster.call(*taker).returncode == 0
     for name in ("preempted", "evicted"):
         assert "Trying to restart" not in scenarios[name].succeeds()
-    for folder in trainings:
+    for folder in [scenarios[name].folder / copy for name in ("preempted", "evicted") for copy in "ab"]:
         assert len(starts(folder)) == 2
         assert repeated(folder) <= 1
         ids = {job_id for job_id, _ in starts(folder)}
@@ -50,13 +60,22 @@ def test_preemption_with_grace_and_by_cancel_ends_in_success(slurm_cluster, scen
     assert scenarios["evicted"].output.count("lost its place (state PREEMPTED)") == 2
 
 
+def test_a_node_that_dies_under_a_single_job_makes_slurm_start_it_elsewhere(slurm_cluster, scenarios):
+    main = scenarios["orphan"]
+    training = main.folder / "a"
+    main.succeeds()
+    (_, first), (_, second) = starts(training)
+    assert first == scenarios.dead_node != second
+    assert repeated(training) <= 1
+
+
 def test_a_node_that_dies_under_a_rank_is_left_out_and_the_job_runs_elsewhere(slurm_cluster, scenarios):
     scenarios.start(
         "pair",
-        """
+        f"""
         rule pair:
             output: touch("done")
-            resources: nodes=2, tasks_per_node=1, mem_mb=100, exclude="node4"
+            resources: nodes=2, tasks_per_node=1, mem_mb=100, exclude="{scenarios.dead_node}"
             shell: "spmd python pair.py"
         """,
         {"pair.py": PAIR},
@@ -79,22 +98,6 @@ def test_a_node_that_dies_under_a_rank_is_left_out_and_the_job_runs_elsewhere(sl
     assert "Trying to restart" not in output
 
 
-def test_a_node_that_dies_under_a_single_job_makes_slurm_start_it_elsewhere(slurm_cluster, scenarios):
-    scenarios.train("orphan", extra="exclude='node1,node4'")
-    main = scenarios["orphan"]
-    training = main.folder / "a"
-    wait_for(lambda: len(lines(training / "epochs")) >= 2, 90, "the training")
-    ((_, node),) = starts(training)
-    slurm_cluster.kill_node(node)
-    try:
-        main.succeeds()
-    finally:
-        slurm_cluster.start_node(node)
-    assert node not in [where for _, where in starts(training)[1:]]
-    assert len(starts(training)) == 2
-    assert repeated(training) <= 1
-
-
 @pytest.mark.parametrize("victim", ["program", "task", "task_before_the_rendezvous"])
 def test_a_rank_that_is_killed_takes_the_job_down_at_once_and_is_named(slurm_cluster, scenarios, victim):
     name = f"gang_{victim}"
@@ -104,7 +107,7 @@ def test_a_rank_that_is_killed_takes_the_job_down_at_once_and_is_named(slurm_clu
         f"""
         rule {name}:
             output: touch("done")
-            resources: nodes=2, tasks_per_node=2, mem_mb=100, exclude="node4"
+            resources: nodes=2, tasks_per_node=2, mem_mb=100, exclude="{scenarios.dead_node}"
             shell: "{"sleep 600;" if before else ""} spmd python gang.py"
         """,
         {"gang.py": GANG},
