@@ -218,19 +218,17 @@ def ours(case: Case, line: multiprocessing.connection.Connection) -> None:
             model=student,
             objective=Distillation(spec, teacher),  # type: ignore[arg-type]
             loader=InTurns(loader, watch, line),  # type: ignore[arg-type]
-            settings=settings,
+            config=settings,
             seed=SEED,
             world=world,
             checkpoints=CheckpointFolder(Path(folder) / "checkpoints", "benchmark"),
-            open_tracker=lambda epoch, step: Tracker(
+            tracker=Tracker(
                 Path(folder) / "metrics.jsonl",
-                Path(folder) / "board",
+                Path(folder) / "tensorboard",
                 num_epochs=1,
-                start_epoch=epoch,
                 steps_per_epoch=loader.steps_per_epoch,
-                active=True,
             ),
-            options=EngineConfig(compile=case.compile, checkpoint_minutes=1e6),
+            engine=EngineConfig(compile=case.compile, checkpoint_minutes=1e6),
         )
         line.send(idle_mib)
         train(run)

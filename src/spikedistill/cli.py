@@ -228,7 +228,7 @@ def _generate(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from spikedistill.plan.stages import parse_spec
-    from spikedistill.stages.runner import StageOptions, run_stage
+    from spikedistill.stages.runner import RunOptions, run_stage
     from spikedistill.store.artifacts import Store
     from spikedistill.train.settings import EngineConfig, parse_engine_config
 
@@ -246,7 +246,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.engine:
         engine = parse_engine_config(options.engine)
     Store(store).check()
-    run_stage(spec, Store(store), StageOptions(Path(results), raw, len(os.sched_getaffinity(0)), engine))
+    run_stage(spec, Store(store), RunOptions(Path(results), raw, len(os.sched_getaffinity(0)), engine))
 
 
 def _report(options: argparse.Namespace) -> None:

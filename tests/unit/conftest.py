@@ -6,7 +6,7 @@ import pytest
 
 from spikedistill.config.check import parse_config
 from spikedistill.plan.build import build_plan
-from spikedistill.stages.runner import StageOptions, run_stage
+from spikedistill.stages.runner import RunOptions, run_stage
 from spikedistill.store.artifacts import Store
 
 TRAIN = {"epochs": 1, "batch_size": 64}
@@ -27,6 +27,6 @@ def trained(tmp_path_factory):
     root = tmp_path_factory.mktemp("trained")
     store, plan = Store(root / "store"), build_plan(parse_config(CONFIG))
     for spec in plan.stages.values():
-        run_stage(spec, store, StageOptions(results=root / "results"))
+        run_stage(spec, store, RunOptions(results=root / "results"))
     teacher, student = (row.model for row in plan.rows)
     return SimpleNamespace(store=store, teacher=teacher, student=student, plan=plan, results=root / "results")

@@ -52,7 +52,7 @@ class Scores:
             of the mean of the first t logits, and "accuracy_of_step", that of step t alone; with a teacher
             "teacher_agreement", the share of samples on which both predict the same class. Shares are in [0, 1].
         """
-        column = {name: world.sum(value) for name, value in sorted(self._columns.items())}
+        column = {name: world.all_reduce_sum(value) for name, value in sorted(self._columns.items())}
         labels, predictions = column["label"].long(), column["prediction"].long()
         correct = predictions == labels
         confusion = torch.bincount(labels * self._num_classes + predictions, minlength=self._num_classes**2)

@@ -88,4 +88,4 @@ class LayerMeter(ABC):
         """Name, layer and its numbers over all ranks; not those of side branches, which run in training alone."""
         for name, layer in self._layers.items():
             if counts := self._counts[name]:
-                yield name, layer, {key: world.sum(value) for key, value in sorted(counts.items())}
+                yield name, layer, {key: world.all_reduce_sum(value) for key, value in sorted(counts.items())}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 from tabulate import tabulate
@@ -11,7 +10,7 @@ from tabulate import tabulate
 from spikedistill.plan.build import Plan
 from spikedistill.plan.stages import Spec
 from spikedistill.store.artifacts import Store
-from spikedistill.store.lease import STALE_S
+from spikedistill.store.lease import lease_path, read_holder
 from spikedistill.store.provenance import STARTS
 from spikedistill.train.tracking import METRICS, whole_lines
 
@@ -31,15 +30,13 @@ def stage_state(store: Store, spec: Spec) -> str:
     work = store.work(spec.ref)
     epoch = _last_epoch(work / METRICS)
     so_far = f", {epoch} epochs done" if epoch else ""
-    try:
-        age_s = time.time() - (work / "lease").stat().st_mtime
-        holder = json.loads((work / "lease").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    holder = read_holder(lease_path(work))
+    if holder is None:
         was_started = (work / STARTS).exists()
-        return f"interrupted{so_far}; goes on when run again" if was_started else "not started"
-    if age_s > STALE_S:
-        return f"interrupted on {holder['host']}{so_far}; goes on when run again"
-    return f"running on {holder['host']}{so_far}"
+        return f"interrupted{so_far}; resumes when run again" if was_started else "not started"
+    if holder.is_stale:
+        return f"interrupted on {holder.host}{so_far}; resumes when run again"
+    return f"running on {holder.host}{so_far}"
 
 
 def _last_epoch(metrics: Path) -> int:

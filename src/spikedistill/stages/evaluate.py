@@ -1,4 +1,4 @@
-"""Stage `evaluate`: prepared data and a trained network in, its figures on the test split out."""
+"""Stage `evaluate`: measures a trained network on the test split."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCHEMA = 2
 
 
 def build(spec: EvaluateSpec, job: StageJob) -> None:
-    """Write evaluation.json and a few test samples with what the network attends to."""
+    """Write evaluation.json, and a few test samples with the network's saliency maps."""
     with World.from_environment(datetime.timedelta(minutes=job.options.engine.rank_timeout_minutes)) as world:
         data = open_store(job.inputs["data"])
         model_spec = read_model_spec(job.inputs["model"])
@@ -38,7 +38,7 @@ def build(spec: EvaluateSpec, job: StageJob) -> None:
         )
         figures = measure(network, loader, world, num_classes=data.num_classes, energy=spec.settings.energy, teacher=teacher)
         job.provenance.update(device=world.device_name, world_size=world.world_size)
-        if world.is_leader:
+        if world.is_main_process:
             about = {"schema": SCHEMA, "role": model_spec.role, "class_names": list(data.class_names)}
             (job.out / EVALUATION).write_text(json.dumps(about | figures, indent=1) + "\n", encoding="utf-8")
             write_examples(network, data, model_spec.inputs, world.device, job.out)

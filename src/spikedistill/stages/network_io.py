@@ -1,4 +1,4 @@
-"""A trained network in an artifact: how it is written, how it is read back."""
+"""Builds the network of a spec; writes and reads the files of a trained network in an artifact."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WEIGHTS = "weights.safetensors"
 
 
 def build_network(spec: NetworkSpec, data: SampleStore) -> Student | Teacher:
-    """The network of a spec with fresh weights, for the classes and channels of `data`."""
+    """Build the network of a spec with fresh weights, for the classes and channels of `data`."""
     if isinstance(spec, TeacherSpec):
         return build_teacher(spec.arch, num_classes=data.num_classes, in_channels=data.channels, entry=spec.network)
     return build_student(
@@ -34,26 +34,26 @@ def build_network(spec: NetworkSpec, data: SampleStore) -> Student | Teacher:
 
 
 def save_network(network: nn.Module, folder: Path) -> None:
-    """Write the weights as safetensors; side branches serve training alone and are left out."""
+    """Write the weights as safetensors, without side branches, which are removed: only training needs them."""
     if isinstance(network, Student):
         network.exits = None
     save_model(network, str(folder / WEIGHTS))
 
 
 def load_network(spec: NetworkSpec, data: SampleStore, folder: Path) -> Student | Teacher:
-    """The trained network of an artifact, in evaluation mode and without gradients."""
+    """Load the trained network of an artifact, in evaluation mode and without gradients."""
     network = build_network(spec, data)
     load_model(network, str(folder / WEIGHTS))
     return network.requires_grad_(False).eval()
 
 
 def read_model_spec(folder: Path) -> NetworkSpec:
-    """The spec of a trained network, from the manifest in the folder of its artifact.
+    """Read the spec of a trained network from the manifest in the folder of its artifact.
 
     Raises:
-        ConfigError: if the artifact is no network, or one of another version.
+        ConfigError: if the artifact is not a network, or its spec is of another version of spikedistill.
     """
     spec = parse_spec(json.dumps(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["spec"]))
     if not isinstance(spec, NetworkSpec):
-        raise ConfigError(f"{folder} holds no network, but the result of stage {spec.stage}")
+        raise ConfigError(f"{folder} is not a network, but the result of stage {spec.stage}")
     return spec

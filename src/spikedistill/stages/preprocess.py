@@ -1,4 +1,4 @@
-"""Stage `preprocess`: raw data in, one array with its index and split lists out."""
+"""Stage `preprocess`: turns raw data into one array with its index and split lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs one stage: takes its lease, verifies what it reads, builds, commits. Every rank of the job calls `run_stage`."""
+"""Runs one stage: takes its lease, verifies its inputs, builds and commits its artifact. Every rank calls `run_stage`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,15 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class StageOptions:
-    """What a run needs to know that does not change its result."""
+class RunOptions:
+    """Settings of one run that do not change its result.
+
+    Attributes:
+        results: folder of reports and TensorBoard logs.
+        raw: folder of the raw data of stage `preprocess`; None: the default of the dataset.
+        num_workers: number of processes that prepare data.
+        engine: speed, memory and checkpoints of training.
+    """
 
     results: Path = Path("results")
     raw: Path | None = None
@@ -34,27 +41,27 @@ class StageOptions:
 
 @dataclass(frozen=True)
 class StageJob:
-    """What a stage's `build` gets: where to read, where to write.
+    """The places that the `build` function of a stage reads from and writes to.
 
     Attributes:
         inputs: folders of the upstream artifacts by role, verified.
-        out: the artifact in the making; only rank 0 writes there.
-        work: folder that survives an interruption; for resumable state.
-        options: what does not change the result.
-        provenance: facts to record in the manifest: set "device" and "world_size".
+        out: folder of the artifact being built; only rank 0 writes to it.
+        work: folder for resumable state; it survives an interruption.
+        options: settings that do not change the result.
+        provenance: facts to record in the manifest; a stage sets "device" and "world_size".
     """
 
     inputs: dict[str, Path]
     out: Path
     work: Path
-    options: StageOptions
+    options: RunOptions
     provenance: dict[str, Any] = field(default_factory=lambda: {"device": "cpu", "world_size": 1})
 
 
-def run_stage(spec: Spec, store: Store, options: StageOptions) -> Path:
-    """Make the artifact of `spec`, unless it is there already; return its folder.
+def run_stage(spec: Spec, store: Store, options: RunOptions) -> Path:
+    """Make the artifact of `spec` unless it is already in the store; return its folder.
 
-    Two runs that want the same artifact at the same time: one makes it, the other waits and uses it.
+    If two runs want the same artifact at the same time, one makes it and the other waits for it.
 
     Raises:
         ArtifactError: if an upstream artifact is missing or damaged.
@@ -66,22 +73,22 @@ def run_stage(spec: Spec, store: Store, options: StageOptions) -> Path:
     work.mkdir(parents=True, exist_ok=True)
     owner = _owner()
     if int(os.environ.get("RANK", "0")) > 0:
-        if isinstance(spec, PreprocessSpec):  # works in processes of its own, on rank 0
+        if isinstance(spec, PreprocessSpec):  # rank 0 starts processes of its own
             return store.path(spec.ref)
-        if lease.wait_for_owner(work / "lease", owner, lambda: _is_done(spec, store)):
+        if lease.wait_for_owner(lease.lease_path(work), owner, lambda: _is_done(spec, store)):
             _build(spec, StageJob(_paths(spec, store), work, work, options))
         return store.path(spec.ref)
-    with lease.held(work / "lease", owner, lambda: _is_done(spec, store)) as mine:
+    with lease.held(lease.lease_path(work), owner, lambda: _is_done(spec, store)) as mine:
         if mine and not _is_done(spec, store):
             _build_and_commit(spec, store, work, options)
             _remove_work(work)
-    with contextlib.suppress(OSError):  # not empty: another run waits here
+    with contextlib.suppress(OSError):  # not empty if another run waits for the lease
         work.rmdir()
     log.info("%s is ready: %s", spec.ref, store.path(spec.ref))
     return store.path(spec.ref)
 
 
-def _build_and_commit(spec: Spec, store: Store, work: Path, options: StageOptions) -> None:
+def _build_and_commit(spec: Spec, store: Store, work: Path, options: RunOptions) -> None:
     clock, starts = Clock(), record_start(work)
     inputs = {role: store.open(ref) for role, ref in spec.upstream.items()}
     with store.building(spec.ref, spec.model_dump(mode="json"), tuple(spec.upstream.values())) as build:
@@ -106,6 +113,7 @@ def _paths(spec: Spec, store: Store) -> dict[str, Path]:
 
 
 def _owner() -> str:
+    """Return a name of this job that all its ranks share."""
     environment = os.environ
     if "MASTER_ADDR" in environment and int(environment.get("WORLD_SIZE", "1")) > 1:
         return f"{environment['MASTER_ADDR']}:{environment.get('MASTER_PORT', '')}"
@@ -114,7 +122,7 @@ def _owner() -> str:
 
 def _remove_work(work: Path) -> None:
     for entry in work.iterdir():
-        if entry.name.startswith("lease"):
+        if lease.is_lease_file(entry):
             continue
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)

@@ -1,12 +1,13 @@
-"""What the teacher and the distill stage share: data, ranks, loop, and the files of a trained network."""
+"""What the teacher and the distill stage share: ranks and data before training, the files of a trained network after it."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from spikedistill.data.loading.loader import Loader
@@ -20,25 +21,35 @@ from spikedistill.train.engine import Objective, Run, train
 from spikedistill.train.tracking import METRICS, Tracker
 
 
-def fit(
-    spec: NetworkSpec,
-    job: StageJob,
-    make_model: Callable[[SampleStore], nn.Module],
-    make_objective: Callable[[SampleStore, World], Objective],
-) -> None:
-    """Train the network of `spec` and write its weights and metrics into the artifact.
+@dataclass(frozen=True)
+class TrainingSetup:
+    """What a training stage works with on one rank.
 
-    Args:
-        spec: teacher or student.
-        job: inputs and outputs.
-        make_model: gives the network with fresh weights, for the data.
-        make_objective: gives the objective, for the data and the device of this rank.
+    Attributes:
+        spec: the teacher or student to train.
+        job: inputs and outputs of the stage.
+        world: the ranks.
+        data: the prepared dataset.
+        loader: its training split, in training order.
     """
-    options = job.options.engine
-    with World.from_environment(datetime.timedelta(minutes=options.rank_timeout_minutes)) as world:
+
+    spec: NetworkSpec
+    job: StageJob
+    world: World
+    data: SampleStore
+    loader: Loader
+
+
+@contextlib.contextmanager
+def open_training(spec: NetworkSpec, job: StageJob) -> Iterator[TrainingSetup]:
+    """Join the process group and open the prepared data, for the block.
+
+    Raises:
+        ConfigError: if the ranks' environment is incomplete, or the batch size does not fit the ranks or the data.
+        TrainingError: if the ranks do not meet, or lose contact within the block.
+    """
+    with World.from_environment(datetime.timedelta(minutes=job.options.engine.rank_timeout_minutes)) as world:
         data = open_store(job.inputs["data"])
-        torch.manual_seed(spec.seed)
-        model = make_model(data).to(world.device)
         loader = Loader(
             data,
             "train",
@@ -51,33 +62,39 @@ def fit(
             world_size=world.world_size,
             device=world.device,
         )
-        metrics = job.work / METRICS
-        board = job.options.results / "tensorboard" / spec.ref
+        yield TrainingSetup(spec, job, world, data, loader)
 
-        def open_tracker(start_epoch: int, start_step: int) -> Tracker:
-            return Tracker(
-                metrics,
-                board,
-                num_epochs=spec.train.epochs,
-                start_epoch=start_epoch,
-                steps_per_epoch=loader.steps_per_epoch,
-                active=world.is_leader,
-                start_step=start_step,
-            )
 
-        run = Run(
-            model=model,
-            objective=make_objective(data, world),
-            loader=loader,
-            settings=spec.train,
-            seed=spec.seed,
-            world=world,
-            checkpoints=CheckpointFolder(job.work / "checkpoints", spec.id),
-            open_tracker=open_tracker,
-            options=options,
-        )
-        train(run)
-        job.provenance.update(device=world.device_name, world_size=world.world_size)
-        if world.is_leader:
-            save_network(model, job.out)
-            shutil.copyfile(metrics, job.out / METRICS)
+def train_and_save(setup: TrainingSetup, model: nn.Module, objective: Objective) -> None:
+    """Train a network; then write its weights and metrics into the artifact, on the main process.
+
+    Args:
+        setup: as `open_training` yields it.
+        model: the network with its initial weights, on the device of `setup.world`.
+        objective: the loss to minimise.
+    """
+    spec, job, world = setup.spec, setup.job, setup.world
+    metrics = job.work / METRICS
+    tracker = Tracker(
+        metrics,
+        job.options.results / "tensorboard" / spec.ref,
+        num_epochs=spec.train.epochs,
+        steps_per_epoch=setup.loader.steps_per_epoch,
+        active=world.is_main_process,
+    )
+    run = Run(
+        model=model,
+        objective=objective,
+        loader=setup.loader,
+        config=spec.train,
+        seed=spec.seed,
+        world=world,
+        checkpoints=CheckpointFolder(job.work / "checkpoints", spec.id),
+        tracker=tracker,
+        engine=job.options.engine,
+    )
+    train(run)
+    job.provenance.update(device=world.device_name, world_size=world.world_size)
+    if world.is_main_process:
+        save_network(model, job.out)
+        shutil.copyfile(metrics, job.out / METRICS)

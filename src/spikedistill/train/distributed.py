@@ -20,12 +20,12 @@ ADDRESS_VARIABLES = ("MASTER_ADDR", "MASTER_PORT")
 
 @dataclass(frozen=True)
 class World:
-    """The ranks of a job, as one of them sees it.
+    """The processes (ranks) of a job, as seen by one of them.
 
     Attributes:
-        rank: number of this process, 0 leads.
+        rank: number of this process; 0 is the main process.
         world_size: number of processes.
-        device: where this process computes.
+        device: the device of this process.
     """
 
     rank: int = 0
@@ -33,26 +33,26 @@ class World:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
-    def is_leader(self) -> bool:
-        """Whether this process writes files and logs."""
+    def is_main_process(self) -> bool:
+        """True for rank 0, the one that writes files and logs."""
         return self.rank == 0
 
     @property
     def device_name(self) -> str:
-        """The model of the GPU, or "cpu"."""
+        """Model of the GPU, or "cpu"."""
         return "cpu" if self.device.type == "cpu" else torch.cuda.get_device_name(self.device)
 
     @classmethod
     @contextlib.contextmanager
     def from_environment(cls, timeout: datetime.timedelta) -> Iterator[World]:
-        """Join the job's process group for the block; without one, be alone.
+        """Join the job's process group for the block; without the variables of one, be the only rank.
 
         Args:
-            timeout: how long a rank waits for the others before it gives up.
+            timeout: how long a collective waits for the other ranks.
 
         Raises:
-            ConfigError: if the environment names some of the variables and not the others, or a value cannot be.
-            TrainingError: if the ranks do not meet, or within the block one of them ends or does not answer in time.
+            ConfigError: if only some of the variables are set, or a value is impossible.
+            TrainingError: if the ranks do not meet, or if within the block one of them ends or a collective times out.
         """
         if not any(name in os.environ for name in RANK_VARIABLES):
             yield cls(device=_device(0))
@@ -66,31 +66,31 @@ class World:
         _join(backend, rank, world_size, timeout)
         world = cls(rank, world_size, device)
         try:
-            with _lost_rank_is_an_error(world):
+            with _explain_lost_rank(world):
                 yield world
         except BaseException:
-            if device.type == "cpu":  # NCCL would wait for kernels that a lost rank will never answer
+            if device.type == "cpu":  # NCCL would wait for kernels that a lost rank never completes
                 dist.destroy_process_group()
             raise
         dist.destroy_process_group()
 
-    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The sum of a tensor over all ranks, on all ranks."""
+    def all_reduce_sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the sum of a tensor over all ranks; the argument stays unchanged."""
         if self.world_size > 1:
             tensor = tensor.clone()
             dist.all_reduce(tensor)
         return tensor
 
-    def agree(self, numbers: Sequence[int]) -> list[int]:
-        """The largest value of each number over all ranks; goes over the CPU, so that no rank waits for its device."""
+    def all_reduce_max(self, numbers: Sequence[int]) -> list[int]:
+        """Return the maximum of each number over all ranks; it runs on the CPU, so that no rank waits for its device."""
         if self.world_size == 1:
             return list(numbers)
-        largest = torch.tensor(numbers, dtype=torch.int64)
-        dist.all_reduce(largest, dist.ReduceOp.MAX)
-        return largest.tolist()
+        maxima = torch.tensor(numbers, dtype=torch.int64)
+        dist.all_reduce(maxima, dist.ReduceOp.MAX)
+        return maxima.tolist()
 
-    def share(self, value: Any) -> Any:
-        """What the leader passes, on all ranks; the others pass anything. Tensors must be on the CPU."""
+    def broadcast(self, value: Any) -> Any:
+        """Return the value that rank 0 passes, on all ranks; those of the others are ignored. Tensors must be on the CPU."""
         if self.world_size == 1:
             return value
         box = [value]
@@ -99,16 +99,16 @@ class World:
 
 
 @contextlib.contextmanager
-def _lost_rank_is_an_error(world: World) -> Iterator[None]:
-    """Within the block, silence of another rank is a `TrainingError` in words."""
+def _explain_lost_rank(world: World) -> Iterator[None]:
+    """Turn a collective that failed because another rank died or timed out into a `TrainingError`."""
     try:
         yield
     except RuntimeError as err:
-        if isinstance(err, SpikedistillError) or not _is_of_the_group(err):
+        if isinstance(err, SpikedistillError) or not _is_collective_failure(err):
             raise
         raise TrainingError(
-            f"rank {world.rank} of {world.world_size} lost contact with another, which ended or did not answer in time "
-            f"({_first_line(err)}). Look at the log of the rank that ended first; run the stage again to go on"
+            f"rank {world.rank} of {world.world_size} lost contact with another rank, which ended or did not answer in time "
+            f"({_first_line(err)}). Look at the log of the rank that ended first; run the stage again to resume"
         ) from err
 
 
@@ -116,7 +116,7 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-def _is_of_the_group(error: RuntimeError) -> bool:
+def _is_collective_failure(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in ("gloo", "nccl"))
 
 
@@ -127,19 +127,19 @@ def _join(backend: str, rank: int, world_size: int, timeout: datetime.timedelta)
         where = ":".join(os.environ[name] for name in ADDRESS_VARIABLES)
         raise TrainingError(
             f"rank {rank}: the {world_size} ranks did not meet at {where} within {timeout.total_seconds():.0f} s "
-            f"({_first_line(err)}); look at the log of the rank that is missing"
+            f"({_first_line(err)}); look at the log of the missing rank"
         ) from err
 
 
 def _read_ranks() -> tuple[int, int, int]:
-    """RANK, WORLD_SIZE and LOCAL_RANK, once all that the process group needs is there."""
+    """Return RANK, WORLD_SIZE and LOCAL_RANK after checking that all variables of a process group are set."""
     needed = RANK_VARIABLES if os.environ.get("WORLD_SIZE") == "1" else RANK_VARIABLES + ADDRESS_VARIABLES
     missing = [name for name in needed if name not in os.environ]
     found = ", ".join(f"{name}={os.environ[name]}" for name in needed if name in os.environ)
     if missing:
         raise ConfigError(
             f"environment: {found} is set, but not {', '.join(missing)}: start the ranks with spmd or torchrun, "
-            "which set all of them, or unset them to run alone"
+            "which set all of them, or unset them to run a single process"
         )
     try:
         rank, world_size, local_rank = (int(os.environ[name]) for name in RANK_VARIABLES)
@@ -155,7 +155,7 @@ def _device(local_rank: int) -> torch.device:
         return torch.device("cpu")
     visible = torch.cuda.device_count()
     if visible > 1 and local_rank >= visible:
-        raise ConfigError(f"LOCAL_RANK is {local_rank}, but this node shows {visible} GPUs: start one rank per GPU")
-    device = torch.device("cuda", local_rank % visible)  # with one visible GPU, the launcher has bound it to this rank
+        raise ConfigError(f"LOCAL_RANK is {local_rank}, but only {visible} GPUs are visible on this node: start one rank per GPU")
+    device = torch.device("cuda", local_rank % visible)  # if only one GPU is visible, the launcher has bound it to this rank
     torch.cuda.set_device(device)
     return device

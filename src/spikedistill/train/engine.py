@@ -1,8 +1,8 @@
 """The training loop, one for teachers and students.
 
-Exact after an interruption, in mid-epoch too: the order and the augmentation of samples are functions of (seed, epoch), the
-learning rate of the epoch, other random draws of (seed, epoch, step, rank), and the rest is in the checkpoint. On the CPU
-the weights come out bit-identical.
+An interrupted run resumes exactly, within an epoch too: the order and the augmentation of samples are functions of (seed, epoch),
+the learning rate is a function of the epoch, all other random draws are functions of (seed, epoch, step, rank), and everything
+else is in the checkpoint. On the CPU the weights come out bit-identical.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import logging
 import resource
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Any, Protocol
 
 import torch
@@ -22,10 +21,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from spikedistill.data.loading.loader import Loader
+from spikedistill.data.loading.rng import derived_seed
 from spikedistill.data.malloc import keep_freed_memory
 from spikedistill.errors import ConfigError, TrainingError
 from spikedistill.models import ModelOutput
-from spikedistill.neurons.lif import LIF
+from spikedistill.neurons.firing import firing_rates
 from spikedistill.train.batchnorm import synchronise
 from spikedistill.train.blocks import checkpoint_blocks, compile_blocks, compile_neurons
 from spikedistill.train.checkpoint import CheckpointFolder
@@ -39,20 +39,20 @@ from spikedistill.train.tracking import Tracker
 log = logging.getLogger(__name__)
 
 COMPILERS = ("g++", "clang++")
-LOOK_STEPS = 20  # steps between looks at whether the loss is finite
+FINITE_CHECK_EVERY = 20  # steps between checks that the loss is finite
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples of one step on one rank.
+    """The samples of one step on one rank.
 
     Attributes:
         inputs: images [B, C, H, W] or frames [T, B, C, H, W], as the model gets them.
         labels: class numbers [B].
-        epoch: from 0.
-        step: of the epoch, from 0.
-        first: place of the first sample in the step's global batch.
-        global_size: samples in the step's global batch, over all ranks.
+        epoch: number of the epoch, from 0.
+        step: number of the step in the epoch, from 0.
+        first: position of the first sample in the global batch of this step.
+        global_size: number of samples in the global batch of this step, over all ranks.
     """
 
     inputs: Tensor
@@ -64,14 +64,14 @@ class Batch:
 
 
 class Objective(Protocol):
-    """What is minimised."""
+    """The loss that training minimises."""
 
     def __call__(self, outputs: ModelOutput, batch: Batch) -> dict[str, Tensor]:
-        """Named terms of the loss, weighted; their sum is minimised.
+        """Return the terms of the loss, weighted, by name; their sum is minimised.
 
         Args:
-            outputs: what the model returned, in float32 or float64.
-            batch: what the model got.
+            outputs: output of the model, in float32 or float64.
+            batch: the samples that it was computed from.
         """
 
 
@@ -80,30 +80,30 @@ class Run:
     """Everything that one training run consists of.
 
     Attributes:
-        model: trained in place; on `world.device`. It returns `ModelOutput`.
-        objective: what is minimised.
+        model: the network, on `world.device`; it returns `ModelOutput` and is trained in place.
+        objective: the loss to minimise.
         loader: the training split, in training order.
-        settings: the recipe.
-        seed: of what the model and the objective draw from torch's generators.
+        config: the recipe.
+        seed: seed of the draws that the model and the objective make from torch's generators.
         world: the ranks.
-        checkpoints: where to resume from.
-        open_tracker: makes the tracker, given the epoch and the step that training starts from.
-        options: what changes speed, memory and safety.
+        checkpoints: the checkpoints to resume from and to write.
+        tracker: receives the scalars of each epoch; not open yet.
+        engine: configuration of speed, memory and checkpoints.
     """
 
     model: nn.Module
     objective: Objective
     loader: Loader
-    settings: TrainConfig
+    config: TrainConfig
     seed: int
     world: World
     checkpoints: CheckpointFolder
-    open_tracker: Callable[[int, int], Tracker]
-    options: EngineConfig = field(default_factory=EngineConfig)
+    tracker: Tracker
+    engine: EngineConfig = field(default_factory=EngineConfig)
 
 
 def train(run: Run) -> None:
-    """Train to the last epoch, from the newest checkpoint if there is one.
+    """Train to the last epoch, starting from the newest checkpoint if there is one.
 
     Raises:
         TrainingError: if the loss is not finite, or a checkpoint cannot be used.
@@ -115,13 +115,13 @@ def train(run: Run) -> None:
 
 
 class _Training:
-    """A run in progress: the network ready to train, and how far it is."""
+    """A run in progress: the network as it is trained, and the position in the run."""
 
     def __init__(self, run: Run, stop: StopRequest) -> None:
         self._run = run
         self._stop = stop
         self._replica = _prepare(run)
-        self._optimizer = build_optimizer(run.model, run.settings)
+        self._optimizer = build_optimizer(run.model, run.config)
         self._epoch = 0
         self._history = History(run.loader.steps_per_epoch)
         self._last_good = "nothing was saved yet"
@@ -130,13 +130,13 @@ class _Training:
 
     def run_to_the_end(self) -> None:
         run = self._run
-        with run.open_tracker(self._epoch, self._start_step) as tracker:
-            while self._epoch < run.settings.epochs:
-                set_learning_rate(self._optimizer, learning_rate(run.settings, self._epoch))
-                self._train_epoch(tracker)
+        with run.tracker.open(self._epoch, self._start_step):
+            while self._epoch < run.config.epochs:
+                set_learning_rate(self._optimizer, learning_rate(run.config, self._epoch))
+                self._train_epoch()
 
     def _resume(self) -> int:
-        """Load the newest checkpoint, which only the leader reads; returns the steps that are done of its epoch."""
+        """Load the newest checkpoint, if there is one; return how many steps of its epoch are done."""
         run = self._run
         state = _read_checkpoint(run)
         if state is None:
@@ -152,47 +152,47 @@ class _Training:
                 f"to start from the beginning ({str(err).strip().partition(chr(10))[0]})"
             ) from err
         self._last_good = _moment(self._epoch, step)
-        log.info("going on from %s", self._last_good)
+        log.info("resuming from %s", self._last_good)
         return step
 
-    def _train_epoch(self, tracker: Tracker) -> None:
+    def _train_epoch(self) -> None:
         run = self._run
         self._replica.train()
         num_steps = run.loader.steps_per_epoch
         clock = _Clock()
         batches = clock.time_data(run.loader.epoch(self._epoch, self._start_step))
         for step, (inputs, labels) in enumerate(batches, self._start_step):
-            _seed_draws(run, self._epoch, step)
-            self._history.put(step, self._step(step, inputs, labels))
+            torch.manual_seed(derived_seed("step", run.seed, self._epoch, step, run.world.rank))
+            self._history.record(step, self._step(step, inputs, labels))
             clock.samples += len(labels) * run.world.world_size
-            self._look_around(step + 1, last=step + 1 == num_steps)
-            if tracker.is_due():
-                self._show(tracker, step + 1, clock)
+            self._check_and_checkpoint(step + 1, last=step + 1 == num_steps)
+            if run.tracker.is_due():
+                self._show(step + 1, clock)
         totals = self._check_finite(num_steps)
         clock.stop()
         figures = _summarise(totals) | clock.figures() | _memory(run.world)
         figures["optim/lr"] = self._optimizer.param_groups[0]["lr"]
-        if run.world.is_leader:
-            figures |= _firing_rates(run.model, _split(inputs, run.options.accumulate)[0])
-        tracker.record(self._epoch, figures)
+        if run.world.is_main_process:
+            figures |= firing_rates(run.model, _split(inputs, run.engine.accumulate)[0])
+        run.tracker.record(self._epoch, figures)
         self._epoch += 1
         self._start_step = 0
         self._history = History(num_steps)
         self._save(0, {})
-        (number,) = run.world.agree([self._stop.number])
-        if number and self._epoch < run.settings.epochs:
+        (number,) = run.world.all_reduce_max([self._stop.number])
+        if number and self._epoch < run.config.epochs:
             self._leave(number)
 
     def _step(self, step: int, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """One update of the weights; returns the figures of the step, which nobody waits for."""
-        run, parts = self._run, self._run.options.accumulate
+        """Update the weights once; return the figures of the step as tensors on the device, without waiting for them."""
+        run, parts = self._run, self._run.engine.accumulate
         first, global_size = run.world.rank * len(labels), run.world.world_size * len(labels)
         self._optimizer.zero_grad(set_to_none=True)
         figures: dict[str, Tensor] = {}
         pieces = zip(_split(inputs, parts), labels.chunk(parts), strict=True)
         for part, (x, y) in enumerate(pieces):
-            with self._synchronised(part + 1 == parts):
-                with torch.autocast(run.world.device.type, torch.bfloat16, enabled=run.settings.precision == "bf16"):
+            with self._gradient_sync(part + 1 == parts):
+                with torch.autocast(run.world.device.type, torch.bfloat16, enabled=run.config.precision == "bf16"):
                     outputs = self._replica(x)
                 outputs = outputs.in_full_precision()
                 terms = run.objective(outputs, Batch(x, y, self._epoch, step, first + part * len(y), global_size))
@@ -206,32 +206,35 @@ class _Training:
         self._optimizer.step()
         return figures
 
-    def _synchronised(self, wanted: bool) -> contextlib.AbstractContextManager[None]:
-        """Within the block, whether backward averages the gradients over the ranks."""
-        if wanted or not isinstance(self._replica, DistributedDataParallel):
+    def _gradient_sync(self, enabled: bool) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which backward averages the gradients over the ranks, or, if not `enabled`, keeps them local."""
+        if enabled or not isinstance(self._replica, DistributedDataParallel):
             return contextlib.nullcontext()
         return self._replica.no_sync()
 
-    def _look_around(self, steps: int, *, last: bool) -> None:
-        """After a step: has anything gone wrong, is a checkpoint due, was a stop asked for? All ranks answer together."""
+    def _check_and_checkpoint(self, steps: int, *, last: bool) -> None:
+        """After a step, stop on a loss that is not finite, write a checkpoint if one is due, and leave if a signal asks to.
+
+        One all-reduce makes all ranks take the same decision.
+        """
         run = self._run
-        bad = self._history.first_bad_step(steps) if steps % LOOK_STEPS == 0 else None
-        due = time.monotonic() - self._saved_at >= 60 * run.options.checkpoint_minutes and run.world.is_leader
-        bad_from_end = 0 if bad is None else run.loader.steps_per_epoch - bad
-        number, due_anywhere, bad_from_end = run.world.agree([self._stop.number, int(due), bad_from_end])
+        bad = self._history.first_bad_step(steps) if steps % FINITE_CHECK_EVERY == 0 else None
+        due = time.monotonic() - self._saved_at >= 60 * run.engine.checkpoint_minutes and run.world.is_main_process
+        bad_from_end = 0 if bad is None else run.loader.steps_per_epoch - bad  # its maximum belongs to the first bad step
+        number, due_anywhere, bad_from_end = run.world.all_reduce_max([self._stop.number, int(due), bad_from_end])
         if bad_from_end:
             raise self._not_finite(run.loader.steps_per_epoch - bad_from_end)
-        if last or not (number or due_anywhere):  # after the last step the end of the epoch saves
+        if last or not (number or due_anywhere):  # after the last step, the end of the epoch saves
             return
         self._save(steps, self._check_finite(steps))
         if number:
             self._leave(number)
 
     def _check_finite(self, steps: int) -> dict[str, Tensor]:
-        """The history so far over all ranks; waits for the device.
+        """Return the history of the first `steps` steps over all ranks; waits for the device.
 
         Raises:
-            TrainingError: on all ranks, if a loss or a gradient was not finite on any.
+            TrainingError: on all ranks, if a loss or a gradient norm was not finite on any rank.
         """
         totals = self._history.totals(steps, self._run.world)
         bad = first_bad_column(totals)
@@ -242,32 +245,32 @@ class _Training:
     def _not_finite(self, step: int) -> TrainingError:
         run = self._run
         return TrainingError(
-            f"the loss or its gradient is not finite at epoch {self._epoch + 1} of {run.settings.epochs}, step {step + 1} of "
+            f"the loss or its gradient is not finite at epoch {self._epoch + 1} of {run.config.epochs}, step {step + 1} of "
             f"{run.loader.steps_per_epoch}; last good: {self._last_good}. Lower train.lr, raise train.warmup_epochs, or "
             "set train.precision to float32"
         )
 
     def _save(self, steps: int, totals: dict[str, Tensor]) -> None:
         run = self._run
-        if run.world.is_leader:
+        if run.world.is_main_process:
             state = {"model": run.model.state_dict(), "optimizer": self._optimizer.state_dict(), "history": totals}
             run.checkpoints.save(self._epoch, steps, state)
         self._saved_at = time.monotonic()
         self._last_good = _moment(self._epoch, steps)
 
     def _leave(self, number: int) -> None:
-        log.warning("stopped by signal %d; saved %s; the same command goes on from there", number, self._last_good)
+        log.warning("stopped by signal %d; saved %s; run the same command again to resume", number, self._last_good)
         raise Interrupted(number)
 
-    def _show(self, tracker: Tracker, steps: int, clock: _Clock) -> None:
-        seen = self._history.look(steps)
-        if seen and len(seen["loss"]):
-            loss, accuracy = float(seen["loss"][-1]), 100 * float(seen["accuracy"].mean())
-            tracker.show_step(self._epoch, steps, loss=loss, accuracy=accuracy, samples_per_s=clock.speed)
+    def _show(self, steps: int, clock: _Clock) -> None:
+        table = self._history.snapshot(steps)
+        if table and len(table["loss"]):
+            loss, accuracy = float(table["loss"][-1]), 100 * float(table["accuracy"].mean())
+            self._run.tracker.show_step(self._epoch, steps, loss=loss, accuracy=accuracy, samples_per_s=clock.speed)
 
 
 class _Clock:
-    """Where the time of an epoch goes, as far as this process ran it."""
+    """The time that an epoch takes, and the share of it spent waiting for data, in this process."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
@@ -276,11 +279,11 @@ class _Clock:
         self.samples = 0
 
     def time_data(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pass batches on, and measure how long they are waited for."""
+        """Pass batches on and measure the time spent waiting for them."""
         while True:
-            asked = time.perf_counter()
+            waiting_since = time.perf_counter()
             batch = next(batches, None)
-            self._data_s += time.perf_counter() - asked
+            self._data_s += time.perf_counter() - waiting_since
             if batch is None:
                 return
             yield batch
@@ -299,24 +302,24 @@ class _Clock:
 
 
 def _prepare(run: Run) -> nn.Module:
-    """The model as the ranks train it."""
-    model, options, device = run.model, run.options, run.world.device
-    per_rank = run.settings.batch_size // run.world.world_size
-    if per_rank % options.accumulate:
+    """Prepare the model for training: memory layout, compilation, activation checkpointing, DDP on several ranks."""
+    model, engine, device = run.model, run.engine, run.world.device
+    per_rank = run.config.batch_size // run.world.world_size
+    if per_rank % engine.accumulate:
         raise ConfigError(
-            f"engine.accumulate {options.accumulate} does not divide the {per_rank} samples that each of the "
-            f"{run.world.world_size} ranks gets of train.batch_size {run.settings.batch_size}; change one"
+            f"engine.accumulate {engine.accumulate} does not divide the {per_rank} samples that each of the "
+            f"{run.world.world_size} ranks gets of train.batch_size {run.config.batch_size}; change one of them"
         )
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions, same values
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
     else:
         keep_freed_memory()
-    if run.world.world_size > 1 and run.settings.sync_batchnorm:
+    if run.world.world_size > 1 and run.config.sync_batchnorm:
         synchronise(model, device)
-    if options.compile:
+    if engine.compile:
         _compile(model, device)
-    if options.checkpoint_activations:
+    if engine.checkpoint_activations:
         checkpoint_blocks(model)
     if run.world.world_size == 1:
         return model
@@ -325,26 +328,26 @@ def _prepare(run: Run) -> nn.Module:
 
 
 def _compile(model: nn.Module, device: torch.device) -> None:
-    """On a GPU whole blocks; on a CPU, where convolutions are the library's, the neurons alone, which starts in seconds."""
+    """Compile whole blocks on a GPU; on a CPU only the neurons, which takes seconds: convolutions are the library's there."""
     if device.type == "cuda":
         compile_blocks(model)
         return
     if not any(shutil.which(name) for name in COMPILERS):
         raise ConfigError(
-            f"engine.compile: needs one of {', '.join(COMPILERS)}, and none is installed; install one, or set it to false"
+            f"engine.compile: needs one of {', '.join(COMPILERS)}, but none is installed; install one, or set it to false"
         )
     compile_neurons(model)
 
 
 def _read_checkpoint(run: Run) -> dict[str, Any] | None:
-    """The newest checkpoint, on all ranks; they need not see the folder, and all fail alike."""
+    """Return the newest checkpoint on all ranks: rank 0 reads and broadcasts it, or the error, so that all ranks fail alike."""
     state, problem = None, None
-    if run.world.is_leader:
+    if run.world.is_main_process:
         try:
             state = run.checkpoints.load_newest(torch.device("cpu"))
         except TrainingError as err:
             problem = str(err)
-    state, problem = run.world.share((state, problem))
+    state, problem = run.world.broadcast((state, problem))
     if problem:
         raise TrainingError(problem)
     return state
@@ -354,24 +357,18 @@ def _moment(epoch: int, step: int) -> str:
     return f"the checkpoint after epoch {epoch}" + (f" and {step} steps" if step else "")
 
 
-def _seed_draws(run: Run, epoch: int, step: int) -> None:
-    """Make what the model and the objective draw from torch's generators a function of the moment and the rank."""
-    key = f"{run.seed} {epoch} {step} {run.world.rank}".encode()
-    torch.manual_seed(int.from_bytes(sha256(key).digest()[:8], "big"))
-
-
 def _split(inputs: Tensor, parts: int) -> tuple[Tensor, ...]:
-    """Parts of a batch of images [B, C, H, W] or frames [T, B, C, H, W]."""
+    """Split images [B, C, H, W] or frames [T, B, C, H, W] along the batch."""
     return inputs.chunk(parts, dim=inputs.dim() - 4)
 
 
 def _accuracy(outputs: ModelOutput, labels: Tensor) -> Tensor:
-    """Share of the samples that the prediction puts into the right class."""
+    """Return the share of samples whose predicted class is right."""
     return (outputs.prediction.detach().argmax(-1) == labels).double().mean()
 
 
 def _summarise(totals: dict[str, Tensor]) -> dict[str, float]:
-    """The figures of an epoch, from those of its steps."""
+    """Return the scalars of an epoch: means over its steps."""
     mean = {name: float(row.mean()) for name, row in totals.items()}
     accuracy, grad_norm = mean.pop("accuracy"), mean.pop("grad_norm")
     return {
@@ -382,31 +379,7 @@ def _summarise(totals: dict[str, Tensor]) -> dict[str, float]:
 
 
 def _memory(world: World) -> dict[str, float]:
-    """The most memory that this process ever held, on the device it computes on."""
+    """Return the peak memory of this process on its device."""
     if world.device.type == "cuda":
         return {"mem/peak(GiB)": torch.cuda.max_memory_allocated(world.device) / 2**30}
     return {"mem/peak(GiB)": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
-
-
-@torch.no_grad()
-def _firing_rates(model: nn.Module, inputs: Tensor) -> dict[str, float]:
-    """How often the neurons of each layer fire on a batch, in evaluation mode; nothing for a network without neurons."""
-    seen: dict[str, tuple[Tensor, int]] = {}  # rate, number of chances to fire
-
-    def see(name: str, out: Tensor) -> None:
-        seen[name] = out.float().mean(), out.numel()
-
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, LIF)}
-    if not layers:
-        return {}
-    hooks = [layer.register_forward_hook(lambda m, x, out, name=name: see(name, out)) for name, layer in layers.items()]
-    training = model.training
-    model.eval()
-    with torch.compiler.set_stance("force_eager"):
-        model(inputs)
-    model.train(training)
-    for hook in hooks:
-        hook.remove()
-    chances = sum(number for _, number in seen.values())
-    mean = sum(float(rate) * number for rate, number in seen.values()) / chances
-    return {"spike/rate": mean, **{f"spike/rate_{name}": float(rate) for name, (rate, _) in seen.items()}}

@@ -1,4 +1,4 @@
-"""Being asked to stop: signals become a flag that the training loop looks at between steps."""
+"""Requests to stop: signals set a flag that the training loop checks between steps."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Interrupted(SystemExit):
-    """Training was asked to stop and its state is saved; the process exits as if the signal had ended it: 128 + number."""
+    """Training was asked to stop, and its state is saved; the exit status is that of a signal, 128 + its number."""
 
     def __init__(self, number: int) -> None:
-        """Exit because of signal `number`."""
+        """Exit with the status of signal `number`."""
         super().__init__(128 + number)
 
 
 class StopRequest:
-    """While the block runs, SIGTERM, SIGUSR1 and SIGUSR2 ask to stop instead of ending the process.
+    """A context manager in which SIGTERM, SIGUSR1 and SIGUSR2 set `number` instead of ending the process.
 
-    Outside the main thread, where Python allows no handlers, they keep their effect.
+    Outside the main thread, where Python allows no signal handlers, they keep their effect.
+
+    Attributes:
+        number: of the signal that was received last; 0 if none was.
     """
 
     def __init__(self) -> None:
-        """Nothing was asked yet."""
+        """Start without a request."""
         self.number = 0
         self._before: dict[signal.Signals, Any] = {}
 

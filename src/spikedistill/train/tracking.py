@@ -1,4 +1,4 @@
-"""Scalars of a run: to TensorBoard, to metrics.jsonl, and to the terminal or the log. Imports no torch itself."""
+"""The scalars of a run: written to TensorBoard, to metrics.jsonl, and to the terminal or the log. Imports torch on use only."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+from spikedistill.store.atomic import write_text
+
 log = logging.getLogger(__name__)
 METRICS = "metrics.jsonl"
 
 
 class Tracker:
-    """Writes one record per epoch; on a rank that does not lead it writes nothing. Tags are `group/name(unit)`."""
+    """Writes one record per epoch, on the main process only. Tags are `group/name(unit)`."""
 
     def __init__(
         self,
@@ -24,54 +26,60 @@ class Tracker:
         tensorboard: Path,
         *,
         num_epochs: int,
-        start_epoch: int,
         steps_per_epoch: int,
-        active: bool,
-        start_step: int = 0,
+        active: bool = True,
         interval_s: float = 30.0,
     ) -> None:
-        """Open the sinks.
+        """Describe the run; `open` opens the files.
 
         Args:
-            metrics: the JSON lines file; records of epochs from `start_epoch` on, left by an interrupted run, are dropped.
+            metrics: the JSON lines file.
             tensorboard: folder of the event files.
             num_epochs: epochs of the whole run.
-            start_epoch: first epoch to be recorded, from 0.
             steps_per_epoch: steps of an epoch.
-            active: False on ranks that do not lead.
-            start_step: steps of that epoch that are done already.
-            interval_s: least time between two lines about steps within an epoch; a terminal is refreshed every second.
+            active: False on all ranks but the main process: they write nothing.
+            interval_s: minimum time between two log lines about steps within an epoch; a terminal is refreshed every second.
         """
+        self._metrics_file, self._tensorboard = metrics, tensorboard
+        self._num_epochs, self._steps_per_epoch = num_epochs, steps_per_epoch
         self._active = active
-        self._num_epochs = num_epochs
-        self._steps_per_epoch = steps_per_epoch
-        if not active:
-            return
+        self._interval_s = interval_s
+
+    def open(self, start_epoch: int, start_step: int = 0) -> Tracker:
+        """Open the files for a run that starts, or resumes, at a step of an epoch; close them at the end of a `with` block.
+
+        Args:
+            start_epoch: first epoch to be recorded, from 0; records of this epoch and later ones, left by an interrupted run,
+                are dropped.
+            start_step: steps of that epoch that are done already.
+        """
+        if not self._active:
+            return self
         from torch.utils.tensorboard import SummaryWriter
         from tqdm import tqdm
 
-        metrics.parent.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in whole_lines(metrics) if json.loads(line)["epoch"] < start_epoch]
-        temporary = metrics.with_suffix(".tmp")
-        temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        temporary.rename(metrics)
-        self._metrics = metrics.open("a", encoding="utf-8")
-        self._writer = SummaryWriter(str(tensorboard), purge_step=start_epoch)
-        total, done = num_epochs * steps_per_epoch, start_epoch * steps_per_epoch + start_step
+        self._metrics_file.parent.mkdir(parents=True, exist_ok=True)
+        kept = [line for line in whole_lines(self._metrics_file) if json.loads(line)["epoch"] < start_epoch]
+        write_text(self._metrics_file, "".join(line + "\n" for line in kept))
+        self._metrics = self._metrics_file.open("a", encoding="utf-8")
+        self._writer = SummaryWriter(str(self._tensorboard), purge_step=start_epoch)
+        total, done = self._num_epochs * self._steps_per_epoch, start_epoch * self._steps_per_epoch + start_step
         self._bar = tqdm(total=total, initial=done, unit="step", dynamic_ncols=True, disable=not sys.stderr.isatty())
-        self._interval_s = interval_s if self._bar.disable else min(1.0, interval_s)
+        if not self._bar.disable:
+            self._interval_s = min(1.0, self._interval_s)
         self._shown_at = time.monotonic()
+        return self
 
     def is_due(self) -> bool:
-        """Whether it is time to show a step; asking first spares a wait for the device at every step."""
+        """Return whether it is time to show a step; asked first, so that not every step waits for the device."""
         return self._active and time.monotonic() - self._shown_at >= self._interval_s
 
     def show_step(self, epoch: int, step: int, *, loss: float, accuracy: float, samples_per_s: float) -> None:
-        """Show where training is within an epoch, on the terminal or in the log; nothing is recorded.
+        """Show the progress within an epoch on the terminal or in the log; nothing is recorded.
 
         Args:
             epoch: number of the epoch, from 0.
-            step: steps done in it.
+            step: number of steps done in it.
             loss: of a recent step.
             accuracy: of the epoch so far, in percent.
             samples_per_s: over all ranks.
@@ -84,7 +92,7 @@ class Tracker:
             self._advance(epoch * self._steps_per_epoch + step, f"epoch {epoch + 1}/{self._num_epochs}, {summary}")
 
     def record(self, epoch: int, scalars: Mapping[str, float]) -> None:
-        """Record the scalars of an epoch, from 0."""
+        """Record the scalars of an epoch, from 0; they are on disk when this returns."""
         if not self._active:
             return
         self._metrics.write(json.dumps({"epoch": epoch, **scalars}) + "\n")
@@ -101,7 +109,7 @@ class Tracker:
             log.info("epoch %d/%d: %s, %.0f samples/s, %.0f s left", epoch + 1, self._num_epochs, summary, speed, left_s)
 
     def _advance(self, steps: int, summary: str) -> None:
-        """Move the bar, which estimates the time that is left, to a number of steps of the whole run."""
+        """Set the progress bar, which also estimates the remaining time, to a number of steps of the whole run."""
         self._bar.set_postfix_str(summary, refresh=False)
         self._bar.update(steps - self._bar.n)
 
@@ -116,7 +124,7 @@ class Tracker:
 
 
 def whole_lines(path: Path) -> list[str]:
-    """The whole lines of a file; a last one that was cut by a crash is left out. Empty where there is no file."""
+    """Return the complete lines of a file; a last line cut short by a crash is left out. Empty if there is no file."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

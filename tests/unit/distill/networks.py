@@ -9,7 +9,7 @@ from spikedistill.config.check import parse_config
 from spikedistill.models import build_teacher
 from spikedistill.plan.build import build_plan
 from spikedistill.plan.stages import DistillSpec
-from spikedistill.stages.distill import student_of
+from spikedistill.stages.distill import build_student_of
 from spikedistill.train.engine import Batch
 
 TIME_STEPS = 3
@@ -41,7 +41,7 @@ def networks_of(spec):
     """The student as stage `distill` makes it, and a teacher as that stage reads it, or None for a method without."""
     torch.manual_seed(spec.seed)
     data = SimpleNamespace(num_classes=10, channels=SHAPES[spec.dataset][-3])
-    student = student_of(spec, data)
+    student = build_student_of(spec, data)
     teacher = build_teacher(spec.arch, num_classes=data.num_classes, in_channels=data.channels)
     method = components.load("distill", spec.method)
     with_teacher = "teacher" in method.needs(method.Params(**spec.params))

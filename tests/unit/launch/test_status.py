@@ -38,7 +38,7 @@ def test_status_counts_the_epochs_before_a_line_that_was_cut(tmp_path, monkeypat
     assert state_of_the_teacher(capsys) == "not started"
     work = Store("store").work(teacher.ref)
     work.mkdir(parents=True)
-    (work / "lease").write_text(json.dumps({"host": "node7"}))
+    (work / "lease").write_text(json.dumps({"owner": "a job", "host": "node7", "pid": 7}))
     assert state_of_the_teacher(capsys) == "running on node7"
     whole = "".join(json.dumps({"epoch": epoch, "train/loss": 0.5}) + "\n" for epoch in range(3))
     (work / "metrics.jsonl").write_text(whole)
@@ -47,4 +47,4 @@ def test_status_counts_the_epochs_before_a_line_that_was_cut(tmp_path, monkeypat
     assert state_of_the_teacher(capsys) == "running on node7, 3 epochs done"
     long_ago = time.time() - 2 * STALE_S
     os.utime(work / "lease", (long_ago, long_ago))
-    assert state_of_the_teacher(capsys) == "interrupted on node7, 3 epochs done; goes on when run again"
+    assert state_of_the_teacher(capsys) == "interrupted on node7, 3 epochs done; resumes when run again"

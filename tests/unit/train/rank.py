@@ -1,11 +1,11 @@
-"""Ranks of a small training run, as processes of their own; the tests start, stop, kill and restart them.
+"""The ranks of a small training run, as separate processes that the tests start, stop, kill and restart.
 
 Usage: rank.py FOLDER TASK [KEY=VALUE ...]. RANK, WORLD_SIZE … come from the environment.
 
 train      writes FOLDER/weights.pt
 cases      trains once for each of the options in FOLDER/cases.json, by name; writes FOLDER/NAME/weights.pt
 evaluate   writes FOLDER/evaluation-RANK.json
-torture    is no rank itself: runs `ranks` of them, kills them `kills` times at random moments, then lets them end
+torture    is not a rank itself: starts `ranks` of them, kills them `kills` times at random moments, then lets them finish
 """
 
 import datetime
@@ -49,7 +49,7 @@ STEPS = 2  # time steps, and event frames
 
 
 def store(kind="images"):
-    """Noise whose brightness depends on the class."""
+    """Make a dataset of noise whose brightness depends on the class."""
     generator = np.random.default_rng(0)
     labels = np.arange(NUM_SAMPLES) % len(CLASSES)
     shape = (1, 8, 8) if kind == "images" else (STEPS, 2, 8, 8)
@@ -61,7 +61,7 @@ def store(kind="images"):
 
 
 class Linear(nn.Module):
-    """Without batch statistics, so that the number of ranks changes nothing but rounding."""
+    """A network without batch statistics: the number of ranks changes only rounding."""
 
     def __init__(self):
         super().__init__()
@@ -72,7 +72,7 @@ class Linear(nn.Module):
 
 
 class Normalised(nn.Module):
-    """With batch statistics, and smooth, so that rounding stays rounding."""
+    """A smooth network with batch statistics: rounding errors stay small."""
 
     def __init__(self):
         super().__init__()
@@ -106,17 +106,17 @@ def build(kind, data="images", backward="bptt", exits=False):
 
 
 def distillation(method, params, data, double):
-    """The objective of the distill stage, with a teacher of random weights."""
+    """Return the objective of the distill stage, with a teacher of random weights."""
     torch.manual_seed(1)
     channels = 1 if data == "images" else 2
     teacher = build_teacher("resnet8", num_classes=len(CLASSES), in_channels=channels).requires_grad_(False).eval()
-    settings = TrainConfig(epochs=1, batch_size=8)
-    spec = DistillSpec.model_construct(method=method, params=params, seed=3, time_steps=STEPS, train=settings)
+    config = TrainConfig(epochs=1, batch_size=8)
+    spec = DistillSpec.model_construct(method=method, params=params, seed=3, time_steps=STEPS, train=config)
     return Distillation(spec, teacher.double() if double else teacher)
 
 
 class Objective:
-    """A method's loss, or cross-entropy, that at a given call does something to this process or returns NaN."""
+    """The loss of a method, or cross-entropy; at a given call it signals this process or returns NaN."""
 
     def __init__(self, method=None, *, at=-1, action=None, noise=False):
         self.calls, self.at, self.action, self.method, self.noise = 0, at, action, method, noise
@@ -124,7 +124,7 @@ class Objective:
     def __call__(self, outputs, batch):
         self.calls += 1
         terms = self.method(outputs, batch) if self.method else {"ce": per_step_cross_entropy(outputs.logits, batch.labels)}
-        if self.noise:  # drawn without a generator, as dropout would
+        if self.noise:  # drawn from the global generator, as dropout would
             terms["noise"] = (outputs.logits * torch.randn_like(outputs.logits)).mean()
         if self.calls == self.at:
             if self.action == "nan":
@@ -153,9 +153,9 @@ def run_training(
     double=False,
     **engine,
 ):
-    """Train; at call `at` of the objective on `at_rank` (default: every rank), `action`: a signal's name or "nan"."""
+    """Train; at call `at` of the objective on `at_rank` (default: every rank) do `action`: a signal's name, or "nan"."""
     network = build(model, data, backward, exits=method == "esd")
-    settings = TrainConfig(
+    config = TrainConfig(
         epochs=epochs,
         batch_size=8,
         lr=0.05,
@@ -167,9 +167,9 @@ def run_training(
     loader = Loader(
         store(data),
         "train",
-        batch_size=settings.batch_size,
+        batch_size=config.batch_size,
         seed=3,
-        augment=settings.augment,
+        augment=config.augment,
         shuffle=True,
         rank=world.rank,
         world_size=world.world_size,
@@ -178,30 +178,25 @@ def run_training(
         network.double()
         loader = InDouble(loader)
 
-    def open_tracker(start_epoch, start_step):
-        return Tracker(
-            folder / "metrics.jsonl",
-            folder / "board",
-            num_epochs=epochs,
-            start_epoch=start_epoch,
-            steps_per_epoch=loader.steps_per_epoch,
-            start_step=start_step,
-            active=world.is_leader,
-            interval_s=0,
-        )
-
     loss = distillation(method, params or {}, data, double) if method else None
     here = at_rank in (None, world.rank)
     run = Run(
         model=network,
         objective=Objective(loss, at=at if here else -1, action=action, noise=noise),
         loader=loader,
-        settings=settings,
+        config=config,
         seed=3,
         world=world,
         checkpoints=CheckpointFolder(folder / "checkpoints", "run"),
-        open_tracker=open_tracker,
-        options=EngineConfig(**engine),
+        tracker=Tracker(
+            folder / "metrics.jsonl",
+            folder / "tensorboard",
+            num_epochs=epochs,
+            steps_per_epoch=loader.steps_per_epoch,
+            active=world.is_main_process,
+            interval_s=0,
+        ),
+        engine=EngineConfig(**engine),
     )
     train(run)
     return network
@@ -243,7 +238,7 @@ def run_rank(folder, task, timeout_s=60, **options):
             cases = json.loads((folder / "cases.json").read_text()) if task == "cases" else {".": {}}
             for name, case in cases.items():
                 network = run_training(folder / name, world, **options, **case)
-                if world.is_leader:
+                if world.is_main_process:
                     torch.save(network.state_dict(), folder / name / "weights.pt")
     except (ConfigError, TrainingError) as err:
         sys.exit(f"{type(err).__name__}: {err}")
@@ -256,7 +251,7 @@ def free_port():
 
 
 def fork_ranks(ranks, function):
-    """Fork processes that each run `function` as one rank; this process must not have computed anything yet."""
+    """Fork processes that each run `function` as one rank; call it before this process has computed anything."""
     port, pids = free_port(), []
     for rank in range(ranks):
         pid = os.fork()
@@ -277,8 +272,8 @@ def fork_ranks(ranks, function):
 
 
 def torture(folder, *, ranks, kills=0, seed=0, rank_task="train", **options):
-    """Kill all ranks `kills` times, each at a random moment before or just after its first checkpoint; then let them end."""
-    importlib.import_module("torch._dynamo")  # the optimizer imports it; once is enough for all forks
+    """Kill all ranks `kills` times, each at a random moment before or just after its first checkpoint; then let them finish."""
+    importlib.import_module("torch._dynamo")  # the optimizer imports it; once serves all forks
     generator = random.Random(seed)
     run = functools.partial(run_rank, folder, rank_task, checkpoint_minutes=0, **options)
     for _ in range(kills):

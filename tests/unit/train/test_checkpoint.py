@@ -33,7 +33,7 @@ def test_nothing_saved_gives_none(tmp_path):
     assert CheckpointFolder(tmp_path / "absent", "spec-a").load_newest(CPU) is None
 
 
-def test_newest_comes_back_whole(tmp_path):
+def test_newest_is_loaded(tmp_path):
     loaded = saved(tmp_path, 1, 2).load_newest(CPU)
     assert loaded["epoch"] == 2
     assert loaded["model"]["weight"].tolist() == [2.0, 2.0, 2.0]
@@ -55,7 +55,7 @@ def test_damaged_newest_falls_back_with_a_warning(tmp_path, caplog, damage):
     assert broken.name in caplog.text
 
 
-def test_training_goes_on_after_every_checkpoint_was_damaged(tmp_path):
+def test_training_restarts_after_every_checkpoint_was_damaged(tmp_path):
     checkpoints = saved(tmp_path, 6, 7)
     for path in tmp_path.iterdir():
         path.write_bytes(b"damaged")
@@ -75,11 +75,11 @@ def test_same_epoch_saved_again_replaces_a_damaged_one(tmp_path):
 
 def test_checkpoint_of_another_spec_is_refused(tmp_path):
     saved(tmp_path, 1)
-    with pytest.raises(TrainingError, match="is of run spec-a, not of spec-b"):
+    with pytest.raises(TrainingError, match="belongs to run spec-a, not to spec-b"):
         CheckpointFolder(tmp_path, "spec-b").load_newest(CPU)
 
 
-def test_what_a_killed_save_left_is_ignored_and_removed(tmp_path):
+def test_leftover_of_a_killed_save_is_ignored_and_removed(tmp_path):
     left = tmp_path / ".epoch-000002-step-00000000-0123456789abcdef.pt.99999.tmp"
     left.write_bytes(b"half")
     checkpoints = CheckpointFolder(tmp_path, "spec-a")
@@ -100,21 +100,21 @@ def test_steps_of_an_epoch_come_after_it_and_before_the_next(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"no archive", pickle.dumps({"epoch": 1}, 2), pickle.dumps(print, 2)])
-def test_whole_file_that_is_no_checkpoint_is_refused(tmp_path, content):
+def test_intact_file_that_is_no_checkpoint_is_refused(tmp_path, content):
     name = f"epoch-000001-step-00000000-{sha256(content).hexdigest()[:16]}.pt"
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(TrainingError, match="is whole, but not a checkpoint of this program: move it away"):
+    with pytest.raises(TrainingError, match="is intact, but is not a checkpoint of spikedistill: move it away"):
         CheckpointFolder(tmp_path, "spec-a").load_newest(CPU)
 
 
-def test_full_disk_leaves_the_one_before_whole_and_says_so(tmp_path):
+def test_full_disk_leaves_the_checkpoint_before_intact_and_is_reported(tmp_path):
     """A limit on the size of files makes the write fail half-way, as a full disk does."""
     checkpoints = saved(tmp_path, 1)
     before = newest_file(tmp_path)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with pytest.raises(TrainingError, match=r"could not be written: File too large\. The checkpoint before it is whole"):
+        with pytest.raises(TrainingError, match=r"could not be written: File too large\. The checkpoint before it is intact"):
             checkpoints.save(2, 0, {"model": {"weight": torch.ones(1_000_000)}})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -122,7 +122,7 @@ def test_full_disk_leaves_the_one_before_whole_and_says_so(tmp_path):
     assert checkpoints.load_newest(CPU)["epoch"] == 1
 
 
-def test_failed_write_says_where_and_leaves_the_old_one(tmp_path):
+def test_failed_write_is_reported_and_leaves_the_old_one(tmp_path):
     folder = tmp_path / "checkpoints"
     checkpoints = saved(folder, 1)
     before = newest_file(folder)

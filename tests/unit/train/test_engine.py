@@ -1,4 +1,4 @@
-"""The training loop: exact resumption, several ranks, bad losses, ways to save memory. Ranks are real processes (rank.py)."""
+"""The training loop: exact resumption, several ranks, losses that are not finite, saving memory. Ranks are processes."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from tests.unit.train.rank import STEPS, build, free_port, run_training
 
 SCRIPT = Path(__file__).with_name("rank.py")
 STEPS_PER_EPOCH = 4
-KILLS = int(os.environ.get("KILLS", "4"))  # KILLS=20 is the whole proof; few will do for every change
+KILLS = int(os.environ.get("KILLS", "4"))  # KILLS=20 is the full proof; few suffice for every change
 
 
 def launch(folder, task, *, num_ranks=1, **options):
@@ -41,7 +41,7 @@ def launch(folder, task, *, num_ranks=1, **options):
 
 
 def start(folder, task, **options):
-    """Run all ranks to their end; return (exit status, stderr) of each."""
+    """Run all ranks until they exit; return (exit status, stderr) of each."""
     ranks = launch(folder, task, **options)
     try:
         errors = [rank.communicate(timeout=240)[1] for rank in ranks]
@@ -137,7 +137,7 @@ def test_training_lowers_the_loss_and_follows_the_schedule(unbroken):
     assert [record["optim/lr"] for record in records] == pytest.approx([0.05, 0.05, 0.0375, 0.0125])
 
 
-def test_every_epoch_records_gradient_memory_data_and_firing_rates(unbroken):
+def test_every_epoch_records_gradient_norm_memory_data_and_firing_rates(unbroken):
     folder, _ = unbroken
     for record in metrics(folder):
         assert record["optim/grad_norm"] > 0
@@ -220,15 +220,15 @@ def test_rank_that_ends_is_noticed_at_once(tmp_path):
     )
     assert killed == -signal.SIGKILL
     assert status == 1
-    assert "TrainingError: rank 0 of 2 lost contact with another" in error
+    assert "TrainingError: rank 0 of 2 lost contact with another rank" in error
     assert "Traceback" not in error
     assert time.monotonic() - started < 120
 
 
-def test_rank_that_ends_in_an_evaluation_is_an_error_in_words(tmp_path):
+def test_rank_that_ends_in_an_evaluation_is_explained(tmp_path):
     (status, error), (killed, _) = start(tmp_path, "evaluate", num_ranks=2, killed_rank=1)
     assert (status, killed) == (1, -signal.SIGKILL)
-    assert "TrainingError: rank 0 of 2 lost contact with another" in error
+    assert "TrainingError: rank 0 of 2 lost contact with another rank" in error
     assert "Traceback" not in error
 
 
@@ -240,10 +240,10 @@ def test_rank_that_does_not_answer_is_noticed_within_the_set_time(tmp_path):
         silent.kill()
         silent.communicate()
     assert leader.returncode == 1
-    assert "TrainingError: rank 0 of 2 lost contact with another" in error
+    assert "TrainingError: rank 0 of 2 lost contact with another rank" in error
 
 
-def test_ranks_that_do_not_meet_say_where_and_how_long(tmp_path, monkeypatch):
+def test_ranks_that_do_not_meet_report_address_and_timeout(tmp_path, monkeypatch):
     import datetime
 
     port = free_port()
@@ -277,7 +277,7 @@ def test_bf16_keeps_weights_in_float32_and_follows_float32(tmp_path):
     torch.testing.assert_close(exact.layer.weight, rounded.layer.weight, rtol=0, atol=0.01)
 
 
-def test_parts_of_a_batch_add_up_to_its_gradient(tmp_path):
+def test_gradient_accumulation_gives_the_gradient_of_the_whole_batch(tmp_path):
     whole = run_training(tmp_path / "whole", World(), model="linear", double=True)
     parts = run_training(tmp_path / "parts", World(), model="linear", double=True, accumulate=4)
     torch.testing.assert_close(parts.layer.weight, whole.layer.weight, rtol=1e-10, atol=1e-12)
@@ -286,13 +286,13 @@ def test_parts_of_a_batch_add_up_to_its_gradient(tmp_path):
         assert ours["train/accuracy(%)"] == theirs["train/accuracy(%)"]
 
 
-def test_frames_are_cut_along_the_batch(tmp_path):
+def test_frames_are_split_along_the_batch(tmp_path):
     network = run_training(tmp_path, World(), data="frames", epochs=2, accumulate=2)
     assert network.time_steps == STEPS
     assert len(metrics(tmp_path)) == 2
 
 
-def test_activations_computed_twice_change_no_bit(unbroken, tmp_path):
+def test_activation_checkpointing_changes_no_bit(unbroken, tmp_path):
     _, expected = unbroken
     assert_identical(run_training(tmp_path, World(), checkpoint_activations=True).state_dict(), expected)
 
@@ -328,7 +328,7 @@ def test_blocks_of_a_residual_network_are_its_residual_blocks_and_the_stem():
     assert len(inside) == 7
 
 
-def test_every_block_of_a_plain_network_is_computed_twice_when_asked():
+def test_activation_checkpointing_runs_every_block_of_a_plain_network_twice():
     teacher = build_teacher("vgg13", num_classes=3, in_channels=1)
     runs = dict.fromkeys(find_blocks(teacher), 0)
     assert len(runs) == 6
@@ -348,14 +348,14 @@ def test_batch_that_ranks_cannot_share_is_refused(tmp_path):
         run_training(tmp_path, World(rank=0, world_size=3))
 
 
-def test_batch_that_cannot_be_cut_is_refused(tmp_path):
+def test_batch_that_cannot_be_split_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"engine\.accumulate 3 does not divide the 8 samples .* of train\.batch_size 8"):
         run_training(tmp_path, World(), accumulate=3)
 
 
 def test_checkpoint_of_another_run_stops_training(tmp_path):
     CheckpointFolder(tmp_path / "checkpoints", "another").save(1, 0, {})
-    with pytest.raises(TrainingError, match="is of run another, not of run"):
+    with pytest.raises(TrainingError, match="belongs to run another, not to run"):
         run_training(tmp_path, World(), model="linear")
 
 

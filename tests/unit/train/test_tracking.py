@@ -1,4 +1,4 @@
-"""What a tracker leaves on disk and in the log."""
+"""The records that a tracker writes to disk, to the log and to a terminal."""
 
 import io
 import json
@@ -22,9 +22,9 @@ SCALARS = {
 
 @pytest.fixture
 def open_tracker(tmp_path):
-    def make(start_epoch=0, *, active=True, **given):
-        metrics, board = tmp_path / "run" / "metrics.jsonl", tmp_path / "board"
-        return Tracker(metrics, board, num_epochs=5, start_epoch=start_epoch, steps_per_epoch=50, active=active, **given)
+    def make(start_epoch=0, start_step=0, **given):
+        metrics, tensorboard = tmp_path / "run" / "metrics.jsonl", tmp_path / "tensorboard"
+        return Tracker(metrics, tensorboard, num_epochs=5, steps_per_epoch=50, **given).open(start_epoch, start_step)
 
     return make
 
@@ -50,7 +50,7 @@ def test_records_are_on_disk_before_the_tracker_closes(tmp_path, open_tracker):
         assert epochs_in(tmp_path) == [0]
 
 
-def test_resume_drops_what_the_checkpoint_does_not_know(tmp_path, open_tracker):
+def test_resume_drops_records_newer_than_the_checkpoint(tmp_path, open_tracker):
     with open_tracker() as tracker:
         for epoch in range(4):
             tracker.record(epoch, SCALARS)
@@ -72,7 +72,7 @@ def test_resume_drops_a_line_cut_by_a_crash(tmp_path, open_tracker):
 def test_tensorboard_shows_every_scalar(tmp_path, open_tracker):
     with open_tracker() as tracker:
         tracker.record(3, SCALARS)
-    events = EventAccumulator(str(tmp_path / "board")).Reload()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert set(events.Tags()["scalars"]) == set(SCALARS)
     assert [(e.step, e.value) for e in events.Scalars("train/accuracy(%)")] == [(3, 80.0)]
 
@@ -105,7 +105,7 @@ def test_a_terminal_shows_a_bar_with_steps_and_time_left(open_tracker, monkeypat
     assert re.search(r"\| 70/250 \[\d+:\d+<\d+:\d+, .*epoch 2/5, loss 1\.2500, accuracy 33\.3 %, 640 samples/s\]", shown[-1])
 
 
-def test_ranks_that_do_not_lead_write_nothing(tmp_path, open_tracker):
+def test_ranks_other_than_the_main_process_write_nothing(tmp_path, open_tracker):
     with open_tracker(active=False, interval_s=0) as tracker:
         assert not tracker.is_due()
         tracker.record(0, SCALARS)

@@ -1,4 +1,4 @@
-"""The process group as the environment describes it."""
+"""The process group, from the environment."""
 
 import datetime
 
@@ -29,10 +29,10 @@ def enter():
 
 
 @pytest.mark.parametrize("values", [{}, {"MASTER_ADDR": "elsewhere"}])
-def test_without_ranks_a_process_is_alone(environment, values):
+def test_without_rank_variables_there_is_one_process(environment, values):
     environment(values)
     world = enter()
-    assert (world.rank, world.world_size, world.is_leader) == (0, 1, True)
+    assert (world.rank, world.world_size, world.is_main_process) == (0, 1, True)
 
 
 def test_one_rank_needs_no_address(environment):
@@ -41,7 +41,7 @@ def test_one_rank_needs_no_address(environment):
 
 
 @pytest.mark.parametrize("missing", NAMES)
-def test_half_an_environment_is_refused(environment, missing):
+def test_incomplete_environment_is_refused(environment, missing):
     environment({name: value for name, value in WHOLE.items() if name != missing})
     with pytest.raises(ConfigError, match=rf"but not {missing}: start the ranks with spmd or torchrun"):
         enter()
@@ -61,5 +61,5 @@ def test_impossible_ranks_are_refused(environment, wrong, said):
         enter()
 
 
-def test_sum_over_one_rank_is_the_value():
-    assert World().sum(torch.tensor([1.0, 2.0])).tolist() == [1.0, 2.0]
+def test_all_reduce_over_one_rank_is_the_value():
+    assert World().all_reduce_sum(torch.tensor([1.0, 2.0])).tolist() == [1.0, 2.0]
