@@ -1,7 +1,7 @@
-"""A hook of mkdocs: links from the documents to files of the repository lead somewhere on the site, too.
+"""A hook of mkdocs that makes links to files outside of docs/ work on the site.
 
-Documents link to each other and to the repository's files by relative paths, which a code host shows as they are. The site has the
-documents at the root of the repository as pages of its own (`PAGES`), and a page with the text of every other file that is linked.
+Documents link to files of the repository by relative paths, which work on a code host. On the site, the documents outside of
+docs/ are pages of their own (`PAGES`), and every other file that is linked has a page that shows its text.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LANGUAGES = {"": "text", "py": "python", "smk": "python", "yml": "yaml", "cff": 
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the documents outside of docs/, and a page for every other file of the repository that a document links to."""
+    """Add the documents outside of docs/, and a page for every other linked file of the repository."""
     for path, page in PAGES.items():
         files.append(File.generated(config, page, abs_src_path=str(ROOT / path)))
     linked = {target for file in files.documentation_pages() for target in _targets(file)}
@@ -41,7 +41,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let each link to a file of the repository lead to its page."""
+    """Rewrite each link to a file of the repository into a link to its page."""
     if page.file.src_uri.startswith("source/"):
         return markdown
     here = _path_of(page.file.src_uri)
