@@ -6,10 +6,6 @@
 #
 # The configuration is config.yaml, or the file given with --configfile instead.
 
-if "experiments" not in config:
-
-    configfile: "config.yaml"
-
 
 include: "workflow/rules/common.smk"
 

@@ -1,7 +1,7 @@
-"""Finds methods, datasets and architectures by file name; imports no torch.
+"""Look-up of methods, datasets and architectures by file name. Imports no torch.
 
-A component is a file: its stem is its name in the config ("-" and "_" are the same there). Architectures are the keys of
-the literal `ARCHITECTURES` table at the top of a file of `models/`, which is read without importing the file.
+A component is a file whose stem is its name in the config, where "-" and "_" are equivalent. Architectures are the keys of the
+literal `ARCHITECTURES` tables in the files of `models/`, which are read without importing these files.
 """
 
 from __future__ import annotations
@@ -22,25 +22,29 @@ Kind = Literal["distill", "data.datasets"]
 _ROOT = Path(__file__).parent
 
 
-class ComponentParams(BaseModel):
-    """Base of a component's parameters: immutable, and an unknown key or a number that is not finite is an error."""
+class Section(BaseModel):
+    """Base of every section of the configuration: immutable; an unknown key or a number that is not finite is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class ComponentParams(Section):
+    """Base of a component's parameters."""
+
+
 def canonical(name: str) -> str:
-    """A component's one name in ids and messages, whether the config writes "-" or "_"."""
+    """Return the name of a component as ids and messages have it, with "-" for "_"."""
     return name.replace("_", "-")
 
 
 def stem(name: str) -> str:
-    """The file stem of the component called `name` in the config."""
+    """Return the file stem of the component called `name` in the config."""
     return name.replace("-", "_")
 
 
 @functools.cache
 def names(kind: Kind) -> tuple[str, ...]:
-    """The names of every component of a kind, sorted: the files that define a class `Params`."""
+    """Return the sorted names of all components of a kind: the files that define a class `Params`."""
     folder = _ROOT.joinpath(*kind.split("."))
     return tuple(sorted(canonical(f.stem) for f in folder.glob("*.py") if _defines_params(f)))
 
@@ -54,7 +58,7 @@ def load(kind: Kind, name: str) -> ModuleType:
     """Import one component.
 
     Raises:
-        KeyError: if there is none of that name; see `names` and `unknown`.
+        KeyError: if no component has that name; see `names` and `unknown`.
     """
     if canonical(name) not in names(kind):
         raise KeyError(name)
@@ -63,7 +67,7 @@ def load(kind: Kind, name: str) -> ModuleType:
 
 @functools.cache
 def architectures() -> dict[str, tuple[str, dict[str, Any]]]:
-    """Every architecture: name -> (module of `models/` that defines it, its entry in the table)."""
+    """Return all architectures: name -> (module of `models/` that defines it, its entry in the table)."""
     found: dict[str, tuple[str, dict[str, Any]]] = {}
     for file in sorted((_ROOT / "models").glob("*.py")):
         for name, entry in _architecture_table(file).items():
@@ -83,14 +87,14 @@ def _architecture_table(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def matching(name: str, refs: Iterable[str]) -> list[str]:
-    """The references `<kind>/<name>` that a name fits, with or without its kind: exactly, else those that begin with it."""
+    """Return the references `<kind>/<name>` that equal a name, given with or without its kind, or else begin with it."""
     ways = {ref: (ref, ref.partition("/")[2]) for ref in refs}
     exact = [ref for ref, names in ways.items() if name in names]
     return exact or [ref for ref, names in ways.items() if any(each.startswith(name) for each in names)]
 
 
 def unknown(what: str, name: str, allowed: Iterable[str]) -> str:
-    """A message for an unknown name: what is allowed, and the likeliest one meant."""
+    """Return a message about an unknown name, with the allowed names and the most similar one."""
     options = sorted(allowed)
     close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""

@@ -10,7 +10,7 @@ from snakemake.utils import min_version
 
 
 from spikedistill.config.check import parse_config
-from spikedistill.config.files import write_resolved
+from spikedistill.config.files import read_config, write_resolved
 from spikedistill.errors import SpikedistillError
 from spikedistill.launch.command import RUN, log_of, stage_arguments
 from spikedistill.launch.resources import (
@@ -30,17 +30,30 @@ from spikedistill.store.artifacts import Store
 min_version("9.20")
 
 
+def read_configuration():
+    """The configuration as `spikedistill --configfile … --config …` reads it, and what to call it in messages.
+
+    Snakemake's own `config` would differ: it lets the file's aliases share one object, and leaves out config.yaml after a
+    --config of experiments. It counts only where another workflow uses this one as a module.
+    """
+    if workflow.modifier.skip_configfile:
+        return config, "config of the module"
+    files = [Path(file) for file in workflow.overwrite_configfiles or ["config.yaml"]]
+    arguments = workflow.config_settings.config_args or []
+    return read_config(files, arguments), ", ".join(file.name for file in files)
+
+
 def load_plan():
-    files = [Path(file).name for file in workflow.configfiles]
     try:
-        plan = build_plan(parse_config(config, source=", ".join(files) or "config"))
+        values, source = read_configuration()
+        plan = build_plan(parse_config(values, source=source))
         Store(plan.config.store).check()
-        return plan
+        return values, plan
     except SpikedistillError as err:
         raise WorkflowError(str(err)) from None
 
 
-PLAN = load_plan()
+CONFIGURATION, PLAN = load_plan()
 STORE = Store(PLAN.config.store)
 UP_TO_DATE = UpToDate(PLAN, STORE)
 ESTIMATOR = Estimator(PLAN)
@@ -50,7 +63,7 @@ RESOLVED_CONFIG = str(Path(PLAN.config.results) / "config.json")
 
 
 onstart:
-    write_resolved(config, Path(RESOLVED_CONFIG))
+    write_resolved(CONFIGURATION, Path(RESOLVED_CONFIG))
     logger.info(what_it_costs())
 
 

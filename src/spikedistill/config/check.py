@@ -6,7 +6,6 @@ A configuration is a mapping. It becomes a `Config` through `parse_config`, whic
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,22 +31,34 @@ def parse_config(values: Mapping[str, Any], source: str = "config.yaml") -> Conf
     """
     problems = Problems(source)
     _check_labels(values, problems)
+    _check_seeds(values.get("seeds"), problems)
     values = expand(values, problems)
     config = None
     try:
         config = Config.model_validate(dict(values))
     except ValidationError as err:
         problems.add_validation(err, Config)
-    for key, kind, name, params in _component_entries(values):
-        _check_component(problems, key, kind, name, params)
+    unknown = [entry[0] for entry in _component_entries(values) if not _check_component(problems, *entry)]
     for key, arch in _architecture_entries(values):
         if arch not in components.architectures():
             problems.add(key, components.unknown("architecture", arch, components.architectures()))
+            unknown.append(key)
+    for label, experiment in _whole_experiments(values):
+        key = ["experiments", label]
+        if not any(each[:2] == key for each in unknown):
+            _check_combinations(experiment, key, problems)
     problems.raise_if_any()
     assert config is not None
-    _check_combinations(config, problems)
-    problems.raise_if_any()
     return config
+
+
+def _whole_experiments(values: Mapping[str, Any]) -> Iterator[tuple[str, ExperimentConfig]]:
+    """Yield the experiments in which every key is valid, so that their combinations are checked whatever else is wrong."""
+    for label, experiment in _mappings(values, "experiments"):
+        try:
+            yield label, ExperimentConfig.model_validate(experiment)
+        except ValidationError:
+            continue
 
 
 def _mappings(parent: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -75,46 +86,52 @@ def _architecture_entries(values: Mapping[str, Any]) -> Iterator[tuple[list[str]
                 yield ["experiments", label, role, "arch"], section["arch"]
 
 
-def _check_component(problems: Problems, key: list[str], kind: components.Kind, name: str, params: Any) -> None:
+def _check_component(problems: Problems, key: list[str], kind: components.Kind, name: str, params: Any) -> bool:
+    """Check the name and the parameters of a component; return True if both are valid."""
     what = "dataset" if kind == "data.datasets" else "method"
     try:
         model = components.load(kind, name).Params
     except KeyError:
         problems.add(key, components.unknown(what, name, components.names(kind)))
-        return
+        return False
     try:
         model.model_validate(params if params is not None else {})
     except ValidationError as err:
         problems.add_validation(err, model, [*key, "params"])
+        return False
+    return True
 
 
 def _check_labels(values: Mapping[str, Any], problems: Problems) -> None:
     for label, experiment in _mappings(values, "experiments"):
         key = ["experiments", label]
-        if not re.match(LABEL, label):
-            problems.add(key, f"a label is letters, digits, '.', '_' and '-' (it names files); found {label!r}")
+        if not LABEL.fullmatch(label):
+            problems.add(key, f"a label is up to 64 letters, digits, '.', '_' and '-' (it names files); found {label!r:.80}")
         for method, _ in _mappings(experiment, "methods"):
             if method == "teacher":
                 problems.add([*key, "methods"], "the label 'teacher' is taken by the teacher's own row; choose another")
-            if not re.match(LABEL, method):
-                problems.add([*key, "methods"], f"a label is letters, digits, '.', '_' and '-'; found {method!r}")
+            if not LABEL.fullmatch(method):
+                problems.add([*key, "methods"], f"a label is up to 64 letters, digits, '.', '_' and '-'; found {method!r:.80}")
 
 
-def _check_combinations(config: Config, problems: Problems) -> None:
-    if len(set(config.seeds)) != len(config.seeds):
-        problems.add(["seeds"], f"each seed may stand once; found {config.seeds}")
-    for label, experiment in config.experiments.items():
-        key = ["experiments", label]
-        for method_label, method in experiment.methods.items():
-            component = components.load("distill", method.method or method_label)
-            needs = component.needs(component.Params.model_validate(method.params))
-            if "teacher" in needs and experiment.teacher is None:
-                problems.add([*key, "teacher"], f"method {method_label!r} distils from a teacher, and none is given")
-            for problem in _misfits(needs, experiment):
-                problems.add([*key, "methods", method_label], problem)
-        if experiment.baseline is not None and experiment.baseline not in experiment.methods:
-            problems.add([*key, "baseline"], components.unknown("method", experiment.baseline, experiment.methods))
-        _check_data(experiment, key, problems)
+def _check_seeds(seeds: Any, problems: Problems) -> None:
+    plain = [str(seed) for seed in seeds if isinstance(seed, int | str)] if isinstance(seeds, list) else []
+    if len(set(plain)) != len(plain):
+        problems.add(["seeds"], f"each seed may appear once; found {seeds!r:.200}")
+
+
+def _check_combinations(experiment: ExperimentConfig, key: list[str], problems: Problems) -> None:
+    """Check what no key can be checked for alone, in an experiment whose keys are all valid."""
+    for method_label, method in experiment.methods.items():
+        component = components.load("distill", method.method or method_label)
+        needs = component.needs(component.Params.model_validate(method.params))
+        if "teacher" in needs and experiment.teacher is None:
+            problems.add([*key, "teacher"], f"method {method_label!r} distils from a teacher, and none is given")
+        for problem in _misfits(needs, experiment):
+            problems.add([*key, "methods", method_label], problem)
+    if experiment.baseline is not None and experiment.baseline not in experiment.methods:
+        problems.add([*key, "baseline"], components.unknown("method", experiment.baseline, experiment.methods))
+    _check_data(experiment, key, problems)
 
 
 def _misfits(needs: frozenset[str], experiment: ExperimentConfig) -> Iterator[str]:
@@ -145,9 +162,19 @@ def _check_data(experiment: ExperimentConfig, key: list[str], problems: Problems
         )
     if component.NEEDS_RAW and dataset.root is None:
         problems.add([*key, "dataset", "root"], f"dataset {dataset.name!r} needs the folder of its downloaded files")
-    if dataset.root is not None and not Path(dataset.root).expanduser().is_dir():
-        problems.add([*key, "dataset", "root"], f"no such folder: {dataset.root}. Put or link the files there, or name another")
+    if dataset.root is not None and (fault := _fault_of_folder(dataset.root)):
+        problems.add([*key, "dataset", "root"], f"{fault}: {dataset.root}. Put or link the files there, or name another")
     _check_inputs(experiment, key, meta, problems)
+
+
+def _fault_of_folder(name: str) -> str | None:
+    """Return why a folder cannot be used, or None if it can."""
+    try:
+        return None if Path(name).expanduser().is_dir() else "no such folder"
+    except (RuntimeError, ValueError) as err:  # a user that does not exist, a character that no path has
+        return str(err)
+    except OSError as err:
+        return err.strerror or str(err)
 
 
 def _check_inputs(experiment: ExperimentConfig, key: list[str], meta: DatasetMeta, problems: Problems) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from spikedistill import components
-from spikedistill.config.models import StudentConfig, TeacherConfig
+from spikedistill.config.models import MAX_RUNS, StudentConfig, TeacherConfig
 from spikedistill.config.problems import Problems
 from spikedistill.config.sweep import Path as KeyPath
-from spikedistill.config.sweep import SweepError, Variant, replaced, swept, variants
+from spikedistill.config.sweep import SweepError, Variant, count, replaced, swept, variants
 
 
 def expand(values: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
@@ -17,6 +17,7 @@ def expand(values: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
     expanded = dict(values)
     if not isinstance(values.get("experiments"), Mapping):
         return expanded
+    _check_size(values, problems)
     experiments: dict[Any, Any] = {}
     for label, experiment in values["experiments"].items():
         if not isinstance(experiment, Mapping):
@@ -32,6 +33,42 @@ def expand(values: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
     return expanded
 
 
+def _check_size(values: Mapping[str, Any], problems: Problems) -> None:
+    """Refuse a configuration of too many runs before any of them is written out."""
+    seeds = values.get("seeds")
+    num_seeds = len(seeds) if isinstance(seeds, list) else 1
+    sizes = {}
+    for label, experiment in values["experiments"].items():
+        if isinstance(experiment, Mapping):
+            methods = experiment.get("methods")
+            entries = methods.items() if isinstance(methods, Mapping) else ()
+            of_methods = sum(count(_swept_of_method(name, method), _groups_of(method)) for name, method in entries)
+            of_experiment = count(dict(_swept_of_experiment(experiment)), _groups_of(experiment))
+            sizes[str(label)] = of_experiment * max(1, of_methods) * num_seeds
+    if sum(sizes.values()) > MAX_RUNS:
+        largest = max(sizes, key=lambda label: sizes[label])
+        problems.add(
+            ["experiments", largest],
+            f"the configuration makes {sum(sizes.values())} runs, more than {MAX_RUNS}; {sizes[largest]} of them here. "
+            "Shorten the lists, walk some in step with `together`, or use several configurations",
+        )
+        problems.raise_if_any()
+
+
+def _groups_of(section: Any) -> list[list[str]]:
+    """Return the `together` of a section, if it is of the right type; the check of types says so otherwise."""
+    groups = section.get("together") if isinstance(section, Mapping) else None
+    if not isinstance(groups, list):
+        return []
+    return [group for group in groups if isinstance(group, list) and all(isinstance(name, str) for name in group)]
+
+
+def _swept_of_method(label: Any, method: Any) -> dict[KeyPath, list[Any]]:
+    if not isinstance(method, Mapping):
+        return {}
+    return dict(_swept_params("distill", method.get("method") or label, method.get("params"), ()))
+
+
 def _expand_methods(experiment: Mapping[str, Any], key: list[str], problems: Problems) -> dict[str, Any]:
     if not isinstance(experiment.get("methods"), Mapping):
         return {}
@@ -41,7 +78,7 @@ def _expand_methods(experiment: Mapping[str, Any], key: list[str], problems: Pro
             methods[label] = method
             continue
         name = method.get("method") or label
-        lists = dict(_swept_params("distill", name, method.get("params"), ()))
+        lists = _swept_of_method(label, method)
         for variant in _variants(lists, method, [*key, "methods", str(label)], problems, within=("params",)):
             if variant.values:
                 params = replaced(method["params"], variant.values)
@@ -72,11 +109,8 @@ def _variants(
     within: tuple[str, ...] = (),
 ) -> list[Variant]:
     """Return the variants of a section: a single one where nothing is swept, or where the sweep is invalid."""
-    together = section.get("together") or []
-    if not isinstance(together, list) or not all(isinstance(group, list) for group in together):
-        return [Variant("", {})]  # the check of types says what is wrong
     try:
-        return variants(lists, together)
+        return variants(lists, _groups_of(section))
     except SweepError as err:
         problems.add([*key, *(within if err.path != ("together",) else ()), *err.path], str(err))
         return [Variant("", {path: values[0] for path, values in lists.items() if values})]

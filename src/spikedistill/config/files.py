@@ -1,4 +1,8 @@
-"""Read, merge and write configuration files. Imports no torch."""
+"""Read, merge and write configuration files. Imports no torch.
+
+The Snakefile and the command line both read the configuration through `read_config`, so that the same files and overrides give
+the same ids.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from spikedistill.config.check import parse_config
 from spikedistill.config.models import Config
+from spikedistill.config.yaml_reader import read_mapping, read_yaml
 from spikedistill.errors import ConfigError
 from spikedistill.store.atomic import write_text
 
 
 def read_config(files: Sequence[Path], overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read and merge configuration files as Snakemake does: later files win, mappings are merged.
+    """Read and merge configuration files: later files win, mappings are merged, everything else is replaced.
 
     Args:
         files: YAML files.
@@ -27,27 +30,18 @@ def read_config(files: Sequence[Path], overrides: Sequence[str] = ()) -> dict[st
     """
     merged: dict[str, Any] = {}
     for file in files:
-        merge(merged, _read_yaml(file))
+        merge(merged, read_mapping(file, "give one with --configfile"))
     for override in overrides:
-        key, separator, value = override.partition("=")
-        if not separator or not key:
-            raise ConfigError(f"--config {override}: expected key=value")
+        key, separator, text = override.partition("=")
+        if not separator or not all(key.split(".")):
+            raise ConfigError(
+                f"--config {override}: expected key=value, such as seeds=[0,1] or experiments.NAME.student.time_steps=4"
+            )
+        value = read_yaml(text, f"--config {key}")
         for part in reversed(key.split(".")):
-            value = {part: yaml.safe_load(value) if isinstance(value, str) else value}  # type: ignore[assignment]
-        merge(merged, value)  # type: ignore[arg-type]
+            value = {part: value}
+        merge(merged, value)
     return merged
-
-
-def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as err:
-        raise ConfigError(f"{file}: no such file; give one with --configfile") from err
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as err:
-        raise ConfigError(f"{file}: cannot be read as YAML: {err}") from err
-    if not isinstance(values, dict):
-        raise ConfigError(f"{file}: expected a mapping at the top level, found {type(values).__name__}")
-    return values
 
 
 def write_resolved(values: Mapping[str, Any], file: Path) -> None:
@@ -62,7 +56,7 @@ def read_resolved(file: Path) -> Config:
     Raises:
         ConfigError: if there is none, or it is not valid any more.
     """
-    return parse_config(_read_yaml(file), source=str(file))  # JSON is YAML
+    return parse_config(read_mapping(file), source=str(file))  # JSON is YAML
 
 
 def merge(target: dict[str, Any], update: Mapping[str, Any]) -> None:

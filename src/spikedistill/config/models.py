@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import re
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from spikedistill.components import Section
 from spikedistill.data.loading.inputs import InputConfig
 from spikedistill.evaluate.settings import EvaluateConfig
 from spikedistill.models.settings import Backward
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.train.settings import EngineConfig, TrainConfig
 
-LABEL = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+"""A label that a user chooses; matched as a whole."""
+MAX_RUNS = 20_000
+"""Rows of the report, over all experiments, methods and seeds."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-class DatasetConfig(_Section):
+class DatasetConfig(Section):
     """Which data, and how it is prepared."""
 
     name: str = Field(description="Dataset: the stem of a file in src/spikedistill/data/datasets.")
@@ -30,7 +34,7 @@ class DatasetConfig(_Section):
     inputs: InputConfig = Field(InputConfig(), description="What of a sample the networks see: crop, size, scale.")
 
 
-class _NetworkConfig(_Section):
+class _NetworkConfig(Section):
     arch: str = Field(description="Architecture: a name of an ARCHITECTURES table in src/spikedistill/models.")
     width: float = Field(
         1.0,
@@ -43,7 +47,7 @@ class _NetworkConfig(_Section):
 class TeacherConfig(_NetworkConfig):
     """The ANN whose knowledge is distilled. Experiments with an equal teacher share one."""
 
-    seed: int = Field(0, ge=0, description="Seed of the teacher's initial weights, sample order and augmentation.")
+    seed: Seed = Field(0, description="Seed of the teacher's initial weights, sample order and augmentation.")
     train: TrainConfig = Field(description="How the teacher is trained.")
 
 
@@ -64,7 +68,7 @@ class StudentConfig(_NetworkConfig):
     train: TrainConfig = Field(description="How students are trained, whatever the method.")
 
 
-class MethodConfig(_Section):
+class MethodConfig(Section):
     """One row of the comparison: a method with its parameters."""
 
     method: str | None = Field(
@@ -76,7 +80,7 @@ class MethodConfig(_Section):
     )
 
 
-class ExperimentConfig(_Section):
+class ExperimentConfig(Section):
     """One comparison: a dataset, a teacher, a student, and the methods that train the student."""
 
     dataset: DatasetConfig = Field(description="The data.")
@@ -97,13 +101,13 @@ class ExperimentConfig(_Section):
     )
 
 
-class Config(_Section):
+class Config(Section):
     """The whole of config.yaml."""
 
     store: str = Field("store", description="Folder of the artifacts: data, teachers, students, evaluations. May be shared.")
     results: str = Field("results", description="Folder of the report and the TensorBoard logs.")
     engine: EngineConfig = Field(EngineConfig(), description="How training runs; changes no id.")
-    seeds: list[int] = Field([0], min_length=1, description="One student per method and seed.")
+    seeds: list[Seed] = Field([0], min_length=1, description="One student per method and seed.")
     rehearse: bool = Field(
         False,
         description="Try the whole workflow first: networks of an eighth of their width, one epoch each. The data is prepared "

@@ -17,7 +17,6 @@ from pydantic import BaseModel
 
 from spikedistill.components import unknown
 
-MAX_VARIANTS = 100_000
 Path = tuple[str, ...]
 
 
@@ -93,10 +92,6 @@ def variants(lists: Mapping[Path, list[Any]], together: Sequence[Sequence[str]])
     for path, values in lists.items():
         _check_list(path, values)
     groups = _groups(lists, together)
-    count = math.prod(len(lists[group[0]]) for group in groups)
-    if count > MAX_VARIANTS:
-        sizes = " x ".join(f"{len(lists[group[0]])} ({', '.join(map('.'.join, group))})" for group in groups)
-        raise SweepError((), f"the lists make {count} combinations, more than {MAX_VARIANTS}: {sizes}; see `together`")
     names = _short_names([path for path in lists if len(lists[path]) > 1])
     steps = [[dict(zip(group, row, strict=True)) for row in zip(*(lists[p] for p in group), strict=True)] for group in groups]
     found = []
@@ -105,6 +100,15 @@ def variants(lists: Mapping[Path, list[Any]], together: Sequence[Sequence[str]])
         told = ",".join(f"{names[path]}={_text(chosen[path])}" for path in lists if path in names)
         found.append(Variant(f"[{told}]" if told else "", chosen))
     return found
+
+
+def count(lists: Mapping[Path, list[Any]], together: Sequence[Sequence[str]]) -> int:
+    """Return the number of combinations without making them; keys that do not fit together count as crossed."""
+    try:
+        groups = _groups(lists, together)
+    except SweepError:
+        groups = [[path] for path in lists]
+    return math.prod(len(lists[group[0]]) for group in groups)
 
 
 def replaced(values: Mapping[str, Any], changes: Mapping[Path, Any]) -> dict[str, Any]:
@@ -125,8 +129,18 @@ def _check_list(path: Path, values: list[Any]) -> None:
     for value in values:
         if isinstance(value, Mapping | list):
             raise SweepError(path, f"a sweep is a list of plain values; found {value!r} in it")
-    if len({(isinstance(value, bool), value) for value in values}) != len(values):
+    if len({_comparable(value) for value in values}) != len(values):
         raise SweepError(path, f"each value of a sweep may appear once; found {values!r}")
+
+
+def _comparable(value: Any) -> tuple[str, Any]:
+    """Return what two spellings of one value have in common: 0.5 and "0.5" are one, true and 1 are not."""
+    if not isinstance(value, bool) and isinstance(value, int | float | str):
+        try:
+            return "number", float(value)
+        except (ValueError, OverflowError):
+            return "text", str(value)
+    return type(value).__name__, value
 
 
 def _groups(lists: Mapping[Path, list[Any]], together: Sequence[Sequence[str]]) -> list[list[Path]]:

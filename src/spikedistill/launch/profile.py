@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from spikedistill.config.yaml_reader import read_mapping, read_yaml
 from spikedistill.errors import ConfigError
 
 
@@ -30,14 +29,7 @@ def read_profile(name: str) -> dict[str, Any]:
     Raises:
         ConfigError: if there is none, or it is not a YAML mapping.
     """
-    file = find_profile(name)
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, OSError) as err:
-        raise ConfigError(f"{file}: cannot be read as YAML: {err}") from err
-    if not isinstance(values, dict):
-        raise ConfigError(f"{file}: expected a mapping at the top level, found {type(values).__name__}")
-    return values
+    return read_mapping(find_profile(name))
 
 
 def site_profile(name: str | None) -> dict[str, Any]:
@@ -96,5 +88,5 @@ def parse_pairs(pairs: list[str], what: str) -> dict[str, Any]:
         key, separator, value = str(pair).partition("=")
         if not separator or not key:
             raise ConfigError(f"{what}: expected key=value, found {pair!r}")
-        parsed[key.strip()] = yaml.safe_load(value)
+        parsed[key.strip()] = read_yaml(value, f"{what} {key.strip()}")
     return parsed

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from spikedistill.components import Section
 
 Surrogate = Literal["sigmoid", "triangle"]
 
 
-class NeuronConfig(BaseModel):
+class NeuronConfig(Section):
     """A leaky integrate-and-fire neuron: h = decay * v + x, a spike at the threshold, then a reset."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     FORMER_KEYS: ClassVar[dict[str, str]] = {
         "fires": "is called spike_at_threshold now: true for what was `at`, false for `above`",
     }

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from spikedistill.components import Section
 from spikedistill.data.loading.augment import Augment
 from spikedistill.errors import ConfigError
 
 
-class TrainConfig(BaseModel):
+class TrainConfig(Section):
     """The recipe of one network; teachers and students have the same keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     FORMER_KEYS: ClassVar[dict[str, str]] = {
         "decay": "is called weight_decay_on now, with the same values",
         "schedule": "was removed, since there was only one schedule: the learning rate follows a cosine; delete the key",
     }
 
-    epochs: int = Field(ge=1, description="Number of passes over the training split; the network after the last one is kept.")
+    epochs: int = Field(
+        ge=1, le=1_000_000, description="Number of passes over the training split; the network after the last one is kept."
+    )
     batch_size: int = Field(
         ge=1,
+        le=2**20,
         description="Global batch size in samples, split equally among all ranks: the number of GPUs does not change it.",
     )
     lr: float = Field(
@@ -53,10 +56,8 @@ class TrainConfig(BaseModel):
         return self
 
 
-class EngineConfig(BaseModel):
+class EngineConfig(Section):
     """Speed, memory and checkpoints of training on one site; nothing here is part of an artifact's id."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     checkpoint_minutes: float = Field(
         10.0, ge=0, description="Maximum time between checkpoints within an epoch; one is also written after every epoch."

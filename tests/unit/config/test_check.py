@@ -53,9 +53,23 @@ def test_the_shipped_config_is_the_demo():
         ("experiments/digits/student/arch", "resnet9", "unknown architecture 'resnet9'. Did you mean"),
         ("experiments/digits/teacher", None, "digits.teacher: method 'kd' distils from a teacher, and none is given"),
         ("experiments/digits-dvs/student/time_steps", 6, "must equal the number of event frames, 4"),
-        ("seeds", [0, 0], "seeds: each seed may stand once"),
+        ("seeds", [0, 0], "seeds: each seed may appear once"),
         ("seeds", [], "seeds: list should have at least 1 item"),
-        ("experiments/a b", CONFIG["experiments"]["digits"], "a label is letters, digits"),
+        ("seeds", [2**70], "seeds.0: input should be less than 9223372036854775808"),
+        ("seeds", [-1], "seeds.0: input should be greater than or equal to 0"),
+        ("experiments/a b", CONFIG["experiments"]["digits"], "a label is up to 64 letters, digits"),
+        ("experiments/digits\n", CONFIG["experiments"]["digits"], "a label is up to 64 letters, digits"),
+        (f"experiments/{'x' * 300}", CONFIG["experiments"]["digits"], "a label is up to 64 letters, digits"),
+        ("experiments/digits/methods/kd\n", {"method": "kd"}, "a label is up to 64 letters, digits"),
+        ("experiments/digits/student/train/lr", float("inf"), "student.train.lr: input should be a finite number"),
+        ("experiments/digits/student/neuron/alpha", float("inf"), "student.neuron.alpha: input should be a finite number"),
+        ("experiments/digits/methods/kd/params/alpha", float("inf"), "params.alpha: input should be a finite number"),
+        ("engine/rank_timeout_minutes", float("inf"), "engine.rank_timeout_minutes: input should be a finite number"),
+        ("experiments/digits/student/train/batch_size", 1e40, "student.train.batch_size: unable to parse input string as an integer"),
+        ("experiments/digits/student/train/batch_size", 10**9, "train.batch_size: input should be less than or equal to 1048576"),
+        ("experiments/digits/student/together", [[1, 2]], "student.together: unknown key 'together'"),
+        ("experiments/digits/together", [[1, 2]], "digits.together.0.0: input should be a valid string"),
+        ("experiments/digits/dataset/root", "~nosuchuser/x", "digits.dataset.root: Could not determine home directory"),
     ],
 )
 def test_a_mistake_is_named_with_file_key_and_what_is_allowed(path, value, message):
@@ -110,6 +124,27 @@ def test_all_mistakes_are_reported_at_once():
     config["store_"] = "x"
     config["experiments"]["digits"]["methods"]["kd"]["params"] = {"alpha": -1}
     with pytest.raises(ConfigError, match="3 problems"):
+        parse_config(config)
+
+
+def test_combinations_are_checked_in_the_same_run_as_single_keys():
+    config = changed("experiments/digits-dvs/student/time_steps", 6)
+    config["experiments"]["digits"]["student"]["time_steps"] = 0
+    config["store_"] = "x"
+    with pytest.raises(ConfigError) as caught:
+        parse_config(config)
+    assert "must equal the number of event frames, 4" in str(caught.value)
+    assert "3 problems" in str(caught.value)
+
+
+def test_too_many_runs_are_refused_before_they_are_written_out():
+    many = {f"m{i}": {"method": "kd"} for i in range(300)}
+    config = {**CONFIG, "experiments": {f"e{i}": {**CONFIG["experiments"]["digits"], "methods": many} for i in range(300)}}
+    with pytest.raises(ConfigError, match="the configuration makes 180000 runs, more than 20000; 600 of them here"):
+        parse_config(config)
+    config = changed("experiments/digits/student/train", {"epochs": 1, "batch_size": 64, "lr": [i + 1 for i in range(311)]})
+    config["experiments"]["digits"]["methods"]["kd"]["params"] = {"alpha": [i + 1 for i in range(311)]}
+    with pytest.raises(ConfigError, match=r"more than 20000; 194064 of them here"):
         parse_config(config)
 
 

@@ -121,10 +121,11 @@ def test_names_are_as_short_as_they_can_be():
             },
             "lists of equal length; found student.train.lr: 2, teacher.train.lr: 3",
         ),
+        ({"student__train__lr": [0.5, "0.5"]}, "train.lr: each value of a sweep may appear once; found [0.5, '0.5']"),
         ({"together": "x"}, "experiments.one.together: input should be a valid list"),
         (
             {"teacher__seed": list(range(400)), "student__train__lr": [i + 1 for i in range(400)]},
-            "160000 combinations, more than 100000: 400 (teacher.seed) x 400 (student.train.lr)",
+            "experiments.one: the configuration makes 640000 runs, more than 20000",
         ),
     ],
 )

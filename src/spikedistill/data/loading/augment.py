@@ -1,7 +1,7 @@
-"""Random changes to a batch of training samples, on the device. Importing this file does not import torch.
+"""Augmentation of a batch of training samples, on the device. Imports no torch.
 
 Order: crop, flip, roll, rotate, AutoAugment, Cutout; erasing comes after normalisation. All frames of an event sample change
-alike. What happens to a sample depends on (seed, epoch, its position in the epoch) alone; see `draws`.
+alike. The changes to a sample depend on (seed, epoch, its position in the epoch) alone; see `loading.rng`.
 
 Letters: B batch, C channel, H, W.
 """
@@ -14,8 +14,9 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from spikedistill.components import Section
 from spikedistill.data.loading.auto_augment import auto_augment, rotate
 from spikedistill.data.loading.inputs import InputConfig
 from spikedistill.data.loading.resample import send
@@ -24,22 +25,20 @@ from spikedistill.data.meta import DatasetMeta
 from spikedistill.lazy import torch
 
 BOX_WORDS = 24
-_ATTEMPTS = 10  # at a box that fits, as torchvision: words 0 to 9 are areas, 10 to 19 ratios
+_ATTEMPTS = 10  # at a box that fits, as in torchvision: words 0 to 9 are areas, 10 to 19 ratios
 _BOX_Y, _BOX_X, _HAPPENS = 20, 21, 22
 _CROP_Y, _CROP_X, _FLIP, _CUT_Y, _CUT_X, _ROLL_Y, _ROLL_X = range(7)
 
 
-class _Boxes(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    scale: tuple[float, float] = Field(description="Least and greatest share of the area.")
-    ratio: tuple[float, float] = Field(description="Least and greatest ratio of width to height.")
+class _Boxes(Section):
+    scale: tuple[float, float] = Field(description="Minimum and maximum share of the area.")
+    ratio: tuple[float, float] = Field(description="Minimum and maximum ratio of width to height.")
 
     @field_validator("scale", "ratio")
     @classmethod
     def _check_range(cls, value: tuple[float, float]) -> tuple[float, float]:
         if not 0 < value[0] <= value[1]:
-            raise ValueError("expected two positive numbers, the least first")
+            raise ValueError("expected two positive numbers, the minimum first")
         return value
 
     @field_validator("scale")
@@ -53,59 +52,57 @@ class _Boxes(BaseModel):
 class ResizedCrop(_Boxes):
     """A box of random size, place and shape, resized to the size of an input (Inception-style)."""
 
-    scale: tuple[float, float] = Field((0.08, 1.0), description="Least and greatest share of the image's area.")
-    ratio: tuple[float, float] = Field((3 / 4, 4 / 3), description="Least and greatest ratio of width to height.")
+    scale: tuple[float, float] = Field((0.08, 1.0), description="Minimum and maximum share of the image's area.")
+    ratio: tuple[float, float] = Field((3 / 4, 4 / 3), description="Minimum and maximum ratio of width to height.")
 
 
 class Erasing(_Boxes):
     """Random erasing (Zhong et al. 2020): a box is set to the mean."""
 
-    probability: float = Field(0.5, ge=0, le=1, description="Probability that a sample is erased at all.")
-    scale: tuple[float, float] = Field((0.02, 0.33), description="Least and greatest share of the image's area.")
-    ratio: tuple[float, float] = Field((0.3, 3.3), description="Least and greatest ratio of width to height.")
+    probability: float = Field(0.5, ge=0, le=1, description="Probability that a sample is changed.")
+    scale: tuple[float, float] = Field((0.02, 0.33), description="Minimum and maximum share of the image's area.")
+    ratio: tuple[float, float] = Field((0.3, 3.3), description="Minimum and maximum ratio of width to height.")
 
 
-class Augment(BaseModel):
-    """What may happen to a training sample; all frames of an event sample change alike."""
+class Augment(Section):
+    """Random changes to training samples; all frames of an event sample change alike."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    crop_padding: int = Field(0, ge=0, description="Pad by this many pixels of zeros, then crop back at a random place.")
+    crop_padding: int = Field(0, ge=0, description="Pad by this many pixels of zeros, then crop back at a random position.")
     random_resized_crop: ResizedCrop | None = Field(
-        None, description="Images: crop a random box and resize it to the size of an input; {} takes the usual ranges."
+        None, description="Images: crop a random box and resize it to the size of an input; {} takes the default ranges."
     )
     flip: bool = Field(False, description="Mirror left to right with probability 1/2.")
-    roll: int = Field(0, ge=0, description="Shift cyclically by up to this many pixels, both ways, on both axes.")
-    rotate: float = Field(0, ge=0, le=180, description="Rotate by up to this many degrees, both ways; nearest pixel.")
+    roll: int = Field(0, ge=0, description="Shift cyclically by up to this many pixels in both directions on both axes.")
+    rotate: float = Field(0, ge=0, le=180, description="Rotate by up to this many degrees in both directions; nearest pixel.")
     auto_augment: Literal["cifar10", "imagenet"] | None = Field(
-        None, description="RGB images: AutoAugment (Cubuk et al. 2019) with one of its policies, filling with grey."
+        None, description="RGB images: AutoAugment (Cubuk et al. 2019) with one of its policies; fills with grey."
     )
     cutout: int = Field(0, ge=0, description="Side in pixels of a square of zeros at a random centre; 0: none.")
     one_of: bool = Field(
-        False, description="Of roll, rotate and cutout, do one per sample, chosen uniformly, instead of all that are set."
+        False, description="Apply one of roll, rotate and cutout per sample, chosen uniformly, instead of all that are set."
     )
-    erase: Erasing | None = Field(None, description="Images: random erasing after normalisation; {} takes the usual ranges.")
+    erase: Erasing | None = Field(None, description="Images: random erasing after normalisation; {} takes the default ranges.")
 
     @model_validator(mode="after")
     def _check_combination(self) -> Augment:
         if self.one_of and len(self.choices) < 2:
             raise ValueError("one_of needs at least two of roll, rotate and cutout")
         if self.crop_padding and self.random_resized_crop:
-            raise ValueError("crop_padding and random_resized_crop exclude each other")
+            raise ValueError("crop_padding and random_resized_crop cannot be combined")
         return self
 
     @property
     def is_identity(self) -> bool:
-        """Whether nothing ever changes."""
+        """True if no sample is ever changed."""
         return self == Augment()
 
     @property
     def choices(self) -> list[str]:
-        """Which of roll, rotate and cutout are set."""
+        """Those of roll, rotate and cutout that are set."""
         return [name for name in ("roll", "rotate", "cutout") if getattr(self, name)]
 
     def problems(self, meta: DatasetMeta, inputs: InputConfig) -> Iterator[tuple[str, str]]:
-        """Keys that do not fit the kind of data or the size of an input, each with the reason."""
+        """Yield the keys that do not fit the dataset or the size of an input, each with the reason."""
         height, width = inputs.size(meta.height, meta.width)
         if meta.kind == "frames":
             for key in ("random_resized_crop", "auto_augment", "erase"):
@@ -121,11 +118,11 @@ class Augment(BaseModel):
 
 
 def augment_batch(samples: torch.Tensor, augment: Augment, rng: SampleRng) -> torch.Tensor:
-    """Change a batch; all but resized crops and erasing.
+    """Apply all changes to a batch except resized crops and erasing.
 
     Args:
         samples: [B, ..., H, W], any dtype (AutoAugment: uint8 [B, 3, H, W]); everything between B and H changes alike.
-        augment: what may happen.
+        augment: the changes.
         rng: the random words of the samples.
 
     Returns:
@@ -151,7 +148,7 @@ def augment_batch(samples: torch.Tensor, augment: Augment, rng: SampleRng) -> to
 
 
 def _move(samples: torch.Tensor, augment: Augment, words: Words, rolled: npt.NDArray[np.bool_] | None) -> torch.Tensor:
-    """Crop, flip and roll in one gather."""
+    """Crop, flip and roll by a single gather."""
     height, width = samples.shape[-2:]
     y = np.broadcast_to(np.arange(height), (len(samples), height))
     x = np.broadcast_to(np.arange(width), (len(samples), width))
@@ -170,7 +167,7 @@ def _move(samples: torch.Tensor, augment: Augment, words: Words, rolled: npt.NDA
 
 
 def _gather(samples: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """samples[b, ..., y[b, i], x[b, j]] as [B, ..., I, J]."""
+    """Return samples[b, ..., y[b, i], x[b, j]] as [B, ..., I, J]."""
     height, width = samples.shape[-2:]
     flat = samples.reshape(len(samples), -1, height * width)
     index = (y[:, :, None] * width + x[:, None, :]).reshape(len(samples), 1, -1)
@@ -179,7 +176,7 @@ def _gather(samples: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Te
 
 
 def _cutout(samples: torch.Tensor, side: int, words: Words, chosen: npt.NDArray[np.bool_]) -> torch.Tensor:
-    """Zeros in a square around a random pixel, clipped at the border (DeVries & Taylor 2017)."""
+    """Set a square around a random pixel, clipped at the border, to zero (DeVries & Taylor 2017)."""
     height, width = samples.shape[-2:]
     top = below(words[:, _CUT_Y], height) - side // 2
     left = below(words[:, _CUT_X], width) - side // 2
@@ -188,7 +185,7 @@ def _cutout(samples: torch.Tensor, side: int, words: Words, chosen: npt.NDArray[
 
 
 def _blank(samples: torch.Tensor, boxes: npt.NDArray[np.int64]) -> torch.Tensor:
-    """Zeros in one box (top, left, height, width) per sample."""
+    """Set one box (top, left, height, width) per sample to zero."""
     height, width = samples.shape[-2:]
     top, left, box_height, box_width = boxes[:, :, None].transpose(1, 0, 2)
     y, x = np.arange(height), np.arange(width)
@@ -201,16 +198,16 @@ def _blank(samples: torch.Tensor, boxes: npt.NDArray[np.int64]) -> torch.Tensor:
 def resized_crop_boxes(
     config: ResizedCrop, words: Words, height: int | npt.NDArray[np.int64], width: int | npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Boxes of random resized crops by torchvision's rule.
+    """Choose the boxes of random resized crops by torchvision's rule.
 
     Args:
-        config: ranges.
+        config: ranges of area and ratio.
         words: random words of stream RESIZED_CROP, [B, 24].
-        height: of the images in pixels, one number or [B].
-        width: likewise.
+        height: height of the images in pixels, one number or [B].
+        width: width of the images in pixels, one number or [B].
 
     Returns:
-        Top, left, height, width, [B, 4].
+        Top, left, height, width in pixels, [B, 4].
     """
     height, width = np.broadcast_to(height, len(words)), np.broadcast_to(width, len(words))
     box_height, box_width = _sides(config, words, height * width)
@@ -220,7 +217,7 @@ def resized_crop_boxes(
 
 
 def _sides(config: _Boxes, words: Words, area: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Both sides of ten boxes of random area and ratio, [B, 10] each; the second is `ratio` times the first."""
+    """Return both sides of ten boxes of random area and ratio, [B, 10] each; the second is `ratio` times the first."""
     share = area[:, None] * uniform(words[:, :_ATTEMPTS], *config.scale)
     low, high = (math.log(bound) for bound in config.ratio)
     ratio = np.exp(uniform(words[:, _ATTEMPTS : 2 * _ATTEMPTS], low, high))
@@ -235,7 +232,7 @@ def _first_box(
     height: npt.NDArray[np.int64],
     width: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int64]:
-    """The first box that fits, at a random place; where none fits, any."""
+    """Put the first box that fits at a random position; where none fits, the result is arbitrary."""
     first = fits.argmax(1)[:, None]
     box_height, box_width = (np.take_along_axis(side, first, 1)[:, 0] for side in (box_height, box_width))
     top = below(words[:, _BOX_Y], np.maximum(height - box_height, 0) + 1)
@@ -244,7 +241,7 @@ def _first_box(
 
 
 def _central(config: _Boxes, height: npt.NDArray[np.int64], width: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The largest box in the middle whose ratio is allowed."""
+    """Return the largest central box whose ratio is allowed."""
     ratio = np.clip(width / height, *config.ratio)
     box_width = np.where(ratio < width / height, np.rint(height * ratio).astype(np.int64), width)
     box_height = np.where(ratio > width / height, np.rint(width / ratio).astype(np.int64), height)
@@ -252,7 +249,7 @@ def _central(config: _Boxes, height: npt.NDArray[np.int64], width: npt.NDArray[n
 
 
 def erase(inputs: torch.Tensor, config: Erasing, rng: SampleRng) -> torch.Tensor:
-    """Random erasing by torchvision's rule, with zeros.
+    """Apply random erasing by torchvision's rule, with zeros.
 
     Args:
         inputs: normalised images [B, C, H, W].

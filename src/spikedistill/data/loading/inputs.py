@@ -1,4 +1,4 @@
-"""What a network sees of a stored sample, in training as in evaluation: crop, size, scale. Importing this needs no torch.
+"""Conversion of stored samples to network inputs, in training and evaluation: crop, size, scale. Imports no torch.
 
 Letters: T frame, B batch, C channel, H, W.
 """
@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from spikedistill.components import Section
 from spikedistill.data.loading.resample import resize, resized_crop
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.lazy import torch
@@ -20,49 +21,45 @@ STATISTICS = {
     "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
-"""Mean and standard deviation per channel as published recipes use them; that of CIFAR-10 is the mean over images."""
+"""Mean and standard deviation per channel in published recipes; the latter of CIFAR-10 is the mean over images of each one's."""
 
 
-class Resize(BaseModel):
+class Resize(Section):
     """Resize to a square by bilinear interpolation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: int = Field(ge=1, description="Side in pixels.")
     antialias: bool = Field(
-        description="Let every source pixel count when shrinking. Published results depend on it: torchvision's default for "
+        description="Average over all source pixels when shrinking. Published results depend on it: torchvision's default for "
         "tensors was false up to 0.16 and is true since 0.17."
     )
 
 
-class InputConfig(BaseModel):
-    """How a stored sample becomes the input of teachers and students; random changes come on top, see `augment`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class InputConfig(Section):
+    """How a stored sample becomes the input of teachers and students; `train.augment` adds random changes."""
 
     center_crop: int | None = Field(
-        None, ge=1, description="Images: side in pixels of the square in the middle; also the size of random resized crops."
+        None, ge=1, description="Images: side in pixels of the central crop; also the size of random resized crops."
     )
     resize: Resize | None = Field(None, description="Resize to a square, after `center_crop`.")
     encoding: Literal["counts", "counts_255", "pil_wrap"] = Field(
         "counts",
-        description="Event frames: the counts n; n / 255; or what a conversion to 8-bit Pillow images and back makes of float "
-        "counts, (-n mod 256) / 255, resized with antialiasing in 8 bits.",
+        description="Event frames: counts, the counts n; counts_255, n / 255; pil_wrap, the result of converting float counts to "
+        "8-bit Pillow images and back, (-n mod 256) / 255, resized with antialiasing in 8 bits.",
     )
     normalize: Literal["train", "cifar10", "cifar100", "imagenet"] = Field(
         "train",
-        description="Images: per-channel mean and standard deviation: those of the training split, or published ones.",
+        description="Images: mean and standard deviation per channel, those of the training split or published ones.",
     )
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of an input, from those of a stored sample."""
+        """Return height and width of an input, given those of a stored sample."""
         side = self.resize.size if self.resize else self.center_crop
         return (side, side) if side else (height, width)
 
     def problems(self, meta: DatasetMeta) -> Iterator[tuple[str, str]]:
-        """Keys that do not fit the kind of data, each with the reason."""
+        """Yield the keys that do not fit the dataset, each with the reason."""
         if meta.kind == "images" and self.encoding != "counts":
-            yield "encoding", f"is about counts of events; {self.encoding!r} cannot be had from images"
+            yield "encoding", f"{self.encoding!r} is for event counts, not for images"
         if meta.kind == "frames" and self.center_crop:
             yield "center_crop", "is for images; event frames can be resized"
         if meta.kind == "frames" and self.normalize != "train":
@@ -76,7 +73,7 @@ class InputConfig(BaseModel):
 
 
 def encode_frames(frames: torch.Tensor, config: InputConfig) -> torch.Tensor:
-    """Event counts [B, T, 2, H, W] as the config wants them: floats, or the counts themselves when nothing changes."""
+    """Encode and resize event counts [B, T, 2, H, W]: floats, or the counts themselves when nothing changes."""
     if config.encoding == "pil_wrap":
         return _pil_wrap(frames, config.resize.size if config.resize else None)
     if config.encoding == "counts_255":
@@ -87,9 +84,9 @@ def encode_frames(frames: torch.Tensor, config: InputConfig) -> torch.Tensor:
 
 
 def _pil_wrap(frames: torch.Tensor, size: int | None) -> torch.Tensor:
-    """Frames through torchvision's ToPILImage, Resize and ToTensor, as the loaders of some published methods do it.
+    """Reproduce torchvision's ToPILImage, Resize and ToTensor, which the loaders of some published methods apply to frames.
 
-    Pillow takes two channels for grey and opacity, and resizes grey times opacity.
+    Pillow interprets two channels as grey and opacity, and resizes grey times opacity.
     """
     wrapped = (frames.to(torch.int32) * 255) % 256
     if size is None:
@@ -107,7 +104,7 @@ def _pil_wrap(frames: torch.Tensor, size: int | None) -> torch.Tensor:
 
 
 def crop_images(images: torch.Tensor, config: InputConfig) -> torch.Tensor:
-    """The middle of images, uint8 [B, C, H, W], resized."""
+    """Crop images, uint8 [B, C, H, W], to the centre and resize them."""
     if config.center_crop:
         top, left = (round((length - config.center_crop) / 2) for length in images.shape[-2:])
         images = images[..., top : top + config.center_crop, left : left + config.center_crop]
@@ -118,5 +115,5 @@ def crop_images(images: torch.Tensor, config: InputConfig) -> torch.Tensor:
 
 
 def normalize(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """Images of 0..255 as floats of the given mean and standard deviation, [1, C, 1, 1] each."""
+    """Scale images of 0..255 to [0, 1], subtract the mean and divide by the standard deviation, [1, C, 1, 1] each."""
     return images.to(torch.float32).div_(255).sub_(mean).div_(std)
