@@ -1,1 +1,1 @@
-"""What is measured on a trained network."""
+"""Measurements on trained networks."""

@@ -1,4 +1,4 @@
-"""How good predictions are: accuracy over time, likelihood, calibration, confusion, agreement with the teacher.
+"""The quality of predictions: accuracy over time, likelihood, calibration, confusion, agreement with the teacher.
 
 Letters: T step, B batch, K class, N sample.
 """
@@ -16,13 +16,13 @@ CALIBRATION_BINS = 15
 
 
 class Scores:
-    """What is kept of every sample of a split. Each rank fills in its own samples; `summary` puts them together.
+    """The scores of every sample of a split. Each rank fills in its own samples; `summary` combines them.
 
-    All sums run over whole arrays in the order of the split, so that no figure depends on how many ranks filled them in.
+    All sums run over whole arrays in the order of the split, so that no figure depends on the number of ranks.
     """
 
     def __init__(self, num_samples: int, num_classes: int, device: torch.device) -> None:
-        """Make room for `num_samples` samples."""
+        """Reserve space for the scores of `num_samples` samples on `device`."""
         self._num_classes = num_classes
         self._device = device
         self._num_samples = num_samples
@@ -33,9 +33,9 @@ class Scores:
 
         Args:
             start: position of its first sample in the split.
-            logits: of a student [T, B, K], of a teacher [B, K].
-            labels: [B].
-            teacher: the teacher's logits [B, K], to compare a student with.
+            logits: [T, B, K] of a student, [B, K] of a teacher.
+            labels: class numbers [B].
+            teacher: logits [B, K] of the teacher that a student is compared with; None for no comparison.
         """
         for name, value in _score(logits.detach().double(), labels, teacher).items():
             column = self._columns.setdefault(
@@ -44,13 +44,13 @@ class Scores:
             column[..., start : start + len(labels)] = value
 
     def summary(self, world: World) -> dict[str, Any]:
-        """The figures over the samples of all ranks.
+        """Return the figures over the samples of all ranks.
 
         Returns:
-            "num_samples", "accuracy" and "top5" of the mean logits, "nll" in nats, "ece" (expected calibration error, Guo et
-            al. 2017, with 15 bins of equal width), "confusion" (a row per true class); of a student "accuracy_at_step", that
-            of the mean of the first t logits, and "accuracy_of_step", that of step t alone; with a teacher
-            "teacher_agreement", the share of samples on which both predict the same class. Shares are in [0, 1].
+            "num_samples"; "accuracy" and "top5" of the mean logits; "nll" in nats; "ece", the expected calibration error (Guo et
+            al. 2017, with 15 bins of equal width); "confusion", with a row per true class. For a student also
+            "accuracy_at_step", the accuracy of the mean of the first t logits, and "accuracy_of_step", that of step t alone;
+            with a teacher "teacher_agreement", the share of samples for which both predict the same class. Shares are in [0, 1].
         """
         column = {name: world.all_reduce_sum(value) for name, value in sorted(self._columns.items())}
         labels, predictions = column["label"].long(), column["prediction"].long()
@@ -95,11 +95,13 @@ def _score(logits: Tensor, labels: Tensor, teacher: Tensor | None) -> dict[str, 
 
 
 def calibration_error(confidence: Tensor, correct: Tensor) -> float:
-    """Mean gap between confidence and accuracy over 15 bins of equal width (Guo et al. 2017, arXiv 1706.04599, equation 3).
+    """Return the mean gap between confidence and accuracy over 15 bins of equal width.
 
     Args:
-        confidence: probability of the predicted class, float64 [N]; a bin takes its upper edge.
-        correct: whether the prediction was right, [N].
+        confidence: probability of the predicted class, float64 [N]; a bin includes its upper edge.
+        correct: True where the prediction is right, [N].
+
+    Reference: Guo et al. 2017, arXiv 1706.04599, equation 3.
     """
     member = (confidence * CALIBRATION_BINS).ceil().long().clamp(1, CALIBRATION_BINS) - 1
     gap = torch.zeros(CALIBRATION_BINS, dtype=torch.float64, device=confidence.device)

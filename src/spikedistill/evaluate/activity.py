@@ -1,4 +1,4 @@
-"""How active the neurons of a network are: firing rates, neurons that never or always fire, membrane updates.
+"""The activity of a network's neurons: firing rates, dead and saturated neurons, membrane updates.
 
 Letters: T step, B batch.
 """
@@ -18,15 +18,15 @@ from spikedistill.train.distributed import World
 
 
 class ActivityMeter(LayerMeter):
-    """Watches every spiking and every ReLU layer."""
+    """Counts the activity of every LIF and every ReLU layer."""
 
     def __init__(self, model: nn.Module) -> None:
-        """Watch the layers of `model`."""
+        """Observe the layers of `model`."""
         super().__init__(model, "lif", "relu")
 
     @staticmethod
-    def counted(layer: nn.Module, x: Tensor, out: Tensor) -> dict[str, Tensor | int]:
-        """ModelOutput that are not zero; of spiking layers also the spikes per neuron and per step, and the membrane updates."""
+    def count(layer: nn.Module, x: Tensor, out: Tensor) -> dict[str, Tensor | int]:
+        """Count the non-zero outputs; for LIF layers also the spikes per neuron and per step, and the membrane updates."""
         active = out != 0
         values: dict[str, Tensor | int] = {"activations": out.numel(), "active": active.sum()}
         if isinstance(layer, LIF):
@@ -37,16 +37,17 @@ class ActivityMeter(LayerMeter):
         return values
 
     def summary(self, world: World, num_samples: int) -> dict[str, Any]:
-        """What was seen over the batches of all ranks.
+        """Return the activity over the batches of all ranks.
 
         Args:
             world: the ranks.
-            num_samples: samples over all ranks.
+            num_samples: number of samples over all ranks.
 
         Returns:
-            "activation_sparsity": share of zero outputs over spiking and ReLU layers; "membrane_updates" per sample;
-            with spiking layers also "firing_rate": its "mean" over neurons and steps, and "layers": of each its name, rate,
-            rate per step, number of neurons, and how many of them are dead (fired never) or saturated (fired at every step).
+            "activation_sparsity", the share of zero outputs over LIF and ReLU layers; "membrane_updates" per sample. For a
+            network with LIF layers also "firing_rate" (spikes per neuron and step): its "mean" over neurons and steps, and
+            "layers", which holds for each layer its name, rate, rate per step, number of neurons, and how many of them are dead
+            (never fired) or saturated (fired at every step).
         """
         layers = []
         activations = active = updates = 0
@@ -82,9 +83,9 @@ class ActivityMeter(LayerMeter):
 
 
 def _membrane_updates(layer: LIF, x: Tensor, spikes: Tensor) -> Tensor:
-    """How often a potential after a step differs from the one before; the first step counts for every neuron.
+    """Count how often a potential after a step differs from the one before; the first step counts for every neuron.
 
-    The definition of NeuroBench (Yik et al. 2025, https://doi.org/10.1038/s41467-025-56739-4).
+    Reference: the definition of NeuroBench (Yik et al. 2025, https://doi.org/10.1038/s41467-025-56739-4).
     """
     currents = x.unflatten(0, (layer.time_steps, -1))
     updates = torch.tensor(currents[0].numel(), device=x.device)

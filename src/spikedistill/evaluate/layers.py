@@ -1,4 +1,4 @@
-"""Which layers of a network are measured, what a reader calls them, and how numbers are counted in them."""
+"""The layers of a network that are measured: finding them, naming them readably, counting in them during forward passes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from spikedistill.neurons.firing import observed
 from spikedistill.neurons.lif import LIF
 from spikedistill.train.distributed import World
 
@@ -23,9 +24,9 @@ KINDS: dict[str, tuple[type[nn.Module], ...]] = {
 
 
 def find_layers(model: nn.Module, *kinds: str) -> dict[str, nn.Module]:
-    """The layers of some `KINDS` in the order of the network, by readable name.
+    """Return the layers of some `KINDS` in the order of the network, by readable name.
 
-    A name is the place and the kind, numbered where a place has several: stem.lif, stage1.block2.conv1,
+    A name consists of place and kind, with a number if a place has several layers of a kind: stem.lif, stage1.block2.conv1,
     stage2.block1.shortcut.conv, head.linear.
     """
     found = [(path, kind, module) for path, module in model.named_modules() for kind in kinds if isinstance(module, KINDS[kind])]
@@ -40,7 +41,7 @@ def find_layers(model: nn.Module, *kinds: str) -> dict[str, nn.Module]:
 
 
 def _place(path: Sequence[str]) -> str:
-    """Stem, stage and block, or head; for a network of another build, the path without the last part."""
+    """Return stem, stage and block, or head; for any other layout, the path without its last part."""
     parents = [part for part in path if part != "network"][:-1] if "stages" in path else list(path)
     if "stages" in path:
         stage = path.index("stages") + 1
@@ -57,35 +58,33 @@ def _place(path: Sequence[str]) -> str:
 
 
 class LayerMeter(ABC):
-    """Watches layers of a model while the block runs, and adds up what each shows; counts are whole numbers, so exact."""
+    """A context manager that observes layers of a model and sums their counts, which are integers and therefore exact."""
 
     def __init__(self, model: nn.Module, *kinds: str) -> None:
-        """Watch the layers of some `KINDS`."""
+        """Observe the layers of some `KINDS`."""
         self._layers = find_layers(model, *kinds)
         self._counts: dict[str, dict[str, Tensor]] = {name: {} for name in self._layers}
-        self._hooks: list[Any] = []
+        self._observation = observed(self._layers, self._add)
 
     def __enter__(self) -> Self:
-        for name, layer in self._layers.items():
-            self._hooks.append(layer.register_forward_hook(lambda m, x, out, name=name: self._see(name, m, x[0], out)))
+        self._observation.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for hook in self._hooks:
-            hook.remove()
+        self._observation.__exit__(kind, error, trace)
 
-    def _see(self, name: str, layer: nn.Module, x: Tensor, out: Tensor) -> None:
+    def _add(self, name: str, layer: nn.Module, x: Tensor, out: Tensor) -> None:
         counts = self._counts[name]
-        for key, value in self.counted(layer, x.detach(), out.detach()).items():
+        for key, value in self.count(layer, x.detach(), out.detach()).items():
             counts[key] = counts.get(key, 0) + torch.as_tensor(value, device=out.device)
 
     @staticmethod
     @abstractmethod
-    def counted(layer: nn.Module, x: Tensor, out: Tensor) -> dict[str, Tensor | int]:
-        """Whole numbers of one call of a layer, by name."""
+    def count(layer: nn.Module, x: Tensor, out: Tensor) -> dict[str, Tensor | int]:
+        """Return integer counts of one forward pass of a layer, by name."""
 
     def totals(self, world: World) -> Iterator[tuple[str, nn.Module, dict[str, Tensor]]]:
-        """Name, layer and its numbers over all ranks; not those of side branches, which run in training alone."""
+        """Yield name, layer and counts over all ranks; side branches, which run only in training, have none."""
         for name, layer in self._layers.items():
             if counts := self._counts[name]:
                 yield name, layer, {key: world.all_reduce_sum(value) for key, value in sorted(counts.items())}

@@ -1,7 +1,7 @@
-"""Measures a network on a split, over any number of ranks: every figure but the times is the same, to the last bit.
+"""Measures a network on a split. Every figure except the timing is bit-identical on any number of ranks.
 
-Whole batches are dealt out to the ranks, so that a sample is computed in the same company whatever their number; what is summed
-over ranks are whole numbers, or per-sample values that one rank filled in.
+Each batch is computed whole by one rank, so rounding does not depend on the number of ranks. Sums over ranks add integers, or
+per-sample values of which all but one rank's are zero.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from spikedistill.errors import ConfigError
 from spikedistill.evaluate.accuracy import Scores
 from spikedistill.evaluate.activity import ActivityMeter
 from spikedistill.evaluate.operations import OperationMeter, footprint
-from spikedistill.evaluate.settings import LARGEST_BATCH, EnergyConfig
+from spikedistill.evaluate.settings import MAX_BATCH_SIZE, EnergyConfig
 from spikedistill.train.distributed import World
 
-LEAST_BATCHES = 16
-TIMED_RUNS, TIMED_S = 20, 5.0  # whichever ends first
+MIN_BATCHES = 16
+TIMED_RUNS, TIMED_S = 20, 5.0  # whichever limit is reached first
 
 
 def batch_size(num_samples: int) -> int:
-    """Samples per batch; a function of the split alone, small enough for a few ranks to share a small split."""
-    return max(1, min(LARGEST_BATCH, num_samples // LEAST_BATCHES))
+    """Return the batch size, a function of the split alone, small enough that a few ranks can share a small split."""
+    return max(1, min(MAX_BATCH_SIZE, num_samples // MIN_BATCHES))
 
 
 @torch.no_grad()
@@ -43,17 +43,17 @@ def measure(
     """Measure a teacher or a student.
 
     Args:
-        model: returns `ModelOutput`; put into evaluation mode.
-        loader: the split, in evaluation order, of this rank.
-        world: the ranks; every one gets the result.
+        model: the network, which returns `ModelOutput`; it is put into evaluation mode.
+        loader: this rank's part of the split, in evaluation order.
+        world: the ranks; all of them get the result.
         num_classes: K.
-        energy: of one operation.
-        teacher: whose predictions to compare with, in evaluation mode.
+        energy: energy of one operation.
+        teacher: network to compare predictions with, in evaluation mode; None for no comparison.
 
     Returns:
-        The figures of `Scores.summary`, `ActivityMeter.summary`, `footprint` and, as "operations", `OperationMeter.summary`;
-        "timing" of this rank's device: "latency_ms" of one sample, the median of several runs, and "throughput" in samples per
-        second.
+        The figures of `Scores.summary`, `ActivityMeter.summary` and `footprint`; "operations", those of
+        `OperationMeter.summary`; "energy_model"; "timing" on this rank's device: "latency_ms" of one sample, the median of
+        several runs, and "throughput" in samples per second.
 
     Raises:
         ConfigError: if there are more ranks than batches.
@@ -89,7 +89,7 @@ def _timing(model: nn.Module, inputs: Tensor, world: World) -> dict[str, Any]:
 
 
 def _seconds(model: nn.Module, inputs: Tensor, device: torch.device) -> float:
-    """Median time of a forward pass, after one to warm up."""
+    """Return the median time of a forward pass, after one to warm up."""
     model(inputs)
     times: list[float] = []
     while len(times) < TIMED_RUNS and sum(times) < TIMED_S:

@@ -1,20 +1,20 @@
-"""What a network computes for one sample: operations at its synapses, their energy, its memory footprint.
+"""The cost of a network for one sample: operations at its synapses, their energy, its memory footprint.
 
-Counted per convolution and linear layer, from what really flows into it:
+Counted per convolution and linear layer from its actual inputs:
 
-    macs         multiply-accumulates of a layer whose input is real-valued: every output position, the padding included, as every
-                 FLOP counter has it
-    synops       additions of a layer whose input is spikes (0 or 1): one for each spike and each weight that it reaches
-    energy       pj_per_mac * macs + pj_per_ac * synops
+    macs         multiply-accumulates of a layer with real-valued input: at every output position, padding included, as FLOP
+                 counters do
+    synops       additions of a layer with spiking input (0 or 1): one for each spike and each weight that it reaches
+    energy       pj_per_mac * macs + pj_per_ac * synops, in pJ
 
-A static image goes through the stem once, for all T steps, and is counted once. Averaged spikes are real-valued.
+A static image passes the stem once for all T steps, and is counted once. Averaged spikes are real-valued.
 
-The estimate that papers use instead of the count of synops is kept beside it: the layer's MACs of all T steps times the mean
-of its input. It counts spikes into the padding, too, so it is larger, most of all on small maps.
+The estimate that papers use instead of counting synops is reported beside it: the layer's MACs over all T steps times the mean
+of its input. It includes spikes that meet only the padding, so it is larger, most of all on small maps.
 
-Dense and effective operations are NeuroBench's (Yik et al. 2025, https://doi.org/10.1038/s41467-025-56739-4): dense is every
-product of an input and a weight; effective are those of a non-zero input and a non-zero weight, ACs of layers with spiking
-input and MACs of the others.
+Dense and effective operations are those of NeuroBench (Yik et al. 2025, https://doi.org/10.1038/s41467-025-56739-4): dense
+operations are all products of an input and a weight; effective operations are those of a non-zero input and a non-zero weight,
+called ACs in layers with spiking input and MACs in the others.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from spikedistill.train.distributed import World
 
 
 class OperationMeter(LayerMeter):
-    """Watches what flows into every convolution and linear layer.
+    """Counts the operations of every convolution and linear layer.
 
-    It keeps, per layer and position of its input, how often that was not zero. How many weights a position reaches is a
-    property of the layer, and the product of both is the number of operations.
+    It counts, per layer and position of its input, how often the input was not zero. The number of weights that a position
+    reaches is a property of the layer; the product of both is the number of operations.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        """Watch the layers of `model`."""
+        """Observe the layers of `model`."""
         super().__init__(model, "conv", "linear")
 
     @staticmethod
-    def counted(layer: nn.Module, x: Tensor, out: Tensor) -> dict[str, Tensor | int]:
-        """How often each position of the input is not zero, and how many of its values are neither 0 nor 1."""
+    def count(layer: nn.Module, x: Tensor, out: Tensor) -> dict[str, Tensor | int]:
+        """Count how often each position of the input is not zero, and how many values are neither 0 nor 1."""
         nonzero = x != 0
         return {
             "calls": len(x),
@@ -52,16 +52,17 @@ class OperationMeter(LayerMeter):
         }
 
     def summary(self, world: World, num_samples: int, energy: EnergyConfig) -> dict[str, Any]:
-        """What was counted over the batches of all ranks, per sample.
+        """Return the operations per sample over the batches of all ranks.
 
         Args:
             world: the ranks.
-            num_samples: samples over all ranks.
-            energy: of one operation.
+            num_samples: number of samples over all ranks.
+            energy: energy of one operation.
 
         Returns:
-            "macs", "synops", "energy_pj", their "estimate" (synops and energy_pj), "dense", "effective_macs", "effective_acs",
-            and "layers" with the same of each layer and the share of its inputs that are not zero ("input_rate").
+            "macs", "synops", "energy_pj", "estimate" (synops and energy_pj as papers estimate them), "dense", "effective_macs",
+            "effective_acs", and "layers", which holds the same for each layer and the share of its inputs that are not zero
+            ("input_rate").
         """
         layers = [
             {"name": name, **_layer_operations(layer, counts, num_samples, energy)} for name, layer, counts in self.totals(world)
@@ -100,20 +101,20 @@ def _layer_operations(layer: nn.Module, counts: dict[str, Tensor], num_samples: 
 
 
 def _fan_out(layer: nn.Module, like: Tensor, *, all_weights: bool) -> Tensor:
-    """How many weights, or non-zero weights, each position of a layer's input is multiplied with; int64, the shape of `like`."""
+    """Return how many weights, or non-zero weights, each position of a layer's input meets; int64, in the shape of `like`."""
     weight: Tensor = layer.weight  # type: ignore[assignment]
     counted = torch.ones_like(weight, dtype=torch.float64) if all_weights else (weight != 0).double()
     if isinstance(layer, nn.Linear):
         return counted.sum(0).long().expand_as(like)
     assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-    reached = counted.unflatten(0, (layer.groups, -1)).sum(1).flatten(0, 1)  # [C, *kernel]: output channels do not matter
+    reached = counted.unflatten(0, (layer.groups, -1)).sum(1).flatten(0, 1)  # [C, *kernel], summed over output channels
     for axis in range(len(layer.kernel_size)):
         reached = torch.tensordot(reached, _taps(layer, axis, like).to(reached), dims=([1], [0]))  # [C, *other axes, positions]
     return reached.round().long()
 
 
 def _taps(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, axis: int, like: Tensor) -> Tensor:
-    """[kernel, positions]: 1 where a tap of the kernel meets a position of the input along an axis, for some output."""
+    """Return [kernel, positions]: 1 where, along an axis, a tap of the kernel meets a position of the input for some output."""
     kernel, stride, dilation = layer.kernel_size[axis], layer.stride[axis], layer.dilation[axis]
     before, after = layer._reversed_padding_repeated_twice[::-1][2 * axis : 2 * axis + 2][::-1]
     size = like.shape[1 + axis]
@@ -126,11 +127,11 @@ def _taps(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, axis: int, like: Tensor) -> 
 
 
 def footprint(model: nn.Module) -> dict[str, Any]:
-    """The size of a network, whatever the data.
+    """Return the size of a network, which does not depend on data.
 
     Returns:
-        "parameters"; "footprint", bytes of parameters and buffers; "connection_sparsity", the share of zero weights in
-        convolution and linear layers.
+        "parameters", their number; "footprint", the bytes of parameters and buffers; "connection_sparsity", the share of zero
+        weights in convolution and linear layers.
     """
     stored = [*model.parameters(), *model.buffers()]
     weights: list[Tensor] = [layer.weight for layer in find_layers(model, "conv", "linear").values()]  # type: ignore[misc]

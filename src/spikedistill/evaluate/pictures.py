@@ -1,4 +1,4 @@
-"""A few test samples as pictures, with what a network attends to: a teacher's class activation map, a student's spikes.
+"""A few test samples with the network's saliency maps: a teacher's class activation map, a student's mean spikes.
 
 Letters: T step, B batch, D channel, K class.
 """
@@ -22,8 +22,8 @@ from spikedistill.models import Student, Teacher
 NUM_EXAMPLES = 6
 
 
-def choose(store: SampleStore) -> npt.NDArray[np.int64]:
-    """Rows of the first test sample of each of the first classes."""
+def choose_examples(store: SampleStore) -> npt.NDArray[np.int64]:
+    """Return the rows of the first test sample of each of the first `NUM_EXAMPLES` classes."""
     rows = store.split("test")
     labels = store.labels[rows]
     classes = [k for k in range(store.num_classes) if (labels == k).any()][:NUM_EXAMPLES]
@@ -31,18 +31,18 @@ def choose(store: SampleStore) -> npt.NDArray[np.int64]:
 
 
 def write_examples(model: Student | Teacher, store: SampleStore, config: InputConfig, device: torch.device, folder: Path) -> None:
-    """Write the examples of a network, compressed, to `EXAMPLES` in `folder`.
+    """Write the examples of a network to `EXAMPLES` in `folder`, compressed.
 
-    Arrays: "samples" as stored, [B, C, H, W] or [B, T, 2, H, W]; "labels" and "predictions" [B]; "maps" [B, h, w], see
-    `attention`.
+    Its arrays: "samples" as stored, [B, C, H, W] or [B, T, 2, H, W]; "labels" and "predictions" [B]; "maps" [B, h, w], see
+    `saliency`.
     """
-    rows = choose(store)
+    rows = choose_examples(store)
     chosen = SampleStore(
         store.kind, store.samples, store.labels, {"test": rows}, store.class_names, mean=store.mean, std=store.std
     )
     loader = Loader(chosen, "test", batch_size=len(rows), inputs=config, device=device)
     inputs, labels = next(loader.epoch(0))
-    predictions, maps = attention(model, inputs, labels)
+    predictions, maps = saliency(model, inputs, labels)
     arrays: dict[str, Any] = {
         "samples": store.take(rows),
         "labels": store.labels[rows],
@@ -53,12 +53,12 @@ def write_examples(model: Student | Teacher, store: SampleStore, config: InputCo
 
 
 @torch.no_grad()
-def attention(model: Student | Teacher, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The predicted classes [B] of a batch, and a map [B, h, w] of what the network attends to.
+def saliency(model: Student | Teacher, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the predicted classes [B] of a batch and its saliency maps [B, h, w].
 
-    Of a teacher: the gradient-weighted class activation map of the true class after the last stage (Selvaraju et al. 2017, arXiv
-    1610.02391), which for global pooling and one linear layer is the class activation map of Zhou et al. 2016. Of a student:
-    the mean of the last stage's output, its spikes, over time and channels.
+    The map of a teacher is the gradient-weighted class activation map of the true class after the last stage (Selvaraju et al.
+    2017, arXiv 1610.02391), which with global pooling and one linear layer equals the class activation map of Zhou et al. 2016.
+    The map of a student is the mean of the last stage's spikes over time and channels.
     """
     outputs = model(inputs)
     predictions = outputs.prediction.argmax(-1)

@@ -7,7 +7,7 @@ from pydantic import Field
 from spikedistill.components import Section
 
 EVALUATION, EXAMPLES = "evaluation.json", "examples.npz"
-LARGEST_BATCH = 256
+MAX_BATCH_SIZE = 256
 
 
 class EnergyConfig(Section):

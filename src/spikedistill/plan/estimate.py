@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from spikedistill import components
-from spikedistill.evaluate.settings import LARGEST_BATCH
+from spikedistill.evaluate.settings import MAX_BATCH_SIZE
 from spikedistill.plan.build import CHANNEL_KEYS, Plan
 from spikedistill.plan.stages import STAGES, DistillSpec, EvaluateSpec, NetworkSpec, PreprocessSpec, TeacherSpec
 
@@ -191,7 +191,7 @@ class Estimator:
             held_elements=0.0,
             transient_elements=8 * elements / network["layers"],
             parameters=network["parameters"] * width**2,
-            batch=LARGEST_BATCH,
+            batch=MAX_BATCH_SIZE,
             precision="float32",
             sample_bytes=data.input_bytes,
             store_bytes=data.stored_bytes * data.samples[1],

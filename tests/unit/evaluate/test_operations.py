@@ -23,7 +23,7 @@ def operations(model, inputs, *, energy=None):
 
 
 class TwoLayers(nn.Module):
-    """A 3x3 convolution of an image, neurons that fire from 1 on, and a linear layer on their spikes; two time steps."""
+    """A 3x3 convolution of an image, neurons with threshold 1, and a linear layer on their spikes; two time steps."""
 
     def __init__(self):
         super().__init__()
@@ -32,7 +32,7 @@ class TwoLayers(nn.Module):
         self.linear = nn.Linear(9, 2)
         with torch.no_grad():
             self.conv.weight.zero_()
-            self.conv.weight[0, 0, 1, 1] = 1  # passes the image on
+            self.conv.weight[0, 0, 1, 1] = 1  # the identity
 
     def forward(self, x):
         return self.linear(self.lif(self.conv(x).repeat(2, 1, 1, 1)).flatten(1))
@@ -71,7 +71,7 @@ def test_spikes_at_the_border_of_a_map_reach_fewer_weights():
     ],
     ids=["grouped", "dilated", "1d", "3d"],
 )
-def test_effective_operations_of_any_convolution_are_products_of_what_is_not_zero(layer):
+def test_effective_operations_of_any_convolution_are_products_of_non_zero_values(layer):
     generator = torch.Generator().manual_seed(0)
     sizes = {1: (9,), 2: (6, 7), 3: (4, 5, 6)}[len(layer.kernel_size)]
     inputs = torch.randn(3, layer.in_channels, *sizes, generator=generator).relu()

@@ -1,4 +1,4 @@
-"""What is measured on a network, against golden data and hand-computed values."""
+"""Measurements on networks, against golden data and hand-computed values."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ CASES = json.loads((GOLDEN / "baseline_ce.json").read_text())["cases"]
 
 
 class Recall(nn.Module):
-    """Returns given logits: the value of a sample's only pixel is its number."""
+    """A network that returns given logits: the value of a sample's only pixel is its index."""
 
     def __init__(self, logits):
         super().__init__()
@@ -110,7 +110,7 @@ def test_more_ranks_than_samples_is_refused():
 
 
 class TwoLayers(nn.Module):
-    """A layer of 2 neurons under a constant current, then one of 1 neuron that never fires."""
+    """A layer of 2 neurons with constant input current, then a layer of 1 neuron that never fires."""
 
     def __init__(self):
         super().__init__()
@@ -142,13 +142,13 @@ def test_firing_rates_by_layer_and_step_with_dead_and_saturated_neurons():
     assert result["activation_sparsity"] == pytest.approx(5 / 9)
 
 
-def test_membrane_updates_are_changes_of_the_potential_and_the_first_step():
-    # Potentials after a step: 0, 0, 0 of the one that fires always; 0.6, 0.9, 0 of the second; 0, 0, 0 of the silent one.
+def test_membrane_updates_count_changes_of_the_potential_and_the_first_step():
+    # Potentials after a step: 0, 0, 0 for the neuron that always fires; 0.6, 0.9, 0 for the second; 0, 0, 0 for the dead one.
     result = figures(TwoLayers(), store_of([0, 0, 1, 1, 0], 2))
     assert result["membrane_updates"] == 3 + 2
 
 
-def test_hooks_are_gone_afterwards():
+def test_hooks_are_removed_afterwards():
     model = TwoLayers()
     figures(model, store_of([0, 1], 2))
     assert not any(module._forward_hooks for module in model.modules())
