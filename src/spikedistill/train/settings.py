@@ -20,7 +20,7 @@ class TrainConfig(Section):
     }
 
     epochs: int = Field(
-        ge=1, le=1_000_000, description="Number of passes over the training split; the network after the last one is kept."
+        ge=1, le=2**31 - 1, description="Number of passes over the training split; the network after the last one is kept."
     )
     batch_size: int = Field(
         ge=1,
