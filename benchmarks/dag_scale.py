@@ -4,6 +4,8 @@
 
 The workflow has the shape of a comparison: data sets, a teacher on each, students, an evaluation of each, a report; the
 commands do nothing. The cluster, the environment of the other plugin and what each figure means are those of executor.py.
+
+    python benchmarks/dag_scale.py --jobs 6 --nodes 1                                      # a short try
 """
 
 from __future__ import annotations
@@ -13,25 +15,22 @@ import ctypes
 import json
 import os
 import platform
-import shutil
 import sys
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT)]
+sys.path[:0] = [str(ROOT), str(ROOT / "src" / "snakemake-executor-plugin-submitit" / "tests")]
 
 from benchmarks import executor  # noqa: E402
-from slurm_lab.cluster import SlurmCluster  # noqa: E402
-from tests.slurm.conftest import free_ports  # noqa: E402
+from slurm_lab.cluster import running_cluster  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "dag_scale.json"
-NODES = 16
+NODES, JOBS, FEWEST_JOBS, IN_FLIGHT = 16, 1000, 5, 200
 LIMIT_S = 1500  # for each
-# {jobs} stages: 10 data sets, 10 teachers, students and their evaluations, a report
+# {jobs} stages: of 1,000, 10 data sets, 10 teachers, students and their evaluations, a report
 SNAKEFILE = """\
-DATA, LAST = 10, {jobs} - 1
+DATA, LAST = max(1, {jobs} // 100), {jobs} - 1
 STUDENTS = ({jobs} - 2 * DATA) // 2
 FIRST_EVALUATION = 2 * DATA + STUDENTS
 
@@ -61,27 +60,29 @@ rule stage:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stages", type=int, default=1000, help="stages of the workflow (1000)")
+    parser.add_argument("--jobs", type=int, default=JOBS, help=f"stages of the workflow, at least {FEWEST_JOBS} ({JOBS})")
+    parser.add_argument("--nodes", type=int, default=NODES, help=f"nodes of the cluster ({NODES})")
     parser.add_argument("--baseline-python", type=Path, default=Path(".venv-baseline/bin/python"))
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.relative_to(ROOT)}")
     arguments = parser.parse_args()
+    if arguments.jobs < FEWEST_JOBS:
+        parser.error(f"--jobs {arguments.jobs}: expected at least {FEWEST_JOBS}")
     executor.SNAKEFILE, executor.LIMIT_S = SNAKEFILE, LIMIT_S
     ctypes.CDLL(None).prctl(executor.PR_SET_CHILD_SUBREAPER, 1)
-    root = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
     os.environ["PATH"] += os.pathsep + "/usr/sbin"
-    cluster = SlurmCluster(root, num_nodes=NODES, cpus=1, port=free_ports(NODES + 2))
+    pythons = executor.pythons_of(arguments.baseline_python)
     rows = []
     try:
-        cluster.start()
-        for name, python in (("submitit", Path(sys.executable)), ("slurm", arguments.baseline_python)):
-            executor.run_snakemake(cluster, name, python, jobs=23, in_flight=23)  # byte code, page cache
-            rows.append(executor.run_snakemake(cluster, name, python, jobs=arguments.stages, in_flight=200))
-            print(json.dumps(asdict(rows[-1])), flush=True)
+        with running_cluster(num_nodes=arguments.nodes, cpus=1) as cluster:
+            for name in (name for name in ("submitit", "slurm") if name in pythons):
+                warm_up = min(23, arguments.jobs)  # byte code, page cache
+                executor.run_snakemake(cluster, name, pythons[name], jobs=warm_up, in_flight=warm_up)
+                rows.append(executor.run_snakemake(cluster, name, pythons[name], jobs=arguments.jobs, in_flight=IN_FLIGHT))
+                print(json.dumps(asdict(rows[-1])), flush=True)
     finally:
-        cluster.stop()
-        shutil.rmtree(root, ignore_errors=True)
         machine = f"{os.cpu_count()} CPUs, load {os.getloadavg()[1]:.1f} (5 min), Python {platform.python_version()}"
-        results = {"nodes": NODES, "machine": machine, "slurm": executor.slurm_version(), "rows": [asdict(row) for row in rows]}
+        rows_json = [asdict(row) for row in rows]
+        results = {"nodes": arguments.nodes, "machine": machine, "slurm": executor.slurm_version(), "rows": rows_json}
         if arguments.write and rows:
             RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 

@@ -1,14 +1,16 @@
 """N no-op jobs through executor plugins, side by side, on a real Slurm cluster that this script starts on this one machine.
 
 It needs what `make test` needs (Debian's Slurm and MariaDB, root). The plugin that ours is compared with lives in a virtual
-environment of its own, because every Snakemake process imports every executor plugin beside it:
+environment of its own, because every Snakemake process imports every executor plugin beside it; without that environment the
+comparison is left out:
 
     python3 -m venv .venv-baseline
-    .venv-baseline/bin/pip install 'snakemake-executor-plugin-slurm==2.8.*' -c envs/constraints.txt
+    .venv-baseline/bin/pip install snakemake 'snakemake-executor-plugin-slurm==2.8.*' -c envs/constraints.txt
 
     python benchmarks/executor.py --jobs 200 --out benchmarks/results/executor-200.json
     python benchmarks/executor.py --jobs 1000 --nodes 16 --cpus 1 --only submitit --out benchmarks/results/executor-1000.json
     python benchmarks/executor.py --jobs 10 --in-flight 1 --out benchmarks/results/executor-overhead.json
+    python benchmarks/executor.py --jobs 4 --nodes 1                                      # a short try
 
 `bare` is the same commands as one plain Slurm array without Snakemake: the lower bound. What each figure is:
 
@@ -45,10 +47,9 @@ from pathlib import Path
 from tabulate import tabulate
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "src" / "snakemake-executor-plugin-submitit" / "tests")]
 
-from slurm_lab.cluster import SlurmCluster  # noqa: E402
-from tests.slurm.conftest import free_ports  # noqa: E402
+from slurm_lab.cluster import SlurmCluster, running_cluster  # noqa: E402
 
 COUNTED = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "sinfo", "sacctmgr", "srun")
 NOT_THE_CONTENDERS = ("MESSAGE_NODE_REGISTRATION_STATUS", "REQUEST_STATS_INFO", "ACCOUNTING_UPDATE_MSG", "REQUEST_PING")
@@ -100,13 +101,10 @@ class Row:
 def main() -> None:
     arguments = parse_arguments()
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # job processes that lose their parent still end under this one
-    root = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
     os.environ["PATH"] += os.pathsep + "/usr/sbin"
-    cluster = SlurmCluster(root, num_nodes=arguments.nodes, cpus=arguments.cpus, port=free_ports(arguments.nodes + 2))
-    try:
-        cluster.start()
-        contenders = [name for name in FLAGS if arguments.only in (None, name)]
-        pythons = {name: Path(sys.executable) if name == "submitit" else arguments.baseline_python for name in contenders}
+    pythons = pythons_of(arguments.baseline_python)
+    contenders = [name for name in FLAGS if name in pythons and arguments.only in (None, name)]
+    with running_cluster(num_nodes=arguments.nodes, cpus=arguments.cpus) as cluster:
         for name in contenders:
             run_snakemake(cluster, name, pythons[name], jobs=2, in_flight=2)  # byte code, page cache
         rows = [run_bare(cluster, arguments.jobs, arguments.in_flight)] if arguments.only in (None, "bare") else []
@@ -114,9 +112,6 @@ def main() -> None:
             rows.append(run_snakemake(cluster, name, pythons[name], jobs=arguments.jobs, in_flight=arguments.in_flight))
             print(json.dumps(asdict(rows[-1])), file=sys.stderr)
         write(rows, arguments)
-    finally:
-        cluster.stop()
-        shutil.rmtree(root, ignore_errors=True)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -130,9 +125,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     arguments.in_flight = arguments.in_flight or arguments.jobs
-    if arguments.only not in ("submitit", "bare") and not arguments.baseline_python.exists():
-        parser.error(f"{arguments.baseline_python} is not there; make it as --help says, or use --only submitit")
+    if arguments.only not in (None, "submitit", "bare") and not arguments.baseline_python.exists():
+        parser.error(f"{arguments.baseline_python} does not exist; create it as --help says")
     return arguments
+
+
+def pythons_of(baseline: Path) -> dict[str, Path]:
+    """Return the interpreter of each contender; without an environment of the other plugin only ours is left."""
+    if baseline.exists():
+        return {name: Path(sys.executable) if name == "submitit" else baseline for name in FLAGS}
+    print(f"{baseline} does not exist: the slurm plugin is left out; --help says how to create it", file=sys.stderr)
+    return {"submitit": Path(sys.executable)}
 
 
 def run_snakemake(cluster: SlurmCluster, contender: str, python: Path, *, jobs: int, in_flight: int) -> Row:

@@ -144,6 +144,6 @@ def test_the_tests_of_the_source_distribution_pass_with_the_wheel(environment, b
 def test_an_editable_install_is_a_plain_path_which_snakemake_finds(environment, source, constraints, root):
     pip(environment / "bin" / "python", "install", "--constraint", constraints, "--editable", source)
     (site,) = environment.glob("lib/python*/site-packages")
-    assert str(source) in "".join(path.read_text() for path in site.glob("*.pth")).splitlines()
+    assert str(source) in "\n".join(path.read_text() for path in site.glob("*.pth")).splitlines()
     assert module_file(environment, root).is_relative_to(source)
     check_flags_and_example(environment, root / "editable")

@@ -95,7 +95,8 @@ def reservation(slurm_cluster):
     made = slurm_cluster.call("scontrol", "create", *course)
     assert made.returncode == 0, made.stderr
     yield
-    slurm_cluster.call("scontrol", "delete", "reservation=course")
+    delete = ("scontrol", "delete", "reservation=course")  # it would keep other tests from node1
+    wait_for(lambda: slurm_cluster.call(*delete).returncode == 0, 30, "the end of the reservation")
 
 
 def test_what_users_ask_for_reaches_slurm_and_the_report_tells_what_was_used(slurm_cluster, tmp_path, account, reservation):

@@ -37,7 +37,11 @@ def scenarios(slurm_cluster, tmp_path_factory):
         started.train("evicted", copies="ab", partition="lowcancel", extra="nodelist='node1'")
         started.train("orphan", extra="exclude='node1,node4'")
         trainings = [main.folder / copy for name, main in started.mains.items() for copy in COPIES[name]]
-        wait_for(lambda: all(len(lines(folder / "epochs")) >= 2 for folder in trainings), 90, "all to train")
+
+        def listing() -> str:
+            return f"all to train:\n{slurm_cluster.call('squeue').stdout}{slurm_cluster.call('sinfo', '-N').stdout}"
+
+        wait_for(lambda: all(len(lines(folder / "epochs")) >= 2 for folder in trainings), 90, listing)
         taker = ["sbatch", "-p", "high", "-w", "node1", "-c", "4", "-t", "5", "-o", "/dev/null", "--wrap", "sleep 8"]
         assert slurm_cluster.call(*taker).returncode == 0
         ((_, node),) = starts(started["orphan"].folder / "a")

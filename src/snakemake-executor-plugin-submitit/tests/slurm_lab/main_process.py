@@ -7,6 +7,7 @@ import signal
 import subprocess
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from slurm_lab.running import environment
@@ -14,10 +15,11 @@ from slurm_lab.running import environment
 FLAGS = ("--executor", "submitit", "--jobs", "60", "--latency-wait", "5", "--rerun-incomplete", "--submitit-poll-seconds", "3")
 
 
-def wait_for(condition, timeout_s: float = 60.0, what: str = "it") -> None:
+def wait_for(condition, timeout_s: float = 60.0, what: str | Callable[[], str] = "it") -> None:
+    """Wait until a condition holds; `what` is for the message, a function where that is to be said at the end."""
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        assert time.monotonic() < deadline, f"waited in vain for {what() if callable(what) else what}"
         time.sleep(0.2)
 
 
