@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import tomllib
@@ -116,7 +117,7 @@ def test_every_dependency_is_pinned_within_its_range():
     text = (ROOT / "envs" / "constraints.txt").read_text(encoding="utf-8")
     pins = dict(line.split("==") for line in text.splitlines() if line and not line.startswith("#"))
     versions = {canonicalize_name(name): version for name, version in pins.items()}
-    for line in [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]:
+    for line in [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]:
         requirement = Requirement(line)
         if requirement.name in ours:
             continue
