@@ -1,1 +1,1 @@
-"""Inside a job: the task that submitit starts on every rank, `spmd`, how ranks watch each other, and Snakemake's start-up."""
+"""Run inside a job: the task that submitit starts on every rank, `spmd`, the ranks' channel, and Snakemake's start-up."""

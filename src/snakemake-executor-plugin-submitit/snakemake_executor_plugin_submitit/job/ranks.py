@@ -25,7 +25,7 @@ END = "end"
 FAILURE = "failure.json"
 POLL_S = 0.1
 FILE_CHECK_S = 1.0  # between checks of files, which may lie on a network file system
-LOST_S = 2.0  # from the end of a connection to the verdict that the rank vanished
+LOST_S = 2.0  # from the end of a connection to the conclusion that the rank has vanished
 TERMINATE_S = 5.0
 PREFIX = "SPMD_"
 PER_RANK = ("SPMD_", "SLURM", "SUBMITIT_", "CUDA_VISIBLE_DEVICES")  # the variables that a rank keeps of its own environment
@@ -145,7 +145,7 @@ def read_failure(folder: str) -> dict[str, Any] | None:
 
 
 class _Peers:
-    """What rank 0 knows of the other ranks during one command."""
+    """Track the other ranks, on rank 0, during one command."""
 
     def __init__(self, me: Member, number: int, server: Server) -> None:
         self._me, self._number, self._server = me, number, server

@@ -1,1 +1,1 @@
-"""What a rule asks for: resources, partitions, this machine's slots, and the quoting of commands."""
+"""Translate a rule's resources into a request: resources, partitions, slots of this machine, quoting of commands."""

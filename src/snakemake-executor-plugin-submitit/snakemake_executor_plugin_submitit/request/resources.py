@@ -41,7 +41,7 @@ EXCLUSIVE_WORDS = ("user", "mcs", "topo")
 GPUS = ("gpus_per_node", "gpu", "gpus")
 NAMES = frozenset({*SBATCH_OPTIONS, *COUNTS, *SWITCHES, *GPUS, "gpu_model", "max_requeues", "mpi", "slurm_extra"})
 NAMES_OF_SNAKEMAKE = frozenset({"mem", "mem_mib", "disk", "disk_mb", "disk_mib", "tmpdir"})
-# sbatch options that slurm_extra may not hold -> the resource to use instead, or what sets them
+# sbatch options that slurm_extra may not contain -> the resource to use instead, or who sets the option
 REPLACED_BY = {
     **{option: f"use the resource {name}" for name, option in reversed(SBATCH_OPTIONS.items())},
     "time": "use the resource runtime",

@@ -51,7 +51,7 @@ NO_ACCOUNTING = "accounting storage is disabled"
 
 @dataclass(frozen=True)
 class State:
-    """What Slurm reports about one job: its state (the first word), the reason, and its nodes."""
+    """The state of one job in Slurm (its first word), the reason, and the nodes."""
 
     name: str
     reason: str = ""

@@ -54,7 +54,7 @@ class Submitter(Generic[Job]):
         return not self._thread.is_alive()
 
     def _work(self) -> None:
-        # Ctrl-C reaches every process of the terminal; sbatch must say the id of a job that it has submitted
+        # Ctrl-C reaches every process of the terminal, but sbatch must print the id of a job that it has submitted
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         waiting: list[Job] = []
         tries = 0

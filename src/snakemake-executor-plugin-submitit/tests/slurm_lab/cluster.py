@@ -40,7 +40,7 @@ class SlurmCluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For the commands of Slurm's users."""
+        """Return the variables that the commands of Slurm's users need."""
         return {"SLURM_CONF": str(self.root / "etc" / "slurm.conf")}
 
     def start(self) -> None:
@@ -249,7 +249,7 @@ PartitionName=high Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=20 Preem
             time.sleep(0.1)
 
     def processes(self, job_name: str, command: str, rank: int = 0) -> list[tuple[int, str]]:
-        """PID and node of the processes of a rank of a job, with these words in their command line."""
+        """Return PID and node of the processes of a job's rank that have these words in their command line."""
         found = []
         for pid, variables in _environments():
             if variables.get("SLURM_JOB_NAME") != job_name or variables.get("SLURM_PROCID") != str(rank):
@@ -265,13 +265,13 @@ PartitionName=high Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=20 Preem
         return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **self.environment})
 
     def jobs(self) -> list[dict[str, str]]:
-        """Every job that accounting knows."""
+        """Return every job that accounting knows."""
         fields = ["JobIDRaw", "JobName", "State", "NNodes", "NTasks", "NodeList", "Comment"]
         listing = self.call("sacct", "-a", "-X", "-n", "-P", "-S", "00:00:00", "-o", ",".join(fields)).stdout
         return [dict(zip(fields, line.split("|"), strict=True)) for line in listing.splitlines()]
 
     def completed_jobs(self, ids: Collection[str]) -> dict[str, dict[str, str]]:
-        """The jobs that ended well, by id, once accounting knows of these: it lags behind."""
+        """Return the completed jobs by id, once accounting, which lags behind, knows the given ones."""
 
         def completed() -> dict[str, dict[str, str]]:
             return {job["JobIDRaw"]: job for job in self.jobs() if job["State"] == "COMPLETED"}
@@ -280,15 +280,15 @@ PartitionName=high Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=20 Preem
         return completed()
 
     def queue(self) -> list[str]:
-        """Names of the jobs that wait or run."""
+        """Return the names of the jobs that wait or run."""
         return self.call("squeue", "-h", "-o", "%j").stdout.split()
 
     def queue_of(self, name: str, field: str = "%i") -> list[str]:
-        """One field of each waiting or running job of that name."""
+        """Return one field of each waiting or running job of that name."""
         return self.call("squeue", "-h", "-r", "-n", name, "-o", field).stdout.split()
 
     def stop(self) -> None:
-        """Kill everything: nothing of it is needed any more."""
+        """Kill everything."""
         self.call("scancel", "--full", "-u", "root")
         nodes = [name for name in self._processes if name.startswith("node")]
         for name in nodes:
@@ -298,7 +298,7 @@ PartitionName=high Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=20 Preem
 
 
 def _parents() -> dict[int, tuple[int, str]]:
-    """Of every process: its parent, and its own name."""
+    """Return the parent and the name of every process, by PID."""
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -316,7 +316,7 @@ def _descendants(pid: int) -> set[int]:
 
 
 def _daemons_of(pids: set[int]) -> set[int]:
-    """The slurmstepd above each process; it is no child of slurmd."""
+    """Return the slurmstepd above each process; it is not a child of slurmd."""
     parents = _parents()
     found = set()
     for pid in pids:

@@ -1,4 +1,4 @@
-"""Runs Snakemake and this project's commands as a user would: as processes, in a folder of their own."""
+"""Run Snakemake and other commands as a user would: as processes, in a folder of their own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TIMEOUT_S = 900
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """The environment of a user's shell with this Python's commands on the path."""
+    """Return the environment of a user's shell with this Python's commands on the path."""
     path = os.pathsep.join([str(BIN), os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
     return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **extra}
 

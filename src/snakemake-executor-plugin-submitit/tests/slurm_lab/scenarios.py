@@ -67,11 +67,11 @@ class Scenarios:
 
 
 def repeated(folder):
-    """How many epochs were done more than once."""
+    """Return how many epochs were repeated."""
     epochs = lines(folder / "epochs")
     return len(epochs) - len(set(epochs))
 
 
 def starts(folder):
-    """Job id and node of each start of a training."""
+    """Return job id and node of each start of a training."""
     return [tuple(line.split()) for line in lines(folder / "starts")]
