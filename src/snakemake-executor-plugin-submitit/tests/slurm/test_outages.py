@@ -4,6 +4,8 @@ import os
 import shutil
 import time
 
+import pytest
+
 from slurm_lab.main_process import Main, lines, wait_for, write_program, write_snakefile
 
 OUTAGE_S = float(os.environ.get("SLURM_TEST_OUTAGE_S", "8"))
@@ -40,6 +42,14 @@ touch $2
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_ghosts(slurm_cluster):
+    """A slurmctld that is killed forgets what it has not saved: jobs that had just ended "run" for minutes."""
+    yield
+    slurm_cluster.call("scancel", "-u", "root")
+    wait_for(lambda: not slurm_cluster.queue(), 60, "the queue to be empty")
+
+
 def started(folder):
     return {path.stem: len(lines(path)) for path in folder.glob("*.count")}
 
@@ -65,6 +75,7 @@ def test_no_job_is_lost_or_made_twice_while_parts_of_slurm_are_away(slurm_cluste
     refuse = f'[ -e broken ] && echo "squeue: error: no answer" >&2 && exit 1\nexec {shutil.which("squeue")} "$@"\n'
     programs = write_program(tmp_path / "bin", "squeue", "#!/bin/bash\n" + refuse)
 
+    wait_for(lambda: not slurm_cluster.queue(), 60, "jobs of other tests to end")
     slurm_cluster.kill("slurmctld")  # sbatch is refused
     main = Main(slurm_cluster, tmp_path, "--keep-going", path=programs)
     wait_for(lambda: "Slurm takes no jobs now" in main.output, 60, "a refusal")
