@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: each message says what, where, what is allowed and what to do."""
+"""Errors the user can fix; each message says what, where, what is allowed and what to do."""
 
 
 class SpikedistillError(Exception):
@@ -6,7 +6,7 @@ class SpikedistillError(Exception):
 
 
 class ConfigError(SpikedistillError, ValueError):
-    """The configuration, or a value given on the command line, cannot be used."""
+    """A value in the configuration or on the command line is invalid."""
 
 
 class DataError(SpikedistillError, RuntimeError):
@@ -18,4 +18,4 @@ class ArtifactError(SpikedistillError, RuntimeError):
 
 
 class TrainingError(SpikedistillError, RuntimeError):
-    """Training cannot go on: a bad checkpoint, a loss that is not finite, a lost rank."""
+    """Training cannot continue: unreadable checkpoint, loss that is not finite, lost rank."""

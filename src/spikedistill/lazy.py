@@ -1,7 +1,7 @@
-"""Torch on first use, so that importing a component (for its name and parameters) stays free of it.
+"""Imports on first use, so that importing a component for its name and parameters does not import torch.
 
-`snakemake -n` reads every component that the config names, and importing torch would more than double its time.
-Write `from spikedistill.lazy import torch` where module level needs no more of torch than its name.
+`snakemake -n` imports every component that the config names; with torch, it would take more than twice as long.
+Write `from spikedistill.lazy import torch` in modules that use torch inside functions and in annotations only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Data: decoding, event integration, prepared datasets, loading and augmentation. Numpy is imported on first use."""
+"""Data: decoding, event integration, prepared datasets, loading, augmentation. Submodules are imported on first use.
+
+Imports go downwards only: datasets > loading, prepare > store > formats > meta.
+"""
 
 from typing import TYPE_CHECKING
 

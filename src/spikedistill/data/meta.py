@@ -1,4 +1,4 @@
-"""What a dataset is, known without touching its files. Imports no torch."""
+"""Kind, classes and shape of a dataset, which are known without reading its files. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class DatasetMeta:
-    """The shape of a dataset.
+    """Kind, classes and shape of a dataset.
 
     Attributes:
         kind: "images" [N, C, H, W] or "frames" [N, T, 2, H, W] (integrated events).

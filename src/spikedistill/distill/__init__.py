@@ -1,1 +1,1 @@
-"""Distillation methods, one file each: parameters and pure loss functions."""
+"""Distillation methods, one file each: parameters and pure loss functions. Importing them does not import torch."""

@@ -1,4 +1,4 @@
-"""Cross-entropy of the logits averaged over time: the plain baseline, without a teacher."""
+"""Cross-entropy of the logits averaged over time: the baseline without a teacher."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Params(ComponentParams):
 
 @full_precision
 def mean_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """CE(mean over t of z[t], y), averaged over the batch.
+    """Return CE(mean over t of z[t], y), averaged over the batch.
 
     Args:
         logits: z [T, B, C].
@@ -27,10 +27,10 @@ def mean_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tens
 
 
 def needs(params: Params) -> frozenset[Need]:
-    """What the loss takes beside the student's logits and the labels."""
+    """Return what the loss takes besides the student's logits and the labels."""
     return frozenset()
 
 
 def loss(inputs: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
-    """The terms of the loss, weighted."""
+    """Return the weighted terms of the loss."""
     return {"ce": mean_cross_entropy(inputs.logits, inputs.labels)}

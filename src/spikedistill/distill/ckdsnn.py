@@ -1,4 +1,4 @@
-"""CKDSNN (arXiv 2511.06902): the teacher's saliency map on the last features, and its logits smoothed by noise."""
+"""CKDSNN (arXiv 2511.06902): distillation of the teacher's saliency map (SAMD) and of noise-smoothed logits (NLD)."""
 
 from __future__ import annotations
 
@@ -23,47 +23,50 @@ class Params(ComponentParams):
 
     beta: float = Field(1.0, ge=0, description="Weight of SAMD, the distillation of activation maps.")
     gamma: float = Field(1.0, ge=0, description="Weight of NLD, the distillation of noise-smoothed logits.")
-    temperature: float = Field(2.0, gt=0, description="Softmax temperature tau of both.")
+    temperature: float = Field(2.0, gt=0, description="Softmax temperature tau of both terms.")
     samd_variant: MapVariant = Field(
         "code",
-        description="code: maps scaled to [0, 1] over the whole batch, no factor tau^2. paper: maps as they are, factor tau^2. "
-        "per_sample: maps scaled to [0, 1] each by itself, factor tau^2.",
+        description="code: maps scaled to [0, 1] over the whole batch, no factor tau^2. paper: maps not scaled, factor tau^2. "
+        "per_sample: each map scaled to [0, 1], factor tau^2.",
     )
     nld_variant: NoiseVariant = Field(
         "code",
-        description="code: probabilities mixed with those of noise, scaled by the variance of the logits. paper: noise added to "
-        "the logits, scaled by their standard deviation, a constant. paper_attached: the same, with the gradient of the scale.",
+        description="code: probabilities mixed with those of noise that is scaled by the variance of the logits. paper: noise, "
+        "scaled by the standard deviation of the logits without its gradient, added to the logits. paper_attached: the same with "
+        "that gradient.",
     )
-    noise_weight: float = Field(0.9, ge=0, le=1, description="Of nld_variant code: share w of the student; 1 is no noise.")
-    noise_scale: float = Field(0.1, ge=0, description="Of the other variants of NLD: factor lambda of the noise; 0 is none.")
+    noise_weight: float = Field(0.9, ge=0, le=1, description="With nld_variant: code, share w of the student; 1 is no noise.")
+    noise_scale: float = Field(
+        0.1, ge=0, description="With the other variants of NLD, factor lambda of the noise; 0 is no noise."
+    )
 
 
 @full_precision
 def class_activation_map(features: torch.Tensor, logits: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """M[b] = relu(sum over d of W[argmax a[b], d] * F[b, d]), the teacher's map for the class that it predicts.
+    """Return M[b] = relu(sum over d of W[argmax a[b], d] * F[b, d]), the teacher's map for its predicted class.
 
     Args:
         features: F [B, D, h, w].
         logits: a [B, C].
-        weight: W [C, D], of the linear layer behind global average pooling.
+        weight: W [C, D] of the linear layer after global average pooling.
 
     Returns:
-        [B, h, w], without gradient.
+        M [B, h, w], without gradient.
     """
     chosen = weight.detach()[logits.argmax(-1)][..., None, None]
     return torch.relu((chosen * features.detach()).sum(1))
 
 
 def spike_activation_map(features: torch.Tensor) -> torch.Tensor:
-    """M[b] = sum over t and d of F[t, b, d], of the student's features [T, B, D, h, w]: [B, h, w], at least float32."""
+    """Return M[b] = sum over t and d of F[t, b, d] of features [T, B, D, h, w]: [B, h, w], at least float32."""
     return features.sum((0, 2), dtype=at_least_float32(features.dtype))
 
 
 @full_precision
 def map_divergence(student: torch.Tensor, teacher: torch.Tensor, *, variant: MapVariant, temperature: float) -> torch.Tensor:
-    """KL of the softmax over positions of two maps, teacher to student, averaged over samples.
+    """Return KL(teacher || student) of the softmax over positions of two maps, averaged over samples.
 
-    With N(M) = (M - min M) / (max(M - min M) + 1e-3), minima and maxima with gradient, and P = softmax over h * w:
+    With N(M) = (M - min M) / (max(M - min M) + 1e-3), with the gradient of min and max, and P = softmax over h * w:
 
     - `code`: N over the whole batch, P of N(M) / tau with 1e-10 added to every probability, no factor tau^2;
     - `per_sample`: N over each sample, P of N(M) / tau, factor tau^2;
@@ -79,7 +82,7 @@ def map_divergence(student: torch.Tensor, teacher: torch.Tensor, *, variant: Map
         Scalar in nats.
 
     Raises:
-        ValueError: if there is no such variant.
+        ValueError: if the variant does not exist.
     """
     student, teacher = student.flatten(1), teacher.flatten(1)
     if variant == "paper":
@@ -110,24 +113,24 @@ def activation_map_loss(
     temperature: float = 2.0,
     steps_per_row: int = 1,
 ) -> torch.Tensor:
-    """SAMD: `map_divergence` of `spike_activation_map` from `class_activation_map`.
+    """Return SAMD: `map_divergence` of `spike_activation_map` and `class_activation_map`.
 
-    Where the maps differ in size, the larger one is averaged to the size of the smaller; the authors' networks never do.
+    If the maps differ in size, which they never do in the authors' networks, the larger one is average-pooled to the smaller.
 
     Args:
-        student_features: last features [T, B, D', h, w]; D' need not be D, for the maps sum over it.
+        student_features: last features [T, B, D', h, w]; D' may differ from D, because the maps sum over it.
         teacher_features: last features F [B, D, h, w].
         teacher_logits: a [B, C].
         teacher_weight: W [C, D].
         variant: of `map_divergence`.
         temperature: tau > 0.
-        steps_per_row: steps that each row [B, D', h, w] of `student_features` is the mean of; the map is the sum over all steps.
+        steps_per_row: number of time steps that `student_features[i]` is the mean of; the map sums over all steps.
 
     Returns:
-        Scalar in nats; 0 for maps of a single position.
+        Scalar in nats; 0 for maps with a single position.
 
     Raises:
-        ValueError: if there is no such variant.
+        ValueError: if the variant does not exist.
     """
     student = steps_per_row * spike_activation_map(student_features)
     teacher = class_activation_map(teacher_features, teacher_logits, teacher_weight)
@@ -148,28 +151,28 @@ def noise_smoothed_loss(
     variant: NoiseVariant,
     noise_scale: float = 0.1,
 ) -> torch.Tensor:
-    """NLD: tau^2 * KL(softmax(a / tau) || P), averaged over samples, where noise smooths the student's P.
+    """Return NLD = tau^2 * KL(softmax(a / tau) || P), averaged over samples, where noise smooths the student's P.
 
     With mean and std (unbiased) of each row of z, and S the softmax over classes:
 
     - `code`: P = w S(z / tau) + (1 - w) S(eps / tau), eps = mean + n * std^2, with the gradient of mean and std;
-    - `paper`: P = S((z + lambda * eps) / tau), eps = mean + n * std, mean and std taken as constants;
-    - `paper_attached`: the same with the gradient of mean and std.
+    - `paper`: P = S((z + lambda * eps) / tau), eps = mean + n * std, without the gradient of mean and std;
+    - `paper_attached`: as `paper`, with the gradient of mean and std.
 
     Args:
         logits: z [B, C], averaged over time; C > 1.
-        teacher: a [B, C]; no gradient flows into it.
+        teacher: a [B, C]; it gets no gradient.
         noise: n [B, C], standard normal, drawn anew at every training step.
         temperature: tau > 0.
-        noise_weight: w, of `code`.
+        noise_weight: w of `code`.
         variant: which of the three.
-        noise_scale: lambda, of `paper` and `paper_attached`.
+        noise_scale: lambda of `paper` and `paper_attached`.
 
     Returns:
         Scalar in nats.
 
     Raises:
-        ValueError: if there is no such variant.
+        ValueError: if the variant does not exist.
     """
     if variant == "code":
         var, mean = torch.var_mean(logits, dim=-1, keepdim=True)
@@ -177,7 +180,7 @@ def noise_smoothed_loss(
             torch.log_softmax(logits / temperature, dim=-1) + _log(noise_weight),
             torch.log_softmax((mean + noise * var) / temperature, dim=-1) + _log(1 - noise_weight),
         )
-        # normalised log-probabilities are their own log-softmax, so the temperature is undone before it is applied
+        # log-probabilities are their own log-softmax, so multiply by the temperature that kd_divergence divides by
         return kd_divergence(temperature * smoothed, teacher, temperature)
     if variant in ("paper", "paper_attached"):
         std, mean = torch.std_mean(logits if variant == "paper_attached" else logits.detach(), dim=-1, keepdim=True)
@@ -190,14 +193,14 @@ def _log(share: float) -> float:
 
 
 def needs(params: Params) -> frozenset[Need]:
-    """What the loss takes beside the student's logits and the labels."""
+    """Return what the loss takes besides the student's logits and the labels."""
     return frozenset({"teacher", "features", "noise"})
 
 
 def loss(inputs: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
-    """The terms of the loss, weighted."""
+    """Return the weighted terms of the loss."""
     assert inputs.features is not None and inputs.teacher_features is not None and inputs.teacher_weight is not None
-    assert inputs.noise is not None, "the engine gives what a method needs"
+    assert inputs.noise is not None, "the stage provides what a method needs"
     samd = activation_map_loss(
         inputs.features,
         inputs.teacher_features,

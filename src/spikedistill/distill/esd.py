@@ -1,4 +1,4 @@
-"""Enhanced self-distillation (arXiv 2510.06254): exits along the network learn from those of them that are right."""
+"""Enhanced self-distillation (arXiv 2510.06254): exits along the network learn from those exits that are correct."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Variant = Literal["cifar", "dvs", "imagenet"]
 class Params(ComponentParams):
     """L = weighted sum over exits of CE + beta * sum over exits of KD from the reliable teacher."""
 
-    alpha: float = Field(1.0, ge=0, description="Weight of the cross-entropy of the exits, as the variant says.")
+    alpha: float = Field(1.0, ge=0, description="Weight of the cross-entropy of those exits that the variant says.")
     beta: float = Field(0.3, ge=0, description="Weight of the self-distillation.")
     temperature: float = Field(3.0, gt=0, description="Softmax temperature tau; the term is scaled by its square.")
     variant: Variant = Field(
         "cifar",
-        description="Weights of the cross-entropy, as in the authors' script of that name. cifar: alpha for every exit. "
+        description="Weights of the cross-entropy in the authors' script of that name. cifar: alpha for every exit. "
         "imagenet: alpha for the branches, 1 for the last exit. dvs: 1 for every exit, without alpha.",
     )
     pooling: Pooling = Field(
         "global",
-        description="What the branches see of their last map: global averages all of it, corner its top left 4x4, "
-        "as the authors' code does.",
+        description="Region of its last map that a branch averages: all of it (global), or the top left 4x4 (corner), as the "
+        "authors' code does.",
     )
 
     @model_validator(mode="after")
@@ -42,14 +42,14 @@ class Params(ComponentParams):
 
 
 def reliable_teacher(exits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each sample's teacher: r[b] = mean of the exits that classify it correctly, without gradient.
+    """Return each sample's teacher: r[b] = mean of the exits that classify it correctly, without gradient.
 
     Args:
-        exits: q [K, B, C], logits.
+        exits: logits q [K, B, C].
         labels: y [B].
 
     Returns:
-        r [B, C], zero where no exit is right; and which samples have a teacher, [B] bool: sum over c of |r[b, c]| > 1e-6.
+        r [B, C], zero where no exit is correct; and the mask [B] of samples with a teacher, sum over c of |r[b, c]| > 1e-6.
     """
     target = self_target(exits, labels, "correct_mean")
     return target, target.abs().sum(-1) > 1e-6
@@ -57,7 +57,7 @@ def reliable_teacher(exits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.T
 
 @full_precision
 def exits_cross_entropy(exits: torch.Tensor, labels: torch.Tensor, alpha: float, variant: Variant) -> torch.Tensor:
-    """Weighted sum over k of CE(q[k], y); the weights (branches, last exit) are those of the variant.
+    """Return the weighted sum over k of CE(q[k], y), with the variant's weights of (branches, last exit).
 
     Args:
         exits: q [K, B, C].
@@ -69,7 +69,7 @@ def exits_cross_entropy(exits: torch.Tensor, labels: torch.Tensor, alpha: float,
         Scalar in nats.
 
     Raises:
-        ValueError: if there is no such variant.
+        ValueError: if the variant does not exist.
     """
     weights = {"cifar": (alpha, alpha), "imagenet": (alpha, 1.0), "dvs": (1.0, 1.0)}
     if variant not in weights:
@@ -82,9 +82,9 @@ def exits_cross_entropy(exits: torch.Tensor, labels: torch.Tensor, alpha: float,
 
 @full_precision
 def exits_distillation(exits: torch.Tensor, labels: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Sum over k of SD_k = tau^2 / |V| * sum over b in V of KL(softmax(r[b] / tau) || softmax(q[k, b] / tau)).
+    """Return the sum over k of SD_k = tau^2 / |V| * sum over b in V of KL(softmax(r[b] / tau) || softmax(q[k, b] / tau)).
 
-    V are the samples with a `reliable_teacher` r. 0 where V is empty, for which the authors' code gives NaN.
+    V is the set of samples with a `reliable_teacher` r. The sum is 0 if V is empty, where the authors' code returns NaN.
 
     Args:
         exits: q [K, B, C].
@@ -101,7 +101,7 @@ def exits_distillation(exits: torch.Tensor, labels: torch.Tensor, temperature: f
 def esd_loss(
     exits: torch.Tensor, labels: torch.Tensor, *, alpha: float, beta: float, temperature: float, variant: Variant
 ) -> torch.Tensor:
-    """`exits_cross_entropy` + beta * `exits_distillation`: sums over exits, before the factor 1/T of rate-based backpropagation.
+    """Return `exits_cross_entropy` + beta * `exits_distillation`, without the factor 1/T of rate-based backpropagation.
 
     Args:
         exits: q [K, B, C]; q[-1] is the SNN's own output.
@@ -109,7 +109,7 @@ def esd_loss(
         alpha: weight of the cross-entropy of the exits that the variant weights.
         beta: weight of the self-distillation.
         temperature: tau > 0.
-        variant: script of the authors whose weights are taken.
+        variant: script of the authors that the weights come from.
 
     Returns:
         Scalar in nats.
@@ -118,13 +118,13 @@ def esd_loss(
 
 
 def needs(params: Params) -> frozenset[Need]:
-    """What the loss takes beside the student's logits and the labels."""
+    """Return what the loss takes besides the student's logits and the labels."""
     return frozenset({"exits"})
 
 
 def loss(inputs: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
-    """The terms of the loss, weighted."""
-    assert inputs.exits is not None, "the engine gives what a method needs"
+    """Return the weighted terms of the loss."""
+    assert inputs.exits is not None, "the stage provides what a method needs"
     return {
         "ce": exits_cross_entropy(inputs.exits, inputs.labels, params.alpha, params.variant),
         "self": params.beta * exits_distillation(inputs.exits, inputs.labels, params.temperature),

@@ -20,17 +20,17 @@ class Params(ComponentParams):
     alpha: float = Field(1.0, ge=0, description="Weight of the distillation term.")
     temperature: float = Field(3.0, gt=0, description="Softmax temperature tau; the term is scaled by its square.")
     logits: Literal["per_step", "mean"] = Field(
-        "per_step", description="Which logits learn, from labels and teacher alike: those of every step, or their mean over time."
+        "per_step", description="Logits in both terms: those of every time step, or their mean over time."
     )
 
 
 @full_precision
 def divergences(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """tau^2 * KL(softmax(teacher / tau) || softmax(student / tau)) of each row, summed over classes.
+    """Return tau^2 * KL(softmax(teacher / tau) || softmax(student / tau)) of each row, summed over classes.
 
     Args:
-        student: logits [..., B, C] of the learner.
-        teacher: logits [B, C] or [..., B, C] of the target; no gradient flows into them.
+        student: logits [..., B, C] that learn.
+        teacher: logits [B, C] or [..., B, C] of the target; they get no gradient.
         temperature: tau > 0.
 
     Returns:
@@ -42,11 +42,11 @@ def divergences(student: torch.Tensor, teacher: torch.Tensor, temperature: float
 
 
 def kd_divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Mean of `divergences` over samples, and over steps where there are any.
+    """Return the mean of `divergences` over samples and, for [T, B, C], over steps.
 
     Args:
-        student: logits [B, C] or [T, B, C] of the learner.
-        teacher: logits [B, C] or [T, B, C] of the target; no gradient flows into them.
+        student: logits [B, C] or [T, B, C] that learn.
+        teacher: logits [B, C] or [T, B, C] of the target; they get no gradient.
         temperature: tau > 0.
 
     Returns:
@@ -56,11 +56,11 @@ def kd_divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: flo
 
 
 def per_step_kd(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """(1 / T) sum over t of `kd_divergence`(z[t], teacher).
+    """Return (1 / T) sum over t of `kd_divergence`(z[t], teacher).
 
     Args:
         logits: z [T, B, C] of the student.
-        teacher: logits [B, C].
+        teacher: logits [B, C]; they get no gradient.
         temperature: tau > 0.
 
     Returns:
@@ -71,17 +71,17 @@ def per_step_kd(logits: torch.Tensor, teacher: torch.Tensor, temperature: float)
 
 @full_precision
 def mean_kd(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """`kd_divergence`(mean over t of z[t], teacher); arguments as those of `per_step_kd`."""
+    """Return `kd_divergence`(mean over t of z[t], teacher); the arguments are those of `per_step_kd`."""
     return kd_divergence(logits.mean(0), teacher, temperature)
 
 
 def needs(params: Params) -> frozenset[Need]:
-    """What the loss takes beside the student's logits and the labels."""
+    """Return what the loss takes besides the student's logits and the labels."""
     return frozenset({"teacher", "steps"} if params.logits == "per_step" else {"teacher"})
 
 
 def loss(inputs: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
-    """The terms of the loss, weighted."""
+    """Return the weighted terms of the loss."""
     per_step = params.logits == "per_step"
     cross_entropy, distillation = (per_step_cross_entropy, per_step_kd) if per_step else (mean_cross_entropy, mean_kd)
     return {

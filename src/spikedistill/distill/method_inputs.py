@@ -1,4 +1,4 @@
-"""What one forward pass offers to a method's loss."""
+"""The inputs of a method's loss."""
 
 from __future__ import annotations
 
@@ -8,30 +8,32 @@ from typing import Literal
 from spikedistill.lazy import torch
 
 Need = Literal["teacher", "steps", "exits", "features", "noise"]
-"""What a method's loss may ask for, beside the student's logits and the labels.
+"""Inputs that a method can ask for, besides the student's logits and the labels.
 
-A method that needs "exits" has a parameter `pooling`, which says how the side branches are built (`models.exits`).
+"steps" is the logits of every time step instead of their mean. A method that needs "exits" has a parameter `pooling`, by which
+the side branches are built (`models.exits`).
 """
 
 
 @dataclass(frozen=True)
 class MethodInputs:
-    """One batch after the forward passes; everything in float32 or float64, nothing of the teacher carries gradient.
+    """One batch after the forward passes; floats are float32 or float64, and the teacher's tensors carry no gradient.
 
     Letters: T step, B batch, C class, D channel, E exit.
 
     Attributes:
-        logits: of the student [T, B, C]; [1, B, C], the mean over time, with rate-based backpropagation, which a method that
-            needs "steps" cannot work with.
+        logits: [T, B, C] of the student; with rate-based backpropagation [1, B, C], the mean over time, which is an error for
+            methods that need "steps".
         labels: class numbers [B].
         teacher_logits: [B, C]; for methods that need "teacher".
         exits: logits [E, B, C] of the side branches, then of the student; for methods that need "exits".
         features: maps [T, B, D, h, w] after the student's last stage; for methods that need "features".
         teacher_features: maps [B, D, h, w] after the teacher's last stage; for methods that need both "features" and "teacher".
-        teacher_weight: weight [C, D] of the teacher's classifier; likewise.
-        noise: standard normal [B, C], a function of seed, epoch, step and place in the global batch; for methods that
-            need "noise".
-        steps_per_row: time steps that a row of `logits` and `features` is the mean of: T with rate-based backpropagation, else 1.
+        teacher_weight: weight [C, D] of the teacher's classifier; for methods that need both "features" and "teacher".
+        noise: standard normal numbers [B, C], a function of seed, epoch, step and position in the global batch; for methods
+            that need "noise".
+        steps_per_row: number of time steps that `logits[i]` and `features[i]` are means of: T with rate-based backpropagation,
+            otherwise 1.
     """
 
     logits: torch.Tensor
@@ -46,6 +48,6 @@ class MethodInputs:
 
     @property
     def teacher(self) -> torch.Tensor:
-        """The teacher's logits, for methods that need "teacher"."""
-        assert self.teacher_logits is not None, "the engine gives what a method needs"
+        """The teacher's logits [B, C], for methods that need "teacher"."""
+        assert self.teacher_logits is not None, "the stage provides what a method needs"
         return self.teacher_logits

@@ -1,4 +1,4 @@
-"""Losses in full precision, whatever autocast does around them."""
+"""Losses in full precision, inside and outside autocast."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ R = TypeVar("R")
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    """The type that a loss is computed in: float32 for the half-precision types; any other type is kept."""
+    """Return the dtype that a loss is computed in: float32 for half-precision types, otherwise `dtype` itself."""
     return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 
 def full_precision(function: Callable[P, R]) -> Callable[P, R]:
-    """Compute a loss in float32: autocast off, half-precision arguments converted. Float64 stays float64."""
+    """Decorate a loss to be computed in float32: autocast off, half-precision arguments converted. float64 stays float64."""
 
     @functools.wraps(function)
     def in_full_precision(*args: P.args, **kwargs: P.kwargs) -> R:

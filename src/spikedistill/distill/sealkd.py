@@ -1,4 +1,4 @@
-"""SeAl-KD (arXiv 2605.14252): logits equalised where a step errs, and steps aligned with those they resemble."""
+"""SeAl-KD (arXiv 2605.14252): error-aware alignment with the teacher, and similarity-aware alignment of the time steps."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class Params(ComponentParams):
 
     alpha: float = Field(0.6, ge=0, description="Weight of ELA, the error-aware alignment with the teacher.")
     beta: float = Field(0.15, ge=0, description="Weight of STA, the similarity-aware alignment of the steps with each other.")
-    temperature: float = Field(3.0, gt=0, description="Softmax temperature tau of both; they are scaled by its square.")
+    temperature: float = Field(3.0, gt=0, description="Softmax temperature tau of both terms, which are scaled by its square.")
 
 
 @full_precision
 def error_aware_alignment(logits: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor, temperature: float) -> torch.Tensor:
-    """ELA = (1 / T) sum over t of KD(s[t] <- a'[t]; tau).
+    """Return ELA = (1 / T) sum over t of KD(s[t] <- a'[t]; tau).
 
-    With p = argmax z[t, b]: s is z with s[p] := s[y], gradient included, and a' is a with a'[y] = a'[p] := min(a[y], a[p]).
-    Where a step is right, p = y, both are unchanged and the term is ordinary distillation. A wrong class gets no gradient.
+    With p = argmax z[t, b]: s is z with s[p] := s[y], including the gradient, and a' is a with a'[y] = a'[p] := min(a[y], a[p]).
+    Where a step is correct, p = y, and the term is ordinary distillation. A wrongly predicted class gets no gradient.
 
     Args:
         logits: z [T, B, C].
-        teacher: a [B, C]; no gradient flows into it.
+        teacher: a [B, C]; it gets no gradient.
         labels: y [B].
         temperature: tau > 0.
 
@@ -48,7 +48,7 @@ def error_aware_alignment(logits: torch.Tensor, teacher: torch.Tensor, labels: t
 
 @full_precision
 def temporal_targets(logits: torch.Tensor) -> torch.Tensor:
-    """What each step learns from the others: target[i] = sum over j != i of W[i, j] z[j], without gradient.
+    """Return each step's target from the other steps: target[i] = sum over j != i of W[i, j] z[j], without gradient.
 
     W[i, :] = softmax over j != i of conf[j] * cosine(z[i], z[j]); conf[j] = (ln C - H[j]) / ln C, where
     H[j] = -sum over c of p ln(p + 1e-8) and p = softmax(z[j]). A single step is its own target.
@@ -64,7 +64,7 @@ def temporal_targets(logits: torch.Tensor) -> torch.Tensor:
     entropy = -(probabilities * torch.log(probabilities + 1e-8)).sum(-1)
     confidence = 1 - entropy / math.log(logits.shape[-1])
     directions = torch.nn.functional.normalize(logits, dim=-1, eps=1e-12)
-    # products and sums rather than matmul, which may round to TF32 on a GPU
+    # products and sums instead of matmul, which may round to TF32 on a GPU
     similarity = (directions[:, None] * directions).sum(-1)  # [T, T, B]
     own = torch.eye(len(logits), dtype=torch.bool, device=logits.device)[..., None]
     scores = (confidence * similarity).masked_fill(own, torch.finfo(logits.dtype).min)
@@ -72,7 +72,7 @@ def temporal_targets(logits: torch.Tensor) -> torch.Tensor:
 
 
 def temporal_alignment(logits: torch.Tensor, temperature: float) -> torch.Tensor:
-    """STA = (1 / T) sum over t of KD(z[t] <- target[t]; tau), with the targets of `temporal_targets`.
+    """Return STA = (1 / T) sum over t of KD(z[t] <- target[t]; tau), with the targets of `temporal_targets`.
 
     Args:
         logits: z [T, B, C], C > 1.
@@ -87,7 +87,7 @@ def temporal_alignment(logits: torch.Tensor, temperature: float) -> torch.Tensor
 def sealkd_loss(
     logits: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor, *, alpha: float, beta: float, temperature: float
 ) -> torch.Tensor:
-    """Per-step CE(z, y) + alpha * ELA + beta * STA.
+    """Return per-step CE(z, y) + alpha * ELA + beta * STA.
 
     Args:
         logits: z [T, B, C].
@@ -95,7 +95,7 @@ def sealkd_loss(
         labels: y [B].
         alpha: weight of ELA.
         beta: weight of STA.
-        temperature: tau > 0 of both.
+        temperature: tau > 0 of both terms.
 
     Returns:
         Scalar in nats.
@@ -105,12 +105,12 @@ def sealkd_loss(
 
 
 def needs(params: Params) -> frozenset[Need]:
-    """What the loss takes beside the student's logits and the labels."""
+    """Return what the loss takes besides the student's logits and the labels."""
     return frozenset({"teacher", "steps"})
 
 
 def loss(inputs: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
-    """The terms of the loss, weighted."""
+    """Return the weighted terms of the loss."""
     ela = error_aware_alignment(inputs.logits, inputs.teacher, inputs.labels, params.temperature)
     return {
         "ce": per_step_cross_entropy(inputs.logits, inputs.labels),

@@ -19,22 +19,22 @@ SelfTarget = Literal["ensemble", "correct_mean"]
 class Params(ComponentParams):
     """L = per-step CE + alpha * per-step KD from the teacher + beta * per-step KD from the student's own target."""
 
-    alpha: float = Field(0.2, ge=0, description="Weight of what every step learns from the teacher.")
-    beta: float = Field(0.5, ge=0, description="Weight of what every step learns from the student's own target.")
-    temperature: float = Field(3.0, gt=0, description="Softmax temperature tau of both; they are scaled by its square.")
+    alpha: float = Field(0.2, ge=0, description="Weight of per-step distillation from the teacher.")
+    beta: float = Field(0.5, ge=0, description="Weight of per-step distillation from the student's own target.")
+    temperature: float = Field(3.0, gt=0, description="Softmax temperature tau of both terms, which are scaled by its square.")
     self_target: SelfTarget = Field(
         "correct_mean",
-        description="The student's own target. correct_mean (the authors' code): mean over the steps that are right, uniform "
-        "where none is. ensemble (the paper): mean over all steps.",
+        description="The student's own target. correct_mean (the authors' code): mean over the correct steps, uniform if there "
+        "are none. ensemble (the paper): mean over all steps.",
     )
 
 
 @full_precision
 def self_target(logits: torch.Tensor, labels: torch.Tensor, kind: SelfTarget) -> torch.Tensor:
-    """The logits w that the student sets itself, without gradient.
+    """Return the student's own target w, in logits, without gradient.
 
     `ensemble`: w = mean over t of z[t]. `correct_mean`: w[b] = sum over t of m[t, b] z[t, b] / max(1, sum over t of m[t, b])
-    with m[t, b] = 1 where argmax z[t, b] = y[b], so that w[b] = 0, a uniform target, where no step is right.
+    with m[t, b] = 1 where argmax z[t, b] = y[b], so that w[b] = 0, a uniform target, where no step is correct.
 
     Args:
         logits: z [T, B, C].
@@ -45,7 +45,7 @@ def self_target(logits: torch.Tensor, labels: torch.Tensor, kind: SelfTarget) ->
         w [B, C].
 
     Raises:
-        ValueError: if there is no such kind.
+        ValueError: if the kind does not exist.
     """
     logits = logits.detach()
     if kind == "ensemble":
@@ -66,16 +66,16 @@ def tdd_loss(
     temperature: float,
     self_target: SelfTarget,
 ) -> torch.Tensor:
-    """Per-step CE(z, y) + alpha * per-step KD(z <- a) + beta * per-step KD(z <- w), with w of `self_target`.
+    """Return per-step CE(z, y) + alpha * per-step KD(z <- a) + beta * per-step KD(z <- w), with w from `self_target`.
 
     Args:
         logits: z [T, B, C].
         teacher: a [B, C].
         labels: y [B].
-        alpha: weight of the teacher.
-        beta: weight of the own target.
-        temperature: tau > 0 of both.
-        self_target: kind of the own target.
+        alpha: weight of distillation from the teacher.
+        beta: weight of distillation from w.
+        temperature: tau > 0 of both terms.
+        self_target: kind of w.
 
     Returns:
         Scalar in nats.
@@ -85,12 +85,12 @@ def tdd_loss(
 
 
 def needs(params: Params) -> frozenset[Need]:
-    """What the loss takes beside the student's logits and the labels."""
+    """Return what the loss takes besides the student's logits and the labels."""
     return frozenset({"teacher", "steps"})
 
 
 def loss(inputs: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
-    """The terms of the loss, weighted."""
+    """Return the weighted terms of the loss."""
     target = self_target(inputs.logits, inputs.labels, params.self_target)
     return {
         "ce": per_step_cross_entropy(inputs.logits, inputs.labels),

@@ -1,4 +1,4 @@
-"""Cross-entropy at every time step (temporal efficient training without its regulariser), without a teacher."""
+"""Cross-entropy at every time step (temporal efficient training, arXiv 2202.11946, without its regulariser); no teacher."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Params(ComponentParams):
 
 @full_precision
 def per_step_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """(1 / T) sum over t of CE(z[t], y), averaged over the batch (Deng et al. 2022, TET, without the MSE term).
+    """Return (1 / T) sum over t of CE(z[t], y), averaged over the batch (Deng et al. 2022, TET, without the MSE term).
 
     Args:
         logits: z [T, B, C].
@@ -27,10 +27,10 @@ def per_step_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.
 
 
 def needs(params: Params) -> frozenset[Need]:
-    """What the loss takes beside the student's logits and the labels."""
+    """Return what the loss takes besides the student's logits and the labels."""
     return frozenset({"steps"})
 
 
 def loss(inputs: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
-    """The terms of the loss, weighted."""
+    """Return the weighted terms of the loss."""
     return {"ce": per_step_cross_entropy(inputs.logits, inputs.labels)}

@@ -1,4 +1,4 @@
-"""Networks: one file per architecture family, and what builds them by name. Torch is imported on first use."""
+"""Networks: one file per architecture family, and builders by name. Torch is imported on first use."""
 
 from typing import TYPE_CHECKING
 

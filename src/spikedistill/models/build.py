@@ -1,4 +1,4 @@
-"""Build networks by name: `build_student` an SNN, `build_teacher` the ANN of the same definition."""
+"""Builders of networks by name: `build_student` returns an SNN, `build_teacher` the ANN of the same definition."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def build_student(
     scale_grad_by_steps: bool = True,
     entry: Mapping[str, Any] | None = None,
 ) -> Student:
-    """A spiking network that maps images [B, C, H, W] or frames [T, B, C, H, W] to `ModelOutput`, logits [T, B, num_classes].
+    """Return a spiking network that maps images [B, C, H, W] or frames [T, B, C, H, W] to logits [T, B, num_classes].
 
     Args:
-        name: an architecture.
+        name: name of the architecture.
         num_classes: number of classes.
         in_channels: C.
         time_steps: T.
-        neuron: of every spiking layer.
-        backward: how it trains, see `Student`.
+        neuron: parameters of every spiking layer.
+        backward: how gradients are computed, see `Student`.
         scale_grad_by_steps: see `Student`.
-        entry: hyperparameters of the architecture instead of those in its table.
+        entry: hyperparameters that replace those of the architecture's table.
 
     Raises:
         ConfigError: if there is no architecture of that name.
@@ -49,15 +49,15 @@ def build_student(
 
 
 def add_exits(student: Student, name: str, *, num_classes: int, pooling: Pooling, entry: Mapping[str, Any] | None = None) -> None:
-    """Give a student of architecture `name`, or of the hyperparameters `entry`, its side branches for training; see `Exits`."""
+    """Add side branches for training to a student of architecture `name`, or of the hyperparameters `entry`; see `Exits`."""
     residual = bool((components.architectures()[name][1] if entry is None else entry).get("residual_exits"))
     student.exits = Exits(student.network.widths, num_classes, pooling=pooling, residual=residual)
 
 
 def build_teacher(name: str, *, num_classes: int, in_channels: int, entry: Mapping[str, Any] | None = None) -> Teacher:
-    """A ReLU network that maps images [B, C, H, W], or the mean of frames [T, B, C, H, W], to logits [B, num_classes].
+    """Return a ReLU network that maps images [B, C, H, W], or the mean of frames [T, B, C, H, W], to logits [B, num_classes].
 
-    Convolutions start from He's normal distribution over the fan-out, as in the teachers of SeAl-KD and TDD.
+    Convolutions are initialised from He's normal distribution over the fan-out, as in the teachers of SeAl-KD and TDD.
 
     Raises:
         ConfigError: if there is no architecture of that name.

@@ -1,6 +1,6 @@
-"""Side branches of enhanced self-distillation: small ANNs that classify from the firing rates of the earlier stages.
+"""Side branches of enhanced self-distillation: small ANNs that classify the mean firing rates of the earlier stages.
 
-They exist in training only (Enhanced Self-Distillation, arXiv 2510.06254; `methods.md` names them DeepConv branches).
+They exist in training only (Enhanced Self-Distillation, arXiv 2510.06254; `methods.md` calls them DeepConv branches).
 Letters: B batch, D channel, E exit, K class.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from spikedistill.models.network import conv3x3
 from spikedistill.models.settings import Pooling
 
-CORNER = 4  # side of the part of the last map that the authors' AvgPool2d(4, 4) sees
+CORNER = 4  # side of the part of the last map that the authors' AvgPool2d(4, 4) averages
 
 
 class Exits(nn.Module):
@@ -27,8 +27,8 @@ class Exits(nn.Module):
         Args:
             widths: channels after each stage of the network; a branch goes through those that follow its stage.
             num_classes: K.
-            pooling: "global" averages the whole last map, "corner" its top left 4x4 corner, as the authors' code does.
-            residual: follow every halving with a residual block, as the authors do for PreAct-ResNet-34.
+            pooling: "global" averages the whole last map, "corner" its top left 4x4, as the authors' code does.
+            residual: whether a residual block follows every downsampling block, as in the authors' PreAct-ResNet-34.
         """
         super().__init__()
         self.pooling = pooling
@@ -36,7 +36,7 @@ class Exits(nn.Module):
         self.classifiers = nn.ModuleList(nn.Linear(widths[-1], num_classes) for _ in self.branches)
 
     def forward(self, rates: Sequence[Tensor]) -> Tensor:
-        """Logits [E, B, K] of the mean rates [B, D, h, w] of every stage but the last."""
+        """Return logits [E, B, K] of the mean firing rates [B, D, h, w] of every stage but the last."""
         logits = []
         for branch, classifier, rate in zip(self.branches, self.classifiers, rates, strict=True):
             y = branch(rate)
@@ -63,7 +63,7 @@ def _pointwise(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2
 
 
 class _DownsamplingBlock(nn.Module):
-    """Two depthwise-separable convolutions beside a strided 1x1 convolution; halves the size."""
+    """Two depthwise-separable convolutions plus a strided 1x1 convolution as shortcut; halves the size."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The shape that every architecture has: a first convolution, stages, and a classifier of the pooled last stage.
+"""The common structure of all architectures: a first convolution, stages, and a classifier of the pooled last stage.
 
 Letters: N images (T * B in a spiking network, time-major), C input channel, D channel, K class.
 """
@@ -15,7 +15,7 @@ Activation = Callable[[], nn.Module]
 
 
 class Network(nn.Module):
-    """Layers on a plain batch; what is spiking about them comes with the activations that they were built from."""
+    """Layers on a plain batch; the activations that they were built with make them an ANN or an SNN."""
 
     def __init__(
         self,
@@ -30,9 +30,9 @@ class Network(nn.Module):
         """Put the parts together.
 
         Args:
-            stem: the first convolution alone, so that a static image needs it once and not T times.
+            stem: the first convolution alone, so that a static image needs it once instead of T times.
             after_stem: its normalisation, activation and pooling.
-            stages: what follows; the output of each can be tapped.
+            stages: all further layers but the classifier; `features` returns the output of each stage.
             widths: number of channels after each stage.
             classifier: [N, D * pooled_size**2] -> logits [N, K].
             pooled_size: side of the map that the last stage is averaged to.
@@ -46,11 +46,11 @@ class Network(nn.Module):
         self.pooled_size = pooled_size
 
     def encode(self, x: Tensor) -> Tensor:
-        """The first convolution: [N, C, H, W] -> [N, D, h, w]."""
+        """Apply the first convolution: [N, C, H, W] -> [N, D, h, w]."""
         return self.stem(x)
 
     def features(self, y: Tensor) -> list[Tensor]:
-        """The output [N, D, h, w] of every stage, given that of `encode`."""
+        """Return the output [N, D, h, w] of every stage, given that of `encode`."""
         y = self.after_stem(y)
         outputs = []
         for stage in self.stages:
@@ -59,15 +59,15 @@ class Network(nn.Module):
         return outputs
 
     def last_features(self, y: Tensor) -> Tensor:
-        """The last of `features`; without a graph, nothing is held longer than the next layer needs it."""
+        """Return the last of `features`; without an autograd graph, activations are freed as soon as the next layer is done."""
         for part in (self.after_stem, *self.stages):
-            # one by one lets go of what was used; a compiled or checkpointed part has a forward of its own, see `train.blocks`
+            # layer by layer frees activations; a compiled or checkpointed part has a forward of its own, see `train.blocks`
             for layer in [part] if "forward" in vars(part) else part:
                 y = layer(y)
         return y
 
     def classify(self, features: Tensor) -> Tensor:
-        """Logits [N, K] of the output of the last stage."""
+        """Return logits [N, K] of the output of the last stage."""
         if self.pooled_size == 1:
             return self.classifier(features.mean((2, 3)))
         pooled = nn.functional.adaptive_avg_pool2d(features, self.pooled_size)
@@ -75,24 +75,24 @@ class Network(nn.Module):
 
     @property
     def class_weight(self) -> Tensor | None:
-        """Weight [K, D] of the classifier where it is one linear layer on the globally pooled features, else None."""
+        """Weight [K, D] of a classifier that is one linear layer on globally pooled features; None for other classifiers."""
         plain = self.pooled_size == 1 and isinstance(self.classifier, nn.Linear)
         return self.classifier.weight if plain else None  # type: ignore[return-value]
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1, *, bias: bool = False) -> nn.Conv2d:
-    """A 3x3 convolution that keeps the size at stride 1."""
+    """Return a 3x3 convolution that keeps the size at stride 1."""
     return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=bias)
 
 
 def build_stem(kind: str, in_channels: int, width: int, *, bias: bool = False) -> tuple[nn.Conv2d, nn.Module]:
-    """The first convolution and the pooling that goes with it.
+    """Return the first convolution, and the pooling that goes with it.
 
     Args:
         kind: "small" keeps the size (CIFAR, event frames up to 48x48), "strided" halves it, "imagenet" quarters it.
         in_channels: C.
         width: D.
-        bias: of the convolution.
+        bias: whether the convolution has a bias.
     """
     if kind == "imagenet":
         return nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=bias), nn.MaxPool2d(3, stride=2, padding=1)
@@ -102,13 +102,13 @@ def build_stem(kind: str, in_channels: int, width: int, *, bias: bool = False) -
 def build_stages(
     block: Callable[[int, int, int], nn.Module], counts: Sequence[int], widths: Sequence[int], strides: Sequence[int]
 ) -> list[nn.Sequential]:
-    """Stages of residual blocks.
+    """Return stages of residual blocks.
 
     Args:
-        block: makes a block of (input channels, output channels, stride).
-        counts: blocks of each stage.
-        widths: output channels of each stage; the first stage gets as many as it gives.
-        strides: of the first block of each stage; the others keep the size.
+        block: builds a block from (input channels, output channels, stride).
+        counts: number of blocks in each stage.
+        widths: output channels of each stage; the first stage has as many input channels.
+        strides: stride of the first block of each stage; the other blocks keep the size.
     """
     stages = []
     channels = widths[0]
@@ -126,14 +126,14 @@ def build_residual(
     block: Callable[[int, int, int], nn.Module],
     activations: Sequence[nn.Module],
 ) -> Network:
-    """A residual network whose convolutions have a bias; the first block of every stage but the first halves the size.
+    """Return a residual network whose convolutions have a bias; the first block of every stage but the first halves the size.
 
     Args:
         entry: `blocks` and `widths` of each stage, and the `stem`, see `build_stem`.
         num_classes: K.
         in_channels: C.
-        block: makes a block of (input channels, output channels, stride).
-        activations: between the normalisation and the pooling of the stem, if any.
+        block: builds a block from (input channels, output channels, stride).
+        activations: layers between the normalisation and the pooling of the stem.
     """
     widths = entry["widths"]
     stem, pool = build_stem(entry.get("stem", "small"), in_channels, widths[0], bias=True)
@@ -149,7 +149,7 @@ def build_residual(
 
 
 def init_fan_out(module: nn.Module) -> None:
-    """He's normal distribution over the fan-out for every convolution of `module` (He et al. 2015)."""
+    """Initialise every convolution of `module` from He's normal distribution over the fan-out (He et al. 2015); zero biases."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

@@ -1,7 +1,7 @@
-"""Pre-activation residual networks (He et al. 2016, "Identity mappings") as SeAl-KD, TDD and ESD use them on ImageNet.
+"""Pre-activation residual networks (He et al. 2016, "Identity mappings"), which SeAl-KD, TDD and ESD use on ImageNet.
 
-The residual stream is real-valued: every block fires on its input, and the shortcut carries the raw input on, through a
-1x1 convolution with normalisation where the shape changes. There is no neuron in the stem and none after the sum.
+The residual stream is real-valued: a block applies its first activation to the input, and the shortcut passes the raw input on,
+through a 1x1 convolution with normalisation where the shape changes. The stem and the sum have no activation.
 """
 
 from __future__ import annotations
@@ -54,5 +54,5 @@ class PreActBlock(nn.Module):
             self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, D, H / stride, W / stride]."""
+        """Map [N, C, H, W] to [N, D, H / stride, W / stride]."""
         return self.body(x) + self.shortcut(x)

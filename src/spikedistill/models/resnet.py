@@ -1,10 +1,10 @@
 """Residual networks with post-activation basic blocks (He et al. 2016), for images and event frames.
 
-The activation is passed in: ReLU makes the ANN, LIF neurons make the SNN in which spikes flow between blocks. The
-shortcut of a block that changes shape is a 1x1 convolution with batch normalisation and no neuron.
+The activation is passed in: ReLU makes the ANN; LIF neurons make the SNN, in which blocks exchange spikes. The shortcut of a
+block that changes the shape is a 1x1 convolution with batch normalisation and without a neuron.
 
-The networks of CKDSNN (`_ckd`) differ: their shortcuts pool on the average before the convolution, the last block ends in
-a ReLU also in the student, and the student's head is two linear layers in a row; the `_ckd_teacher` has a single one.
+The networks of CKDSNN (`_ckd`) differ: their shortcuts have average pooling before the convolution, the last block ends in a
+ReLU even in the student, and the student's classifier is two linear layers in a row; the `_ckd_teacher` has a single one.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class BasicBlock(nn.Module):
     def __init__(
         self, in_channels: int, out_channels: int, stride: int, activation: Activation, *, pooled_shortcut: bool = False
     ) -> None:
-        """Create a block; the shortcut is a projection where the shape changes, after average pooling if asked for."""
+        """Create a block; the shortcut is a projection where the shape changes, with `pooled_shortcut` after average pooling."""
         super().__init__()
         self.body = nn.Sequential(
             conv3x3(in_channels, out_channels, stride),
@@ -86,5 +86,5 @@ class BasicBlock(nn.Module):
         self.activation = activation()
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, D, H / stride, W / stride]."""
+        """Map [N, C, H, W] to [N, D, H / stride, W / stride]."""
         return self.activation(self.body(x) + self.shortcut(x))

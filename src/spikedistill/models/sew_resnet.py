@@ -1,7 +1,7 @@
 """Spike-element-wise residual networks (Fang et al. 2021, SEW-ResNet) with the ADD connection.
 
-A neuron follows every convolution and normalisation, in the shortcut too; spikes of body and shortcut are added, so the
-stream between blocks holds small integers.
+A neuron follows every convolution and normalisation, also in the shortcut. Spikes of body and shortcut are added, so the
+tensors between blocks hold small integers.
 """
 
 from __future__ import annotations
@@ -49,5 +49,5 @@ class SewBlock(nn.Module):
             self.shortcut = _layer(nn.Conv2d(in_channels, out_channels, 1, stride=stride), activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, D, H / stride, W / stride]."""
+        """Map [N, C, H, W] to [N, D, H / stride, W / stride]."""
         return self.body(x) + self.shortcut(x)

@@ -1,6 +1,6 @@
 """Plain convolutional networks: the VGGSNN of event-camera papers (Deng et al. 2022, TET) and VGG-13.
 
-Stages are separated by average pooling, so that a stage ends in spikes and the next one starts on their local rates.
+Stages are separated by average pooling: a stage ends in spikes, and the next one starts with their local means.
 """
 
 from __future__ import annotations

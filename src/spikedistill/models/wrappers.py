@@ -1,4 +1,4 @@
-"""How a network meets time: one definition of layers serves the ANN teacher and the SNN student.
+"""Time around a network: one definition of layers serves the ANN teacher and the SNN student.
 
 Letters: T step, B batch, C input channel, D channel, E exit, K class.
 """
@@ -20,12 +20,12 @@ from spikedistill.neurons.rate import convert_to_rate, spike_pass
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """What a forward pass gives; a method takes from it what it needs and never reaches into the network.
+    """The result of a forward pass. Methods use it only, never the network.
 
     Attributes:
-        logits: of a student [T, B, K], of a teacher [B, K]; [1, B, K], the mean over time, of a student that trains
-            with rate-based backpropagation.
-        features: maps after the last stage, [T, B, D, h, w] or [B, D, h, w]; [1, B, D, h, w] of means likewise.
+        logits: [T, B, K] of a student, [B, K] of a teacher; with rate-based backpropagation, [1, B, K] of a training student,
+            the mean over time.
+        features: maps after the last stage, [T, B, D, h, w] of a student, [B, D, h, w] of a teacher; likewise [1, B, D, h, w].
         exits: logits [E, B, K] of the side branches, then of the network itself; None without branches.
     """
 
@@ -35,20 +35,20 @@ class ModelOutput:
 
     @property
     def prediction(self) -> Tensor:
-        """Logits [B, K] that a class is predicted from: the mean over time."""
+        """Logits [B, K] that the predicted class comes from: the mean over time."""
         return self.logits.mean(0) if self.logits.dim() == 3 else self.logits
 
     def in_full_precision(self) -> ModelOutput:
-        """The same with float16 and bfloat16 turned into float32: losses are never computed in less."""
+        """Convert float16 and bfloat16 to float32, the lowest precision of losses."""
         return self.map(to_float32)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> ModelOutput:
-        """The same with every tensor changed."""
+        """Apply a function to every tensor."""
         return ModelOutput(change(self.logits), change(self.features), None if self.exits is None else change(self.exits))
 
 
 class Student(nn.Module):
-    """A spiking network over T steps; inside, time is folded into the batch, row t * B + b."""
+    """A spiking network over T time steps; inside, time is folded into the batch, row t * B + b."""
 
     def __init__(
         self, network: Network, time_steps: int, *, backward: Backward = "bptt", scale_grad_by_steps: bool = True
@@ -59,7 +59,7 @@ class Student(nn.Module):
             network: the layers.
             time_steps: T.
             backward: backpropagation through time, or rate-based backpropagation (see `neurons.rate`).
-            scale_grad_by_steps: with rate-based backpropagation, divide every gradient by T, as the authors' code does.
+            scale_grad_by_steps: whether rate-based backpropagation divides every gradient by T, as the authors' code does.
         """
         super().__init__()
         self.network = network
@@ -71,9 +71,12 @@ class Student(nn.Module):
             convert_to_rate(network, time_steps)
 
     def forward(self, x: Tensor) -> ModelOutput:
-        """The outputs for images [B, C, H, W] (the same at every step) or frames [T, B, C, H, W].
+        """Return the outputs for images [B, C, H, W], which are presented at every step, or frames [T, B, C, H, W].
 
-        A static image is encoded once: its first convolution is the same at every step.
+        The first convolution of an image is computed once, because it is the same at every step.
+
+        Raises:
+            ValueError: if the number of frames is not T.
         """
         if self.backward == "rate" and self.training:
             return self._rate_forward(x)
@@ -86,7 +89,7 @@ class Student(nn.Module):
         return ModelOutput(logits, features, torch.cat([self.exits(rates), logits.mean(0, keepdim=True)]))
 
     def _fold(self, x: Tensor) -> Tensor:
-        """The stem's output for every step [T * B, D, h, w]."""
+        """Return the stem's output for every step [T * B, D, h, w]."""
         if x.dim() == 4:
             return self.network.encode(x).repeat(self.time_steps, 1, 1, 1)
         if len(x) != self.time_steps:
@@ -100,14 +103,15 @@ class Student(nn.Module):
         logits = self.network.classify(stages[-1])[None]
         exits = None if self.exits is None else torch.cat([self.exits(stages[:-1]), logits])
         outputs = ModelOutput(logits, stages[-1][None], exits)
-        return outputs.map(self._divided) if self.scale_grad_by_steps else outputs
+        return outputs.map(self._with_scaled_gradient) if self.scale_grad_by_steps else outputs
 
-    def _divided(self, x: Tensor) -> Tensor:
-        """The same values; the gradient into them is divided by T."""
+    def _with_scaled_gradient(self, x: Tensor) -> Tensor:
         return _ScaledGradient.apply(x, self.time_steps)
 
 
 class _ScaledGradient(torch.autograd.Function):
+    """The identity, whose backward divides the gradient by `divisor`."""
+
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, divisor: int) -> Tensor:
         ctx.divisor = divisor  # type: ignore[attr-defined]
@@ -119,7 +123,7 @@ class _ScaledGradient(torch.autograd.Function):
 
 
 class Teacher(nn.Module):
-    """An ANN; of event frames it sees the mean over time."""
+    """An ANN; its input is an image, or the mean of event frames over time."""
 
     def __init__(self, network: Network) -> None:
         """Wrap a network whose activations have no time."""
@@ -127,6 +131,6 @@ class Teacher(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor) -> ModelOutput:
-        """The outputs for images [B, C, H, W] or frames [T, B, C, H, W]."""
+        """Return the outputs for images [B, C, H, W] or frames [T, B, C, H, W]."""
         features = self.network.last_features(self.network.encode(x.mean(0) if x.dim() == 5 else x))
         return ModelOutput(self.network.classify(features), features)

@@ -63,8 +63,8 @@ def refused(folder, content, kind="aedat2", **params):
 
 KNOWN_DAMAGES = {  # by the name of what SpikingJelly makes of it: the file, and how many events are kept or why it is refused
     "good": (GOOD, 4000),
-    "cut 1 byte": (GOOD[:-1], "cut in the last event: 7 of 8 bytes"),
-    "cut 4 bytes (half event)": (GOOD[:-4], "cut in the last event: 4 of 8 bytes"),
+    "cut 1 byte": (GOOD[:-1], "truncated in the last event: 7 of 8 bytes"),
+    "cut 4 bytes (half event)": (GOOD[:-4], "truncated in the last event: 4 of 8 bytes"),
     "cut 8 bytes (whole event)": (GOOD[:-8], 3999),
     "cut to 60% at event boundary": (GOOD[: START + 8 * 2400], 2400),  # see the marks "short" and the sizes in archives
     "header only (0 events)": (AEDAT2_HEADER, "an empty recording"),
@@ -94,9 +94,12 @@ KNOWN_DAMAGES = {  # by the name of what SpikingJelly makes of it: the file, and
 FULL_PACKET = struct.pack("<III", 64, 64, 64)  # capacity, number, number of valid ones
 KNOWN_DAMAGES_3 = {
     "good": (GOOD3, 4000),
-    "cut 3 bytes inside last event": (GOOD3[:-3], "cut in packet 63: 253 of 256 bytes at offset"),
-    "cut 8 bytes (whole event)": (GOOD3[:-8], "cut in packet 63: 248 of 256 bytes at offset"),
-    "cut in the middle of a packet header": (GOOD3[: len(AEDAT3_HEADER) + 28 + 64 * 8 + 10], "cut in the header of packet 1"),
+    "cut 3 bytes inside last event": (GOOD3[:-3], "truncated in packet 63: 253 of 256 bytes at offset"),
+    "cut 8 bytes (whole event)": (GOOD3[:-8], "truncated in packet 63: 248 of 256 bytes at offset"),
+    "cut in the middle of a packet header": (
+        GOOD3[: len(AEDAT3_HEADER) + 28 + 64 * 8 + 10],
+        "truncated in the header of packet 1",
+    ),
     "no END-HEADER line": (GOOD3.replace(b"#!END-HEADER\r\n", b""), "its header has no end"),
     "LF-only END-HEADER": (GOOD3.replace(b"#!END-HEADER\r\n", b"#!END-HEADER\n"), 4000),
     "eventNumber < eventCapacity": (GOOD3.replace(FULL_PACKET, struct.pack("<III", 64, 60, 60)), 4000),
@@ -123,18 +126,18 @@ def test_every_known_damage_has_its_outcome(kind, name, split_by, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (GOOD[:-1], f"cut in the last event: 7 of 8 bytes at offset {len(GOOD) - 8}"),
-        (GOOD[:-7], f"cut in the last event: 1 of 8 bytes at offset {len(GOOD) - 8}"),
+        (GOOD[:-1], f"truncated in the last event: 7 of 8 bytes at offset {len(GOOD) - 8}"),
+        (GOOD[:-7], f"truncated in the last event: 1 of 8 bytes at offset {len(GOOD) - 8}"),
         (AEDAT2_HEADER, "an empty recording: no events"),
         (b"", "an empty recording: no events"),
         (GOOD[START:], "not AEDAT 2.0: its first bytes are"),
         (b"<!DOCTYPE html><html><body>404 not found</body></html>", "not AEDAT 2.0: its first bytes are b'<!DOCTYPE ht'"),
         (GOOD3, "expected AEDAT 2.0, found AER-DAT3.1"),
-        (with_addresses({0: 0x23005AC4}), f"at offset {START} neither a header line nor an event of a DVS128 (address 23005ac4)"),
+        (with_addresses({0: 0x23005AC4}), f"neither a header line nor an event of a DVS128 at offset {START} (address 23005ac4)"),
         (AEDAT2_HEADER[:40], "a header line at offset 14 has no end"),
         (
             with_addresses(dict.fromkeys(range(5), 32768)),
-            f"5 of 4000 events are no pixels of a DVS128, the first at offset {START}",
+            f"5 of 4000 events are not pixels of a DVS128, the first at offset {START}",
         ),
         (with_addresses({7: 0x10000, 8: 0x20000, 9: 1 << 31, 10: 1 << 20, 11: 1 << 19}), f"the first at offset {START + 56}"),
         (at(np.r_[EVENTS.t[:2000], EVENTS.t[1000:1500][::-1], EVENTS.t[2500:]]), "timestamps run backwards"),
@@ -208,8 +211,8 @@ def test_windows_without_events_are_frames_of_zeros_and_counted_or_an_error_on_r
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (GOOD3[:-3], "cut in packet 63: 253 of 256 bytes at offset"),
-        (GOOD3[: len(AEDAT3_HEADER) + 28 + 64 * 8 + 10], "cut in the header of packet 1: 10 of 28 bytes at offset"),
+        (GOOD3[:-3], "truncated in packet 63: 253 of 256 bytes at offset"),
+        (GOOD3[: len(AEDAT3_HEADER) + 28 + 64 * 8 + 10], "truncated in the header of packet 1: 10 of 28 bytes at offset"),
         (GOOD3.replace(b"#!END-HEADER\r\n", b""), "its header has no end (#!END-HEADER)"),
         (GOOD, "expected AEDAT 3.1, found AER-DAT2.0"),
         (b"", "an empty file"),
@@ -256,7 +259,9 @@ def test_aedat3_events_outside_of_the_sensor_and_out_of_order_are_refused(tmp_pa
 @pytest.mark.parametrize("cut", [1, 2, 3, 4])
 def test_a_cut_atis_file_is_refused_or_repaired_on_request(cut, tmp_path):
     content = atis_bytes(some_events(3, 100, height=34, width=34))[:-cut]
-    assert f"{500 - cut} bytes are not a whole number of 5-byte events: cut at offset 495" in refused(tmp_path, content, "atis")
+    assert f"{500 - cut} bytes are not a whole number of 5-byte events: truncated at offset 495" in refused(
+        tmp_path, content, "atis"
+    )
     frames, [row] = prepare(tmp_path, content, "atis", truncated="drop")
     assert (frames.sum(), row["events"], row["dropped"]) == (99, 99, 1)
 
@@ -273,7 +278,7 @@ def test_atis_overflow_markers_advance_the_clock_and_are_no_events(tmp_path):
 def test_an_atis_event_outside_of_the_sensor_is_refused(tmp_path):
     content = bytearray(atis_bytes(some_events(5, 100, height=34, width=34)))
     content[5 * 7] = 34
-    assert "1 events lie outside of the 34 x 34 sensor, the first at offset 35 with x=34" in refused(
+    assert "1 events lie outside the 34 x 34 sensor, the first at offset 35 with x=34" in refused(
         tmp_path, bytes(content), "atis"
     )
     assert "an empty recording" in refused(tmp_path, b"", "atis")

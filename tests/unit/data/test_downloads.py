@@ -98,7 +98,7 @@ def test_everything_that_is_wrong_is_told_at_once_and_mended_files_are_used(smal
     assert "1 missing recordings: bird/cifar10_bird_1.aedat" in message
     assert "1 recordings that the dataset does not have: frog/cifar10_frog_2.aedat" in message
     assert "2 of 18 recordings cannot be used:" in message
-    assert "dog/cifar10_dog_0.aedat: cut in the last event: 5 of 8 bytes" in message
+    assert "dog/cifar10_dog_0.aedat: truncated in the last event: 5 of 8 bytes" in message
     assert f"{raw}/truck/cifar10_truck_0.aedat: the same recording as {raw}/horse/cifar10_horse_0.aedat" in message
     assert "DS_Store" not in message and "readme" not in message
     (raw / "frog/cifar10_frog_2.aedat").unlink()
@@ -172,7 +172,7 @@ def test_gesture_tells_missing_files_bad_label_rows_and_bad_recordings_at_once(s
         "2 rows of label files cannot be used:",
         f"{folder}/user24_led_labels.csv, line 2: the sample ends at 10 us, before it starts at 20 us",
         "12 of 12 recordings cannot be used:",
-        f"{folder}/user01_led.aedat: cut in packet",
+        f"{folder}/user01_led.aedat: truncated in packet",
     ):
         assert message.count(expected) == 1
 
@@ -273,11 +273,13 @@ def test_a_download_that_is_not_as_published_or_not_to_be_had_is_refused_with_wh
     _, folder = server
     (folder / "3").write_bytes(b"<html>are you human?</html>")
     raw = tmp_path / "raw"
-    with pytest.raises(DataError, match=r"/3: 27 bytes with md5 \w+, expected \w+; thrown away. .* put it into .*download"):
+    with pytest.raises(DataError, match=r"/3: 27 bytes with md5 \w+, expected \w+; deleted. .* with a browser to .*download"):
         download(raw, tmp_path)
     assert sorted(path.name for path in (raw / "download").iterdir()) == ["airplane.zip", "automobile.zip", "bird.zip"]
     (folder / "3").unlink()
-    with pytest.raises(DataError, match=r"/3: cannot be downloaded \(HTTP Error 404.*; get it on a machine with a network"):
+    with pytest.raises(
+        DataError, match=r"/3: cannot be downloaded \(HTTP Error 404.*; download it on a machine with internet access"
+    ):
         download(raw, tmp_path)
 
 

@@ -43,7 +43,7 @@ def outside(case):
 def test_integration_equals_spikingjelly_or_refuses_what_it_gets_wrong(case):
     for expected in case["expect"]:
         if outside(case):
-            with pytest.raises(DataError, match="outside of the"):
+            with pytest.raises(DataError, match="outside the"):
                 run_rule(case, expected)
         elif backwards(case) and expected["rule"] != "number":
             with pytest.raises(DataError, match="run backwards"):

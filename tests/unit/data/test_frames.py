@@ -99,7 +99,7 @@ def test_frames_of_a_duration_are_padded_and_recordings_with_more_are_refused_or
     frames, _ = write(tmp_path, [content], FrameParams(**short, overlong="cut"))
     np.testing.assert_array_equal(frames[0], expected[:2])
     for wrong in ({"duration_us": 5}, {"split_by": "duration"}):
-        with pytest.raises(ValidationError, match="duration_us belongs to split_by: duration"):
+        with pytest.raises(ValidationError, match="duration_us must be set with split_by: duration"):
             FrameParams(**wrong)
 
 

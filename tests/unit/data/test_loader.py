@@ -210,5 +210,5 @@ def test_a_damaged_image_and_a_missing_folder_are_named(files, tmp_path):
         list(Loader(files, "test", batch_size=4).epoch(0))
     assert not threads()
     (tmp_path / "raw").rename(tmp_path / "elsewhere")
-    with pytest.raises(DataError, match=r"its images are read from .*raw, which is not there"):
+    with pytest.raises(DataError, match=r"its images are read from .*raw, which does not exist"):
         open_store(tmp_path / "out")

@@ -50,7 +50,7 @@ class Params(CifarParams):
 
 
 def describe(params: Params) -> DatasetMeta:
-    """The shape of the dataset."""
+    """Return classes and shape of the dataset."""
     return CIFAR.describe()
 
 

@@ -1,4 +1,4 @@
-"""CIFAR10-DVS (Li et al. 2017): 10,000 CIFAR-10 images as a DVS128 saw them, 1000 of each class, AEDAT 2.0."""
+"""CIFAR10-DVS (Li et al. 2017): 10,000 CIFAR-10 images, 1000 of each class, recorded with a DVS128, AEDAT 2.0."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ ADDRESS = "https://ndownloader.figshare.com/files/{}"
 
 
 class Params(inventory.DownloadedParams):
-    """How the events become frames, and what trains. The dataset has no official split."""
+    """How the events become frames, and the split. The dataset has no official one."""
 
     split: splits.SplitName = Field(
         "random42",
-        description="random42: 9000/1000 as torch's random_split with seed 42 in SpikingJelly's order; first100: the first 100 "
+        description="random42: 9000/1000 by torch's random_split with seed 42 in SpikingJelly's order; first100: the first 100 "
         "of each class test (the TEBN paper; accuracies are typically higher); in-order: 90/10 of each class; stratified: 90/10 "
         "of each class at random.",
     )
 
 
 def describe(params: Params) -> DatasetMeta:
-    """The shape of the dataset."""
+    """Return classes and shape of the dataset."""
     return inventory.describe(params, CLASS_NAMES, (DVS128, DVS128))
 
 
 def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
     """Decode and integrate the recordings in `raw`: class folders or the ten archives, also below `extract` or `download`.
 
-    An empty `raw` is filled with the archives, from figshare.
+    If `raw` is empty, the archives are downloaded into it from figshare.
 
     Raises:
         DataError: naming everything that is missing, surplus or damaged.
@@ -78,7 +78,7 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
 
 
 def _recordings(root: Path, params: Params) -> tuple[list[Recording], str]:
-    """The recordings, and why the dataset cannot be used, if so."""
+    """Return the recordings, and an error text about the dataset as a whole, if any."""
     problems: list[str] = []
     found = inventory.group_by_class(_members(root, params, problems), CLASS_NAMES, ".aedat", problems)
     expected = {name: [f"cifar10_{name}_{number}.aedat" for number in range(PER_CLASS)] for name in CLASS_NAMES}

@@ -1,4 +1,4 @@
-"""Handwritten digits of scikit-learn, 8 x 8 grey values: real data that needs no download."""
+"""Handwritten digits from scikit-learn, 8 x 8 grey values: real data without a download."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ CLASS_NAMES = tuple(str(digit) for digit in range(10))
 
 
 class Params(ComponentParams):
-    """The digits have no parameters: the last 360 images, of other writers than the rest, are the test split."""
+    """No parameters: the last 360 images, by other writers than the rest, are the test split."""
 
 
 def describe(params: Params) -> DatasetMeta:
-    """The shape of the dataset."""
+    """Return classes and shape of the dataset."""
     return DatasetMeta("images", CLASS_NAMES, channels=1, height=8, width=8)
 
 
 def writer_splits() -> dict[str, list[int]]:
-    """The first 1437 samples to train on; the last 360, of other writers, to test on."""
+    """Return the splits: the first 1437 samples to train on; the last 360, by other writers, to test on."""
     return {"train": list(range(NUM_TRAIN)), "test": list(range(NUM_TRAIN, NUM_SAMPLES))}
 
 
 def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
-    """Write the images as uint8, their grey values 0..16 scaled to 0..255."""
+    """Write the images as uint8, with their grey values 0..16 scaled to 0..255."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()

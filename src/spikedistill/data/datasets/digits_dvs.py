@@ -1,4 +1,4 @@
-"""The digits as an event camera sees them: simulated, written as AEDAT 2.0, decoded and integrated like CIFAR10-DVS."""
+"""The digits seen by a simulated event camera: written as AEDAT 2.0, then decoded and integrated like CIFAR10-DVS."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Params(ComponentParams):
     """How the events become frames."""
 
     num_frames: int = Field(4, ge=1, description="Frames T per recording.")
-    split_by: Literal["number", "time"] = Field("number", description="Frames of equal event number, or of equal time.")
+    split_by: Literal["number", "time"] = Field("number", description="Frames with equal numbers of events, or of equal time.")
 
 
 def describe(params: Params) -> DatasetMeta:
-    """The shape of the dataset."""
+    """Return classes and shape of the dataset."""
     return DatasetMeta("frames", CLASS_NAMES, channels=2, height=SENSOR, width=SENSOR, num_frames=params.num_frames)
 
 
@@ -49,11 +49,11 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
 
 
 def record(folder: Path, *, num_workers: int) -> list[Recording]:
-    """Write one AEDAT 2.0 recording per digit, `digit_<number>_<class>.aedat`.
+    """Write one AEDAT 2.0 recording per digit, `digit_<number>_<class>.aedat`, and return the recordings.
 
     Args:
-        folder: where to; created.
-        num_workers: processes to use.
+        folder: target folder, which is created.
+        num_workers: number of processes.
     """
     from sklearn.datasets import load_digits
 

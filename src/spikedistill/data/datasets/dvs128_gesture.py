@@ -1,4 +1,4 @@
-"""DVS128 Gesture (Amir et al. 2017): 11 gestures of 29 people in three lights, 1464 samples cut from 122 AEDAT 3.1 files."""
+"""DVS128 Gesture (Amir et al. 2017): 11 gestures by 29 people, three kinds of light, 1464 samples in 122 AEDAT 3.1 files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Params(inventory.DownloadedParams):
 
 
 def describe(params: Params) -> DatasetMeta:
-    """The shape of the dataset."""
+    """Return classes and shape of the dataset."""
     return inventory.describe(params, CLASS_NAMES, (DVS128, DVS128))
 
 
@@ -88,7 +88,7 @@ def _folder(root: Path, work: Path, params: Params) -> Path:
 
 
 def _recordings(folder: Path, params: Params) -> tuple[dict[str, list[Recording]], str]:
-    """The samples of each split, and why the dataset cannot be used, if so."""
+    """Return the samples of each split, and an error text about the dataset as a whole, if any."""
     parts: dict[str, list[Recording]] = {}
     problems: list[str] = []
     bad_rows: list[str] = []
@@ -109,10 +109,10 @@ def _recordings(folder: Path, params: Params) -> tuple[dict[str, list[Recording]
 
 
 def read_labels(path: Path, recording: Member, problems: list[str]) -> list[Recording]:
-    """The samples that a label file cuts from its recording: rows of class (1 to 11), first and last time in microseconds.
+    """Return the samples of a recording that its label file lists: rows of class (1 to 11), start and end in microseconds.
 
     Args:
-        path: the csv file; its first line is a heading.
+        path: the CSV file; its first line is a heading.
         recording: the recording.
         problems: gets a line for each row that cannot be used.
     """
@@ -139,7 +139,7 @@ def read_labels(path: Path, recording: Member, problems: list[str]) -> list[Reco
 
 
 class _Cut:
-    """One sample in the making."""
+    """A sample that is being collected from the chunks of its recording."""
 
     def __init__(self, window: Window) -> None:
         self.window = window
@@ -167,13 +167,13 @@ class _Cut:
 def cut_samples(
     file: Member, windows: Sequence[Window | None], truncated: Truncated, *, in_order: bool
 ) -> Iterator[tuple[int, Sample]]:
-    """Cut the samples of one recording, holding no more of it than a few megabytes and the samples that are not over yet.
+    """Cut the samples out of one recording, with a few megabytes of it and the unfinished samples in memory.
 
     Args:
         file: the recording.
-        windows: first time and end of each sample in microseconds; they may overlap.
-        truncated: what to do with a file that ends in an event.
-        in_order: whether timestamps that run backwards are an error; otherwise samples are handed out at the end.
+        windows: start and end of each sample in microseconds; they may overlap.
+        truncated: whether a truncated last packet is an error, or its whole events are used.
+        in_order: whether timestamps that run backwards are an error; if not, all samples are yielded at the end.
 
     Yields:
         Number of the window, and its sample.

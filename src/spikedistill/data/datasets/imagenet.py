@@ -1,4 +1,4 @@
-"""ImageNet (ILSVRC 2012): 1,281,167 + 50,000 pictures of 1000 classes. With `strict: false`, any folder of class folders."""
+"""ImageNet (ILSVRC 2012): 1,281,167 + 50,000 images of 1000 classes. With `strict: false`, any folder of class folders."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MD5 = {
 }
 TRAIN_PER_CLASS = range(732, 1301)
 VAL_PER_CLASS = range(50, 51)
-_SPLITS = {"train": "train", "val": "test"}  # folder or archive, and the split that it is here
+_SPLITS = {"train": "train", "val": "test"}  # published part -> split
 _BELOW = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "ILSVRC2012", "ILSVRC2012_img", "imagenet", "ImageNet", "ILSVRC")
 _SUFFIXES = (".jpeg", ".jpg", ".png")
 
@@ -45,36 +45,36 @@ class Params(ComponentParams):
 
     storage: Literal["files", "array"] = Field(
         "files",
-        description="files: decode the user's files in training; array: keep the square in the middle of each image, resized, as "
+        description="files: decode the user's files during training; array: keep the middle square of each image, resized, in "
         "one array of uint8 (262 GB at 256 pixels): several times faster, but training crops come from that square.",
     )
     side: int = Field(
-        256, ge=1, description="Pixels of the shorter side, to which images are resized where they are not cropped at random."
+        256, ge=1, description="Shorter side in pixels that images are resized to where they are not cropped at random."
     )
     verify: bool = Field(
         True, description="With storage: files, decode every image once, so that all damaged ones are named before training."
     )
     strict: bool = Field(
         True,
-        description="Whether every image must be there and archives have their published md5; false: use the classes and images "
-        "that are there.",
+        description="Require every image, and archives with their published md5; false: use the classes and images that are "
+        "there.",
     )
 
 
 class Picture(NamedTuple):
-    """One image: its class, and how the index finds it."""
+    """One image: its class, and its row of the index."""
 
     class_name: str
     row: dict[str, Any]
 
 
 def describe(params: Params) -> DatasetMeta:
-    """The shape of the whole dataset."""
+    """Return classes and shape of the complete dataset."""
     return DatasetMeta("images", SYNSETS, channels=3, height=params.side, width=params.side)
 
 
 def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
-    """Index the images in `raw`, check or copy them: folders train and val, or the archives, neither of which is changed.
+    """Index the images in `raw`, and verify or copy them: folders train and val, or the archives; they are not changed.
 
     Raises:
         DataError: naming everything that is missing, surplus or damaged.
@@ -114,7 +114,7 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
 
 
 def _check_classes(found: dict[str, list[Picture]], problems: list[str], *, strict: bool) -> list[str]:
-    """The classes, and what is missing or surplus."""
+    """Return the classes; add missing and surplus ones to `problems`."""
     counts = {split: Counter(picture.class_name for picture in pictures) for split, pictures in found.items()}
     class_names = list(SYNSETS) if strict else sorted(counts["train"])
     expected = {"train": TRAIN_PER_CLASS, "test": VAL_PER_CLASS}
@@ -130,7 +130,7 @@ def _check_classes(found: dict[str, list[Picture]], problems: list[str], *, stri
 
 
 def _pictures(root: Path, part: str, params: Params, problems: list[str]) -> Iterator[Picture]:
-    """The images of one part, sorted by class and name."""
+    """Yield the images of one part, sorted by class and name."""
     folder = _look(root, part)
     if folder is not None and folder.is_dir():
         has_classes = any(entry.is_dir() for entry in os.scandir(folder))
@@ -150,13 +150,13 @@ def _pictures(root: Path, part: str, params: Params, problems: list[str]) -> Ite
 
 
 def _look(root: Path, name: str) -> Path | None:
-    """A file or folder of this name in the places where people have it."""
+    """Find a file or folder by name in the usual places."""
     tops = (root, root / "extract", root / "download")
     return next((found for top in tops for below in _BELOW if (found := top / below / name).exists()), None)
 
 
 def _in_folders(root: Path, folder: Path, problems: list[str]) -> Iterator[Picture]:
-    """Images in folders that are their classes."""
+    """Yield images in folders named by their classes."""
     stray: list[str] = []
     other: list[str] = []
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
@@ -168,7 +168,7 @@ def _in_folders(root: Path, folder: Path, problems: list[str]) -> Iterator[Pictu
                 other.append(f"{entry.path}/{name}")
             else:
                 yield Picture(entry.name, {"id": str(Path(entry.path, name).relative_to(root))})
-    for line in inventory.summarize("files that are no images passed over", other):
+    for line in inventory.summarize("ignored files that are not images", other):
         log.info("%s", line)
     problems += inventory.summarize("images beside the class folders", stray)
 
@@ -178,7 +178,7 @@ def _is_other(name: str) -> bool:
 
 
 def _in_one_folder(root: Path, folder: Path, params: Params, problems: list[str]) -> Iterator[Picture]:
-    """Validation images as published, all in one folder; their classes are in the development kit, or in a table of Kaggle's."""
+    """Yield validation images as published, in one folder; their classes are in the development kit or in Kaggle's table."""
     names = [name for name in sorted(image.name for image in os.scandir(folder)) if not _is_other(name)]
     if not names:
         problems.append(f"no images in {folder}")
@@ -189,7 +189,7 @@ def _in_one_folder(root: Path, folder: Path, params: Params, problems: list[str]
 
 
 def _in_archive(root: Path, archive: Path, params: Params, problems: list[str]) -> Iterator[Picture]:
-    """Images in a tar archive; those to train on are in an archive for each class, in that archive."""
+    """Yield images in a tar archive; the training archive contains an archive for each class."""
     path = str(archive.relative_to(root))
     try:
         with archive.open("rb") as stream:
@@ -208,7 +208,7 @@ def _in_archive(root: Path, archive: Path, params: Params, problems: list[str]) 
 
 
 def _members(stream: io.BufferedReader) -> Iterator[tarfile.TarInfo]:
-    """The files of the tar archive that begins here; their offsets count from the beginning of the stream."""
+    """Yield the files of the tar archive that begins at the stream's position; offsets count from the start of the stream."""
     end = os.fstat(stream.fileno()).st_size
     with tarfile.TarFile(fileobj=stream) as opened:
         for member in opened:

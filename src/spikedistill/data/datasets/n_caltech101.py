@@ -1,4 +1,4 @@
-"""N-Caltech101 (Orchard et al. 2015): 8709 Caltech101 images as a moving ATIS saw them, up to 240 x 180, .bin."""
+"""N-Caltech101 (Orchard et al. 2015): 8709 Caltech101 images, recorded with a moving ATIS, up to 240 x 180, .bin."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ CLASS_NAMES = tuple(_NAMES.split())
 
 
 class Params(inventory.DownloadedParams):
-    """How the events become frames, and what trains. The dataset has no official split."""
+    """How the events become frames, and the split. The dataset has no official one."""
 
     split: Literal["in-order", "stratified", "random42"] = Field(
         "in-order",
-        description="in-order: the first 90 % of each class train, as SpikingJelly's split_to_train_test_set; stratified: 90/10 "
-        "of each class at random; random42: 90/10 of all at random.",
+        description="in-order: the first 90 % of each class train, as in SpikingJelly's split_to_train_test_set; stratified: "
+        "90/10 of each class at random; random42: 90/10 of all at random.",
     )
 
 
 def describe(params: Params) -> DatasetMeta:
-    """The shape of the dataset."""
+    """Return classes and shape of the dataset."""
     return inventory.describe(params, CLASS_NAMES, (HEIGHT, WIDTH))
 
 
@@ -75,7 +75,7 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
 
 
 def _recordings(root: Path, params: Params) -> tuple[list[Recording], str]:
-    """The recordings, and why the dataset cannot be used, if so."""
+    """Return the recordings, and an error text about the dataset as a whole, if any."""
     problems: list[str] = []
     found = inventory.group_by_class(_members(root, params, problems), CLASS_NAMES, ".bin", problems)
     last = {name: max(map(inventory.number_of, files), default=0) for name, files in found.items()}

@@ -1,4 +1,4 @@
-"""N-MNIST (Orchard et al. 2015): the 60,000 + 10,000 MNIST digits as a moving ATIS saw them, 34 x 34, .bin."""
+"""N-MNIST (Orchard et al. 2015): the 60,000 + 10,000 MNIST digits, recorded with a moving ATIS, 34 x 34, .bin."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Params(inventory.DownloadedParams):
 
 
 def describe(params: Params) -> DatasetMeta:
-    """The shape of the dataset."""
+    """Return classes and shape of the dataset."""
     return inventory.describe(params, CLASS_NAMES, (SENSOR, SENSOR))
 
 
@@ -51,7 +51,7 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
 
 
 def _recordings(root: Path, params: Params) -> tuple[list[Recording], str]:
-    """The recordings, and why the dataset cannot be used, if so."""
+    """Return the recordings, and an error text about the dataset as a whole, if any."""
     problems: list[str] = []
     recordings = []
     for part, members in _members(root, params, problems).items():
@@ -65,7 +65,7 @@ def _recordings(root: Path, params: Params) -> tuple[list[Recording], str]:
 
 
 def _members(root: Path, params: Params, problems: list[str]) -> dict[str, list[Member]]:
-    """The files of each part."""
+    """Return the files of each part."""
     folder = inventory.find_folder(root, ["N-MNIST", "NMNIST"], lambda it: all((it / part).is_dir() for part in COUNTS))
     if folder is not None:
         return {part: archives.files_below(folder / part) for part in COUNTS}

@@ -1,1 +1,1 @@
-"""Decoders: recordings, images, archives and label files as they were published."""
+"""Decoders of recordings, images, archives and label files in their published formats."""

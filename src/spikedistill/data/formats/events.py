@@ -1,9 +1,12 @@
 """Decoders of event-camera recordings: AEDAT 2.0 (DVS128), AEDAT 3.1, ATIS. Numpy only.
 
-A decoder turns the bytes of a file into `CellEvents`: timestamps, and one small number per event that stands for pixel and
-polarity. Frames are counted straight from these numbers (`integrate.py`); `Events` holds them taken apart, with the
-picture upright and its origin at the top left, exactly as SpikingJelly's readers give it. A damaged file is refused with its
-name and the byte where the damage was seen.
+A decoder turns the bytes of a file into `CellEvents`: timestamps, and one small number per event for pixel and polarity, from
+which frames are counted directly (`prepare.integrate`). `Events` has separate coordinates, with an upright picture and the
+origin at the top left, exactly as SpikingJelly's readers return them. A damaged file is an error that names the file and the
+offset of the damage.
+
+Formats: https://docs.inivation.com/software/software-advanced-usage/file-formats (AEDAT);
+https://www.garrickorchard.com/datasets/n-mnist (ATIS).
 """
 
 from __future__ import annotations
@@ -42,7 +45,7 @@ Truncated = Literal["error", "drop"]
 
 
 class Events(NamedTuple):
-    """Events in file order, N of each.
+    """N events in file order.
 
     Attributes:
         t: timestamps in microseconds.
@@ -59,17 +62,17 @@ class Events(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CellEvents:
-    """N events as a sensor numbers them.
+    """N events in file order, each with one number for its pixel and polarity.
 
     Attributes:
-        t: timestamps in microseconds, in file order.
-        cell: `(x * height + y) * 2 + p`; when `flipped`, with x, y and p all counted from the other end.
+        t: timestamps in microseconds.
+        cell: `(x * height + y) * 2 + p`; if `flipped`, with x, y and p counted from the other end.
         height: rows of the sensor.
         width: columns of the sensor.
-        flipped: see `cell`.
-        dropped: events of the file that are not here: external triggers, addresses that the sensor does not have, and
-            what is left of an event in a cut file.
-        ordered: whether it is known that timestamps never run backwards.
+        flipped: whether x, y and p in `cell` are counted from the other end.
+        dropped: number of events left out: external triggers, addresses that the sensor does not have, and the incomplete event
+            at the end of a truncated file.
+        ordered: whether timestamps are known never to run backwards.
     """
 
     t: IntArray
@@ -120,8 +123,8 @@ def read_atis(path: Path | str) -> Events:
     """Decode an ATIS .bin recording, as N-MNIST and N-Caltech101 ship it; overflow markers advance the clock.
 
     Raises:
-        DataError: as `decode_atis`, for a sensor of 240 rows and 256 columns, the most that the format can address; or if
-            there are no events.
+        DataError: as `decode_atis`, for a sensor of 240 rows and 256 columns, the largest one of the format; or if there are no
+            events.
     """
     return _not_empty(decode_atis(_read(path), str(path), height=ATIS_OVERFLOW_ROW, width=256), path)
 
@@ -142,22 +145,22 @@ def _read(path: Path | str) -> bytes:
 def decode_aedat2(content: bytes, name: str, *, truncated: Truncated = "error") -> CellEvents:
     """Decode the bytes of an AEDAT 2.0 file of a DVS128.
 
-    External triggers (address bit 15) and addresses that a DVS128 does not have (bits 16 to 31) are no pixels: they are
-    dropped and counted if they are rare. A clock that wraps around once is continued.
+    External triggers (address bit 15) and addresses that a DVS128 does not have (bits 16 to 31) are not pixels: if they are rare,
+    they are dropped and counted. A clock that wraps around once is continued.
 
     Args:
-        content: the file.
-        name: what to call it in messages.
+        content: the file; an empty one has no events.
+        name: of the file, for messages.
         truncated: whether bytes after the last whole event are an error or are dropped.
 
     Raises:
-        DataError: if it is not AEDAT 2.0, cut, or if too many events are no pixels. An empty file has no events.
+        DataError: if the file is not AEDAT 2.0, is truncated, or if more than 0.1 % of the events are not pixels.
     """
     start = _aedat2_header_length(name, content)
     left = (len(content) - start) % 8
     if left and truncated == "error":
         raise DataError(
-            f"{name}: cut in the last event: {left} of 8 bytes at offset {len(content) - left}; get the file again, "
+            f"{name}: truncated in the last event: {left} of 8 bytes at offset {len(content) - left}; get the file again, "
             "or set truncated: drop"
         )
     count = (len(content) - start) // 8
@@ -175,7 +178,7 @@ def decode_aedat2(content: bytes, name: str, *, truncated: Truncated = "error") 
             first = int(np.argmin(pixels))
             address = (int(halves[first, 0]) << 16) | int(halves[first, 1])
             raise DataError(
-                f"{name}: {strange} of {count} events are no pixels of a DVS128, the first at offset {start + 8 * first} "
+                f"{name}: {strange} of {count} events are not pixels of a DVS128, the first at offset {start + 8 * first} "
                 f"with address {address:#010x}; damaged or of another sensor"
             )
         t, cell = t[pixels], cell[pixels]
@@ -195,7 +198,7 @@ def _aedat2_header_length(name: str, content: bytes) -> int:
         line = content[position : end if end >= 0 else position + 80]
         if not _is_text(line):
             raise DataError(
-                f"{name}: at offset {position} neither a header line nor an event of a DVS128 (address {line[:4].hex()}); damaged"
+                f"{name}: neither a header line nor an event of a DVS128 at offset {position} (address {line[:4].hex()}); damaged"
             )
         if end < 0:
             raise DataError(f"{name}: a header line at offset {position} has no end; get the file again")
@@ -208,11 +211,11 @@ def _is_text(line: bytes) -> bool:
 
 
 def _unwrapped(t: IntArray, back: npt.NDArray[np.intp]) -> IntArray:
-    """Timestamps of 32 bits whose clock wrapped around once, continued; all others as they are.
+    """Continue 32-bit timestamps whose clock wrapped around once; return others unchanged.
 
     Args:
         t: the timestamps.
-        back: after which of them they run backwards.
+        back: indices after which they run backwards.
     """
     if back.size != 1 or int(t[back[0]]) - int(t[back[0] + 1]) <= HALF_CLOCK:
         return t
@@ -222,7 +225,7 @@ def _unwrapped(t: IntArray, back: npt.NDArray[np.intp]) -> IntArray:
 
 
 def write_aedat2(path: Path, events: Events) -> None:
-    """Write an AEDAT 2.0 recording in the address layout of a DVS128; the opposite of `read_aedat2`."""
+    """Write an AEDAT 2.0 recording in the address layout of a DVS128; the inverse of `read_aedat2`."""
     words = np.empty((len(events.t), 2), dtype=">u4")
     words[:, 0] = ((127 - events.x) << 8) | ((127 - events.y) << 1) | (1 - events.p)
     words[:, 1] = events.t
@@ -240,7 +243,7 @@ class Aedat3Chunk(NamedTuple):
 
     Attributes:
         t: timestamps in microseconds, int64 [N].
-        data: the events' words, uint32 [N]: bit 0 valid, 1 polarity, 2-16 row, 17-31 column.
+        data: uint32 [N]: bit 0 valid, bit 1 polarity, bits 2-16 row, bits 17-31 column.
     """
 
     t: npt.NDArray[np.int64]
@@ -248,18 +251,18 @@ class Aedat3Chunk(NamedTuple):
 
 
 def aedat3_chunks(stream: BinaryIO, name: str, *, truncated: Truncated = "error") -> Iterator[Aedat3Chunk]:
-    """Decode an AEDAT 3.1 stream in pieces of half a megabyte. As SpikingJelly does, events marked as invalid are kept.
+    """Decode an AEDAT 3.1 stream in pieces of half a megabyte. Events marked invalid are kept, as SpikingJelly keeps them.
 
     Args:
         stream: the file, at its beginning.
-        name: what to call it in messages.
-        truncated: whether a cut last packet is an error, or what is left of it is used.
+        name: of the file, for messages.
+        truncated: whether a truncated last packet is an error, or its whole events are used.
 
     Yields:
-        The polarity events of the packets, in order; nothing for packets of other types.
+        The polarity events, in order; packets of other types are skipped.
 
     Raises:
-        DataError: if it is not AEDAT 3.1, is cut inside a packet, or has a packet header that cannot be one.
+        DataError: if the file is not AEDAT 3.1, is truncated, or has an impossible packet header.
     """
     pending = _aedat3_after_header(stream, name)
     offset = stream.tell() - len(pending)
@@ -280,7 +283,7 @@ def aedat3_chunks(stream: BinaryIO, name: str, *, truncated: Truncated = "error"
 
 
 class _Place(NamedTuple):
-    """Where in a stream the decoder is: file, offset of the content at hand, number of its first packet."""
+    """Position of the decoder in a stream: file, offset of the bytes at hand, number of their first packet."""
 
     name: str
     offset: int
@@ -288,7 +291,7 @@ class _Place(NamedTuple):
 
 
 def _aedat3_after_header(stream: BinaryIO, name: str) -> bytes:
-    """Read past the header; return what was read beyond it."""
+    """Read the header; return the bytes that were read beyond it."""
     content = stream.read(MAX_HEADER)
     if not content:
         raise DataError(f"{name}: an empty file; get it again")
@@ -305,10 +308,10 @@ def _aedat3_after_header(stream: BinaryIO, name: str) -> bytes:
 
 
 def _scan_packets(content: bytes, packets: list[tuple[int, int, int]], place: _Place) -> tuple[int, int, int]:
-    """Find the whole packets in `content`: (start of the events, their number, timestamp overflow) of each of polarities.
+    """Append the whole polarity packets in `content` to `packets`: (start of the events, their number, timestamp overflow).
 
     Returns:
-        How many bytes they take, the number of the next packet, and how many bytes that one needs.
+        End of the last whole packet, number of the next packet, and the bytes that it needs (0 if unknown).
     """
     position, number = 0, place.packet
     while len(content) - position >= AEDAT3_PACKET_HEADER.size:
@@ -338,7 +341,7 @@ def _joined(content: bytes, packets: list[tuple[int, int, int]]) -> Aedat3Chunk 
 
 
 def _cut_packet(content: bytes, place: _Place, truncated: Truncated) -> Aedat3Chunk | None:
-    """What is left of a packet that the file does not hold whole."""
+    """Return the whole events of the truncated last packet."""
     header = AEDAT3_PACKET_HEADER.size
     if truncated == "error":
         if len(content) < header:
@@ -346,7 +349,7 @@ def _cut_packet(content: bytes, place: _Place, truncated: Truncated) -> Aedat3Ch
         else:
             _, _, size, _, _, capacity, _, _ = AEDAT3_PACKET_HEADER.unpack_from(content)
             at = f"in packet {place.packet}: {len(content) - header} of {capacity * size} bytes"
-        raise DataError(f"{place.name}: cut {at} at offset {place.offset}; get the file again, or set truncated: drop")
+        raise DataError(f"{place.name}: truncated {at} at offset {place.offset}; get the file again, or set truncated: drop")
     if len(content) < header:
         return None
     kind, _, _, _, overflow, _, _, _ = AEDAT3_PACKET_HEADER.unpack_from(content)
@@ -355,36 +358,36 @@ def _cut_packet(content: bytes, place: _Place, truncated: Truncated) -> Aedat3Ch
 
 
 def dvs128_cells(chunk: Aedat3Chunk, name: str) -> npt.NDArray[np.uint16]:
-    """The cells (see `CellEvents`) of AEDAT 3.1 events of a DVS128.
+    """Return the cells (see `CellEvents`) of AEDAT 3.1 events of a DVS128.
 
     Raises:
-        DataError: if an event lies outside of its 128 x 128 pixels.
+        DataError: if an event lies outside the 128 x 128 pixels.
     """
     data = chunk.data
     if int(np.bitwise_or.reduce(data)) & 0xFF01FE00:
         first = int(np.flatnonzero(data & np.uint32(0xFF01FE00))[0])
         column, row = int(data[first]) >> 17, (int(data[first]) >> 2) & 0x7FFF
-        raise DataError(f"{name}: the event at {chunk.t[first]} us lies at x={column}, y={row}, outside of a DVS128; damaged")
+        raise DataError(f"{name}: the event at {chunk.t[first]} us lies at x={column}, y={row}, outside a DVS128; damaged")
     return (((data >> 9) & 0x7F00) | ((data >> 1) & 0xFF)).astype(np.uint16)
 
 
 def decode_atis(content: bytes, name: str, *, height: int, width: int, truncated: Truncated = "error") -> CellEvents:
-    """Decode the bytes of an ATIS .bin file. Its overflow markers (row 240) advance the clock by 8192 us.
+    """Decode the bytes of an ATIS .bin file. Its overflow markers (row 240) advance the clock by 8192 us each.
 
     Args:
         content: the file.
-        name: what to call it in messages.
+        name: of the file, for messages.
         height: rows of the sensor.
         width: columns of the sensor.
         truncated: whether bytes after the last whole event are an error or are dropped.
 
     Raises:
-        DataError: if it is not a whole number of 5-byte events, or has events outside of the sensor.
+        DataError: if the file is not a whole number of 5-byte events, or has events outside the sensor.
     """
     left = len(content) % 5
     if left and truncated == "error":
         raise DataError(
-            f"{name}: {len(content)} bytes are not a whole number of 5-byte events: cut at offset {len(content) - left}; "
+            f"{name}: {len(content)} bytes are not a whole number of 5-byte events: truncated at offset {len(content) - left}; "
             "get the file again, or set truncated: drop"
         )
     if len(content) < 5:
@@ -401,7 +404,7 @@ def decode_atis(content: bytes, name: str, *, height: int, width: int, truncated
         if outside.any():
             first = int(np.argmax(outside))
             raise DataError(
-                f"{name}: {np.count_nonzero(outside)} events lie outside of the {width} x {height} sensor, the first at "
+                f"{name}: {np.count_nonzero(outside)} events lie outside the {width} x {height} sensor, the first at "
                 f"offset {5 * int(at[first])} with x={x[first]}, y={y[first]}; damaged or of another sensor"
             )
     cell = x.astype(np.int32) * (2 * height) + (y.astype(np.int32) << 1 | (high >> 7))

@@ -1,4 +1,4 @@
-"""The classes of ImageNet's validation images, which are published in one folder, without classes."""
+"""Classes of ImageNet's validation images, which are published in one folder, without classes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _FILES = ("meta.mat", "ILSVRC2012_validation_ground_truth.txt")
 
 
 def validation_number(name: str) -> int | None:
-    """The number in the name of a validation image as published, from 1; None for other names."""
+    """Return the number in the published name of a validation image, from 1; None for other names."""
     found = re.fullmatch(r"ILSVRC2012_val_(\d{8})", PurePosixPath(name).stem)
     return int(found.group(1)) if found else None
 
 
 def validation_classes(root: Path, look: Callable[[str], Path | None], *, strict: bool) -> dict[int | None, str]:
-    """The class of each validation image by its number.
+    """Return the classes of the validation images by their numbers.
 
     Args:
         root: the user's folder.
@@ -41,13 +41,13 @@ def validation_classes(root: Path, look: Callable[[str], Path | None], *, strict
         paths = {name: folder / "data" / name for name in _FILES}
         missing = [str(path) for path in paths.values() if not path.is_file()]
         if missing:
-            raise DataError(f"the development kit is not complete: no {' and no '.join(missing)}")
+            raise DataError(f"the development kit is incomplete: no {' and no '.join(missing)}")
         return _read_devkit({name: path.read_bytes() for name, path in paths.items()}, folder)
     archive = look(f"{DEVKIT}.tar.gz")
     if archive is None:
         raise DataError(
-            f"{root}: the validation images are not in class folders, and what says their classes is not here: neither "
-            f"{DEVKIT}.tar.gz, which comes with the images, nor {SOLUTION}, which Kaggle has"
+            f"{root}: the validation images are not in class folders, and the file with their classes is missing: either "
+            f"{DEVKIT}.tar.gz, which comes with the images, or {SOLUTION} from Kaggle"
         )
     if strict:
         archives.check_md5({archive: MD5})
@@ -69,15 +69,15 @@ def _read_devkit(contents: dict[str, bytes], source: Path) -> dict[int | None, s
         synsets = loadmat(io.BytesIO(table), squeeze_me=True)["synsets"]
         names = {int(entry["ILSVRC2012_ID"]): str(entry["WNID"]) for entry in synsets if entry["num_children"] == 0}
         return {number: names[int(line)] for number, line in enumerate(numbers.split(), 1)}
-    except Exception as err:  # whatever damaged bytes make of it
+    except Exception as err:  # damaged bytes can raise anything
         raise DataError(f"{source}: the classes of the validation images cannot be read from it ({err!r})") from err
 
 
 def _read_solution(table: Path) -> dict[int | None, str]:
-    """A table of image and "class x y x y class x y x y …"."""
+    """Read lines of an image and "class x y x y class x y x y …"."""
     try:
         with table.open(encoding="utf-8", newline="") as stream:
             lines = [line for line in csv.reader(stream) if line][1:]
         return {validation_number(image): boxes.split()[0] for image, boxes in lines}
     except (OSError, ValueError, IndexError) as err:
-        raise DataError(f"{table}: not the table of Kaggle, image and class on each line ({err})") from err
+        raise DataError(f"{table}: not Kaggle's table with image and class on each line ({err})") from err

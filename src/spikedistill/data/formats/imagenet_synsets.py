@@ -1,4 +1,4 @@
-"""The WordNet ids of the 1000 classes of ImageNet (ILSVRC 2012), sorted: in the order of the labels."""
+"""WordNet ids of the 1000 classes of ImageNet (ILSVRC 2012), sorted, which is the order of the labels."""
 
 _SYNSETS = """
     n01440764 n01443537 n01484850 n01491361 n01494475 n01496331 n01498041 n01514668 n01514859 n01518878 n01530575 n01531178

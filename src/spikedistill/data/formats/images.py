@@ -1,4 +1,4 @@
-"""Images as files: decoded by Pillow, cropped and resized as torchvision does with Pillow images. Importing this needs no Pillow.
+"""Image files, decoded by Pillow, cropped and resized as torchvision does with Pillow images. Pillow is imported on first use.
 
 Letters: N sample, S side.
 """
@@ -28,15 +28,15 @@ log = logging.getLogger(__name__)
 
 INDEX = "files.json"
 _PER_TASK = 64
-_NAMED = 50  # bad images in one message
+_MAX_NAMED = 50  # bad images in one message
 _PROGRESS_S = 30.0
 
 
 class ImageFiles:
-    """The samples of a dataset that stays in the user's files; stands where other datasets have their array.
+    """The samples of a dataset that stays in the user's files, in place of the array that other datasets have.
 
     Attributes:
-        shape: (N, 3, S, S), as if each image were the square in its middle, its shorter side resized to S.
+        shape: (N, 3, S, S), as if each image were its middle square, with the shorter side resized to S.
         dtype: uint8.
     """
 
@@ -47,44 +47,44 @@ class ImageFiles:
 
         Args:
             root: the folder.
-            rows: of an index: "id", the path of a file below the folder; or, of an image in a tar archive, also "archive", its
-                path below the folder, "offset" and "size" of the image in it, in bytes.
-            side: S.
+            rows: rows of an index with "id", the path below the folder; for an image in a tar archive also with "archive", the
+                archive's path below the folder, and "offset" and "size" of the image in it, in bytes.
+            side: S in pixels.
         """
         self._root, self._rows = root, rows
         self.shape = (len(rows), 3, side, side)
 
     @classmethod
     def open(cls, folder: Path, rows: Sequence[Mapping[str, Any]]) -> ImageFiles:
-        """What `save` wrote into a prepared dataset.
+        """Open the images of a prepared dataset, which `save` noted there.
 
         Raises:
-            DataError: if the folder of the images is not there any more.
+            DataError: if the folder of the images no longer exists.
         """
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         root = Path(index["root"])
         if not root.is_dir():
             raise DataError(
-                f"{folder}: its images are read from {root}, which is not there. Put the folder back, or prepare the data "
-                f"again from where it is now: remove {folder}, set dataset.root, run snakemake"
+                f"{folder}: its images are read from {root}, which does not exist. Put the folder back, or prepare the data "
+                f"again from its new place: remove {folder}, set dataset.root, run snakemake"
             )
         return cls(root, rows, int(index["side"]))
 
     @staticmethod
     def save(folder: Path, root: Path, side: int) -> None:
-        """Note in a prepared dataset where its images are."""
+        """Note the folder of the images in a prepared dataset."""
         notes = {"root": str(root.resolve()), "side": side}
         (folder / INDEX).write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
 
     def __len__(self) -> int:
-        """N."""
+        """Return N."""
         return len(self._rows)
 
     def read(self, row: int) -> Image.Image:
-        """One image, decoded.
+        """Decode one image.
 
         Raises:
-            DataError: if it cannot be.
+            DataError: if it cannot be read or decoded.
         """
         entry = self._rows[row]
         if "archive" not in entry:
@@ -98,15 +98,15 @@ class ImageFiles:
         return read_image(path / entry["id"], content)
 
     def square(self, row: int) -> npt.NDArray[np.uint8]:
-        """The square in the middle of one image, [3, S, S]."""
+        """Return the middle square of one image, [3, S, S]."""
         return middle_square(self.read(row), self.shape[-1])
 
     def visit(self, use: Callable[[int, Image.Image], None], *, num_workers: int) -> None:
         """Decode every image once.
 
         Args:
-            use: called with the number and the picture of each row, by several threads.
-            num_workers: threads to use; Pillow lets them run side by side.
+            use: called with the number and the image of each row, in several threads.
+            num_workers: number of threads; Pillow releases the GIL.
 
         Raises:
             DataError: naming the images that cannot be decoded, after all were tried.
@@ -130,14 +130,14 @@ class ImageFiles:
                     reported = time.monotonic()
                     log.info("%d of %d images decoded", number * _PER_TASK, len(self))
         if bad:
-            more = f"\n  and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
-            raise DataError(f"{len(bad)} of {len(self)} images cannot be used:\n  " + "\n  ".join(bad[:_NAMED]) + more)
+            more = f"\n  and {len(bad) - _MAX_NAMED} more" if len(bad) > _MAX_NAMED else ""
+            raise DataError(f"{len(bad)} of {len(self)} images cannot be used:\n  " + "\n  ".join(bad[:_MAX_NAMED]) + more)
 
     def write_array(self, path: Path, *, num_workers: int) -> None:
-        """Write the squares in the middle of all images as one array, uint8 [N, 3, S, S].
+        """Write the middle squares of all images as one array, uint8 [N, 3, S, S].
 
         Raises:
-            DataError: naming the images that cannot be decoded; or if the disk is too small.
+            DataError: naming the images that cannot be decoded; or if the disk lacks space.
         """
         check_free_space(path.parent, int(np.prod(self.shape)), "images")
         array = np.lib.format.open_memmap(path, mode="w+", dtype=self.dtype, shape=self.shape)
@@ -153,8 +153,8 @@ def read_image(path: Path, content: bytes | None = None) -> Image.Image:
     """Decode an image to RGB.
 
     Args:
-        path: the file.
-        content: its bytes, where it is in an archive.
+        path: the file; for an image in an archive, its name in messages.
+        content: the bytes of an image in an archive.
 
     Raises:
         DataError: if it cannot be decoded.
@@ -169,9 +169,9 @@ def read_image(path: Path, content: bytes | None = None) -> Image.Image:
 
 
 def middle_square(image: Image.Image, side: int) -> npt.NDArray[np.uint8]:
-    """Resize the shorter side to `side` pixels, antialiased, and take the square in the middle.
+    """Resize the shorter side to `side` pixels, antialiased, and crop the middle square.
 
-    A square of fewer pixels cut out of the middle of this one is that of torchvision's `Resize(side)` and `CenterCrop`.
+    Its centre crop to fewer pixels equals that of torchvision's `Resize(side)` followed by `CenterCrop`.
 
     Returns:
         uint8 [3, side, side].
@@ -188,7 +188,7 @@ def middle_square(image: Image.Image, side: int) -> npt.NDArray[np.uint8]:
 
 
 def box_resized(image: Image.Image, box: npt.NDArray[np.int64], side: int) -> npt.NDArray[np.uint8]:
-    """A box (top, left, height, width) of an image, resized, antialiased.
+    """Crop a box (top, left, height, width) of an image and resize it, antialiased.
 
     Returns:
         uint8 [3, side, side].
@@ -201,5 +201,5 @@ def box_resized(image: Image.Image, box: npt.NDArray[np.int64], side: int) -> np
 
 
 def to_array(image: Image.Image) -> npt.NDArray[Any]:
-    """[H, W, 3] of Pillow as [3, H, W]."""
+    """Return an RGB image as [3, H, W]."""
     return np.asarray(image).transpose(2, 0, 1)

@@ -1,6 +1,6 @@
-"""crc32 and inflate, at some times the speed of zlib where there is ISA-L; the same results.
+"""crc32 and inflate through ISA-L where available (several times faster than zlib, same results).
 
-With zlib, checksums take a fifth of the time that a recording takes, and unpacking takes more than all the rest.
+With zlib, a recording spends a fifth of its time on checksums, and more than all the rest on unpacking.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import zlib
 _damaged: type[Exception]
 try:
     from isal.isal_zlib import crc32, decompress
-    from isal.isal_zlib import error as _damaged  # type: ignore[assignment]  # its stub takes the class for an instance
-except ImportError:  # it is not made for every kind of processor
+    from isal.isal_zlib import error as _damaged  # type: ignore[assignment]  # its stub declares an instance, not a class
+except ImportError:  # not available for every processor
     from zlib import crc32, decompress
     from zlib import error as _damaged
 
@@ -19,10 +19,10 @@ __all__ = ["crc32", "inflate"]
 
 
 def inflate(packed: bytes) -> bytes:
-    """Unpack what the deflate algorithm packed, without a header.
+    """Decompress a raw deflate stream, which has no header.
 
     Raises:
-        zlib.error: if it is damaged.
+        zlib.error: if the stream is damaged.
     """
     try:
         return decompress(packed, wbits=-15)

@@ -1,7 +1,7 @@
-"""AutoAugment and rotation in batches, on the device: torchvision's operations on tensors, each sample with its own strength.
+"""AutoAugment and rotation of batches, on the device: torchvision's operations on tensors, each sample with its own strength.
 
 The policies are those of AutoAugment (Cubuk et al. 2019, arXiv:1805.09501, appendix). Results equal torchvision's for uint8
-tensors with `fill` 128; its Pillow path, which most published recipes use, differs from that by rounding.
+tensors with `fill` 128; its Pillow backend, which most published recipes use, differs by rounding.
 
 Letters: B batch, C channel, H, W.
 """
@@ -20,7 +20,7 @@ from spikedistill.data.loading.rng import SampleRng, Stream, below, uniform
 from spikedistill.lazy import torch
 
 FILL = 128.0
-"""Grey in pixels that come from outside of an image."""
+"""Grey value of pixels from outside the image."""
 
 _Step = tuple[str, float, int]  # operation, probability, strength 0..9
 _POLICIES: dict[str, tuple[tuple[_Step, _Step], ...]] = {
@@ -82,7 +82,14 @@ _POLICIES: dict[str, tuple[tuple[_Step, _Step], ...]] = {
 
 
 class Steps(NamedTuple):
-    """What one half of the sub-policies does to each sample, [B] each; where `applied` is false, nothing."""
+    """One of the two operations of each sample's sub-policy, [B] each.
+
+    Attributes:
+        operation: name of the operation.
+        strength: 0 to 9.
+        negative: whether the operation goes in the opposite direction.
+        applied: whether the operation is applied at all.
+    """
 
     operation: npt.NDArray[np.str_]
     strength: npt.NDArray[np.int64]
@@ -90,12 +97,12 @@ class Steps(NamedTuple):
     applied: npt.NDArray[np.bool_]
 
     def take(self, rows: npt.NDArray[np.int64]) -> Steps:
-        """Those of some samples."""
+        """Return the steps of some samples."""
         return Steps(self.operation[rows], self.strength[rows], self.negative[rows], self.applied[rows])
 
 
 def choose_steps(policy: str, rng: SampleRng) -> tuple[Steps, Steps]:
-    """The random half of AutoAugment: which operations, how strong, in which direction."""
+    """Choose both operations of each sample at random, with their strengths and directions."""
     words = rng.words(Stream.AUTO_AUGMENT, 8)
     chosen = below(words[:, 0], len(_POLICIES[policy]))
     halves = []
@@ -108,7 +115,7 @@ def choose_steps(policy: str, rng: SampleRng) -> tuple[Steps, Steps]:
 
 
 def auto_augment(images: torch.Tensor, policy: str, rng: SampleRng) -> torch.Tensor:
-    """AutoAugment of uint8 [B, 3, H, W]."""
+    """Apply AutoAugment to uint8 [B, 3, H, W]."""
     images = images.clone()
     for steps in choose_steps(policy, rng):
         apply_steps(images, steps)
@@ -116,7 +123,7 @@ def auto_augment(images: torch.Tensor, policy: str, rng: SampleRng) -> torch.Ten
 
 
 def apply_steps(images: torch.Tensor, steps: Steps) -> None:
-    """Do one operation per sample, in place on uint8 [B, 3, H, W]."""
+    """Apply one operation per sample, in place, to uint8 [B, 3, H, W]."""
     for names, change in _OPERATIONS.items():
         rows = np.flatnonzero(steps.applied & np.isin(steps.operation, names))
         if len(rows):
@@ -126,12 +133,12 @@ def apply_steps(images: torch.Tensor, steps: Steps) -> None:
 
 
 def rotate(samples: torch.Tensor, degrees: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]) -> torch.Tensor:
-    """Rotate some samples anticlockwise around their centre; nearest pixel, zeros from outside.
+    """Rotate some samples counter-clockwise around their centre; nearest pixel, zeros from outside.
 
     Args:
         samples: [B, ..., H, W], any dtype.
         degrees: angle of each sample, [B].
-        rows: the samples to rotate; the others stay as they are.
+        rows: numbers of the samples to rotate.
 
     Returns:
         A tensor of the same shape and dtype, equal to torchvision's `rotate` of each sample.
@@ -152,7 +159,7 @@ def _rotation(radians: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 @functools.cache
 def _levels(first: float, last: float) -> npt.NDArray[np.float64]:
-    """Ten strengths from weakest to strongest, rounded to float32 as torchvision's are."""
+    """Return ten strengths from weakest to strongest, rounded to float32 as in torchvision."""
     return torch.linspace(first, last, 10).double().numpy()
 
 
@@ -161,7 +168,7 @@ def _signed(steps: Steps, strongest: float) -> npt.NDArray[np.float64]:
 
 
 def _move(images: torch.Tensor, steps: Steps) -> torch.Tensor:
-    """Shear, translate and rotate, all in one go: each is an affine map from output to source coordinates."""
+    """Shear, translate or rotate; each is an affine map from output to source coordinates."""
     height, width = images.shape[-2:]
     shear = _signed(steps, 0.3)
     matrices = _rotation(np.where(steps.operation == "rotate", np.radians(_signed(steps, 30.0)), 0.0))
@@ -169,13 +176,13 @@ def _move(images: torch.Tensor, steps: Steps) -> torch.Tensor:
     matrices[across, 0, 1], matrices[across, 0, 2] = shear[across], shear[across] * height / 2
     matrices[down, 1, 0], matrices[down, 1, 2] = shear[down], shear[down] * width / 2
     for row, (name, length) in enumerate((("translate_x", width), ("translate_y", height))):
-        of = steps.operation == name
-        matrices[of, row, 2] = -np.trunc(_signed(steps, 150.0 / 331.0 * length))[of]
+        chosen = steps.operation == name
+        matrices[chosen, row, 2] = -np.trunc(_signed(steps, 150.0 / 331.0 * length))[chosen]
     return _transform(images, matrices, fill=FILL)
 
 
 def _transform(images: torch.Tensor, matrices: npt.NDArray[np.float64], *, fill: float) -> torch.Tensor:
-    """Affine maps of [B, C, H, W] to the nearest pixel, in coordinates around the centre."""
+    """Apply affine maps, in coordinates around the centre, to [B, C, H, W]; nearest pixel."""
     height, width = images.shape[-2:]
     device = images.device
     theta = send(matrices.astype(np.float32), device)
@@ -191,12 +198,12 @@ def _transform(images: torch.Tensor, matrices: npt.NDArray[np.float64], *, fill:
 
 
 def _column(values: npt.NDArray[np.float64], images: torch.Tensor) -> torch.Tensor:
-    """One number per sample, to be combined with [B, C, H, W]."""
+    """Return one number per sample as [B, 1, 1, 1] on the device of `images`."""
     return send(values.astype(np.float32), images.device).reshape(-1, 1, 1, 1)
 
 
 def _blend(images: torch.Tensor, other: torch.Tensor | float, steps: Steps) -> torch.Tensor:
-    """`1 + strength` of the images and `-strength` of another."""
+    """Return (1 + s) * images - s * other, where s is the signed strength."""
     factor = 1.0 + _signed(steps, 0.9)
     mixed = _column(factor, images) * images + _column(1.0 - factor, images) * other
     return mixed.clamp_(0, 255).to(torch.uint8)
@@ -242,15 +249,15 @@ def _solarize(images: torch.Tensor, steps: Steps) -> torch.Tensor:
 
 
 def _autocontrast(images: torch.Tensor, steps: Steps) -> torch.Tensor:
-    least = images.amin((2, 3), keepdim=True).to(torch.float32)
-    most = images.amax((2, 3), keepdim=True).to(torch.float32)
-    flat = least == most
-    scale = torch.where(flat, 1.0, 255.0 / (most - least))
-    return ((images - torch.where(flat, 0.0, least)) * scale).clamp_(0, 255).to(torch.uint8)
+    minimum = images.amin((2, 3), keepdim=True).to(torch.float32)
+    maximum = images.amax((2, 3), keepdim=True).to(torch.float32)
+    flat = minimum == maximum
+    scale = torch.where(flat, 1.0, 255.0 / (maximum - minimum))
+    return ((images - torch.where(flat, 0.0, minimum)) * scale).clamp_(0, 255).to(torch.uint8)
 
 
 def _equalize(images: torch.Tensor, steps: Steps) -> torch.Tensor:
-    """Equal numbers of pixels per grey value, by a table for each channel of each image."""
+    """Equalise the histogram of each channel of each image by a look-up table."""
     batch, channels = images.shape[:2]
     planes = images.reshape(batch * channels, -1).long()
     offset = 256 * torch.arange(len(planes), device=images.device)[:, None]

@@ -1,7 +1,7 @@
 """Batches for training and evaluation. The order depends on (seed, epoch) alone, never on the number of ranks.
 
-A thread makes batches ahead of the one that asks for them: it copies rows out of the memory-mapped array (or decodes files),
-sends them to the device on a stream of its own, changes and converts them there. A split that fits is kept on the device.
+A thread makes batches ahead of their consumer: it copies rows out of the memory-mapped array (or decodes files), sends them to
+the device on a CUDA stream of its own, and augments and converts them there. A split that fits is kept on the device.
 
 Letters: T step or frame, B batch, C channel, H, W.
 """
@@ -29,18 +29,18 @@ from spikedistill.errors import ConfigError
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
-RESIDENT_BYTES = 256 << 20  # a split up to this size is kept in the memory of the CPU
-KEPT_AT_ONCE = 256  # samples copied at a time, so that the host needs little memory
-RESIDENT_SHARE = 0.25  # of the GPU's free memory that a split may take
+RESIDENT_BYTES = 256 << 20  # maximum size of a split that is kept in the memory of the CPU
+RESIDENT_SHARE = 0.25  # maximum share of the GPU's free memory that a split may take
+CHUNK = 256  # samples copied at a time, so that the host needs little memory
 
 
 class Loader:
     """One split of a prepared dataset, served in batches.
 
-    Training (`shuffle`): batch k of an epoch is positions [k * batch_size, (k + 1) * batch_size) of a permutation, and
-    each rank takes an equal, contiguous part of it; what does not fill a batch is left out of that epoch. Evaluation: batch
-    k is samples [k * batch_size, (k + 1) * batch_size), and rank r takes batches r, r + world_size, …: every sample once, no
-    padding, and in the same company whatever the number of ranks.
+    Training (`shuffle`): batch k of an epoch is positions [k * batch_size, (k + 1) * batch_size) of a permutation, and each rank
+    takes an equal, contiguous part of it; an incomplete last batch is dropped. Evaluation: batch k is samples
+    [k * batch_size, (k + 1) * batch_size), and rank r takes batches r, r + world_size, …: every sample once, without padding, and
+    in the same batch for any number of ranks.
     """
 
     def __init__(  # noqa: PLR0913 - a dataset, a recipe and a rank
@@ -64,12 +64,12 @@ class Loader:
             split: name of the split.
             batch_size: in samples; of a training batch over all ranks, of an evaluation batch on one of them.
             seed: of the order and the augmentation.
-            inputs: what of a sample a network sees; None: all of it.
-            augment: random changes; None: none.
-            shuffle: training order; else evaluation order.
-            rank: this process's number.
+            inputs: how samples become inputs; None: the defaults.
+            augment: random changes; None: no changes.
+            shuffle: whether to serve training batches; evaluation batches otherwise.
+            rank: number of this process.
             world_size: number of processes.
-            device: where batches appear.
+            device: device of the batches.
 
         Raises:
             ConfigError: if a training batch cannot be shared equally by the ranks, or exceeds the split.
@@ -91,7 +91,7 @@ class Loader:
         self._mean, self._std = self._statistics(store)
 
     def _statistics(self, store: SampleStore) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation of images; not used for frames."""
+        """Return mean and standard deviation of images; they are not used for frames."""
         mean, std = STATISTICS.get(self._inputs.normalize, (store.mean or (), store.std or ()))
         shape = (1, -1, 1, 1)
         return torch.tensor(mean, device=self._device).reshape(shape), torch.tensor(std, device=self._device).reshape(shape)
@@ -108,26 +108,26 @@ class Loader:
         assert not isinstance(self._samples, ImageFiles)
         dtype = torch.from_numpy(self._samples[:1].copy()).dtype
         kept = torch.empty((len(self._rows), *self._samples.shape[1:]), dtype=dtype, device=self._device)
-        for start in range(0, len(self._rows), KEPT_AT_ONCE):
-            part = self._samples[self._rows[start : start + KEPT_AT_ONCE]]
+        for start in range(0, len(self._rows), CHUNK):
+            part = self._samples[self._rows[start : start + CHUNK]]
             kept[start : start + len(part)] = torch.from_numpy(part).to(self._device)
         return indexable(kept)
 
     @property
     def num_samples(self) -> int:
-        """Samples in the split, over all ranks."""
+        """Number of samples in the split, over all ranks."""
         return len(self._rows)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches that `epoch` yields on this rank."""
+        """Number of batches that `epoch` yields on this rank."""
         if self._shuffle:
             return self.num_samples // self.batch_size
         return len(range(self._rank, -(-self.num_samples // self.batch_size), self._world_size))
 
     @property
     def _local_batch(self) -> int:
-        """Samples of a full batch on this rank."""
+        """Number of samples in a full batch on this rank."""
         return self.batch_size // self._world_size if self._shuffle else self.batch_size
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
@@ -135,7 +135,7 @@ class Loader:
 
         Args:
             epoch: number of the epoch, from 0.
-            start_step: first step to yield; those before it are skipped without work, and the others come as they would have.
+            start_step: first step to yield; earlier ones are skipped without work, and later ones are not affected.
 
         Yields:
             Inputs, float32: images [B, C, H, W], normalised, or frames [T, B, 2, H, W]; and labels, int64 [B].
@@ -143,7 +143,7 @@ class Loader:
         order = self._order(epoch)
         stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
         if stream:
-            stream.wait_stream(torch.cuda.current_stream(self._device))  # which may still fill what is kept
+            stream.wait_stream(torch.cuda.current_stream(self._device))  # which may still be filling `_resident`
 
         def make(step: int) -> tuple[Batch, torch.cuda.Event | None]:
             with torch.cuda.stream(stream) if stream else contextlib.nullcontext():
@@ -161,15 +161,15 @@ class Loader:
                 yield batch
 
     def stored(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch as the store has them: unsigned integers on the host, unchanged.
+        """Yield the batches of an epoch as they are stored: unsigned integers on the host.
 
-        A batch is overwritten after the next one was taken: copy what is to be kept.
+        A batch is overwritten once the next one was taken: copy what you keep.
 
         Raises:
             ConfigError: if the dataset has no array.
         """
         if isinstance(self._samples, ImageFiles):
-            raise ConfigError("images in files are stored in no common form")
+            raise ConfigError("images in files have no array to serve batches of; prepare them with storage: array")
         order = self._order(epoch)
         rows = RowSource(self._samples, self._local_batch, torch.device("cpu"))
 
@@ -181,7 +181,7 @@ class Loader:
 
     @contextlib.contextmanager
     def _open_source(self) -> Iterator[RowSource | FileSource | None]:
-        """Where samples come from that are not on the device; it serves one epoch, and one thread."""
+        """Open the source of samples that are not on the device; it serves one epoch, and one thread."""
         if self._resident is not None:
             yield None
         elif isinstance(self._samples, ImageFiles):
@@ -192,7 +192,7 @@ class Loader:
 
     @property
     def _side(self) -> int:
-        """Side of a random resized crop."""
+        """Side of a random resized crop in pixels."""
         height, width = self._samples.shape[-2:]
         return self._inputs.size(height, width)[0]
 
@@ -209,7 +209,7 @@ class Loader:
         return inputs, send(self._labels[index], self._device)
 
     def _take(self, source: RowSource | FileSource | None, index: npt.NDArray[np.int64], rng: SampleRng) -> torch.Tensor:
-        """Samples on the device in the size of an input."""
+        """Return samples on the device in the size of an input."""
         crop = self._augment.random_resized_crop
         if isinstance(source, FileSource):
             samples = source.take(self._rows[index], crop, rng)
@@ -242,6 +242,6 @@ class Loader:
 
 
 def _steps_first(frames: torch.Tensor) -> torch.Tensor:
-    """Frames [B, T, 2, H, W] of any type as floats [T, B, 2, H, W], contiguous."""
+    """Convert frames [B, T, 2, H, W] of any type to contiguous floats [T, B, 2, H, W]."""
     frames = frames.transpose(0, 1)
     return torch.empty(frames.shape, dtype=torch.float32, device=frames.device).copy_(frames)

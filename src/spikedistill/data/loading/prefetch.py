@@ -1,4 +1,4 @@
-"""Work done ahead of its consumer, by one thread."""
+"""Prefetching: one thread makes items ahead of their consumer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 AHEAD = 2
-"""Items made before they are asked for."""
+"""Number of items made before they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class _End:
 def prefetched(make: Callable[[int], T], steps: Iterable[int]) -> Generator[T]:
     """Yield `make(step)` for each step, made up to AHEAD steps ahead by one thread.
 
-    At any time AHEAD + 1 items exist at most, that of the consumer among them. An error in `make` is raised here, in its turn.
-    The thread has ended when the iterator has, whether it was used up, closed, or dropped because of an error of the consumer.
+    At most AHEAD + 1 items exist at a time, including the consumer's. An error in `make` is raised here, in its turn. The thread
+    ends with the iterator, whether that was exhausted, closed, or dropped because of an error in the consumer.
     """
     made: queue.SimpleQueue[_Made[T] | _End] = queue.SimpleQueue()
     room = threading.Semaphore(AHEAD)

@@ -14,7 +14,7 @@ _UNIT = float(1 << 22)
 
 
 def send(array: npt.NDArray[np.generic], device: torch.device) -> torch.Tensor:
-    """A small array on the device, without waiting for what the device does now."""
+    """Copy a small array to the device, without waiting for the device."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
@@ -28,14 +28,14 @@ def resize(samples: torch.Tensor, size: int, *, antialias: bool) -> torch.Tensor
 
 
 def resized_crop(samples: torch.Tensor, boxes: npt.NDArray[np.int64], size: int) -> torch.Tensor:
-    """Crop a box of its own from each sample and resize it, antialiased, to the same values as Pillow.
+    """Crop one box from each sample and resize it, antialiased, to the same values as Pillow.
 
-    As there, weights are multiples of 2^-22, and rows are resampled and rounded, half upwards, before columns. (Pillow 13 takes
-    columns first for tall boxes: then values differ by 1 at most.)
+    As in Pillow, weights are multiples of 2^-22, and rows are resampled and rounded, half upwards, before columns. (Pillow 13
+    resamples columns first for tall boxes; then values differ by at most 1.)
 
     Args:
         samples: uint8 [B, C, H, W].
-        boxes: top, left, height, width of each box, [B, 4], inside the sample.
+        boxes: top, left, height, width of each box in pixels, [B, 4], inside the sample.
         size: S in pixels.
 
     Returns:
@@ -54,7 +54,7 @@ def _to_grey(values: torch.Tensor) -> torch.Tensor:
 
 
 def _weights(start: torch.Tensor, length: torch.Tensor, source: int, size: int) -> torch.Tensor:
-    """Weights [B, S, source] of the pixels of an axis, in units of 2^-22: a triangle that sees every pixel of the box."""
+    """Return the weights [B, S, source] of the pixels of an axis, in units of 2^-22: a triangle over all pixels of the box."""
     scale = length.double() / size
     centre = (torch.arange(size, device=start.device)[:, None] + 0.5) * scale
     pixel = torch.arange(source, device=start.device) - start

@@ -1,4 +1,4 @@
-"""Where the samples of a batch come from: rows of a memory-mapped array, or files to decode.
+"""Sources of the samples of a batch: rows of a memory-mapped array, or files to decode.
 
 Letters: B batch, S side.
 """
@@ -19,12 +19,12 @@ from spikedistill.data.loading.rng import SampleRng, Stream
 
 
 def indexable(samples: torch.Tensor) -> torch.Tensor:
-    """Unsigned integers of 16 bits have few operations."""
+    """Convert uint16, for which torch has few operations, to int32; return other types unchanged."""
     return samples.to(torch.int32) if samples.dtype == torch.uint16 else samples
 
 
 class _Ring:
-    """Buffers on the host, used in turn: one with the consumer, the others on their way. Pinned when a GPU copies from them."""
+    """Host buffers used in turn: one is with the consumer, the others are being filled or copied. Pinned for a GPU."""
 
     def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
         self._device = device
@@ -34,7 +34,7 @@ class _Ring:
         self._turn = 0
 
     def next(self, count: int) -> torch.Tensor:
-        """The first `count` rows of the buffer whose turn it is, when nothing reads it any more."""
+        """Return the first `count` rows of the next buffer, after the copy out of it has finished."""
         self._turn = (self._turn + 1) % len(self._buffers)
         sent = self._sent[self._turn]
         if sent is not None:
@@ -42,7 +42,7 @@ class _Ring:
         return self._buffers[self._turn][:count]
 
     def send(self, buffer: torch.Tensor) -> torch.Tensor:
-        """What `next` gave, on the device."""
+        """Copy a buffer that `next` returned to the device."""
         if not self._pinned:
             return buffer
         on_device = buffer.to(self._device, non_blocking=True)
@@ -51,7 +51,7 @@ class _Ring:
 
 
 class RowSource:
-    """Samples out of a memory-mapped array."""
+    """Samples in a memory-mapped array."""
 
     def __init__(self, samples: npt.NDArray[Any], batch_size: int, device: torch.device) -> None:
         self._flat = np.asarray(samples).reshape(len(samples), -1)
@@ -59,18 +59,18 @@ class RowSource:
         self._ring = _Ring((batch_size, *samples.shape[1:]), dtype, device)
 
     def gather(self, rows: npt.NDArray[np.int64]) -> torch.Tensor:
-        """Copies of some rows, in a buffer on the host."""
+        """Copy some rows to a buffer on the host."""
         buffer = self._ring.next(len(rows))
         np.take(self._flat, rows, axis=0, out=buffer.numpy().reshape(len(rows), -1), mode="clip")
         return buffer
 
     def take(self, rows: npt.NDArray[np.int64]) -> torch.Tensor:
-        """Copies of some rows, on the device."""
+        """Copy some rows to the device."""
         return self._ring.send(self.gather(rows))
 
 
 class FileSource:
-    """Samples decoded from files by several threads: Pillow lets them run side by side."""
+    """Samples decoded from files by several threads; Pillow releases the GIL."""
 
     def __init__(self, files: ImageFiles, batch_size: int, device: torch.device, side: int, pool: ThreadPoolExecutor) -> None:
         self._files, self._pool, self._side = files, pool, side
@@ -78,7 +78,7 @@ class FileSource:
         self._ring: _Ring | None = None
 
     def take(self, rows: npt.NDArray[np.int64], crop: ResizedCrop | None, rng: SampleRng) -> torch.Tensor:
-        """The squares in the middle, or random resized crops, uint8 [B, 3, S, S] on the device."""
+        """Return middle squares, or random resized crops, uint8 [B, 3, S, S] on the device."""
         side = self._files.shape[-1] if crop is None else self._side
         if self._ring is None:
             self._ring = _Ring((self._batch_size, 3, side, side), torch.uint8, self._device)

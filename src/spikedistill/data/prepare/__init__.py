@@ -1,1 +1,1 @@
-"""Preparation of datasets: inventory of the files, event integration, split lists, the writers of the prepared data."""
+"""Preparation of datasets: inventory of the files, event integration, split lists, writers of the prepared data."""

@@ -1,6 +1,6 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009) as downloaded: pickles or binary records, in a folder or in their archive.
 
-Pickles are read by a reader that makes arrays and plain values and nothing else: a file cannot run code.
+The unpickler creates arrays and plain values only, so that a file cannot run code.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class CifarParams(ComponentParams):
     """The published training and test sets are the splits."""
 
     strict: bool = Field(
-        True, description="Whether every file must be there and be as published; false: use what is there, if it can be read."
+        True, description="Require every file, with its published md5; false: use the files that are there and can be read."
     )
 
 
@@ -45,11 +45,11 @@ class Form:
     """One of the forms in which a dataset is published.
 
     Attributes:
-        folder: what the archive unpacks to.
-        archive: its file name.
-        md5: that of the archive.
+        folder: folder that the archive unpacks to.
+        archive: file name of the archive.
+        md5: of the archive.
         files: name and md5 of each file, by split; None where no md5 is published.
-        labels: bytes of label before each picture of a binary record, the last of which counts; 0: pickles.
+        labels: label bytes before each picture of a binary record, of which the last one is used; 0: the files are pickles.
     """
 
     folder: str
@@ -60,11 +60,11 @@ class Form:
 
     @property
     def names(self) -> list[str]:
-        """All files."""
+        """Names of all files."""
         return [name for files in self.files.values() for name in files]
 
     def is_in(self, folder: Path) -> bool:
-        """Whether any of the files is in a folder."""
+        """Return whether any of the files is in a folder."""
         return any((folder / name).is_file() for name in self.names)
 
 
@@ -73,11 +73,11 @@ class Cifar:
     """One of the two datasets.
 
     Attributes:
-        name: as people write it.
+        name: for messages.
         class_names: in the order of the labels.
-        label_key: where pickles have the labels.
+        label_key: key of the labels in pickles.
         per_class: pictures of each class, by split.
-        forms: as published; the first one is downloaded.
+        forms: published forms; the first one is downloaded.
     """
 
     name: str
@@ -87,16 +87,16 @@ class Cifar:
     forms: tuple[Form, ...]
 
     def describe(self) -> DatasetMeta:
-        """The shape of the dataset."""
+        """Return classes and shape of the dataset."""
         return DatasetMeta("images", self.class_names, channels=3, height=SIDE, width=SIDE)
 
     def prepare(self, params: CifarParams, raw: Path, out: Path) -> None:
         """Write images.npy, uint8 [N, 3, 32, 32], training pictures first, and its index.
 
         Args:
-            params: how complete the download must be.
-            raw: the user's folder; an empty one is filled with the archive, from its authors' site.
-            out: where to write.
+            params: whether files may be missing or differ.
+            raw: the user's folder; if it is empty, the archive is downloaded into it from the authors' site.
+            out: folder to write to.
 
         Raises:
             DataError: naming every file that is missing, damaged or not as published.
@@ -124,7 +124,7 @@ class Cifar:
         )
 
     def _find(self, root: Path, params: CifarParams) -> tuple[Form, Mapping[str, bytes | DataError]]:
-        """The form that is there, and the content of each of its files, or why it cannot be read."""
+        """Return the form that is there, and of each of its files the content, or the error why it cannot be used."""
         if archives.is_empty_but_for(root, "download"):
             first = self.forms[0]
             archives.download([(first.archive, ADDRESS + first.archive, first.md5)], root / "download")
@@ -147,7 +147,7 @@ class Cifar:
     def _decode(
         self, form: Form, contents: Mapping[str, bytes | DataError]
     ) -> tuple[dict[str, list[Pictures]], list[str], list[str]]:
-        """Pictures by split, the name of each, and what is missing."""
+        """Return the pictures by split, their names, and the problems."""
         pictures: dict[str, list[Pictures]] = {split: [] for split in SPLITS}
         members: list[str] = []
         missing, damaged = [], []
@@ -179,7 +179,7 @@ class Cifar:
         return images, labels
 
     def _count(self, split: str, pictures: list[Pictures], expected: int) -> list[str]:
-        """What is wrong with the numbers of pictures per class."""
+        """Return a problem if classes do not have the expected number of pictures."""
         if not pictures:
             return []
         counts = np.bincount(np.concatenate([labels for _, labels in pictures]), minlength=len(self.class_names))
@@ -200,7 +200,7 @@ def _read_folder(folder: Path, form: Form, *, strict: bool) -> dict[str, bytes |
             continue
         found = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if strict and md5 is not None and found != md5:
-            advice = "get it again, or set strict: false to use it all the same"
+            advice = "get it again, or set strict: false to use it anyway"
             contents[name] = DataError(f"{path}: {len(content)} bytes, md5 {found}, expected {md5}; {advice}")
         else:
             contents[name] = content
@@ -208,32 +208,34 @@ def _read_folder(folder: Path, form: Form, *, strict: bool) -> dict[str, bytes |
 
 
 def _records(content: bytes, name: str, label_bytes: int) -> Pictures:
-    """Binary records: labels, then 1024 red, green and blue values."""
+    """Decode binary records: labels, then 1024 red, green and blue values."""
     size = label_bytes + PIXELS
     if not content or len(content) % size:
-        raise DataError(f"{name}: {len(content)} bytes are no whole number of records of {size} bytes; cut off, or another file")
+        raise DataError(
+            f"{name}: {len(content)} bytes are not a whole number of records of {size} bytes; truncated or another file"
+        )
     table = np.frombuffer(content, dtype=np.uint8).reshape(-1, size)
     return table[:, label_bytes:], table[:, label_bytes - 1].astype(np.int64)
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads arrays and plain values."""
+    """Unpickler of arrays and plain values."""
 
     _ALLOWED = frozenset({"_reconstruct", "ndarray", "dtype", "scalar"})
 
     def find_class(self, module: str, name: str) -> Any:
         if name in self._ALLOWED and module.partition(".")[0] == "numpy":
             return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-        if (module, name) == ("_codecs", "encode"):  # what newer versions of Python write for bytes
+        if (module, name) == ("_codecs", "encode"):  # newer versions of Python write bytes this way
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"it wants to call {module}.{name}")
 
 
 def _pickled(content: bytes, name: str, label_key: str) -> Pictures:
-    """A pickled mapping with "data", uint8 [N, 3072], and a list of labels."""
+    """Decode a pickled mapping with "data", uint8 [N, 3072], and a list of labels."""
     try:
         batch = _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
-    except Exception as err:  # whatever damaged bytes make of a pickle
+    except Exception as err:  # damaged bytes can make a pickle raise anything
         raise DataError(f"{name}: not a pickle of CIFAR that can be read ({err}); first bytes {content[:8]!r}") from err
     batch = {k.decode() if isinstance(k, bytes) else k: v for k, v in batch.items()} if isinstance(batch, dict) else {}
     images, labels = batch.get("data"), batch.get(label_key)

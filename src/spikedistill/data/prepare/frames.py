@@ -1,7 +1,7 @@
-"""Recordings -> `frames.npy`: decoded and integrated in parallel processes, every bad file reported in one run.
+"""Recordings -> `frames.npy`: decoded and integrated in parallel processes; one run reports all bad files.
 
-A process holds one recording and one row at a time. Rows are written in place by every process; the folder they lie in
-becomes an artifact in one rename when all is well (`artifacts.py`).
+Each process holds one recording and one row at a time, and writes its rows in place. The folder becomes an artifact in one
+rename when everything has succeeded (`store.artifacts`).
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from spikedistill.errors import DataError
 
 log = logging.getLogger(__name__)
 
-SHORT, LONG = 0.5, 2.0  # times the usual duration
-HEADER_BYTES = 128  # of an array file, whatever its shape
+SHORT, LONG = 0.5, 2.0  # times the median duration of a class
+HEADER_BYTES = 128  # of a .npy file of any shape used here
 
 Window = tuple[int, int]
 
@@ -48,50 +48,55 @@ class FrameParams(ComponentParams):
 
     num_frames: int = Field(10, ge=1, description="Frames T per recording.")
     split_by: SplitBy = Field(
-        "number", description="Frames of equal event number, of equal time, or of a fixed duration (`duration_us`)."
+        "number", description="Frames with equal numbers of events, of equal time, or of a fixed duration (`duration_us`)."
     )
     duration_us: int | None = Field(
         None,
         ge=1,
         description="Length of a frame in microseconds, with split_by: duration. Recordings with fewer than num_frames such "
-        "frames end in frames of zeros.",
+        "frames are padded with frames of zeros.",
     )
     height: int | None = Field(
-        None, ge=1, description="Rows of a frame: events of neighbouring pixels are added up. Default: the sensor's."
+        None, ge=1, description="Rows of a frame; events of neighbouring pixels are added up. Default: those of the sensor."
     )
-    width: int | None = Field(None, ge=1, description="Columns of a frame, likewise.")
-    empty_windows: EmptyWindows = Field("zero", description="A window of time without events: a frame of zeros, or an error.")
+    width: int | None = Field(None, ge=1, description="Columns of a frame; likewise.")
+    empty_windows: EmptyWindows = Field("zero", description="A time window without events gives a frame of zeros, or an error.")
     unsorted: Unsorted = Field(
         "error",
-        description="Timestamps that run backwards: an error; sorted; or as_spikingjelly, which, by time, counts some events "
-        "twice and others not.",
+        description="Timestamps that run backwards are an error, or get sorted (sort), or are used as they are "
+        "(as_spikingjelly: with split_by: time, some events count twice and others not at all).",
     )
-    truncated: Truncated = Field("error", description="A file that ends inside an event: an error, or drop what is left of it.")
-    empty_recordings: Literal["error", "skip"] = Field("error", description="A recording without events: an error, or left out.")
+    truncated: Truncated = Field(
+        "error", description="A file that ends inside an event is an error, or the incomplete event is dropped (drop)."
+    )
+    empty_recordings: Literal["error", "skip"] = Field(
+        "error", description="A recording without events is an error, or is left out (skip)."
+    )
     overlong: Literal["error", "cut"] = Field(
-        "error", description="With split_by: duration, a recording with more than num_frames frames: an error, or cut there."
+        "error",
+        description="With split_by: duration, a recording of more than num_frames frames is an error, or loses the rest (cut).",
     )
 
     @model_validator(mode="after")
     def _duration_fits(self) -> Self:
         if (self.split_by == "duration") != (self.duration_us is not None):
-            raise ValueError("duration_us belongs to split_by: duration, and is needed there")
+            raise ValueError("duration_us must be set with split_by: duration, and only there")
         return self
 
     def picture(self, sensor: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of a frame, given those of the sensor."""
+        """Return rows and columns of a frame, given those of the sensor."""
         return self.height or sensor[0], self.width or sensor[1]
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One event recording: where it is and what it shows.
+    """One event recording: its place and its class.
 
     Attributes:
-        file: what to decode.
-        id: its name in the index.
-        label: its class.
-        window_us: the part of the file from the first time to before the second; None: all of it.
+        file: file to decode.
+        id: name in the index.
+        label: class number.
+        window_us: start (inclusive) and end (exclusive) of the part of the file, in microseconds; None: the whole file.
     """
 
     file: Member
@@ -101,7 +106,7 @@ class Recording:
 
 
 class Sample(NamedTuple):
-    """A decoded recording, with size and crc32 of the bytes that it was decoded from."""
+    """A decoded recording, with size and CRC-32 of the bytes that it was decoded from."""
 
     recorded: CellEvents
     num_bytes: int
@@ -109,15 +114,15 @@ class Sample(NamedTuple):
 
 
 Decoder = Callable[[Member, Sequence[Window | None], Truncated], Iterator[tuple[int, Sample]]]
-"""Reads a file and yields (number of the window, its sample) for each window."""
+"""Decodes a file and yields (number of the window, its sample) for each window."""
 
 
 def whole_files(decode: Callable[..., CellEvents], **options: Any) -> Decoder:
-    """A decoder of files that are one recording each.
+    """Return a decoder of files that contain one recording each.
 
     Args:
-        decode: a decoder of `events.py` for the bytes of a file.
-        options: its further options.
+        decode: decoder of the bytes of a file, see `formats.events`.
+        options: further arguments of `decode`.
     """
 
     def decode_whole(file: Member, windows: Sequence[Window | None], truncated: Truncated) -> Iterator[tuple[int, Sample]]:
@@ -144,7 +149,7 @@ FACTS = np.dtype(
 
 
 class Rows(Sequence[dict[str, Any]]):
-    """The rows of an index, made when asked for: a dataset may have very many."""
+    """The rows of an index, built on access because a dataset may have very many."""
 
     def __init__(self, recordings: Sequence[Recording], facts: npt.NDArray[Any]) -> None:
         self.recordings = recordings
@@ -173,7 +178,7 @@ class Rows(Sequence[dict[str, Any]]):
 
 
 def _unusual(recordings: Sequence[Recording], facts: npt.NDArray[Any]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Recordings much shorter than the median of their class, perhaps cut between two events, and those much longer."""
+    """Mark recordings much shorter than the median of their class, perhaps truncated between events, and those much longer."""
     labels = np.array([recording.label for recording in recordings])
     usual = np.zeros(len(recordings))
     for label in np.unique(labels):
@@ -184,7 +189,7 @@ def _unusual(recordings: Sequence[Recording], facts: npt.NDArray[Any]) -> tuple[
 
 @dataclass(frozen=True)
 class _Task:
-    """How to decode and integrate, and where in which file the rows go."""
+    """How recordings become rows, and the file that the rows go to."""
 
     decode: Decoder
     params: FrameParams
@@ -205,7 +210,7 @@ class _Task:
         return int(np.prod(self.row_shape)) * self.dtype.itemsize
 
 
-_Outcome = tuple[int, tuple[int, ...] | str]  # row, and its facts or what is wrong with it
+_Outcome = tuple[int, tuple[int, ...] | str]  # row, and its facts or its problem
 
 
 def write_frames(
@@ -220,23 +225,23 @@ def write_frames(
 ) -> Rows:
     """Write `out/frames.npy` [N, T, 2, H, W] and return the rows of its index.
 
-    Counts are uint8, or uint16 for the whole array if any exceeds 255.
+    Counts are uint8, or uint16 for the whole array if any count exceeds 255.
 
     Args:
-        recordings: the recordings, in the order of the rows.
-        decode: how to read a file.
+        recordings: in the order of the rows.
+        decode: decoder of a file.
         params: how events become frames.
         out: folder to write to.
-        sensor: its rows and columns; events beyond them are an error.
-        num_workers: processes to use.
-        incomplete: why the dataset cannot be used whatever its recordings are like; to be told together with what is wrong
-            with these.
+        sensor: rows and columns of the sensor; events beyond them are an error.
+        num_workers: number of processes.
+        incomplete: error text about the dataset as a whole, to be raised together with the problems of its recordings; empty if
+            there is none.
 
     Returns:
-        N rows: those of `recordings`, less the empty ones if these are to be skipped.
+        N rows: those of `recordings`, without the empty ones if these are skipped.
 
     Raises:
-        DataError: naming every recording that could not be used; or if there are none.
+        DataError: naming every recording that cannot be used; or if there are no recordings; or with `incomplete`.
     """
     if not recordings:
         raise DataError(incomplete or "no recordings to integrate")
@@ -248,7 +253,7 @@ def write_frames(
         problems = _integrate_all(recordings, task, facts, num_workers)
         problems += _same_under_two_labels(recordings, facts)
         if problems:
-            lines = "\n  ".join(dict.fromkeys(problems))  # one for a file of many recordings
+            lines = "\n  ".join(dict.fromkeys(problems))  # a damaged file has the same problem for each of its recordings
             problems = [f"{len(problems)} of {len(recordings)} recordings cannot be used:\n  {lines}"]
         if incomplete or problems:
             path.unlink()
@@ -269,7 +274,7 @@ def write_frames(
 
 
 def _allocate(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-    """Make an array file of zeros."""
+    """Create an array file of zeros."""
     needed = int(np.prod(shape)) * dtype.itemsize
     check_free_space(path.parent, needed, "frames")
     with path.open("wb") as stream:
@@ -279,7 +284,7 @@ def _allocate(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
 
 
 def _integrate_all(recordings: Sequence[Recording], task: _Task, facts: npt.NDArray[np.void], num_workers: int) -> list[str]:
-    """Write all rows, and their facts; what is wrong with which recordings."""
+    """Write all rows and their facts; return the problems."""
     firsts = [row for row, each in enumerate(recordings) if not row or each.file != recordings[row - 1].file]
     bounds = [*firsts, len(recordings)]  # the recordings of a file follow each other
 
@@ -301,7 +306,7 @@ def _integrate_all(recordings: Sequence[Recording], task: _Task, facts: npt.NDAr
 
 
 def _convert(recordings: Sequence[Recording], rows: range, task: _Task, descriptor: int) -> Iterator[_Outcome]:
-    """Decode one file and write the rows of its recordings."""
+    """Decode one file, write the rows of its recordings, and yield the outcome of each."""
     file = recordings[0].file
     try:
         for number, sample in task.decode(file, [recording.window_us for recording in recordings], task.params.truncated):
@@ -311,10 +316,10 @@ def _convert(recordings: Sequence[Recording], rows: range, task: _Task, descript
             except DataError as err:
                 yield row, f"{_place(recording)}: {err}"
                 continue
-            if frames is not None and frames.dtype == task.dtype:  # or all rows are to be written again, with more bits
+            if frames is not None and frames.dtype == task.dtype:  # otherwise all rows will be written again as uint16
                 _write_row(descriptor, frames, row, task)
             yield row, facts
-    except DataError as err:  # perhaps after the last of its recordings; the file is damaged all the same
+    except DataError as err:  # even if all its recordings were decoded before: the file is damaged
         for row in rows:
             yield row, str(err)
 
@@ -369,12 +374,12 @@ def _integrate_one(sample: Sample, task: _Task) -> tuple[npt.NDArray[Any] | None
 
 
 def _cropped(frames: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
-    """The upper left part of frames that is the sensor's, when the file can address more."""
+    """Crop frames to the sensor where the file format can address more pixels."""
     if frames.shape[-2:] == (height, width):
         return frames
     outside = int(frames[..., height:, :].sum()) + int(frames[..., :height, width:].sum())
     if outside:
-        raise DataError(f"{outside} events lie outside of the {width} x {height} sensor; damaged or of another sensor")
+        raise DataError(f"{outside} events lie outside the {width} x {height} sensor; damaged or of another sensor")
     return np.ascontiguousarray(frames[..., :height, :width])
 
 
@@ -391,7 +396,7 @@ def _same_under_two_labels(recordings: Sequence[Recording], facts: npt.NDArray[A
 
 
 def _keep_rows(path: Path, task: _Task, rows: Sequence[int]) -> None:
-    """Rewrite an array file with some of its rows."""
+    """Reduce an array file to some of its rows."""
     kept = path.with_name("kept.npy")
     _allocate(kept, task.dtype, (len(rows), *task.row_shape))
     with path.open("rb") as source, kept.open("r+b") as target:

@@ -1,7 +1,7 @@
-"""Events -> frames: the exact rules of SpikingJelly, without its surprises. Numpy only.
+"""Events -> frames by the exact rules of SpikingJelly; its surprising results have to be asked for. Numpy only.
 
-The cells of a frame's events are counted as they stand in the file, and the table of counts is turned into the picture, not
-the events. Letters: N event, T frame, H, W pixels. Channel 0 counts OFF events, channel 1 ON events.
+Events are counted by cell, as the file has them, and the table of counts is rearranged afterwards, which is faster than
+rearranging the events. Letters: N event, T frame, H, W pixels. Channel 0 counts OFF events, channel 1 ON events.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SplitBy = Literal["number", "time", "duration"]
 EmptyWindows = Literal["zero", "error"]
 Unsorted = Literal["error", "sort", "as_spikingjelly"]
 UINT8_MAX, UINT16_MAX = 255, 65535
-SMALL_TABLE = 1 << 16  # cells that stay in a core's own cache
+SMALL_TABLE = 1 << 16  # cells that fit into a core's own cache
 Ranges = npt.NDArray[np.int64]
 
 
@@ -39,21 +39,21 @@ def integrate(
     Args:
         events: N events in file order.
         num_frames: T; for split_by "number" and "time".
-        split_by: "number": frames of N // T events, the last takes the rest. "time": windows of equal length
-            (last - first timestamp) // T, half-open; what follows joins the last. "duration": windows of `duration_us`.
-        height: H; events must lie below it.
-        width: W; events must lie left of it.
+        split_by: "number": frames of N // T events, the last takes the rest. "time": half-open windows of equal length
+            (last - first timestamp) // T; later events join the last. "duration": windows of `duration_us`.
+        height: H; rows are 0 to H - 1.
+        width: W; columns are 0 to W - 1.
         duration_us: length of a frame in microseconds, for split_by "duration".
-        empty_windows: a window of time without events gives a frame of zeros, or an error as SpikingJelly's.
-        unsorted: timestamps that run backwards (they matter to "time" and "duration"): an error; sort them, stably; or
-            SpikingJelly's way, which counts events twice or not at all.
+        empty_windows: whether a time window without events gives a frame of zeros or, as in SpikingJelly, an error.
+        unsorted: what to do about timestamps that run backwards, which matter to "time" and "duration": raise an error; sort
+            stably; or do as SpikingJelly does, which counts some events twice or not at all.
 
     Returns:
         [T, 2, H, W], uint8, or uint16 if a pixel counts more than 255 events: counts never saturate.
 
     Raises:
-        DataError: for events outside of the sensor, unsorted timestamps, empty windows, or counts above 65535.
-        ValueError: if the arguments do not fit together.
+        DataError: for events outside the sensor, unsorted timestamps, empty windows, or counts above 65535.
+        ValueError: if the number that the rule needs is missing or below 1.
     """
     _check_coordinates(events, height, width)
     cell = (events.x.astype(np.int64) * height + events.y.astype(np.int64)) * 2 + (events.p != 0)
@@ -70,19 +70,23 @@ def _check_coordinates(events: Events, height: int, width: int) -> None:
         outside = np.flatnonzero((events.x >= width) | (events.y >= height) | (events.x < 0) | (events.y < 0))
         first = int(outside[0])
         raise DataError(
-            f"{outside.size} events lie outside of the {width} x {height} sensor; "
+            f"{outside.size} events lie outside the {width} x {height} sensor; "
             f"the first is event {first} at x={events.x[first]}, y={events.y[first]}"
         )
 
 
 def in_order(recorded: CellEvents, unsorted: Unsorted) -> tuple[CellEvents, int]:
-    """Treat timestamps that run backwards as asked.
+    """Handle timestamps that run backwards.
+
+    Args:
+        recorded: the events.
+        unsorted: raise an error, sort, or leave them, see `integrate`.
 
     Returns:
-        The events, sorted if asked, and how many times the timestamps ran backwards.
+        The events, sorted where `unsorted` says so, and how many times the timestamps ran backwards.
 
     Raises:
-        DataError: if they do and that is an error.
+        DataError: if timestamps run backwards and `unsorted` is "error".
     """
     if recorded.ordered:
         return recorded, 0
@@ -106,14 +110,14 @@ def in_order(recorded: CellEvents, unsorted: Unsorted) -> tuple[CellEvents, int]
 def frame_ranges(
     t: IntArray, *, split_by: SplitBy, num_frames: int | None, duration_us: int | None = None, ordered: bool = False
 ) -> Ranges:
-    """Which events make which frame: half-open ranges of indices, int64 [T, 2].
+    """Return the events of each frame, as half-open ranges of indices, int64 [T, 2].
 
     Args:
-        t: timestamps in microseconds. Where they run backwards, ranges overlap or leave gaps as SpikingJelly's do.
+        t: timestamps in microseconds. Where they run backwards, ranges overlap or leave gaps, as in SpikingJelly.
         split_by: see `integrate`.
         num_frames: T, for "number" and "time".
         duration_us: length of a frame, for "duration".
-        ordered: whether it is known that the timestamps never run backwards.
+        ordered: whether the timestamps are known never to run backwards.
 
     Raises:
         DataError: for "duration" without events.
@@ -152,7 +156,7 @@ def _ranges_by_time(t: IntArray, num_frames: int, *, ordered: bool) -> Ranges:
 
 
 def _ranges_by_time_unsorted(t: IntArray, num_frames: int) -> Ranges:
-    """From the first to the last event of each window, whatever lies between; in the arithmetic of t's own type."""
+    """Reproduce SpikingJelly: from the first to the last event of each window with all between, in t's own integer type."""
     ranges = np.zeros((num_frames, 2), dtype=np.int64)
     with np.errstate(over="ignore"):
         window = (t[-1] - t[0]) // num_frames
@@ -178,10 +182,10 @@ def _ranges_by_duration(t: IntArray, duration_us: int) -> Ranges:
 
 
 def check_windows(ranges: Ranges, empty_windows: EmptyWindows) -> int:
-    """How many frames have no events.
+    """Return the number of frames without events.
 
     Raises:
-        DataError: if any has none and that is an error.
+        DataError: if there are any and `empty_windows` is "error".
     """
     empty = np.flatnonzero(ranges[:, 0] >= ranges[:, 1])
     if empty.size and empty_windows == "error":
@@ -213,14 +217,14 @@ def count(recorded: CellEvents, ranges: Ranges) -> npt.NDArray[Any]:
 
 
 def _histograms(recorded: CellEvents, ranges: Ranges, num_cells: int) -> npt.NDArray[np.intp]:
-    """The counts of all frames in one table."""
+    """Count the events of all frames in one table."""
     cells = np.concatenate([recorded.cell[start:stop] for start, stop in ranges.tolist()])
     firsts = np.repeat(np.arange(len(ranges)) * num_cells, np.maximum(ranges[:, 1] - ranges[:, 0], 0))
     return np.bincount(cells + firsts, minlength=len(ranges) * num_cells).reshape(-1, num_cells)
 
 
 def _fitting(counts: npt.NDArray[Any], peak: int) -> npt.NDArray[Any]:
-    """Counts up to `peak` in as few bytes as hold them."""
+    """Convert counts of up to `peak` to the smallest sufficient type."""
     if peak > UINT16_MAX:
         raise DataError(f"a pixel counts {peak} events in one frame, more than 65535; use more frames")
     return counts.astype(np.uint8 if peak <= UINT8_MAX else np.uint16, copy=False)
@@ -234,7 +238,7 @@ def _as_pictures(counts: npt.NDArray[Any], recorded: CellEvents) -> npt.NDArray[
 
 
 def binned(frames: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
-    """Add neighbouring pixels up, so that pixel (y, x) of [T, 2, H, W] goes to (y * height // H, x * width // W).
+    """Add up neighbouring pixels: pixel (y, x) of [T, 2, H, W] goes to (y * height // H, x * width // W).
 
     Returns:
         [T, 2, height, width], uint8 or uint16 as `count` does.

@@ -1,4 +1,4 @@
-"""What a downloaded dataset must consist of, and what is there: every missing or surplus file is named. Standard library only."""
+"""Comparison of a downloaded dataset with what was published; every missing or surplus file is named. Standard library only."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from spikedistill.errors import DataError
 
 log = logging.getLogger(__name__)
 
-NAMED = 10
+MAX_NAMED = 10
 
 
 class DownloadedParams(FrameParams):
-    """How recordings become frames, and how complete the download must be."""
+    """How recordings become frames, and whether the download must be complete."""
 
     strict: bool = Field(
-        True, description="Whether every file must be there and archives have their published md5; false: use what is there."
+        True, description="Require every file, and archives with their published md5; false: use the files that are there."
     )
 
 
 def describe(params: FrameParams, class_names: Sequence[str], sensor: tuple[int, int]) -> DatasetMeta:
-    """The shape of a dataset of event frames, given the rows and columns of its sensor."""
+    """Return classes and shape of a dataset of event frames, given the rows and columns of its sensor."""
     height, width = params.picture(sensor)
     return DatasetMeta("frames", tuple(class_names), channels=2, height=height, width=width, num_frames=params.num_frames)
 
 
 def find_folder(root: Path, below: Sequence[str], is_it: Callable[[Path], bool]) -> Path | None:
-    """The first folder of `root`, its `extract` and `download`, and those called `below` in them, that is the one wanted."""
+    """Find the first folder that `is_it` accepts among `root`, its `extract` and `download`, and those called `below` in them."""
     tops = [root, root / "extract", root / "download"]
     candidates = [folder for top in tops for folder in (top, *(top / name for name in below))]
     return next((folder for folder in candidates if folder.is_dir() and is_it(folder)), None)
 
 
 def find_archives(root: Path, names: Collection[str]) -> dict[str, Path]:
-    """The archives of these names in `root`, its `download`, or its `extract`."""
+    """Find archives by name in `root`, its `download`, or its `extract`."""
     places = [root, root / "download", root / "extract"]
     return {name: path for name in names if (path := next((p / name for p in places if (p / name).is_file()), None))}
 
 
 def files_in_archives(packed: Mapping[Path, str], problems: list[str], *, strict: bool) -> list[Member]:
-    """The files in some zip archives.
+    """Return the files in some zip archives.
 
     Args:
         packed: published md5 by archive.
-        problems: gets a line for each archive that cannot be read, or, if `strict`, differs from what was published.
-        strict: whether archives must be as published.
+        problems: gets a line for each archive that cannot be read or, if `strict`, has another md5.
+        strict: whether to compare the md5.
     """
     if strict:
         problems += [f"not as published: {line}" for line in wrong_md5(dict(packed))]
@@ -67,16 +67,16 @@ def files_in_archives(packed: Mapping[Path, str], problems: list[str], *, strict
 def group_by_class(
     members: Iterable[Member], class_names: Collection[str], suffix: str, problems: list[str]
 ) -> dict[str, dict[str, Member]]:
-    """Sort files by the folder that they lie in, which is their class.
+    """Group recordings by the folder that they lie in, which is their class.
 
     Args:
-        members: the files.
+        members: all files.
         class_names: names of the folders.
-        suffix: how recordings end; other files, such as those that file managers leave behind, are passed over.
-        problems: gets a line for the recordings in no class.
+        suffix: file name suffix of recordings; other files, such as those that file managers leave behind, are ignored.
+        problems: gets a line for recordings in other folders.
 
     Returns:
-        The recordings by file name, by class; every class is there.
+        Class name -> file name -> file; with every class, even an empty one.
     """
     found: dict[str, dict[str, Member]] = {name: {} for name in class_names}
     other, surplus = [], []
@@ -90,23 +90,23 @@ def group_by_class(
             found[class_name][file] = member
         else:
             surplus.append(str(member))
-    for line in summarize("files that are no recordings passed over", other):
+    for line in summarize("ignored files that are not recordings", other):
         log.info("%s", line)
     problems += summarize("recordings in folders that the dataset does not have", surplus)
     return found
 
 
 def files_in_classes(folder: Path, class_names: Iterable[str]) -> list[Member]:
-    """The files below the folders of some classes, of those that are there."""
+    """Return the files below the folders of some classes; folders may be missing."""
     return [member for name in class_names if (folder / name).is_dir() for member in files_below(folder / name)]
 
 
 def make_recordings(found: Mapping[str, Mapping[str, Member]], prefix: str = "") -> list[Recording]:
-    """The recordings that `group_by_class` found, class by class, in the order of the numbers that their names end in.
+    """Return the recordings that `group_by_class` found, class by class, ordered by the numbers at the end of their names.
 
     Args:
-        found: recordings by file name, by class; the classes in the order of their labels.
-        prefix: how their ids begin.
+        found: class name -> file name -> file; classes in the order of their labels.
+        prefix: beginning of the ids.
     """
     return [
         Recording(member, f"{prefix}{class_name}/{file_stem(file)}", label)
@@ -116,7 +116,7 @@ def make_recordings(found: Mapping[str, Mapping[str, Member]], prefix: str = "")
 
 
 def compare_files(found: Mapping[str, Collection[str]], expected: Mapping[str, Collection[str]], problems: list[str]) -> None:
-    """Add to `problems` what is missing of the expected files of each class, and what is there beside them."""
+    """Compare the files of each class with the expected ones; add the missing and the surplus ones to `problems`."""
     empty = [name for name, files in expected.items() if files and not found.get(name)]
     problems += summarize("classes without a recording", empty)
     missing = [f"{n}/{file}" for n, files in expected.items() if n not in empty for file in files if file not in found[n]]
@@ -126,7 +126,7 @@ def compare_files(found: Mapping[str, Collection[str]], expected: Mapping[str, C
 
 
 def compare_sizes(found: Mapping[str, Mapping[str, Member]], archives: Iterable[Path], problems: list[str]) -> None:
-    """Add to `problems` the unpacked recordings whose size differs from that in their archives, where these are there too."""
+    """Add to `problems` unpacked recordings whose size differs from that in their archive, where the archive is there, too."""
     packed = files_in_archives(dict.fromkeys(archives, ""), [], strict=False)
     sizes = {tuple(member.name.split("/")[-2:]): member.size for member in packed}
     cut = []
@@ -139,49 +139,50 @@ def compare_sizes(found: Mapping[str, Mapping[str, Member]], archives: Iterable[
 
 
 def summarize(what: str, names: Sequence[str]) -> list[str]:
-    """A line that counts and names some files, or no line if there are none."""
+    """Return one line that counts and names some files, or no line if there are none."""
     if not names:
         return []
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return [f"{len(names)} {what}: {', '.join(names[:NAMED])}{more}"]
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return [f"{len(names)} {what}: {', '.join(names[:MAX_NAMED])}{more}"]
 
 
 def error_or_warning(dataset: str, root: Path, problems: Sequence[str], *, strict: bool) -> str:
-    """Say what is wrong with an incomplete dataset.
+    """Return an error text about an incomplete dataset, to be raised later; if not `strict`, log it as a warning instead.
+
+    The error is raised after the recordings were read, so that all problems are reported together.
 
     Returns:
-        Why it cannot be used, if it must be complete: its recordings are read all the same, so that everything that is wrong
-        is told at once. Otherwise, and if nothing is wrong, an empty text.
+        The error text; empty if there are no problems, or if not `strict`.
     """
     if not problems:
         return ""
     text = f"{root}: {dataset} is not complete:\n  " + "\n  ".join(problems)
     if strict:
-        log.info("%s is not complete; reading what is there, to tell everything that is wrong with it", dataset)
+        log.info("%s is not complete; reading the files that are there, to report all problems together", dataset)
         return f"{text}\nGet these files again, or set strict: false to use what is there."
     log.warning("%s", text)
     return ""
 
 
 def natural_key(name: str) -> tuple[int, str]:
-    """A key that sorts recordings of one class by the number that their names end in."""
+    """Return a key that sorts the recordings of a class by the number at the end of their names."""
     return number_of(name), name
 
 
 def file_stem(name: str) -> str:
-    """A file's name without its ending."""
+    """Return a file name without its suffix."""
     return name.rpartition(".")[0] or name
 
 
 def number_of(name: str) -> int:
-    """The number that a recording's name ends in, -1 if none."""
+    """Return the number at the end of a recording's name, -1 if there is none."""
     stem = file_stem(name)
     digits = stem[len(stem.rstrip("0123456789")) :]
     return int(digits) if digits else -1
 
 
 def spikingjelly_order(class_names: Sequence[str], files: Sequence[tuple[int, str]]) -> list[int]:
-    """Rows in the order in which SpikingJelly lists recordings: classes by name, then files by name, as strings.
+    """Return the rows in the order in which SpikingJelly lists recordings: classes by name, then files by name, as strings.
 
     Args:
         class_names: by label.

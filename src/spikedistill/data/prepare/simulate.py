@@ -1,7 +1,7 @@
 """A fixed-point simulation of an event camera that looks at a moving picture. Numpy only.
 
-Everything is integer arithmetic on the raw words of a counter-based generator, so that the recordings are the same to the
-byte on every machine. Units: log intensity in 1/4096, positions in 1/16 pixel, time in microseconds.
+Integer arithmetic on raw words of a counter-based generator makes recordings identical to the byte on every machine.
+Units: log intensity in 1/4096, positions in 1/16 pixel, time in microseconds.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ Int64 = npt.NDArray[np.int64]
 
 
 def simulate_digits(images: npt.NDArray[np.integer], first: int) -> list[Events]:
-    """Record a batch of digits with a camera of 34 x 34 pixels for 300 ms.
+    """Record a batch of digits for 300 ms with a simulated camera of 34 x 34 pixels.
 
     Args:
-        images: [B, 8, 8], values 0..16, as scikit-learn's `load_digits` gives them.
-        first: number of the first image in the dataset; the draws of a recording depend on its number alone.
+        images: [B, 8, 8], values 0..16, from scikit-learn's `load_digits`.
+        first: number of the first image in the dataset; the random numbers of a recording depend on its number alone.
 
     Returns:
         B recordings, each sorted by time.
@@ -61,7 +61,7 @@ def _draw(purpose: int, number: int, count: int) -> Int64:
 
 
 def _place(image: npt.NDArray[np.integer], number: int) -> Int64:
-    """The digit upscaled to 24 x 24 by integer bilinear interpolation, in 0..4096, on a canvas with a margin of 4 pixels."""
+    """Upscale a digit to 24 x 24 by integer bilinear interpolation, in 0..4096, on a canvas with a margin of 4 pixels."""
     grid = np.arange(DIGIT_SIZE) * (image.shape[0] - 1)
     low, fraction = grid // (DIGIT_SIZE - 1), grid % (DIGIT_SIZE - 1)
     high = np.minimum(low + 1, image.shape[0] - 1)
@@ -76,7 +76,7 @@ def _place(image: npt.NDArray[np.integer], number: int) -> Int64:
 
 
 def _position_16th(step: int) -> tuple[int, int]:
-    """Where the camera looks after a step: a diamond around the centre, as offsets (down, right)."""
+    """Return the camera's offset (down, right) after a step; its path is a diamond around the centre."""
     quarter = LOOP_US // 4
     phase, within = divmod(step * STEP_US % LOOP_US, quarter)
     along = AMPLITUDE_16TH * within // quarter
@@ -99,7 +99,7 @@ def _log_intensity(canvas: Int64, step: int) -> Int64:
 
 @functools.cache
 def _log_table() -> Int64:
-    """4096 * ln(background + i / 4096) for i = 0..4096, rounded; by decimal arithmetic, which no machine does differently."""
+    """Return 4096 * ln(background + i / 4096) for i = 0..4096, rounded; decimal arithmetic is the same on every machine."""
     with decimal.localcontext(decimal.Context(prec=20)):
         exact = [LEVELS * (BACKGROUND + decimal.Decimal(i) / LEVELS).ln() for i in range(LEVELS + 1)]
         return np.array([int(value.to_integral_value(decimal.ROUND_HALF_EVEN)) for value in exact], dtype=np.int64)
@@ -115,7 +115,7 @@ def _thresholds() -> tuple[Int64, Int64]:
 def _crossings(
     before: Int64, level: Int64, reference: Int64, last: Int64, step: int, threshold: Int64, sign: int
 ) -> list[tuple[Int64, ...]]:
-    """Events of one polarity in one step, at the interpolated times; moves `reference` and `last` in place."""
+    """Return the events of one polarity in one step, at interpolated times; update `reference` and `last` in place."""
     row, y, x = np.nonzero(sign * (level - reference) >= threshold)
     found: list[tuple[Int64, ...]] = []
     start_us = (step - 1) * STEP_US

@@ -1,7 +1,7 @@
-"""Split lists: which rows of a prepared dataset train and which test. Numpy only.
+"""Split lists: the rows of a prepared dataset that train and those that test. Numpy only.
 
-Every rule takes the labels of the rows and the rows in SpikingJelly's order (classes by name, then files by name, both as
-strings: 0, 1, 10, 100, …), because the published splits count in that order. A list is {"train": rows, "test": rows}.
+A list is {"train": rows, "test": rows}. Published splits count in SpikingJelly's order: classes by name, then files by name, both
+as strings (0, 1, 10, 100, …).
 """
 
 from __future__ import annotations
@@ -21,19 +21,16 @@ SplitList = dict[str, list[int]]
 TRAIN_SHARE = 0.9
 FIRST_TO_TEST = 100
 RANDOM_SEED = 42
-_STRATIFIED_STREAM = 7
+_STRATIFIED_STREAM = 7  # not one of `loading.rng.Stream`
 
 
 def all_splits(labels: Sequence[int], numbers: Sequence[int], order: Sequence[int]) -> dict[str, SplitList]:
-    """Every split list of a dataset that has no official one.
+    """Return all split lists of a dataset that has no official one, except those with an empty half.
 
     Args:
         labels: class of each row.
-        numbers: number of each row's recording in its class, as its file is called.
+        numbers: number in each row's file name.
         order: all rows in SpikingJelly's order.
-
-    Raises:
-        DataError: if a list would leave nothing to train or to test on.
     """
     lists = {
         "first100": first_per_class(numbers, FIRST_TO_TEST),
@@ -45,10 +42,10 @@ def all_splits(labels: Sequence[int], numbers: Sequence[int], order: Sequence[in
 
 
 def chosen(lists: dict[str, SplitList], name: str) -> SplitList:
-    """The list called `name`.
+    """Return the list called `name`.
 
     Raises:
-        DataError: if there is none, because it would leave nothing to train or to test on.
+        DataError: if `all_splits` left it out because it would leave nothing to train or to test on.
     """
     if name not in lists:
         raise DataError(
@@ -58,18 +55,19 @@ def chosen(lists: dict[str, SplitList], name: str) -> SplitList:
 
 
 def first_per_class(numbers: Sequence[int], count: int) -> SplitList:
-    """Recordings 0 … count-1 of each class test, the others train: the split of the TEBN paper, with 100 of 1000.
+    """Put recordings 0 … count-1 of each class into "test", the others into "train".
 
-    Accuracies on it are typically much higher than on a random one.
+    This is the split of the TEBN paper, with 100 of 1000. Accuracies on it are typically much higher than on a random split.
     """
     test = np.asarray(numbers) < count
     return {"train": np.flatnonzero(~test).tolist(), "test": np.flatnonzero(test).tolist()}
 
 
 def random_split(order: Sequence[int], seed: int) -> SplitList:
-    """The first nine tenths of a random order train: for 10,000 recordings, torch's `random_split` into 9000 and 1000.
+    """Put the first nine tenths of a random order into "train".
 
-    Equal to `torch.utils.data.random_split(dataset, [9000, 1000], generator=torch.Generator().manual_seed(seed))`.
+    For 10,000 recordings this equals
+    `torch.utils.data.random_split(dataset, [9000, 1000], generator=torch.Generator().manual_seed(seed))`.
     """
     shuffled = np.asarray(order)[torch_permutation(len(order), seed)].tolist()
     num_train = int(TRAIN_SHARE * len(order))
@@ -77,7 +75,7 @@ def random_split(order: Sequence[int], seed: int) -> SplitList:
 
 
 def torch_permutation(count: int, seed: int) -> npt.NDArray[np.int64]:
-    """`torch.randperm(count)` of a CPU generator with this seed: swaps by the raw words of a Mersenne twister."""
+    """Return `torch.randperm(count)` of a CPU generator with this seed: swaps by the raw words of a Mersenne twister."""
     twister = np.random.MT19937()
     twister.state = np.random.RandomState(seed).get_state(legacy=False)  # type: ignore[assignment]
     words = twister.random_raw(count).tolist()
@@ -89,12 +87,12 @@ def torch_permutation(count: int, seed: int) -> npt.NDArray[np.int64]:
 
 
 def in_order(labels: Sequence[int], order: Sequence[int]) -> SplitList:
-    """The first nine tenths of each class, rounded up, train: SpikingJelly's `split_to_train_test_set(0.9, …)`."""
+    """Put the first nine tenths of each class, rounded up, into "train": SpikingJelly's `split_to_train_test_set(0.9, …)`."""
     return _per_class(_by_class(labels, order))
 
 
 def stratified(labels: Sequence[int], order: Sequence[int]) -> SplitList:
-    """Nine tenths of each class, rounded up, drawn at random, train."""
+    """Put a random nine tenths of each class, rounded up, into "train"."""
     shuffled = {}
     for label, rows in _by_class(labels, order).items():
         words = np.random.Philox(key=[RANDOM_SEED, (label << 8) | _STRATIFIED_STREAM]).random_raw(len(rows))
