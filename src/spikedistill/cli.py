@@ -252,7 +252,7 @@ def _run(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     from spikedistill.report.collect import collect
     from spikedistill.report.tables import terminal_table
-    from spikedistill.report.tensorboard import write_board
+    from spikedistill.report.tensorboard import write_tensorboard
     from spikedistill.report.writer import backdate, write_report
     from spikedistill.store.artifacts import Store
 
@@ -262,7 +262,7 @@ def _report(options: argparse.Namespace) -> None:
     files = write_report(comparison, Path(plan.config.results))
     if comparison.is_partial:
         backdate(files)
-    write_board(comparison.records, Path(plan.config.results) / "tensorboard")
+    write_tensorboard(comparison.records, Path(plan.config.results) / "tensorboard")
     print(terminal_table(comparison))
 
 

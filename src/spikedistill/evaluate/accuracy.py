@@ -18,7 +18,7 @@ CALIBRATION_BINS = 15
 class Scores:
     """The scores of every sample of a split. Each rank fills in its own samples; `summary` combines them.
 
-    All sums run over whole arrays in the order of the split, so that no figure depends on the number of ranks.
+    All sums run over whole arrays in the order of the split, so that no metric depends on the number of ranks.
     """
 
     def __init__(self, num_samples: int, num_classes: int, device: torch.device) -> None:
@@ -44,7 +44,7 @@ class Scores:
             column[..., start : start + len(labels)] = value
 
     def summary(self, world: World) -> dict[str, Any]:
-        """Return the figures over the samples of all ranks.
+        """Return the metrics over the samples of all ranks.
 
         Returns:
             "num_samples"; "accuracy" and "top5" of the mean logits; "nll" in nats; "ece", the expected calibration error (Guo et

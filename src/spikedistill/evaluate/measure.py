@@ -1,4 +1,4 @@
-"""Measures a network on a split. Every figure except the timing is bit-identical on any number of ranks.
+"""Measures a network on a split. Every metric except the timing is bit-identical on any number of ranks.
 
 Each batch is computed whole by one rank, so rounding does not depend on the number of ranks. Sums over ranks add integers, or
 per-sample values of which all but one rank's are zero.
@@ -51,7 +51,7 @@ def measure(
         teacher: network to compare predictions with, in evaluation mode; None for no comparison.
 
     Returns:
-        The figures of `Scores.summary`, `ActivityMeter.summary` and `footprint`; "operations", those of
+        The metrics of `Scores.summary`, `ActivityMeter.summary` and `footprint`; "operations", those of
         `OperationMeter.summary`; "energy_model"; "timing" on this rank's device: "latency_ms" of one sample, the median of
         several runs, and "throughput" in samples per second.
 

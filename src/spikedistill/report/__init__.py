@@ -1,1 +1,1 @@
-"""The comparison: tables and figures. Imports no torch."""
+"""Tables, figures and pages that compare the runs of a plan. Imports no torch."""

@@ -1,4 +1,4 @@
-"""Stage `report`: every evaluation of a plan in, tables and figures out. What failed or has not ended is part of the report."""
+"""Collects everything that is known about the runs of a plan, failed and unfinished ones included. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from spikedistill.launch.status import stage_state
 from spikedistill.plan.build import Plan, Row
 from spikedistill.plan.stages import DistillSpec, NetworkSpec, Spec, TeacherSpec
 from spikedistill.plan.uptodate import UpToDate
-from spikedistill.report.published import PublishedResult, published
+from spikedistill.report.published import PublishedResult, find_published
 from spikedistill.report.records import Comparison, RunRecord, StageCost
 from spikedistill.store.artifacts import Store
 from spikedistill.store.provenance import STARTS
@@ -31,17 +31,17 @@ Lines = Callable[[Path], list[dict[str, Any]]]
 
 
 def collect(plan: Plan, store: Store) -> Comparison:
-    """Everything that there is to report about a plan; each artifact is verified as it is read.
+    """Collect the records, costs and published results of a plan; each artifact is verified as it is read.
 
-    A row whose stages did not all end has no evaluation but a `problem`. A damaged artifact is one, too.
+    A row whose stages have not all finished, or with a damaged artifact, has a `problem` instead of an evaluation.
     """
     up_to_date = UpToDate(plan, store)
-    read = functools.cache(_read_lines)  # the metrics of a network are looked at for its rows, and for its cost
+    read = functools.cache(_read_lines)  # the metrics of a network are read for its rows and for its cost
     baselines = {label: _baseline(experiment) for label, experiment in plan.config.experiments.items()}
     return Comparison(
         records=[_record(plan, store, row, up_to_date, baselines[row.experiment], read) for row in plan.rows],
         costs=[_cost(store, spec, spec.ref in up_to_date, read) for spec in plan.stages.values()],
-        reported={label: _reported(experiment) for label, experiment in plan.config.experiments.items()},
+        published={label: _published(experiment) for label, experiment in plan.config.experiments.items()},
         config=plan.config.model_dump(mode="json"),
     )
 
@@ -78,7 +78,7 @@ def _record(plan: Plan, store: Store, row: Row, up_to_date: UpToDate, baseline: 
 
 
 def _problems(plan: Plan, store: Store, row: Row, up_to_date: UpToDate) -> Iterator[str]:
-    """What keeps a row from being reported, the stage furthest up first."""
+    """Yield why a row has no evaluation, the problem furthest upstream first."""
     for spec in plan.with_upstream(plan.stages[row.evaluation]):
         if spec.ref not in up_to_date:
             state = stage_state(store, spec)
@@ -87,7 +87,7 @@ def _problems(plan: Plan, store: Store, row: Row, up_to_date: UpToDate) -> Itera
 
 
 def _last_error(log: Path) -> str | None:
-    """The last error that a stage's log tells of."""
+    """Return the last error in the log of a stage; None if there is none."""
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -130,7 +130,7 @@ def _cost(store: Store, spec: Spec, is_up_to_date: bool, read: Lines) -> StageCo
 
 
 def _baseline(experiment: ExperimentConfig) -> str:
-    """The label of the method that the others are compared with."""
+    """Return the label of the method that the others are compared with."""
     if experiment.baseline is not None:
         return experiment.baseline
     return next(
@@ -147,6 +147,6 @@ def _component(experiment: ExperimentConfig, label: str) -> str:
     return components.canonical(experiment.methods[label].method or label)
 
 
-def _reported(experiment: ExperimentConfig) -> tuple[PublishedResult, ...]:
+def _published(experiment: ExperimentConfig) -> tuple[PublishedResult, ...]:
     methods = frozenset(_component(experiment, label) for label in experiment.methods)
-    return published(components.canonical(experiment.dataset.name), methods)
+    return find_published(components.canonical(experiment.dataset.name), methods)

@@ -1,4 +1,4 @@
-"""Artifacts side by side in the terminal: where their specs differ, and what was measured on them. Imports no torch."""
+"""Networks side by side in the terminal: the differences of their specs, and their measurements. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ ALWAYS = ("dataset", "arch", "method", "time_steps", "seed")
 
 
 def compare(store: Store, names: Sequence[str]) -> str:
-    """A table with a column for each of some networks.
+    """Return a table with one column per network.
 
     Args:
-        store: where they lie.
-        names: of teachers, students or their evaluations, or unambiguous beginnings of names.
+        store: the store that holds them.
+        names: names of teachers, students or their evaluations, or unambiguous prefixes of names.
 
     Raises:
-        ArtifactError: if a name fits none or several artifacts, or one that is no network.
+        ArtifactError: if a name matches no artifact, several, or one that is not a network.
     """
     refs = [_network(store, store.find(name)) for name in names]
     manifests = [store.manifest(ref) for ref in refs]
@@ -44,7 +44,7 @@ def compare(store: Store, names: Sequence[str]) -> str:
 
 
 def _network(store: Store, ref: str) -> str:
-    """The network that an artifact is, or that it is the evaluation of."""
+    """Return the reference of the network that an artifact is, or is the evaluation of."""
     spec = store.manifest(ref)["spec"]
     ref = spec.get("model", ref)
     if network_role(ref) is None:
@@ -53,14 +53,14 @@ def _network(store: Store, ref: str) -> str:
 
 
 def newest_evaluation(store: Store, ref: str) -> dict[str, Any] | None:
-    """What was measured on a network last; None when nothing was."""
+    """Return the content of the newest evaluation of a network; None if it has not been evaluated."""
     made = store.made_from(ref, EvaluateSpec.folder)
     found = [each for each, manifest in made.items() if manifest["spec"]["model"] == ref]
     return json.loads((store.open(found[-1]) / EVALUATION).read_text(encoding="utf-8")) if found else None
 
 
 def flatten(spec: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a nested mapping, by dotted key."""
+    """Yield the values of a nested mapping by dotted key."""
     for key, value in spec.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{key}.")
@@ -69,7 +69,7 @@ def flatten(spec: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _spec_keys(specs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What tells the networks apart, after what names them."""
+    """Return the spec keys to show: identifying keys first, then those whose values differ."""
     keys = dict.fromkeys(key for spec in specs for key in spec)
     differing = [key for key in keys if len({json.dumps(spec.get(key)) for spec in specs}) > 1]
     return list(dict.fromkeys([*(key for key in ALWAYS if key in keys), *differing]))
@@ -80,7 +80,7 @@ def _rows(keys: Sequence[str], sources: Sequence[Mapping[str, Any]]) -> list[lis
 
 
 def _measured(evaluations: Sequence[Mapping[str, Any] | None]) -> list[list[str]]:
-    """A row for each quantity that any of the networks has."""
+    """Return a row for each quantity that was measured on any of the networks."""
     rows = []
     for column in MEASURES:
         values = [None if m is None else column.read(dict(m)) for m in evaluations]

@@ -1,4 +1,4 @@
-"""What the stages took, as tables. Imports no torch."""
+"""The costs of the stages (time, memory, GPU-hours) as tables. Imports no torch."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ DIGITS = (0, 0, 0, 1, 4, 0, 0, 0, 0)
 FIRST_NUMBER, LAST_NUMBER = 3, 7
 UNKNOWN = "-"
 NOTE = (
-    "Wall: of the start that finished the stage, of training at least the sum of its epochs over all starts. Memory: of the "
-    "first rank's process and GPU. Retries: starts after the first, also after a time limit, a preemption or a failure. An "
-    "artifact that another run or another user made counts with what it took then."
+    "Wall: time of the start that finished the stage; for training at least the sum of its epochs over all starts. Memory: of "
+    "the process and the GPU of rank 0. Retries: starts after the first, whether after a time limit, a preemption or a failure. "
+    "An artifact that another run or another user made is listed with its cost at that time."
 )
 
 
 def cost_cells(costs: Sequence[StageCost]) -> list[list[str]]:
-    """One row per stage of the plan under `HEADERS`."""
+    """Return one row per stage of the plan, under `HEADERS`."""
     return [[_text(value, digits) for value, digits in zip(_values(cost), DIGITS, strict=True)] for cost in costs]
 
 
 def total_cells(costs: Sequence[StageCost]) -> list[list[str]]:
-    """Sums over the stages of each kind, and over all: `TOTAL_HEADERS`."""
+    """Return the sums over the stages of each kind, and over all stages, under `TOTAL_HEADERS`."""
     kinds = [kind for kind in STAGES if any(cost.stage == kind for cost in costs)]
     groups = [(kind, [cost for cost in costs if cost.stage == kind]) for kind in kinds] + [("all", list(costs))]
     return [_total(name, group) for name, group in groups]
@@ -66,7 +66,7 @@ def _total(name: str, costs: Sequence[StageCost]) -> list[str]:
 
 
 def csv_table(costs: Sequence[StageCost]) -> str:
-    """One row per stage as CSV with plain numbers; empty where unknown."""
+    """Return one row per stage as CSV with plain numbers; unknown values are empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(NAMES)

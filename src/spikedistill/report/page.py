@@ -1,4 +1,4 @@
-"""The comparison as one HTML file that loads nothing else: it can be read offline and sent by mail. Imports no torch."""
+"""The comparison as one self-contained HTML file, which can be read offline and sent by mail. Imports no torch."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ input { font: inherit; padding: .2em .5em; width: 20em; }
 nav a { margin-right: 1.2em; }
 """
 
-# Sorts a table by a column, numbers by their value (that of "97.5 ± 0.2" is 97.5), hides rows without the words of the filter.
+# Sorts a table by a column, numbers by value ("97.5 ± 0.2" counts as 97.5), and hides rows that lack a word of the filter.
 _SCRIPT = """
 for (const table of document.querySelectorAll("table")) {
   const body = table.tBodies[0];
@@ -71,15 +71,15 @@ for (const table of document.querySelectorAll("table")) {
 
 
 def html_page(comparison: Comparison, figures: Mapping[str, str]) -> str:
-    """Everything that a report shows as one HTML file.
+    """Return the whole report as the text of one HTML file.
 
     Args:
-        comparison: what was run.
+        comparison: content of the report.
         figures: SVG text by title.
     """
     rows = build_rows(comparison)
     kinds = [_kind(row) for row in rows]
-    methods = [row for row in rows if not row.reported]
+    methods = [row for row in rows if not row.published]
     sections = {
         "Results": _table(RESULT_HEADERS, [result_cells(row) for row in rows], 3, kinds) + _paragraphs(notes(rows)),
         **{title: _image(title, svg) for title, svg in figures.items()},
@@ -110,7 +110,7 @@ def _anchor(title: str) -> str:
 
 
 def _kind(row: TableRow) -> str:
-    if row.reported:
+    if row.published:
         return "reported"
     return "missing" if row.problems else "teacher" if row.is_teacher else "student"
 
@@ -149,7 +149,7 @@ def _table(
     kinds: Sequence[str] | None = None,
     last_number: int | None = None,
 ) -> str:
-    """A table that can be sorted and filtered; the columns from `first_number` to `last_number` hold numbers."""
+    """Return a table that can be sorted and filtered; its columns from `first_number` to `last_number` hold numbers."""
     last = len(headers) - 1 if last_number is None else last_number
     of_column = ["number" if first_number <= i <= last else "text" for i in range(len(headers))]
     head = "".join(

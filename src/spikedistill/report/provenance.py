@@ -1,4 +1,4 @@
-"""What the networks of a comparison were made with: code, packages, machines. Imports no torch."""
+"""The origin of the networks of a comparison: code, packages, machines. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HEADERS = ("what", "value", "runs")
 
 
 def cells(records: Sequence[RunRecord]) -> list[list[str]]:
-    """Every value that a manifest of the comparison records, with the number of networks that have it; under `HEADERS`."""
+    """Return every value in the networks' manifests with the number of networks that have it, under `HEADERS`."""
     counts: dict[tuple[str, str], int] = {}
     manifests = {run.artifact: run.manifest for run in records if run.manifest}
     for manifest in manifests.values():

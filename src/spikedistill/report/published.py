@@ -1,4 +1,4 @@
-"""Figures that others published for a method, shown beside ours and never mixed with what was measured. Imports no torch."""
+"""Accuracies that others published for a method, shown beside measured ones and never mixed with them. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,26 +12,31 @@ FILE = Path(__file__).with_name("published.yaml")
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """One published accuracy."""
+    """One published accuracy.
+
+    Attributes:
+        method: component name of the method.
+        dataset: component name of the dataset.
+        arch: architecture as the source names it, or "not stated".
+        time_steps: time steps T; None if not stated.
+        accuracy: top-1 accuracy on the test split, in percent.
+        source: where the number comes from, and how reliable it is.
+    """
 
     method: str
-    """Name of the method as a component."""
     dataset: str
     arch: str
-    """As the source names it; "not stated" where it does not."""
     time_steps: int | None
     accuracy: float
-    """Top-1 on the test split, in percent."""
     source: str
-    """Where the number comes from, and how far it can be trusted."""
 
 
-def published(dataset: str, methods: frozenset[str]) -> tuple[PublishedResult, ...]:
-    """What was published on a dataset for any of some methods.
+def find_published(dataset: str, methods: frozenset[str]) -> tuple[PublishedResult, ...]:
+    """Return the published results of some methods on a dataset.
 
     Args:
-        dataset: name of the dataset as a component.
-        methods: names of the methods as components.
+        dataset: component name of the dataset.
+        methods: component names of the methods.
     """
     content = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     found = []

@@ -1,4 +1,4 @@
-"""What the report is made from: one record per network of the comparison, and what every stage cost. Imports no torch."""
+"""The content of a report: one record per network of the comparison, and the cost of every stage. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,76 +18,97 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One teacher or student of a comparison, with what was measured on it."""
+    """One teacher or student of a comparison, with its measurements.
+
+    Attributes:
+        experiment: label of the experiment.
+        dataset: name of the dataset.
+        role: "teacher" or "student".
+        method: label of the method in the configuration; "teacher" for a teacher.
+        arch: name of the architecture.
+        time_steps: time steps T of a student; None for a teacher.
+        seed: seed of the run.
+        artifact: name of the trained network in the store.
+        evaluation: content of evaluation.json; None if there is none, see `problem`.
+        is_baseline: True for the method that the others of the experiment are compared with.
+        problem: why there is no evaluation: the stage that failed or has not finished, and the last error in its log.
+        metrics: records of metrics.jsonl, one per epoch; for a failed run those written so far.
+        manifest: manifest of the trained network; empty if there is none.
+        examples: arrays of examples.npz, a few test samples and their saliency maps.
+    """
 
     experiment: str
     dataset: str
     role: Literal["teacher", "student"]
     method: str
-    """Label of the method in the configuration; "teacher" for a teacher."""
     arch: str
     time_steps: int | None
-    """Time steps T of a student; None for a teacher."""
     seed: int
     artifact: str
-    """Name of the trained network in the store."""
     evaluation: dict[str, Any] | None
-    """Content of evaluation.json; None when there is none: see `problem`."""
     is_baseline: bool = False
-    """Whether the report compares the other methods of the experiment with this one."""
     problem: str | None = None
-    """Why there is no evaluation: which stage failed or has not ended, and what its log says."""
     metrics: list[dict[str, Any]] = field(default_factory=list)
-    """Records of metrics.jsonl, one per epoch; of a run that failed, those that there are."""
     manifest: dict[str, Any] = field(default_factory=dict)
     examples: Mapping[str, npt.NDArray[Any]] | None = None
-    """Arrays of examples.npz: a few test samples and what the network attends to."""
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """What one stage of the plan took."""
+    """The cost of one stage of the plan; what is unknown is None.
+
+    Attributes:
+        stage: name of the stage.
+        artifact: name of its artifact.
+        state: "done", or the state that `spikedistill status` shows.
+        wall_s: time of the start that finished it; for training at least the sum of its epochs over all starts.
+        gpu_hours: `wall_s` times the number of GPUs, in hours.
+        peak_memory_mib: peak resident memory of the process of rank 0.
+        peak_gpu_memory_mib: peak memory allocated on the GPU of rank 0.
+        starts: number of starts so far; 1 means no retry.
+        device: name of the device; empty if unknown.
+    """
 
     stage: str
     artifact: str
     state: str
-    """"done", or how far it is."""
     wall_s: float | None = None
-    """Of the start that finished it; of training at least the sum of its epochs over all starts."""
     gpu_hours: float | None = None
     peak_memory_mib: float | None = None
-    """Largest resident memory of the first rank's process."""
     peak_gpu_memory_mib: float | None = None
-    """Largest memory allocated on the first rank's GPU."""
     starts: int | None = None
-    """How often the stage was started so far; 1 means without a retry."""
     device: str = ""
 
     @property
     def retries(self) -> int | None:
-        """How often the stage was started again."""
+        """Number of starts after the first."""
         return None if self.starts is None else self.starts - 1
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that a report shows."""
+    """Everything that a report shows.
+
+    Attributes:
+        records: one per network.
+        costs: one per stage of the plan.
+        published: published results by experiment.
+        config: the configuration with all defaults.
+    """
 
     records: Sequence[RunRecord]
     costs: Sequence[StageCost] = ()
-    reported: Mapping[str, Sequence[PublishedResult]] = field(default_factory=dict)
-    """Published figures, by experiment."""
+    published: Mapping[str, Sequence[PublishedResult]] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
-    """The configuration as it was used."""
 
     @property
     def is_partial(self) -> bool:
-        """Whether something that was asked for is missing."""
+        """True if a run that the plan asks for has no evaluation."""
         return any(record.evaluation is None for record in self.records)
 
 
 class Group(NamedTuple):
-    """The runs of one method in one experiment: equal but for the seed."""
+    """The runs of one method in one experiment, which differ only in the seed."""
 
     experiment: str
     method: str
@@ -95,25 +116,25 @@ class Group(NamedTuple):
 
     @property
     def is_teacher(self) -> bool:
-        """Whether these are the experiment's teachers."""
+        """True for the teachers of the experiment."""
         return self.runs[0].role == "teacher"
 
     @property
     def is_baseline(self) -> bool:
-        """Whether the other methods of the experiment are compared with this one."""
+        """True for the method that the others of the experiment are compared with."""
         return self.runs[0].is_baseline
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean over seeds and the sample standard deviation (n - 1) around it; no deviation for a single value."""
+    """Mean and sample standard deviation (n - 1) over seeds; a single value has no deviation."""
 
     mean: float
     std: float | None
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread | None:
-        """The spread of some values; None when there are none."""
+        """Return the spread of some values; None if there are none."""
         if not values:
             return None
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
@@ -122,23 +143,29 @@ class Spread:
         return Spread(self.mean * factor, None if self.std is None else self.std * factor)
 
     def format(self, digits: int) -> str:
-        """`mean ± std` with that many decimals, or the mean alone."""
+        """Return "mean ± std" with `digits` decimals, or the mean alone."""
         return f"{self.mean:.{digits}f}" + ("" if self.std is None else f" ± {self.std:.{digits}f}")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of the paired differences to the baseline, seed by seed, with the confidence interval of Student's t."""
+    """Mean of the differences to the baseline, paired by seed, with the confidence interval of Student's t.
+
+    Attributes:
+        mean: mean difference.
+        low: lower bound of the 95 % confidence interval; None for a single pair.
+        high: upper bound of it; None for a single pair.
+        num_pairs: number of seeds that both methods have.
+    """
 
     mean: float
     low: float | None
     high: float | None
-    """Bounds of the 95 % interval; None for a single pair, which has none."""
     num_pairs: int
 
     @classmethod
     def of(cls, values: Mapping[int, float], baseline: Mapping[int, float]) -> Difference | None:
-        """The difference of two methods over the seeds that both have; None when they share no seed."""
+        """Return the difference of two methods, given their values by seed; None if they share no seed."""
         pairs = [values[seed] - baseline[seed] for seed in sorted(values.keys() & baseline.keys())]
         if not pairs:
             return None
@@ -151,7 +178,7 @@ class Difference:
         return cls(mean, mean - half, mean + half, len(pairs))
 
     def format(self, factor: float, digits: int) -> str:
-        """`+mean [low, high]`, or the mean alone."""
+        """Return "+mean [low, high]", or the mean alone, after multiplying by `factor`."""
         text = f"{self.mean * factor:+.{digits}f}"
         if self.low is None or self.high is None:
             return text
@@ -159,7 +186,7 @@ class Difference:
 
 
 def group_records(records: Iterable[RunRecord]) -> list[Group]:
-    """Group by experiment and method, in order of first appearance, an experiment's teacher before its students."""
+    """Group records by experiment and method in order of first appearance, the teacher of an experiment before its students."""
     found: dict[str, dict[str, list[RunRecord]]] = {}
     for record in records:
         found.setdefault(record.experiment, {}).setdefault(record.method, []).append(record)
@@ -173,12 +200,12 @@ def group_records(records: Iterable[RunRecord]) -> list[Group]:
 
 
 def measurements(group: Group) -> list[dict[str, Any]]:
-    """The evaluations of the runs of a group that have one."""
+    """Return the evaluations of the runs of a group; runs without one are skipped."""
     return [run.evaluation for run in group.runs if run.evaluation is not None]
 
 
 def difference(group: Group, baseline: Group | None) -> Difference | None:
-    """Accuracy of a group less that of the baseline of its experiment; None for the baseline itself, and for teachers."""
+    """Return the accuracy of a group minus that of its experiment's baseline; None for the baseline itself and for teachers."""
     if baseline is None or group.is_teacher or group.is_baseline:
         return None
     return Difference.of(_accuracies(group), _accuracies(baseline))
@@ -189,7 +216,7 @@ def _accuracies(group: Group) -> dict[int, float]:
 
 
 def mean_confusion(group: Group) -> npt.NDArray[np.float64] | None:
-    """Share of each true class, in rows, that is predicted as each class, over all runs; None when nothing was measured."""
+    """Return the share of each true class (rows) that is predicted as each class, over all runs; None if none was measured."""
     measured = [m["confusion"] for m in measurements(group) if m.get("confusion")]
     if not measured:
         return None

@@ -1,4 +1,4 @@
-"""The comparison as tables: one row per experiment and method, mean ± standard deviation over seeds. Imports no torch."""
+"""The comparison as tables with one row per experiment and method: mean ± standard deviation over seeds. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,26 +18,34 @@ NOT_APPLICABLE = "-"
 MEASURED = "measured"
 NOTE = (
     "Accuracy: on the test split, of the mean of the logits over all T time steps, after the last epoch; mean ± sample "
-    "standard deviation over seeds. Against the baseline: mean difference over the seeds that both have, with the 95 % "
-    "confidence interval of Student's t where there are two or more. Firing rate: spikes per neuron and time step. Energy: "
-    "of the arithmetic at the synapses alone, per sample. The teacher is a non-spiking network. PublishedResult rows are figures "
-    "that others published."
+    "standard deviation over seeds. Against the baseline: mean difference over the seeds that both methods have, with the 95 % "
+    "confidence interval of Student's t for two or more seeds. Firing rate: spikes per neuron and time step. Energy: per sample, "
+    "of the arithmetic at the synapses only. The teacher is a non-spiking network. Reported rows are results that others "
+    "published."
 )
 
 
 @dataclass(frozen=True)
 class Column:
-    """One measured quantity: how to read it from evaluation.json, and how to write it."""
+    """One measured quantity: how it is read from evaluation.json and how it is shown.
+
+    Attributes:
+        name: name in the CSV file, unit included.
+        header: name in tables for readers, unit included.
+        read: gets the value from the content of evaluation.json; None if it was not measured.
+        factor: multiplies the value into the unit shown.
+        digits: number of decimals.
+        students_only: True if teachers do not have it.
+        per_sample: True if it is the cost of one sample.
+    """
 
     name: str
-    """In the CSV file; the unit is part of it."""
     header: str
     read: Callable[[dict[str, Any]], float | None]
     factor: float = 1.0
     digits: int = 2
     students_only: bool = False
     per_sample: bool = False
-    """Whether it is what one sample takes."""
 
 
 def _at_first_step(m: dict[str, Any]) -> float | None:
@@ -109,7 +117,22 @@ def _neurons(m: dict[str, Any], key: str) -> float | None:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One line of the comparison: what was measured on a method, or what somebody else reported for one."""
+    """One line of the comparison: the measurements of a method, or a published result.
+
+    Attributes:
+        experiment: label of the experiment.
+        dataset: name of the dataset.
+        method: label of the method; "teacher" for teachers.
+        arch: name of the architecture.
+        time_steps: time steps T; None for teachers.
+        measured: mean and deviation by quantity, in the unit of evaluation.json; None where nothing was measured.
+        difference: accuracy minus that of the baseline.
+        is_teacher: True for the teachers of the experiment.
+        is_baseline: True for the method that the others are compared with.
+        num_seeds: number of runs that were measured.
+        problems: for each run without an evaluation, why.
+        published: the published result; None for a measured row.
+    """
 
     experiment: str
     dataset: str
@@ -117,40 +140,36 @@ class TableRow:
     arch: str
     time_steps: int | None
     measured: dict[Column, Spread | None] = field(default_factory=dict)
-    """By quantity, in its SI unit or as a share; None where nothing was measured."""
     difference: Difference | None = None
-    """Of the accuracy to the baseline's."""
     is_teacher: bool = False
     is_baseline: bool = False
     num_seeds: int = 0
-    """Runs that were measured."""
     problems: tuple[str, ...] = ()
-    """Of each run that was asked for and has no evaluation: why."""
-    reported: PublishedResult | None = None
+    published: PublishedResult | None = None
 
     def cell(self, column: Column) -> str:
-        """A quantity as text."""
-        if self.reported is not None:
-            return f"{self.reported.accuracy:.2f}" if column is ACCURACY else NOT_APPLICABLE
+        """Return a quantity as text."""
+        if self.published is not None:
+            return f"{self.published.accuracy:.2f}" if column is ACCURACY else NOT_APPLICABLE
         spread = self.measured.get(column)
         if spread is None:
             return MISSING if not self.num_seeds and not (self.is_teacher and column.students_only) else NOT_APPLICABLE
         return (spread * column.factor).format(column.digits)
 
     def names(self) -> list[str]:
-        """Experiment, method, architecture and T as text."""
-        method = f"{self.method} (reported)" if self.reported else self.method
+        """Return experiment, method, architecture and T as text."""
+        method = f"{self.method} (reported)" if self.published else self.method
         return [self.experiment, method, self.arch, NOT_APPLICABLE if self.time_steps is None else str(self.time_steps)]
 
     def against_baseline(self) -> str:
-        """The difference to the baseline in percentage points, as text."""
+        """Return the difference to the baseline in percentage points, as text."""
         if self.is_baseline:
             return "baseline"
         return self.difference.format(100, 2) if self.difference else NOT_APPLICABLE
 
     def seeds(self) -> str:
-        """How many seeds were measured, and how many are missing, as text."""
-        if self.reported:
+        """Return the number of seeds that were measured and the number that are missing, as text."""
+        if self.published:
             return NOT_APPLICABLE
         return str(self.num_seeds) + (f" ({len(self.problems)} missing)" if self.problems else "")
 
@@ -164,13 +183,13 @@ RESULT_HEADERS = (
 
 
 def result_cells(row: TableRow) -> list[str]:
-    """A row of the main table, under `RESULT_HEADERS`."""
+    """Return the cells of a row of the main table, under `RESULT_HEADERS`."""
     rest = [row.cell(column) for column in RESULTS[1:]]
     return [*row.names(), row.cell(ACCURACY), row.against_baseline(), *rest, row.seeds()]
 
 
 def build_rows(comparison: Comparison) -> list[TableRow]:
-    """The rows of the comparison: per experiment its teacher, its methods in the order of the records, what others reported."""
+    """Return the rows: per experiment its teacher, its methods in the order of the records, then the published results."""
     groups = group_records(comparison.records)
     rows: list[TableRow] = []
     for experiment in dict.fromkeys(group.experiment for group in groups):
@@ -178,8 +197,8 @@ def build_rows(comparison: Comparison) -> list[TableRow]:
         baseline = next((group for group in own if group.is_baseline), None)
         rows += [_row(group, baseline) for group in own]
         rows += [
-            TableRow(experiment, each.dataset, each.method, each.arch, each.time_steps, reported=each)
-            for each in comparison.reported.get(experiment, ())
+            TableRow(experiment, each.dataset, each.method, each.arch, each.time_steps, published=each)
+            for each in comparison.published.get(experiment, ())
         ]
     return rows
 
@@ -203,14 +222,14 @@ def _row(group: Group, baseline: Group | None) -> TableRow:
 
 
 def notes(rows: Sequence[TableRow]) -> list[str]:
-    """What a reader has to know beside the table: its definitions, what is missing and why, where reported figures come from."""
+    """Return the notes below the table: definitions, missing runs with the reason, sources of published results."""
     missing = [f"{row.experiment}, {row.method}: {problem}" for row in rows for problem in row.problems]
-    sources = list(dict.fromkeys(f"{row.method}, reported: {row.reported.source}" for row in rows if row.reported))
+    sources = list(dict.fromkeys(f"{row.method}, reported: {row.published.source}" for row in rows if row.published))
     return [NOTE, *(f"Missing: {each}." for each in missing), *(f"{each}." for each in sources)]
 
 
 def terminal_table(comparison: Comparison) -> str:
-    """The comparison for a terminal, with what is missing."""
+    """Return the comparison as a table for the terminal, followed by the missing runs."""
     rows = build_rows(comparison)
     missing = [f"missing: {row.experiment}, {row.method}, {problem}" for row in rows for problem in row.problems]
     return "\n".join([_tabulate(rows, "simple"), *missing])
@@ -223,7 +242,7 @@ def _tabulate(rows: Sequence[TableRow], style: str) -> str:
 
 
 def markdown_table(comparison: Comparison) -> str:
-    """The comparison as Markdown."""
+    """Return the comparison as Markdown."""
     rows = build_rows(comparison)
     return "\n\n".join([_tabulate(rows, "github"), *notes(rows)]) + "\n"
 
@@ -241,7 +260,7 @@ _LATEX = str.maketrans(
 
 
 def latex_table(comparison: Comparison) -> str:
-    """The comparison as a LaTeX table; it needs the package booktabs."""
+    """Return the comparison as a LaTeX table, which needs the packages booktabs and textcomp."""
     rows = build_rows(comparison)
     lines = [
         "% Needs \\usepackage{booktabs,textcomp}.",
@@ -266,7 +285,7 @@ CSV_HEADERS = (
 
 
 def csv_table(comparison: Comparison) -> str:
-    """The comparison as CSV with plain numbers and every measured quantity; empty where nothing was measured."""
+    """Return the comparison as CSV with plain numbers of every measured quantity; missing values are empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_HEADERS)
@@ -275,16 +294,16 @@ def csv_table(comparison: Comparison) -> str:
 
 
 def _csv_values(row: TableRow) -> list[object]:
-    source = f"reported: {row.reported.source}" if row.reported else MEASURED
+    source = f"reported: {row.published.source}" if row.published else MEASURED
     names: list[object] = [row.experiment, row.dataset, row.method, row.arch, _number(row.time_steps), source]
-    counts: list[object] = ["", ""] if row.reported else [row.num_seeds, len(row.problems)]
-    apart = row.difference
-    paired = [apart.mean, apart.low, apart.high] if apart else [None] * 3
-    values = [*names, *counts, *(_number(each, 100) for each in paired), apart.num_pairs if apart else ""]
+    counts: list[object] = ["", ""] if row.published else [row.num_seeds, len(row.problems)]
+    paired = row.difference
+    bounds = [paired.mean, paired.low, paired.high] if paired else [None] * 3
+    values = [*names, *counts, *(_number(each, 100) for each in bounds), paired.num_pairs if paired else ""]
     for column in MEASURES:
         spread = row.measured.get(column)
-        if row.reported and column is ACCURACY:
-            values += [row.reported.accuracy, ""]
+        if row.published and column is ACCURACY:
+            values += [row.published.accuracy, ""]
         elif spread is None:
             values += ["", ""]
         else:

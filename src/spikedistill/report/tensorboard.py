@@ -1,7 +1,7 @@
-"""What a comparison adds to TensorBoard, so that one `tensorboard --logdir` shows all runs: results, hyperparameters, pictures.
+"""Adds results, hyperparameters and pictures of all runs to TensorBoard, for one `tensorboard --logdir`. Imports no torch.
 
-Training writes its scalars itself, into the same folder per run. A run whose network came from a shared store has none here;
-its scalars are written from its metrics.jsonl. Imports no torch.
+Training writes its scalars into the same folder per run. For a network that was trained elsewhere and comes from a shared store,
+they are written here, from its metrics.jsonl.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from spikedistill.plan.stages import DistillSpec, TeacherSpec
 from spikedistill.report.compare import flatten
 from spikedistill.report.plots.pictures import picture
 from spikedistill.report.records import RunRecord
 from spikedistill.report.tables import ACCURACY, ENERGY, FIRING_RATE, MEASURES, Column
 
 SUFFIX = ".report"
-COMPARED = (ACCURACY, ENERGY, FIRING_RATE)
-"""The metrics in TensorBoard's table of hyperparameters."""
-TILE = 96
-"""Least height of a picture, in pixels."""
+COMPARED = (ACCURACY, ENERGY, FIRING_RATE)  # the metrics in TensorBoard's table of hyperparameters
+MIN_HEIGHT = 96  # of a picture, in pixels
+FOLDERS = {spec.role: spec.folder for spec in (TeacherSpec, DistillSpec)}
 
 
-def write_board(records: Sequence[RunRecord], folder: Path) -> None:
-    """Write the results of every measured run; what an earlier report wrote is replaced.
+def write_tensorboard(records: Sequence[RunRecord], folder: Path) -> None:
+    """Write the results of every measured run; those of an earlier report are replaced.
 
     Args:
         records: the runs; runs that share a network share a folder.
-        folder: of all TensorBoard logs.
+        folder: folder of all TensorBoard logs.
     """
-    measured = {f"{run.role}s/{run.artifact}": run for run in records if run.evaluation is not None}
+    measured = {f"{FOLDERS[run.role]}/{run.artifact}": run for run in records if run.evaluation is not None}
     for name, run in measured.items():
         for old in (folder / name).glob(f"events.*{SUFFIX}"):
             old.unlink()
@@ -78,7 +78,7 @@ def _summaries(run: RunRecord, *, with_training: bool) -> Iterator[tuple[int, Su
 
 
 def _tag(column: Column) -> str:
-    """As in `eval/energy(µJ)`."""
+    """Return the tag of a quantity, such as `eval/energy(µJ)`."""
     return f"eval/{column.header.replace(' (', '(').replace(' ', '_')}"
 
 
@@ -111,7 +111,7 @@ def _plugin(tag: str, content: HParamsPluginData) -> Summary:
 
 
 def _values(spec: Mapping[str, Any]) -> dict[str, float | str]:
-    """A spec as TensorBoard takes it: numbers and words."""
+    """Return a spec as TensorBoard takes it: by dotted key, as numbers and strings."""
     flat = {key: value for key, value in flatten(spec) if value is not None}
     return {
         key: float(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
@@ -120,10 +120,10 @@ def _values(spec: Mapping[str, Any]) -> dict[str, float | str]:
 
 
 def _image(tag: str, pictures: Sequence[npt.NDArray[Any]]) -> Summary:
-    """Pictures side by side, each scaled to its own largest value."""
+    """Return pictures side by side, each scaled by its own maximum."""
     tiles = [np.pad(_bytes(each), ((0, 0), (0, 2), (0, 0)), constant_values=255) for each in pictures]
     row = np.concatenate(tiles, axis=1)
-    enlarged = row.repeat(factor := -(-TILE // row.shape[0]), axis=0).repeat(factor, axis=1)
+    enlarged = row.repeat(factor := -(-MIN_HEIGHT // row.shape[0]), axis=0).repeat(factor, axis=1)
     stream = io.BytesIO()
     Image.fromarray(enlarged).save(stream, format="PNG")
     height, width, channels = enlarged.shape
@@ -132,6 +132,6 @@ def _image(tag: str, pictures: Sequence[npt.NDArray[Any]]) -> Summary:
 
 
 def _bytes(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Any picture as uint8 [H, W, 3]."""
+    """Convert a picture of any type to uint8 [H, W, 3]."""
     scaled = np.asarray(255 * image / (float(image.max()) or 1.0)).clip(0, 255).astype(np.uint8)
     return np.stack([scaled] * 3, axis=-1) if scaled.ndim == 2 else scaled

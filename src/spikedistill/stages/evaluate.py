@@ -36,9 +36,9 @@ def build(spec: EvaluateSpec, job: StageJob) -> None:
             world_size=world.world_size,
             device=world.device,
         )
-        figures = measure(network, loader, world, num_classes=data.num_classes, energy=spec.settings.energy, teacher=teacher)
+        metrics = measure(network, loader, world, num_classes=data.num_classes, energy=spec.settings.energy, teacher=teacher)
         job.provenance.update(device=world.device_name, world_size=world.world_size)
         if world.is_main_process:
             about = {"schema": SCHEMA, "role": model_spec.role, "class_names": list(data.class_names)}
-            (job.out / EVALUATION).write_text(json.dumps(about | figures, indent=1) + "\n", encoding="utf-8")
+            (job.out / EVALUATION).write_text(json.dumps(about | metrics, indent=1) + "\n", encoding="utf-8")
             write_examples(network, data, model_spec.inputs, world.device, job.out)

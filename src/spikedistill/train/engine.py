@@ -170,11 +170,11 @@ class _Training:
                 self._show(step + 1, clock)
         totals = self._check_finite(num_steps)
         clock.stop()
-        figures = _summarise(totals) | clock.figures() | _memory(run.world)
-        figures["optim/lr"] = self._optimizer.param_groups[0]["lr"]
+        metrics = _summarise(totals) | clock.metrics() | _memory(run.world)
+        metrics["optim/lr"] = self._optimizer.param_groups[0]["lr"]
         if run.world.is_main_process:
-            figures |= firing_rates(run.model, _split(inputs, run.engine.accumulate)[0])
-        run.tracker.record(self._epoch, figures)
+            metrics |= firing_rates(run.model, _split(inputs, run.engine.accumulate)[0])
+        run.tracker.record(self._epoch, metrics)
         self._epoch += 1
         self._start_step = 0
         self._history = History(num_steps)
@@ -184,11 +184,11 @@ class _Training:
             self._leave(number)
 
     def _step(self, step: int, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Update the weights once; return the figures of the step as tensors on the device, without waiting for them."""
+        """Update the weights once; return the metrics of the step as tensors on the device, without waiting for them."""
         run, parts = self._run, self._run.engine.accumulate
         first, global_size = run.world.rank * len(labels), run.world.world_size * len(labels)
         self._optimizer.zero_grad(set_to_none=True)
-        figures: dict[str, Tensor] = {}
+        metrics: dict[str, Tensor] = {}
         pieces = zip(_split(inputs, parts), labels.chunk(parts), strict=True)
         for part, (x, y) in enumerate(pieces):
             with self._gradient_sync(part + 1 == parts):
@@ -200,11 +200,11 @@ class _Training:
                 (loss / parts).backward()
             found = {"loss": loss, "accuracy": _accuracy(outputs, y), **{f"loss_{k}": v for k, v in terms.items()}}
             for name, value in found.items():
-                figures[name] = figures.get(name, 0) + value.detach() / parts
+                metrics[name] = metrics.get(name, 0) + value.detach() / parts
         gradients = [p.grad for p in run.model.parameters() if p.grad is not None]
-        figures["grad_norm"] = torch.nn.utils.get_total_norm(gradients)
+        metrics["grad_norm"] = torch.nn.utils.get_total_norm(gradients)
         self._optimizer.step()
-        return figures
+        return metrics
 
     def _gradient_sync(self, enabled: bool) -> contextlib.AbstractContextManager[None]:
         """Return a context in which backward averages the gradients over the ranks, or, if not `enabled`, keeps them local."""
@@ -296,7 +296,7 @@ class _Clock:
         """Samples per second so far, over all ranks."""
         return self.samples / (self._seconds or time.perf_counter() - self._started)
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         share = 100 * self._data_s / self._seconds
         return {"time/epoch(s)": self._seconds, "time/throughput(samples/s)": self.speed, "time/data(%)": share}
 

@@ -1,4 +1,4 @@
-"""The figures of every step of an epoch, kept on the device so that a step does not wait for it."""
+"""The metrics of every step of an epoch, kept on the device so that a step does not wait for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spikedistill.train.distributed import World
 
 
 class History:
-    """A table of figures by step, float64: one row per name, one column per step that this process ran."""
+    """A table of metrics by step, float64: one row per name, one column per step that this process ran."""
 
     def __init__(self, num_steps: int, before: Mapping[str, Tensor] | None = None) -> None:
         """Make an empty table for one epoch.
@@ -28,14 +28,14 @@ class History:
         self._latest = (torch.empty(0), 0)
         self._copy: tuple[Tensor, int, torch.cuda.Event] | None = None
 
-    def record(self, step: int, figures: Mapping[str, Tensor]) -> None:
+    def record(self, step: int, metrics: Mapping[str, Tensor]) -> None:
         """Record the scalars of a step, the same names at every step, without waiting for the device."""
         if not self._names:
-            self._names = list(figures)
-            device = next(iter(figures.values())).device
-            shape = (len(figures), self._num_steps - self._start)
+            self._names = list(metrics)
+            device = next(iter(metrics.values())).device
+            shape = (len(metrics), self._num_steps - self._start)
             self._values = torch.zeros(shape, dtype=torch.float64, device=device)
-        column = torch.stack([figures[name].detach().double() for name in self._names])
+        column = torch.stack([metrics[name].detach().double() for name in self._names])
         self._values[:, step - self._start] = column
 
     def snapshot(self, steps: int) -> dict[str, Tensor]:
@@ -66,7 +66,7 @@ class History:
         return None if column is None else self._start + column
 
     def totals(self, steps: int, world: World) -> dict[str, Tensor]:
-        """Return the mean over all ranks of each figure at each of the first `steps` steps, on the host; waits for the device."""
+        """Return the mean over all ranks of each metric at each of the first `steps` steps, on the host; waits for the device."""
         mean = world.all_reduce_sum(self._values[:, : steps - self._start]).cpu() / world.world_size
         empty = torch.empty(0, dtype=torch.float64)
         return {name: torch.cat([self._before.get(name, empty), row]) for name, row in zip(self._names, mean, strict=True)}

@@ -82,7 +82,7 @@ def teacher(accuracy, *, experiment="digits", metrics=()):
 
 @pytest.fixture
 def make():
-    """Makers of records with known numbers."""
+    """Functions that make records with known numbers."""
     return SimpleNamespace(student=student, teacher=teacher, missing_student=missing_student, comparison=comparison)
 
 
@@ -114,6 +114,6 @@ def compared(records):
             StageCost("teacher", "digits-resnet18-seed0-9876543210", "done", 61.5, 0.0171, 512.0, 900.5, 2, "a GPU"),
             StageCost("distill", "digits-resnet_small-kd-seed1-0123456789", "interrupted", starts=1),
         ],
-        reported={"digits": [PublishedResult("kd", "digits", "ResNet-19", 4, 97.5, "unconfirmed: notes")]},
+        published={"digits": [PublishedResult("kd", "digits", "ResNet-19", 4, 97.5, "unconfirmed: notes")]},
         config={"seeds": [0, 1], "store": "store"},
     )

@@ -1,4 +1,4 @@
-"""What the report stage finds in a store: all of a finished run, and why something is missing from another."""
+"""The records of a report: everything of a finished run, and the reason why anything else is missing."""
 
 import shutil
 
@@ -8,11 +8,11 @@ from spikedistill import components
 from spikedistill.config.check import parse_config
 from spikedistill.plan.build import build_plan
 from spikedistill.report.collect import collect
-from spikedistill.report.published import published
+from spikedistill.report.published import find_published
 from spikedistill.store.artifacts import Store
 
 
-def test_a_finished_run_is_there_with_evaluations_examples_and_costs(trained):
+def test_a_finished_run_has_evaluations_examples_and_costs(trained):
     comparison = collect(trained.plan, trained.store)
     teacher, student = comparison.records
     assert (teacher.role, student.role, teacher.is_baseline, student.is_baseline) == ("teacher", "student", False, True)
@@ -30,7 +30,7 @@ def test_a_finished_run_is_there_with_evaluations_examples_and_costs(trained):
     assert comparison.config["experiments"]["digits"]["student"]["time_steps"] == 2
 
 
-def test_what_is_missing_or_damaged_is_named_and_the_rest_is_reported(trained, tmp_path, monkeypatch):
+def test_missing_and_damaged_artifacts_are_named_and_the_rest_is_reported(trained, tmp_path, monkeypatch):
     shutil.copytree(trained.store.root, tmp_path / "store")
     store = Store(tmp_path / "store")
     monkeypatch.chdir(tmp_path)
@@ -71,16 +71,17 @@ def test_baseline_is_the_chosen_method_or_the_first_without_a_teacher(chosen, ex
     assert [record.method for record in records if record.is_baseline] == [expected]
 
 
-def test_published_figures_are_those_of_dataset_and_methods_with_their_source():
-    found = published("cifar100", frozenset({"tdd", "esd"}))
+def test_published_results_are_those_of_dataset_and_methods_with_their_source():
+    found = find_published("cifar100", frozenset({"tdd", "esd"}))
     figures = {(each.method, each.arch, each.time_steps): each.accuracy for each in found}
     assert figures["tdd", "ResNet-19", 6] == 82.56
     assert figures["esd", "ResNet-18", 6] == 79.54
     assert {each.method for each in found} == {"tdd", "esd"}
     assert all(each.source.startswith(("unconfirmed: ", "a training log")) for each in found)
-    assert published("digits", frozenset({"tdd"})) == ()
+    assert find_published("digits", frozenset({"tdd"})) == ()
     everything = [
-        published(name, frozenset(components.names("distill"))) for name in ("cifar10", "cifar100", "imagenet", "cifar10-dvs")
+        find_published(name, frozenset(components.names("distill")))
+        for name in ("cifar10", "cifar100", "imagenet", "cifar10-dvs")
     ]
     assert all(50 < each.accuracy < 100 for entries in everything for each in entries)
     assert sum(map(len, everything)) == 25

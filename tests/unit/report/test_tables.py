@@ -20,7 +20,7 @@ from spikedistill.report.tables import (
 
 
 def cells_of(comparison):
-    return {(row.experiment, row.method, bool(row.reported)): result_cells(row) for row in build_rows(comparison)}
+    return {(row.experiment, row.method, bool(row.published)): result_cells(row) for row in build_rows(comparison)}
 
 
 def test_deviation_is_that_of_a_sample():
@@ -48,8 +48,8 @@ def test_single_pair_has_no_interval_and_no_common_seed_no_difference():
     assert Difference.of({0: 0.9}, {1: 0.8}) is None
 
 
-def test_rows_are_teacher_methods_then_what_was_reported(compared):
-    assert [(row.experiment, row.method, bool(row.reported)) for row in build_rows(compared)] == [
+def test_rows_are_teacher_methods_then_published_results(compared):
+    assert [(row.experiment, row.method, bool(row.published)) for row in build_rows(compared)] == [
         ("digits", "teacher", False),
         ("digits", "tet", False),
         ("digits", "kd", False),
@@ -70,7 +70,7 @@ def test_missing_run_is_counted_in_its_row_and_compared_on_the_common_seeds(comp
     assert cells_of(compared)["digits", "kd", False][4:] == ["96.00", "+6.00", "71.00", "0.100", "1.500", "1 (1 missing)"]
 
 
-def test_reported_row_is_marked_and_holds_nothing_but_what_was_reported(compared):
+def test_published_row_is_marked_and_holds_only_its_accuracy(compared):
     cells = cells_of(compared)["digits", "kd", True]
     assert cells == ["digits", "kd (reported)", "ResNet-19", "4", "97.50", "-", "-", "-", "-", "-"]
     assert "kd, reported: unconfirmed: notes." in markdown_table(compared)
@@ -120,7 +120,7 @@ def test_markdown_is_a_table_with_every_row(compared):
     assert "92.00 ± 2.83" in lines[3]
 
 
-def test_latex_is_a_tabular_with_what_tex_would_misread_escaped(make):
+def test_latex_is_a_tabular_with_special_characters_escaped(make):
     text = latex_table(make.comparison([make.student("a_b&c", 0, 0.5), make.student("a_b&c", 1, 0.7)]))
     assert r"a\_b\&c" in text
     assert r"60.00 $\pm$ 14.14" in text
@@ -135,7 +135,7 @@ def test_terminal_table_shows_headers_and_numbers(compared):
     assert "92.00 ± 2.83" in text
 
 
-def test_tables_of_no_runs_are_headers_alone():
+def test_tables_of_no_runs_are_headers_only():
     assert terminal_table(Comparison([])).split()[0] == "experiment"
     assert csv_table(Comparison([])).count("\n") == 1
 

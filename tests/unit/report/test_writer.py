@@ -21,7 +21,7 @@ def test_second_report_replaces_the_first_with_equal_bytes(compared, tmp_path):
     assert after == before
 
 
-def test_failure_leaves_the_old_report_whole(compared, tmp_path):
+def test_failure_leaves_the_old_report_intact(compared, tmp_path):
     before = {path: path.read_bytes() for path in write_report(compared, tmp_path)}
     compared.records[0].evaluation["firing_rate"]["layers"] = [{"name": "no rate"}]
     with pytest.raises(KeyError):
@@ -29,7 +29,7 @@ def test_failure_leaves_the_old_report_whole(compared, tmp_path):
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_outdated_files_are_older_than_a_file_of_before_and_unchanged(tmp_path):
+def test_backdated_files_are_older_than_any_other_and_unchanged(tmp_path):
     old, partial = tmp_path / "old", tmp_path / "partial"
     old.touch()
     partial.write_text("content")

@@ -15,25 +15,25 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from spikedistill.report.plots.style import empty, house_style, svg
+from spikedistill.report.plots.style import empty_figure, report_style, to_svg
 from spikedistill.report.records import Group, RunRecord, group_records, mean_confusion
 
 MAX_COLUMNS = 4
-MAX_TICKS = 12  # class names are written out up to this many
+MAX_TICKS = 12  # with more classes, their names are left out
 MAX_SAMPLES = 6
 MAX_RECORDINGS, MAX_FRAMES = 3, 10
-MAX_MATRICES, MAX_BLOCKS = 24, 8  # what a figure of a large sweep shows; the note above it says so
+MAX_MATRICES, MAX_BLOCKS = 24, 8  # limits for the figures of a large sweep; a note above the figure tells what is left out
 HEAT = "viridis"
 POLARITY = "PuOr"
 Pixels = npt.NDArray[Any]
 
 
 def confusion_matrices(records: Sequence[RunRecord]) -> str:
-    """Share of each true class, in rows, that is predicted as each class: a panel per method, over all its seeds."""
+    """Plot the share of each true class (rows) that is predicted as each class, with one panel per method, over all its seeds."""
     shown = [(group, matrix) for group in group_records(records) if (matrix := mean_confusion(group)) is not None]
     if not shown:
-        return empty("nothing measured")
-    with house_style():
+        return empty_figure("nothing measured")
+    with report_style():
         total, shown = len(shown), shown[:MAX_MATRICES]
         columns = min(MAX_COLUMNS, len(shown))
         rows = -(-len(shown) // columns)
@@ -48,15 +48,15 @@ def confusion_matrices(records: Sequence[RunRecord]) -> str:
         for unused in list(axes.flat)[len(shown) :]:
             unused.remove()
         figure.colorbar(scale, ax=list(axes.flat)[: len(shown)], label="Share of the true class (%)", shrink=0.8)
-        return svg(figure)
+        return to_svg(figure)
 
 
 def saliency_maps(records: Sequence[RunRecord]) -> str:
-    """Test samples with the teacher's class activation map beside the activation map of each student, of the first seed."""
-    blocks = [block for experiment in _experiments(records) if (block := _explained(experiment))]
+    """Draw test samples with the teacher's class activation map and each student's activation map, of the first seed."""
+    blocks = [block for experiment in _experiments(records) if (block := _runs_with_examples(experiment))]
     if not blocks:
-        return empty("no examples")
-    with house_style():
+        return empty_figure("no examples")
+    with report_style():
         total, blocks = len(blocks), blocks[:MAX_BLOCKS]
         heights = [1 + len(block) for block in blocks]
         columns = max(min(MAX_SAMPLES, len(run.examples["labels"])) for block in blocks for run in block if run.examples)
@@ -69,18 +69,18 @@ def saliency_maps(records: Sequence[RunRecord]) -> str:
         for block, height in zip(blocks, heights, strict=True):
             _draw_block(axes[top : top + height], block)
             top += height
-        return svg(figure)
+        return to_svg(figure)
 
 
 def event_frames(records: Sequence[RunRecord]) -> str:
-    """The frames that a few test recordings are integrated to: more ON events are orange, more OFF events purple."""
+    """Draw the frames of a few test recordings: pixels with more ON events are orange, with more OFF events purple."""
     found: dict[str, tuple[str, Pixels, list[str]]] = {}
     for run in records:
         if run.examples is not None and run.examples["samples"].ndim == 5:
             found.setdefault(run.experiment, (run.experiment, run.examples["samples"], _true_names(run)))
     if not found:
-        return empty("no event frames in this comparison")
-    with house_style():
+        return empty_figure("no event frames in this comparison")
+    with report_style():
         total = len(found)
         found = dict(list(found.items())[:MAX_BLOCKS])
         counts = [min(MAX_RECORDINGS, len(samples)) for _, samples, _ in found.values()]
@@ -98,7 +98,7 @@ def event_frames(records: Sequence[RunRecord]) -> str:
         bar = figure.colorbar(scale, ax=axes, shrink=0.6, ticks=[-1, 0, 1])
         bar.ax.set_yticklabels(["OFF", "none", "ON"])
         bar.set_label("Events, relative to the frame's largest count")
-        return svg(figure)
+        return to_svg(figure)
 
 
 def _note_cut(figure: Figure, shown: int, total: int, what: str) -> None:
@@ -111,8 +111,8 @@ def _experiments(records: Sequence[RunRecord]) -> list[list[Group]]:
     return [[g for g in groups if g.experiment == name] for name in dict.fromkeys(group.experiment for group in groups)]
 
 
-def _explained(groups: list[Group]) -> list[RunRecord]:
-    """The first run of each method that has examples, teacher first."""
+def _runs_with_examples(groups: list[Group]) -> list[RunRecord]:
+    """Return the first run of each method that has examples, teacher first."""
     runs = [next((run for run in group.runs if run.examples is not None), None) for group in groups]
     return [run for run in runs if run is not None]
 
@@ -155,7 +155,7 @@ def _draw_recording(row: npt.NDArray[Any], frames: Pixels, name: str) -> None:
 
 
 def picture(sample: Pixels) -> Pixels:
-    """A sample as it can be shown: grey [H, W] or colour [H, W, 3] in [0, 1]; of event frames the count of all events."""
+    """Convert a sample to a grey [H, W] or colour [H, W, 3] picture in [0, 1]; event frames become the count of all events."""
     if sample.ndim == 4:  # [T, 2, H, W]
         counts = sample.astype(float).sum((0, 1))
         return counts / (counts.max() or 1.0)

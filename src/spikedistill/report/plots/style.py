@@ -1,7 +1,7 @@
-"""What the figures share: style, colours, and SVG that is the same every time. Imports matplotlib, and no torch.
+"""The common style of the figures: colours, markers, deterministic SVG. Imports matplotlib, and no torch.
 
-A method has the same colour and marker in every panel; teachers are grey. The colours are those of Okabe and Ito, which stay
-apart for colour-blind readers; markers tell the methods apart in grey print.
+A method has the same colour and marker in every panel; teachers are grey. The colours are those of Okabe and Ito, which
+colour-blind readers can tell apart; in greyscale print the markers distinguish the methods.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ _RC: Any = {
 
 
 @contextmanager
-def house_style() -> Iterator[None]:
-    """Draw with our settings, whatever those of the user are."""
+def report_style() -> Iterator[None]:
+    """Draw with the settings of the report, whatever the user's matplotlib settings are."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_RC)
         yield
 
 
-def svg(figure: Figure) -> str:
-    """The figure as SVG text without a date."""
+def to_svg(figure: Figure) -> str:
+    """Return a figure as SVG text without a date."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()
 
 
-def styles(groups: Sequence[Group]) -> dict[str, Style]:
-    """Colour and marker of each method, by its place among all methods."""
+def method_styles(groups: Sequence[Group]) -> dict[str, Style]:
+    """Return colour and marker of each method, by its position among all methods."""
     methods = dict.fromkeys(group.method for group in groups if not group.is_teacher)
     found: dict[str, Style] = {
         method: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]} for i, method in enumerate(methods)
@@ -61,16 +61,16 @@ def styles(groups: Sequence[Group]) -> dict[str, Style]:
     return found | {group.method: {"color": TEACHER_COLOUR, "linestyle": "--"} for group in groups if group.is_teacher}
 
 
-def say_nothing_measured(axes: Axes, text: str = "nothing measured") -> None:
-    """Mark a panel without data as such."""
+def mark_empty(axes: Axes, text: str = "nothing measured") -> None:
+    """Write into a panel without data that it has none."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=TEACHER_COLOUR)
 
 
-def empty(text: str) -> str:
-    """A figure that says why there is nothing to draw."""
-    with house_style():
+def empty_figure(text: str) -> str:
+    """Draw a figure that says why there is nothing to draw, as SVG text."""
+    with report_style():
         figure = Figure(figsize=(5.0, 1.2))
         axes = figure.subplots()
         axes.axis("off")
-        say_nothing_measured(axes, text)
-        return svg(figure)
+        mark_empty(axes, text)
+        return to_svg(figure)

@@ -4,7 +4,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
-from spikedistill.report.tensorboard import write_board
+from spikedistill.report.tensorboard import write_tensorboard
 
 RUN = "students/digits-resnet_small-tet-seed0-0123456789"
 
@@ -19,7 +19,7 @@ def read(tmp_path):
 
 def test_every_measured_run_has_results_pictures_and_hyperparameters(records, tmp_path, read):
     records[1].manifest["spec"] = {"arch": "resnet8", "train": {"lr": 0.1, "weight_decay_on": "weights"}, "teacher": None}
-    write_board(records, tmp_path)
+    write_tensorboard(records, tmp_path)
     runs = {str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("events.*")}
     assert len(runs) == 4  # one student was not measured; the one of digits-dvs has the name of one of digits
     run = read(RUN.replace("seed0", "seed1"))
@@ -36,7 +36,7 @@ def test_every_measured_run_has_results_pictures_and_hyperparameters(records, tm
 def test_hyperparameters_are_words_and_numbers_of_the_spec(make, tmp_path, read):
     student = make.student("tet", 0, 0.9)
     student.manifest["spec"] = {"arch": "resnet8", "train": {"lr": 0.1, "sync": True}, "teacher": None}
-    write_board([student], tmp_path)
+    write_tensorboard([student], tmp_path)
     content = read(RUN).summary_metadata[metadata.SESSION_START_INFO_TAG].plugin_data.content
     session = metadata.parse_session_start_info_plugin_data(content)
     values = {key: value.string_value or value.number_value for key, value in session.hparams.items()}
@@ -49,7 +49,7 @@ def test_scalars_of_training_stay_and_those_of_an_earlier_report_are_replaced(ma
     with SummaryWriter(str(tmp_path / RUN)) as writer:
         writer.add_scalar("train/loss", 7.0, 0)
     student = make.student("tet", 0, 0.9, metrics=[{"epoch": 0, "train/loss": 2.0}])
-    write_board([student], tmp_path)
-    write_board([student], tmp_path)
+    write_tensorboard([student], tmp_path)
+    write_tensorboard([student], tmp_path)
     assert [event.value for event in read(RUN).Scalars("train/loss")] == [7.0]
     assert len(read(RUN).Scalars("eval/accuracy(%)")) == 1

@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from spikedistill.report.plots import curves as figures
-from spikedistill.report.plots import pictures
-from spikedistill.report.plots import style as canvas
+from spikedistill.report.plots import curves, pictures, style
 from spikedistill.report.records import group_records
 from spikedistill.report.writer import FIGURES
 
@@ -19,7 +17,7 @@ DRAWINGS = [draw for _, draw in FIGURES.values()]
 def _panel(draw, records):
     groups = group_records(records)
     axes = Figure().subplots()
-    draw(axes, groups, canvas.styles(groups))
+    draw(axes, groups, style.method_styles(groups))
     return axes
 
 
@@ -55,7 +53,7 @@ def test_accuracy_panel_shows_percent_over_steps_with_the_teacher_as_a_level(mak
         make.student("tet", 0, 0.90, at_step=(0.5, 0.9)),
         make.student("tet", 1, 0.94, at_step=(0.7, 0.94)),
     ]
-    axes = _panel(figures._accuracy_panel, runs)
+    axes = _panel(curves._accuracy_panel, runs)
     level, mean = axes.lines[0], axes.containers[0].lines[0]
     assert list(level.get_ydata()) == [98.0, 98.0]
     assert list(mean.get_xdata()) == [1, 2]
@@ -67,25 +65,25 @@ def test_accuracy_panel_shows_percent_over_steps_with_the_teacher_as_a_level(mak
 
 def test_firing_panel_names_layers_in_network_order(make):
     runs = [make.student("tet", 0, 0.9, rates=(0.25, 0.0625)), make.student("tet", 1, 0.9, rates=(0.35, 0.0625))]
-    axes = _panel(figures._firing_panel, runs)
+    axes = _panel(curves._firing_panel, runs)
     assert [label.get_text() for label in axes.get_xticklabels()] == ["stage0.lif", "stage1.lif"]
     np.testing.assert_allclose(axes.containers[0].lines[0].get_ydata(), [0.30, 0.0625])
 
 
 def test_training_curve_counts_epochs_from_one_and_passes_over_records_without_the_tag(make):
     metrics = [{"epoch": 0, "train/loss": 2.0}, {"epoch": 0, "test/loss": 9.0}, {"epoch": 1, "train/loss": 1.0}]
-    axes = _panel(figures._loss_panel, [make.student("tet", 0, 0.9, metrics=metrics)])
+    axes = _panel(curves._loss_panel, [make.student("tet", 0, 0.9, metrics=metrics)])
     assert [list(axes.lines[0].get_xdata()), list(axes.lines[0].get_ydata())] == [[1, 2], [2.0, 1.0]]
 
 
 def test_method_keeps_its_colour_in_every_panel(records):
-    styles = canvas.styles(group_records(records))
+    styles = style.method_styles(group_records(records))
     assert styles["tet"]["color"] != styles["kd"]["color"]
-    assert styles["teacher"]["color"] == canvas.TEACHER_COLOUR
+    assert styles["teacher"]["color"] == style.TEACHER_COLOUR
 
 
 def test_axes_name_quantity_and_unit(records, monkeypatch):
-    monkeypatch.setitem(canvas._RC, "svg.fonttype", "none")  # text as text
+    monkeypatch.setitem(style._RC, "svg.fonttype", "none")  # text as text
     drawn = "".join(draw(records) for draw in DRAWINGS)
     for name in (
         "Test accuracy after t steps (%)",
@@ -102,14 +100,14 @@ def test_axes_name_quantity_and_unit(records, monkeypatch):
 
 
 def test_layer_names_lose_the_parents_that_all_share_and_keep_their_last_part():
-    assert figures._without_common_parents(["net.stem.lif", "net.block0.lif"]) == ["stem.lif", "block0.lif"]
-    assert figures._without_common_parents(["net.lif"]) == ["lif"]
-    assert figures._without_common_parents(["a.lif", "b.lif"]) == ["a.lif", "b.lif"]
+    assert curves._without_common_parents(["net.stem.lif", "net.block0.lif"]) == ["stem.lif", "block0.lif"]
+    assert curves._without_common_parents(["net.lif"]) == ["lif"]
+    assert curves._without_common_parents(["a.lif", "b.lif"]) == ["a.lif", "b.lif"]
 
 
 def test_energy_panel_shows_the_mean_of_both_in_their_units(make):
     runs = [make.student("tet", 0, 0.90, energy_uj=1.0), make.student("tet", 1, 0.94, energy_uj=3.0), make.teacher(0.98)]
-    axes = _panel(figures._energy_panel, runs)
+    axes = _panel(curves._energy_panel, runs)
     teacher, tet = (container.lines[0] for container in axes.containers)
     assert (list(tet.get_xdata()), list(tet.get_ydata())) == ([2.0], [92.0])
     assert list(teacher.get_xdata()) == [23.0]
@@ -126,7 +124,7 @@ def test_event_pictures_count_and_images_keep_their_values():
 
 
 def test_pictures_name_classes_networks_and_predictions(records, monkeypatch):
-    monkeypatch.setitem(canvas._RC, "svg.fonttype", "none")
+    monkeypatch.setitem(style._RC, "svg.fonttype", "none")
     drawn = pictures.saliency_maps(records)
     for name in ("class zero", "class one", "says zero", "CAM", "activation", "digits-dvs"):
         assert name in drawn
@@ -135,7 +133,7 @@ def test_pictures_name_classes_networks_and_predictions(records, monkeypatch):
 
 
 def test_figures_of_a_large_sweep_show_its_first_experiments_and_say_so(make, monkeypatch):
-    monkeypatch.setitem(canvas._RC, "svg.fonttype", "none")
+    monkeypatch.setitem(style._RC, "svg.fonttype", "none")
     monkeypatch.setattr(pictures, "MAX_BLOCKS", 1)
     monkeypatch.setattr(pictures, "MAX_MATRICES", 1)
     sweep = [make.student("tet", 0, 0.9, experiment=f"{i}-dvs") for i in range(2)]
