@@ -10,7 +10,7 @@ from tabulate import tabulate
 from spikedistill.plan.build import Plan
 from spikedistill.plan.stages import Spec
 from spikedistill.store.artifacts import Store
-from spikedistill.store.lease import lease_path, read_holder
+from spikedistill.store.lease import STALE_S, heartbeat_age_s, lease_path, read_holder
 from spikedistill.store.provenance import STARTS
 from spikedistill.train.tracking import METRICS, whole_lines
 
@@ -34,7 +34,7 @@ def stage_state(store: Store, spec: Spec) -> str:
     if holder is None:
         was_started = (work / STARTS).exists()
         return f"interrupted{so_far}; resumes when run again" if was_started else "not started"
-    if holder.is_stale:
+    if holder.is_gone() or heartbeat_age_s(lease_path(work)) > STALE_S:
         return f"interrupted on {holder.host}{so_far}; resumes when run again"
     return f"running on {holder.host}{so_far}"
 

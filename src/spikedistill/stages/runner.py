@@ -80,7 +80,7 @@ def run_stage(spec: Spec, store: Store, options: RunOptions) -> Path:
         return store.path(spec.ref)
     with lease.held(lease.lease_path(work), owner, lambda: _is_done(spec, store)) as mine:
         if mine and not _is_done(spec, store):
-            _build_and_commit(spec, store, work, options)
+            _build_and_commit(spec, store, work, options, mine)
             _remove_work(work)
     with contextlib.suppress(OSError):  # not empty if another run waits for the lease
         work.rmdir()
@@ -88,10 +88,11 @@ def run_stage(spec: Spec, store: Store, options: RunOptions) -> Path:
     return store.path(spec.ref)
 
 
-def _build_and_commit(spec: Spec, store: Store, work: Path, options: RunOptions) -> None:
+def _build_and_commit(spec: Spec, store: Store, work: Path, options: RunOptions, mine: lease.Lease) -> None:
     clock, starts = Clock(), record_start(work)
     inputs = {role: store.open(ref) for role, ref in spec.upstream.items()}
-    with store.building(spec.ref, spec.model_dump(mode="json"), tuple(spec.upstream.values())) as build:
+    upstream = tuple(spec.upstream.values())
+    with store.building(spec.ref, spec.model_dump(mode="json"), upstream, fence=mine.check) as build:
         job = StageJob(inputs, build.folder, work, options)
         _build(spec, job)
         build.provenance.update(clock.provenance(**job.provenance), starts=starts)

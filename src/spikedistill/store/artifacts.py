@@ -15,7 +15,7 @@ import shutil
 import stat
 import time
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -198,30 +198,47 @@ class Store:
         return target
 
     @contextlib.contextmanager
-    def building(self, ref: str, spec: dict[str, Any], upstream: tuple[str, ...]) -> Iterator[Build]:
+    def building(
+        self, ref: str, spec: dict[str, Any], upstream: tuple[str, ...], fence: Callable[[], None] = lambda: None
+    ) -> Iterator[Build]:
         """Build an artifact in a hidden sibling folder; commit it in one rename when the block ends without an error.
 
-        The caller holds the artifact's lease: what a killed build left behind is removed.
+        The caller holds the artifact's lease: what a killed or fenced-off build left behind is removed.
+
+        Args:
+            ref: reference of the artifact.
+            spec: what it is made by.
+            upstream: references of the artifacts that it is made from.
+            fence: called right before the commit; raises if the caller holds the lease no more.
+
+        Raises:
+            ArtifactError: if the disk is full.
         """
         target = self.path(ref)
         target.parent.mkdir(parents=True, exist_ok=True)
-        for remains in target.parent.glob(f".{target.name}.*.tmp"):
+        for remains in (*target.parent.glob(f".{target.name}.*.tmp"), *target.parent.glob(f".{target.name}.*.old")):
             shutil.rmtree(remains, ignore_errors=True)
         folder = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
         folder.mkdir()
         try:
             build = Build(folder, {})
             yield build
-            self._commit(ref, build, spec, upstream)
+            self._commit(ref, build, spec, upstream, fence)
         except (OSError, RuntimeError) as err:  # numpy and torch do not say why they could not write
-            if shutil.disk_usage(folder).free < MIN_FREE_BYTES:
+            if self._is_full():
                 text = f"store {self.root}: No space left on device while {ref} was made ({err}); free some, then run again"
                 raise ArtifactError(text) from err
             raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _commit(self, ref: str, build: Build, spec: dict[str, Any], upstream: tuple[str, ...]) -> None:
+    def _is_full(self) -> bool:
+        try:
+            return shutil.disk_usage(self.root).free < MIN_FREE_BYTES
+        except OSError:
+            return False
+
+    def _commit(self, ref: str, build: Build, spec: dict[str, Any], upstream: tuple[str, ...], fence: Callable[[], None]) -> None:
         files = {str(p.relative_to(build.folder)): _seal(p) for p in sorted(build.folder.rglob("*")) if p.is_file()}
         manifest = {
             "schema": 1,
@@ -239,15 +256,34 @@ class Store:
         for folder in [build.folder, *(p for p in build.folder.rglob("*") if p.is_dir())]:
             folder.chmod(folder.stat().st_mode | stat.S_IRGRP | stat.S_IXGRP)
             fsync(folder)
+        fence()
+        if self.is_current(ref, upstream):  # a run that held the lease before made it after all; what it is made from is the same
+            return
         self._install(build.folder, self.path(ref))
 
     def _install(self, folder: Path, target: Path) -> None:
         remains = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.old"
-        if target.is_dir() and any(target.iterdir()):
-            target.rename(remains)
-        folder.rename(target)
+        replaced = target.is_dir() and any(target.iterdir())
+        if replaced:
+            _rename(target, remains)
+        try:
+            _rename(folder, target)
+        except OSError:
+            if replaced:
+                _rename(remains, target)
+            raise
         fsync(target.parent)
         shutil.rmtree(remains, ignore_errors=True)
+
+
+def _rename(folder: Path, target: Path) -> None:
+    """Rename a folder; a network file system may report an error for a request that it repeated and that had succeeded."""
+    identity = folder.stat().st_ino
+    try:
+        folder.rename(target)
+    except OSError:
+        if folder.exists() or not target.exists() or target.stat().st_ino != identity:
+            raise
 
 
 @dataclass

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from snakemake_executor_plugin_submitit.processes import ProcessId
 from spikedistill.cli import main
 from spikedistill.config.check import parse_config
 from spikedistill.plan.build import build_plan
@@ -48,3 +49,6 @@ def test_status_counts_the_epochs_before_a_line_that_was_cut(tmp_path, monkeypat
     long_ago = time.time() - 2 * STALE_S
     os.utime(work / "lease", (long_ago, long_ago))
     assert state_of_the_teacher(capsys) == "interrupted on node7, 3 epochs done; resumes when run again"
+    here = ProcessId.own().to_json() | {"started": 1}  # a process of this machine that is gone, whatever the date of its lease
+    (work / "lease").write_text(json.dumps({"owner": "a job", "pid": 7, "host": here["host"], "process": here}))
+    assert state_of_the_teacher(capsys).startswith(f"interrupted on {here['host']}, 3 epochs done")

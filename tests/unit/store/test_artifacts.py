@@ -1,16 +1,11 @@
 import json
 import os
-import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from spikedistill.errors import ArtifactError
-from spikedistill.store import lease
-from spikedistill.store.artifacts import Store
+from spikedistill.store.artifacts import MANIFEST_BACKUP, Store
 
 REF = "teachers/digits-net-0123456789"
 
@@ -99,6 +94,7 @@ def test_building_over_an_empty_folder_and_over_remains_without_a_manifest_works
     store.path(REF).mkdir(parents=True)
     build(store)
     store.manifest_path(REF).unlink()
+    (store.path(REF) / MANIFEST_BACKUP).unlink()
     build(store, content=b"again")
     assert (store.open(REF) / "weights.bin").read_bytes() == b"again"
     assert [p.name for p in (tmp_path / "teachers").iterdir()] == ["digits-net-0123456789"]
@@ -158,68 +154,6 @@ def test_artifacts_are_readable_by_the_group_whatever_the_umask(tmp_path):
     folder = Store(tmp_path).path(REF)
     assert folder.stat().st_mode & 0o050 == 0o050
     assert (folder / "weights.bin").stat().st_mode & 0o040
-
-
-def test_a_second_holder_waits_until_the_first_is_done(tmp_path):
-    order = []
-    first_in = threading.Event()
-
-    def first():
-        with lease.held(tmp_path / "a" / "lease", "one", lambda: False) as mine:
-            assert mine
-            first_in.set()
-            time.sleep(0.5)
-            order.append("first done")
-
-    thread = threading.Thread(target=first)
-    thread.start()
-    assert first_in.wait(10)
-    with lease.held(tmp_path / "a" / "lease", "two", lambda: False) as mine:
-        assert mine
-        order.append("second in")
-    thread.join()
-    assert order == ["first done", "second in"]
-
-
-def test_waiting_ends_when_there_is_nothing_left_to_do(tmp_path):
-    with (
-        lease.held(tmp_path / "lease", "one", lambda: False),
-        lease.held(tmp_path / "lease", "two", lambda: True) as mine,
-    ):
-        assert not mine
-
-
-def test_the_lease_of_a_killed_process_is_taken_over(tmp_path):
-    path = tmp_path / "lease"
-    program = (
-        "import sys, os, pathlib; from spikedistill.store import lease\n"
-        "with lease.held(pathlib.Path(sys.argv[1]), 'dead', lambda: False): os.kill(os.getpid(), 9)"
-    )
-    assert subprocess.run([sys.executable, "-c", program, str(path)]).returncode == -9
-    assert path.exists()
-    with lease.held(path, "alive", lambda: False) as mine:
-        assert mine
-        assert json.loads(path.read_text())["owner"] == "alive"
-    assert not path.exists()
-
-
-def test_a_lease_of_another_host_is_taken_over_only_when_its_heart_stopped(tmp_path):
-    path = tmp_path / "lease"
-    path.write_text(json.dumps({"owner": "far", "host": "elsewhere", "pid": 1}))
-    with lease.held(path, "here", lambda: True) as mine:
-        assert not mine
-    old = time.time() - 2 * lease.STALE_S
-    os.utime(path, (old, old))
-    with lease.held(path, "here", lambda: False) as mine:
-        assert mine
-
-
-def test_other_ranks_go_on_once_rank_0_of_their_own_job_holds_the_lease(tmp_path):
-    path = tmp_path / "lease"
-    path.write_text(json.dumps({"owner": "another job", "host": "elsewhere", "pid": 1}))
-    assert not lease.wait_for_owner(path, "our job", lambda: True)
-    path.write_text(json.dumps({"owner": "our job", "host": "elsewhere", "pid": 1}))
-    assert lease.wait_for_owner(path, "our job", lambda: False)
 
 
 def test_the_store_is_found_below_the_home_folder():
