@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
-# Snakemake runs this in a new conda environment, from the working directory of the workflow.
+# Snakemake runs this in a new conda environment, in the working directory of the workflow.
 set -euo pipefail
-python -m pip install -c envs/constraints.txt -e .
+python -m pip install -c envs/constraints.txt -e src/snakemake-executor-plugin-submitit -e .
