@@ -172,23 +172,18 @@ class Lease:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        failed = error is not None and not isinstance(error, LeaseLostError)
+        if failed:
+            with contextlib.suppress(OSError, LeaseLostError):
+                self.check()  # a loss that no heartbeat has noticed yet
         try:
             self.release()
         except KeyboardInterrupt:
             if not self._lost:
                 raise
             self.release()  # the heartbeat noticed the loss just as the block ended, and interrupted this
-        if error is not None and not isinstance(error, LeaseLostError):
-            if not self._lost:
-                with contextlib.suppress(OSError):
-                    self._find_out()
-            if self._lost:  # whatever went wrong, such as a file that the new holder removed: this is why
-                self.check()
-
-    def _find_out(self) -> None:
-        """Notice a loss that no heartbeat has noticed yet; after `release`, a file of this lease is rightly gone."""
-        holder = read_holder(self.path, errors=True)
-        self._lost = holder is not None and holder.token != self.token
+        if failed and self._lost:  # whatever went wrong, such as a file that the new holder removed: this is why
+            self.check()
 
 
 def lease_path(work: Path) -> Path:
