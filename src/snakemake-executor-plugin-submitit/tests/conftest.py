@@ -7,6 +7,12 @@ import pytest
 
 from slurm_lab.requirements import list_not_run
 
+SLURM_TESTS = (
+    *("test_requeue", "test_outages", "test_executor", "test_adoption", "test_odd_places", "test_parity"),
+    *("test_without_accounting", "test_time_limit"),
+)
+"""Files of Slurm tests, the longest first; but the time limits last, for their jobs run by themselves from the beginning."""
+
 
 def pytest_configure() -> None:
     """Restore SIGINT: shells ignore it in background jobs, and child processes inherit that."""
@@ -15,8 +21,14 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the Slurm tests first, so that others compute while they wait; time limits last, for their jobs run by themselves."""
-    items.sort(key=lambda item: ("slurm" not in item.path.parts, item.path.name == "test_time_limit.py"))
+    """Run the Slurm tests first, so that others compute while they wait, and of them the longest first."""
+    items.sort(key=_position)
+
+
+def _position(item: pytest.Item) -> int:
+    if "slurm" not in item.path.parts:
+        return len(SLURM_TESTS)
+    return SLURM_TESTS.index(item.path.stem) if item.path.stem in SLURM_TESTS else -1
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
