@@ -1,11 +1,3 @@
-"""The clusters; and the jobs that take minutes are started by the first test of a session."""
+"""The clusters; the jobs that take minutes begin with the first test."""
 
-import pytest
-
-from slurm_lab.fixtures import bare_cluster, slurm_cluster, time_limits  # noqa: F401
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _begin_early(request: pytest.FixtureRequest) -> None:
-    if any(item.path.name == "test_time_limit.py" for item in request.session.items):
-        request.getfixturevalue("time_limits")
+from slurm_lab.fixtures import bare_cluster, begin_time_limits, slurm_cluster, time_limits  # noqa: F401

@@ -34,6 +34,13 @@ def time_limits(tmp_path_factory: pytest.TempPathFactory) -> Background:
     return Background.of_session(tmp_path_factory)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def begin_time_limits(request: pytest.FixtureRequest) -> None:
+    """Start the jobs that take minutes with the first Slurm test of a session, whichever that is."""
+    if any(item.path.name == "test_time_limit.py" for item in request.session.items):
+        request.getfixturevalue("time_limits")
+
+
 def _shared(config: pytest.Config, key: pytest.StashKey[SlurmCluster], **options: object) -> SlurmCluster:
     _require_slurm()
     if _clusters not in config.stash:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -89,7 +90,7 @@ def _end_with(session: int) -> None:
     """End this process as Ctrl-C does when the test session is gone."""
     while Path(f"/proc/{session}").exists():
         time.sleep(1)
-    os.kill(os.getpid(), 2)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def main() -> None:
