@@ -1,4 +1,4 @@
-"""Augmentation against torchvision, with the draws that the batch got."""
+"""Augmentation against torchvision, with the random words of the batch."""
 
 import math
 
@@ -79,7 +79,7 @@ def test_every_operation_equals_torchvision_at_every_strength(name, shape):
 
 
 @pytest.mark.parametrize("policy", ["cifar10", "imagenet"])
-def test_auto_augment_equals_torchvision_for_the_same_draws(policy):
+def test_auto_augment_equals_torchvision_for_the_same_random_words(policy):
     images = smooth_images(600, 32, 32)
     halves = choose_steps(policy, rng_of(600))
     expected = []
@@ -110,7 +110,7 @@ def test_auto_augment_is_close_to_that_of_pillow_images():
     assert difference.float().mean() < 0.6
 
 
-def test_auto_augment_draws_by_the_probabilities_of_its_policy():
+def test_auto_augment_follows_the_probabilities_of_its_policy():
     first, second = choose_steps("cifar10", rng_of(20000))
     both = (first.operation == "rotate") & (second.operation == "translate_x")
     assert abs(both.mean() - 1 / 25) < 0.005
@@ -119,7 +119,7 @@ def test_auto_augment_draws_by_the_probabilities_of_its_policy():
     assert abs(first.negative.mean() - 0.5) < 0.02
 
 
-def test_cifar_recipe_equals_torchvision_for_the_same_draws():
+def test_cifar_recipe_equals_torchvision_for_the_same_random_words():
     """Crop, flip, Cutout, normalise: to the bit."""
     images = smooth_images(100, 32, 32)
     words = rng_of(100, epoch=3).words(Stream.GEOMETRY, 8)
@@ -265,7 +265,7 @@ def test_frames_through_pillow_images_are_those_of_the_loaders_that_do_so(size):
         assert torch.equal(mine, theirs)
 
 
-def test_what_a_sample_draws_depends_on_its_position_alone():
+def test_the_random_words_of_a_sample_depend_on_its_position_alone():
     whole = SampleRng(3, 2, np.arange(100, dtype=np.int64))
     for stream, count in ((Stream.GEOMETRY, 8), (Stream.RESIZED_CROP, BOX_WORDS)):
         part = SampleRng(3, 2, np.array([90, 7, 31])).words(stream, count)

@@ -247,7 +247,7 @@ def test_an_aedat3_header_with_plain_newlines_and_spare_places_in_packets_are_re
     assert len(read_aedat3(tmp_path / "spare.aedat").t) == 4003  # as SpikingJelly, which reads the capacity
 
 
-def test_aedat3_events_outside_of_the_sensor_and_out_of_order_are_refused(tmp_path):
+def test_aedat3_events_outside_the_sensor_and_out_of_order_are_refused(tmp_path):
     outside = aedat3_bytes(EVENTS._replace(x=np.where(np.arange(4000) == 70, 128, EVENTS.x)))
     assert f"the event at {EVENTS.t[70]} us lies at x=128" in refused(tmp_path, outside, "aedat3")
     backwards = (
@@ -275,7 +275,7 @@ def test_atis_overflow_markers_advance_the_clock_and_are_no_events(tmp_path):
     np.testing.assert_array_equal(read.x, events.x)
 
 
-def test_an_atis_event_outside_of_the_sensor_is_refused(tmp_path):
+def test_an_atis_event_outside_the_sensor_is_refused(tmp_path):
     content = bytearray(atis_bytes(some_events(5, 100, height=34, width=34)))
     content[5 * 7] = 34
     assert "1 events lie outside the 34 x 34 sensor, the first at offset 35 with x=34" in refused(

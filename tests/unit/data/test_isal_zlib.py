@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from spikedistill.data.formats import isal_zlib as deflate
+from spikedistill.data.formats import isal_zlib
 
 
 @pytest.fixture(params=["as installed", "without ISA-L"])
@@ -15,9 +15,9 @@ def module(request, monkeypatch):
     if request.param == "without ISA-L":
         for name in ("isal", "isal.isal_zlib", "isal.igzip_lib"):
             monkeypatch.setitem(sys.modules, name, None)
-    yield importlib.reload(deflate)
+    yield importlib.reload(isal_zlib)
     monkeypatch.undo()
-    importlib.reload(deflate)
+    importlib.reload(isal_zlib)
 
 
 def test_results_are_those_of_zlib(module):
@@ -37,4 +37,4 @@ def test_damage_is_an_error_of_zlib(module, packed):
 
 def test_the_faster_library_is_installed_where_it_exists():
     there = platform.machine() in ("x86_64", "AMD64", "aarch64", "arm64")
-    assert (deflate.crc32 is not zlib.crc32) == there
+    assert (isal_zlib.crc32 is not zlib.crc32) == there

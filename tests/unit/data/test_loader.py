@@ -193,7 +193,7 @@ def test_images_in_files_are_loaded_as_torchvision_would(files):
     assert labels.tolist() == [2, 0, 1, 2]
 
 
-def test_random_crops_of_files_depend_on_the_draws_alone(files):
+def test_random_crops_of_files_depend_on_the_random_words_alone(files):
     augment = Augment(random_resized_crop=ResizedCrop(), flip=True, auto_augment="imagenet", cutout=8)
     settings = {"batch_size": 4, "inputs": InputConfig(center_crop=28), "augment": augment, "shuffle": True}
     whole = list(Loader(files, "train", **settings).epoch(1))

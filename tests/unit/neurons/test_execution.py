@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from spikedistill.neurons import execution
-from spikedistill.neurons.dynamics import Dynamics, differentiate, integrate, spike_statistics
+from spikedistill.neurons.dynamics import Dynamics, differentiate, integrate, potentials_after_reset, spike_statistics
 from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.settings import NeuronConfig
 
@@ -36,6 +36,14 @@ def calls(dynamics, dtype=torch.float32):
     potential = integrate(x, dynamics)[1]
     for function, inputs in ((integrate, [x]), (differentiate, [upstream, potential]), (spike_statistics, [x])):
         yield function, inputs, function(*inputs, dynamics)
+
+
+@pytest.mark.parametrize("dynamics", NEURONS)
+def test_potentials_after_reset_lead_from_one_potential_to_the_next(dynamics):
+    x, _ = currents()
+    spikes, potential = integrate(x, dynamics)
+    after = torch.stack(list(potentials_after_reset(x, spikes, dynamics)))
+    assert torch.equal(potential[1:], torch.add(x[1:], after[:-1], alpha=dynamics.decay))
 
 
 @pytest.mark.parametrize(("dynamics", "dtype"), [(NEURONS[0], torch.float32), (NEURONS[-1], torch.bfloat16)])
