@@ -26,6 +26,6 @@ class EnergyConfig(Section):
 
 
 class EvaluateConfig(Section):
-    """How trained networks are measured."""
+    """The measurement of trained networks."""
 
     energy: EnergyConfig = Field(default_factory=EnergyConfig, description="Energy of one operation.")

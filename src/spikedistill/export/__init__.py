@@ -1,4 +1,4 @@
-"""A trained network as a folder of its own: weights, what is needed to build it again, a model card, and on request NIR."""
+"""A trained network as a self-contained folder: weights, the description to rebuild it, a model card and optionally NIR."""
 
 from spikedistill.export.folder import load, write_export
 

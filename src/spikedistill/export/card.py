@@ -11,19 +11,19 @@ from spikedistill.report.tables import MEASURES, Column
 from spikedistill.store.provenance import commit_of
 
 _LIMITS = """\
-- Measured on the test split of {dataset} alone, after the last epoch; nothing is known about other data.
-- Energy is the arithmetic at the synapses with constants of a 45 nm process, without memory access: it compares networks, and
-  does not predict the consumption of a chip.
+- Measured only on the test split of {dataset}, after the last epoch; nothing is known about other data.
+- Energy is that of the arithmetic at the synapses with constants of a 45 nm process, without memory access: it serves to compare
+  networks and does not predict the consumption of a chip.
 - Trained in floating point; nothing was quantised."""
 
 _NIR = """\
 
 ## NIR
 
-`model.nir` holds the network for neuromorphic back ends, in float64, with the normalisation folded into the convolutions. Its
+`model.nir` holds the network for neuromorphic back ends, in float64, with batch normalisation folded into the convolutions. Its
 input is one frame per time step of 0.1 ms ({input_hint}); the prediction is the mean of its output over the {time_steps} steps.
-A neuron of SpikingJelly and of spikedistill fires when its potential reaches the threshold, one of the NIR specification when it
-exceeds it.
+A neuron of SpikingJelly or spikedistill fires when its potential reaches the threshold; a neuron of the NIR specification fires
+when its potential exceeds the threshold.
 
 ```python
 from spikingjelly.activation_based.nir_exchange import import_from_nir
@@ -37,14 +37,14 @@ logits, state = network(frames)  # frames [T, B, C, H, W]
 def model_card(
     ref: str, about: Mapping[str, Any], manifest: Mapping[str, Any], evaluation: Mapping[str, Any] | None, *, nir: bool
 ) -> str:
-    """The card of a network.
+    """Return the text of the model card of a network.
 
     Args:
         ref: reference of the network in the store.
         about: content of model.json.
-        manifest: of the artifact.
-        evaluation: content of evaluation.json; None when it was not measured.
-        nir: whether there is a NIR graph beside it.
+        manifest: manifest of its artifact.
+        evaluation: content of evaluation.json; None if it has not been evaluated.
+        nir: True if the folder holds a NIR graph, too.
     """
     spec, name = about["spec"], ref.partition("/")[2]
     is_student = about["role"] == "student"
@@ -84,7 +84,7 @@ def _input(about: Mapping[str, Any]) -> str:
     made = f"a sample, prepared as {stored}, becomes {size}" + (f" by {', '.join(steps)}" if steps else "")
     if given["kind"] == "images":
         mean, std = (", ".join(f"{value:g}" for value in given[key]) for key in ("mean", "std"))
-        return f"Images as float32 [B, C, H, W] in [0, 1], less the mean ({mean}), divided by ({std}); {made}."
+        return f"Images as float32 [B, C, H, W] in [0, 1], minus the mean ({mean}), divided by ({std}); {made}."
     return f"Event frames as float32 [T, B, 2, H, W], `encoding: {inputs['encoding']}` of ON and OFF events; {made}."
 
 

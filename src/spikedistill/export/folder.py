@@ -1,4 +1,4 @@
-"""Writes and loads an exported network. Such a folder needs neither the store nor the configuration that it came from."""
+"""Writes and loads an exported network, a folder that depends on neither the store nor the configuration it came from."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ def write_export(store: Store, ref: str, out: Path, *, nir: bool = False) -> lis
     """Write a trained network to a new folder.
 
     Args:
-        store: where it lies, with the data that it was trained on.
+        store: the store that holds it and the data it was trained on.
         ref: reference of the teacher or student.
-        out: the folder, which must not be there yet; it appears when everything is in it.
-        nir: write a NIR graph too, see `export.nir`; for students.
+        out: the folder, which must not exist; it appears once it is complete.
+        nir: also write a NIR graph, see `export.nir`; for students only.
 
     Returns:
-        The files: weights.safetensors, model.json, README.md and, if asked for, model.nir.
+        The files: weights.safetensors, model.json, README.md and, if `nir`, model.nir.
 
     Raises:
         ArtifactError: if the network or its data is missing or damaged.
-        ConfigError: if `out` exists, if `ref` is no network, or if NIR cannot express it.
+        ConfigError: if `out` exists, if `ref` is not a network, or if NIR cannot express it.
     """
     if out.exists():
-        raise ConfigError(f"{out}: is there already; give another --out, or move it away")
+        raise ConfigError(f"{out}: exists already; choose another --out, or move it away")
     folder = store.open(ref)
     spec = read_model_spec(folder)
     data = open_store(store.open(spec.data))
@@ -70,7 +70,7 @@ def write_export(store: Store, ref: str, out: Path, *, nir: bool = False) -> lis
 
 
 def describe(spec: NetworkSpec, data: SampleStore) -> dict[str, Any]:
-    """What it takes to build the network again and to feed it."""
+    """Return everything that is needed to rebuild the network and to prepare its input: the content of model.json."""
     mean, std = STATISTICS.get(spec.inputs.normalize, (data.mean, data.std))
     size = spec.inputs.size(*data.samples.shape[-2:])
     about: dict[str, Any] = {
@@ -89,10 +89,10 @@ def describe(spec: NetworkSpec, data: SampleStore) -> dict[str, Any]:
 
 
 def load(folder: Path | str) -> Student | Teacher:
-    """The network of an exported folder, in evaluation mode and without gradients.
+    """Load the network of an exported folder, in evaluation mode and without gradients.
 
     Raises:
-        ConfigError: if the folder is no export that this version can read.
+        ConfigError: if the folder is not an export that this version can read.
     """
     try:
         about = json.loads((Path(folder) / MODEL).read_text(encoding="utf-8"))

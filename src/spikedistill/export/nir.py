@@ -1,8 +1,8 @@
-"""A student as a graph of NIR, the Neuromorphic Intermediate Representation (https://neuroir.org), by SpikingJelly's exchange.
+"""Exports a student to NIR, the Neuromorphic Intermediate Representation (https://neuroir.org), through SpikingJelly's exchange.
 
-The network is traced, batch normalisation is folded into the convolution before it, and every layer becomes SpikingJelly's; what
-NIR or the exchange cannot express is refused with the layer's name. Weights are float64, so that folding rounds nothing that
-could change a spike: the graph that was written is read back and must give the very spikes' logits of the student.
+The network is traced, batch normalisation is folded into the convolution before it, and SpikingJelly's layers replace all others.
+A layer that NIR or the exchange cannot express is refused by name. Weights are float64, so that rounding when folding changes no
+spike: the graph is read back after writing and must give the logits of the student.
 
 Letters: T step, B batch, C channel.
 """
@@ -29,7 +29,7 @@ from spikedistill.plan.stages import NetworkSpec
 
 CHECKED_SAMPLES = 64
 TIME_STEP_S = 1e-4
-TOLERANCE = 1e-9  # of logits that differ by rounding in float64 alone
+TOLERANCE = 1e-9  # for logits that differ only by rounding in float64
 
 
 def write_nir(network: nn.Module, data: SampleStore, spec: NetworkSpec, file: Path) -> None:
@@ -37,17 +37,17 @@ def write_nir(network: nn.Module, data: SampleStore, spec: NetworkSpec, file: Pa
 
     Args:
         network: the student, in evaluation mode.
-        data: what it was trained on.
+        data: the dataset it was trained on.
         spec: its spec.
-        file: an HDF5 file.
+        file: the HDF5 file to write.
 
     Raises:
-        ConfigError: if NIR cannot express the network, or its packages are not installed.
-        SpikedistillError: if the graph that is read back does not compute what the student does.
+        ConfigError: if NIR cannot express the network, or the packages for it are not installed.
+        SpikedistillError: if the logits of the graph that is read back differ from those of the student.
     """
     if not isinstance(network, Student):
         raise ConfigError(
-            f"{spec.ref}: only a student can be written as NIR, which knows no layer of a teacher but the linear ones"
+            f"{spec.ref}: only a student can be written as NIR, which cannot express the activation functions of a teacher"
         )
     try:
         from spikingjelly.activation_based import nir_exchange
@@ -60,12 +60,12 @@ def write_nir(network: nn.Module, data: SampleStore, spec: NetworkSpec, file: Pa
     difference = float((run_nir(file, frames) - student(frames).logits).abs().max())
     if not difference < TOLERANCE:
         raise SpikedistillError(
-            f"{spec.ref}: the NIR graph does not compute what the student does (logits differ by {difference:.2g})"
+            f"{spec.ref}: the NIR graph gives other logits than the student (they differ by up to {difference:.2g})"
         )
 
 
 def run_nir(file: Path, frames: Tensor) -> Tensor:
-    """Logits [T, B, K] of a NIR graph on frames [T, B, C, H, W], float64, through SpikingJelly."""
+    """Run a NIR graph in SpikingJelly on frames [T, B, C, H, W]; return its logits [T, B, K] in float64."""
     from spikingjelly.activation_based import nir_exchange
 
     network = nir_exchange.import_from_nir(file, dt=TIME_STEP_S, dtype=torch.float64, step_mode="m").eval()
@@ -75,7 +75,7 @@ def run_nir(file: Path, frames: Tensor) -> Tensor:
 
 
 def example_frames(data: SampleStore, inputs: InputConfig, time_steps: int, *, count: int = CHECKED_SAMPLES) -> Tensor:
-    """The first test samples as the graph wants them, float64 [T, B, C, H, W]: a static image at every step."""
+    """Return the first test samples as input of the graph, float64 [T, B, C, H, W]; a static image is repeated at every step."""
     loader = Loader(data, "test", batch_size=min(count, len(data.split("test"))), inputs=inputs)
     batch, _ = next(loader.epoch(0))
     frames = batch if batch.dim() == 5 else batch.expand(time_steps, *batch.shape)
@@ -83,7 +83,7 @@ def example_frames(data: SampleStore, inputs: InputConfig, time_steps: int, *, c
 
 
 class _Whole(nn.Module):
-    """A network from the input of one step to its logits, for tracing."""
+    """A network from the input of one time step to its logits, for tracing."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -99,20 +99,20 @@ class _Tracer(fx.Tracer):
 
 
 def to_spikingjelly(student: Student, example: Tensor) -> fx.GraphModule:
-    """The same network from SpikingJelly's layers, on [T, B, ...].
+    """Rebuild a student from SpikingJelly's layers, which work on [T, B, ...].
 
     Args:
-        student: in evaluation mode.
-        example: one step of one sample [1, C, H, W], of the student's type.
+        student: the student, in evaluation mode.
+        example: one step of one sample [1, C, H, W], in the dtype of the student.
 
     Raises:
-        ConfigError: naming the first layer that the exchange has no node for.
+        ConfigError: if the exchange has no node for a layer, with the name of the first such layer.
     """
     return _Conversion(_Whole(student.network)).run(example)
 
 
 class _Conversion:
-    """Walks the traced network once, layer by layer, and builds its double."""
+    """Walks the traced network once, layer by layer, and builds the network of SpikingJelly's layers."""
 
     def __init__(self, whole: _Whole) -> None:
         self._source = _Tracer().trace(whole)
@@ -196,19 +196,19 @@ class _Conversion:
         return convolution
 
     def _divides(self, source: fx.Node, pool: nn.AvgPool2d) -> bool:
-        """Whether rounding the size up, which NIR cannot, changes nothing."""
+        """Return whether the output size needs no rounding up, which NIR cannot express."""
         kernel, stride = pool.kernel_size, pool.stride
         sizes = source.meta["tensor_meta"].shape[-2:]
         return not pool.ceil_mode or (kernel == stride and all(size % int(stride) == 0 for size in sizes))  # type: ignore[arg-type]
 
     def _pool(self, node: fx.Node, size: int, *, flatten: bool = True) -> None:
-        """Average the whole map to a side of `size`."""
+        """Average the whole map down to `size` x `size`."""
         from spikingjelly.activation_based import layer
 
         source = node.all_input_nodes[0]
         height, width = source.meta["tensor_meta"].shape[-2:]
         if height % size or width % size:
-            raise ConfigError(f"NIR cannot express the pooling of a {height}x{width} map to a side of {size}")
+            raise ConfigError(f"NIR cannot express pooling a {height}x{width} map to {size}x{size}")
         self._add(node, "pool", layer.AvgPool2d((height // size, width // size), step_mode="m"))
         if flatten:
             self._flatten(node, self._made[node])
@@ -228,15 +228,15 @@ class _Conversion:
 def _neuron(path: str, module: LIF) -> nn.Module:
     from spikingjelly.activation_based import neuron
 
-    settings = module.neuron
-    if settings.reset != "hard":
+    config = module.neuron
+    if config.reset != "hard":
         raise _refusal(path, "a neuron with soft reset")
-    if not settings.spike_at_threshold:
-        raise _refusal(path, "a neuron that does not fire at its threshold, only above, which SpikingJelly's does")
-    if settings.decay <= 0:
+    if not config.spike_at_threshold:
+        raise _refusal(path, "a neuron that fires only above its threshold; SpikingJelly's neurons fire at it, too")
+    if config.decay <= 0:
         raise _refusal(path, "a neuron without memory (decay 0)")
-    known: dict[str, Any] = {"v_threshold": settings.threshold, "v_reset": 0.0, "decay_input": False}
-    return neuron.LIFNode(tau=1 / (1 - settings.decay), step_mode="m", **known)
+    known: dict[str, Any] = {"v_threshold": config.threshold, "v_reset": 0.0, "decay_input": False}
+    return neuron.LIFNode(tau=1 / (1 - config.decay), step_mode="m", **known)
 
 
 def _refusal(path: str, what: str) -> ConfigError:

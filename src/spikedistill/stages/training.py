@@ -1,4 +1,4 @@
-"""What the teacher and the distill stage share: ranks and data before training, the files of a trained network after it."""
+"""The common part of the stages `teacher` and `distill`: ranks and data before training, the network's files after it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from spikedistill.train.tracking import METRICS, Tracker
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What a training stage works with on one rank.
+    """The open resources of a training stage on one rank.
 
     Attributes:
         spec: the teacher or student to train.

@@ -1,4 +1,4 @@
-"""A student as NIR: read back it fires the same spikes; what NIR cannot express is refused by name."""
+"""A student as NIR: read back, it fires the same spikes; layers that NIR cannot express are refused by name."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from spikedistill.stages.network_io import load_network, read_model_spec
 
 
 def spikes_of(layers, run):
-    """What `run` returns, and the output of each of some layers, in the order in which they run."""
+    """Return the result of `run` and the outputs of some layers in the order in which they run."""
     seen = []
     for layer in layers:
         layer.register_forward_hook(lambda m, x, out: seen.append(out))
@@ -77,14 +77,14 @@ def test_residual_families_become_the_same_network_of_spikingjelly(name):
         (
             "resnet8",
             {"spike_at_threshold": False},
-            r"cannot express layer 'after_stem.1': a neuron that does not fire at its threshold",
+            r"cannot express layer 'after_stem.1': a neuron that fires only above its threshold",
         ),
         ("resnet8", {"decay": 0.0}, r"cannot express layer 'after_stem.1': a neuron without memory"),
         ("resnet18_imagenet", {}, r"cannot express layer 'after_stem.2': MaxPool2d"),
         ("resnet20_ckd", {}, r"cannot express layer 'stages.2.2.activation': ReLU"),
     ],
 )
-def test_what_nir_cannot_express_is_refused_with_the_name_of_the_layer(arch, neuron_config, message):
+def test_layer_that_nir_cannot_express_is_refused_by_name(arch, neuron_config, message):
     neuron_config = NeuronConfig(**neuron_config)
     student = build_student(arch, num_classes=10, in_channels=1, time_steps=2, neuron=neuron_config).eval()
     with pytest.raises(ConfigError, match=message):

@@ -1,4 +1,4 @@
-"""`spikedistill compare`: what tells networks apart, and what was measured on them."""
+"""`spikedistill compare`: differences of specs, and measurements."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ def table(text):
     return {line.split("  ")[0].strip(): line.split("  ", 1)[1].split() for line in lines[1:]}
 
 
-def test_columns_are_networks_and_rows_what_differs_and_what_was_measured(trained):
+def test_columns_are_networks_and_rows_are_differences_and_measurements(trained):
     text = compare(trained.store, ["digits-resnet8-seed0", "digits-resnet8-kd"])
     assert text.splitlines()[0].split() == [Path(trained.teacher).name, Path(trained.student).name]
     rows = table(text)

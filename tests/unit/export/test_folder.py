@@ -1,4 +1,4 @@
-"""A trained student as a folder of its own: what is in it, and that it computes the same."""
+"""An exported network: the files in the folder, and that it computes the same."""
 
 import re
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_exported_network_needs_no_store_and_gives_the_same_logits(trained, batc
     assert torch.equal(load(tmp_path / "a folder" / "out")(batch[0]).logits, original(batch[0]).logits)
 
 
-def test_the_lines_of_the_card_load_it_and_reach_the_accuracy_of_the_card(trained, batch, tmp_path, monkeypatch):
+def test_the_code_on_the_card_loads_it_and_reaches_the_accuracy_on_the_card(trained, batch, tmp_path, monkeypatch):
     name = Path(trained.student).name
     write_export(trained.store, trained.student, tmp_path / name)
     card = (tmp_path / name / "README.md").read_text()
@@ -55,17 +55,17 @@ def test_the_lines_of_the_card_load_it_and_reach_the_accuracy_of_the_card(traine
         assert words in card
 
 
-def test_a_folder_that_is_there_and_an_artifact_that_is_no_network_are_refused(trained, tmp_path):
-    with pytest.raises(ConfigError, match="is there already"):
+def test_an_existing_folder_and_an_artifact_that_is_no_network_are_refused(trained, tmp_path):
+    with pytest.raises(ConfigError, match="exists already"):
         write_export(trained.store, trained.student, tmp_path)
     data = trained.plan.stages[trained.student].data
-    with pytest.raises(ConfigError, match="holds no network, but the result of stage preprocess"):
+    with pytest.raises(ConfigError, match="is not a network, but the result of stage preprocess"):
         write_export(trained.store, data, tmp_path / "out")
     with pytest.raises(ConfigError, match="not an exported network"):
         load(tmp_path)
 
 
-def test_names_of_artifacts_may_be_cut_short_where_that_is_clear(trained):
+def test_an_unambiguous_prefix_names_an_artifact(trained):
     assert trained.store.find("digits-resnet8-kd") == trained.student
     assert trained.store.find(trained.teacher) == trained.teacher
     with pytest.raises(ArtifactError, match="fits 3 artifacts"):
