@@ -172,17 +172,23 @@ class Lease:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        failed = error is not None and not isinstance(error, LeaseLostError)
-        if failed:
-            with contextlib.suppress(OSError, LeaseLostError):
-                self.check()  # a loss that no heartbeat has noticed yet
         try:
-            self.release()
-        except KeyboardInterrupt:
+            self._leave(error)
+        except KeyboardInterrupt as interrupt:
             if not self._lost:
                 raise
-            self.release()  # the heartbeat noticed the loss just as the block ended, and interrupted this
-        if failed and self._lost:  # whatever went wrong, such as a file that the new holder removed: this is why
+            self._leave(error or interrupt)  # the heartbeat noticed the loss just as the block ended, and interrupted this
+
+    def _leave(self, error: BaseException | None) -> None:
+        """Release the lease; if the block failed because it was lost, say so instead of what followed from it."""
+        with self._ending:
+            self._stop.set()
+        failed = error is not None and not isinstance(error, LeaseLostError)
+        if failed and not self._lost:
+            with contextlib.suppress(OSError, LeaseLostError):
+                self.check()  # a loss that no heartbeat has noticed yet
+        self.release()
+        if failed and self._lost:
             self.check()
 
 
