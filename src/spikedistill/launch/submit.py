@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from spikedistill.components import unknown
 from spikedistill.errors import ArtifactError, ConfigError
 from spikedistill.launch.command import stage_command, stage_log
 from spikedistill.launch.profile import site_profile
@@ -45,6 +46,7 @@ def submit_stage(
         ArtifactError: if an upstream artifact is missing, unless `with_upstream`.
         ConfigError: if the stage, the profile or a resource is not valid, or Slurm refuses the job.
     """
+    _check_names(overrides)
     store = Store(plan.config.store)
     store.check()
     spec = plan.find(name)
@@ -63,6 +65,14 @@ def submit_stage(
             "Submit them first, or all at once with --with-upstream."
         )
     return _submit_all(plan, todo, where, settings, overrides, wait=wait or where == "local")
+
+
+def _check_names(overrides: Mapping[str, Any]) -> None:
+    from snakemake_executor_plugin_submitit.request.resources import NAMES, NAMES_OF_SNAKEMAKE
+
+    for name in overrides:
+        if name not in NAMES | NAMES_OF_SNAKEMAKE:
+            raise ConfigError(f"--set: {unknown('resource', name, NAMES)}")
 
 
 def _submit_all(
