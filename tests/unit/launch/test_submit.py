@@ -17,9 +17,9 @@ CONFIG = Path(__file__).parents[3] / "config.yaml"
         ("nodes=[", "--set nodes, line 1: expected the node content"),
     ],
 )
-def test_a_resource_that_nobody_knows_is_refused(tmp_path, monkeypatch, capsys, given, message):
+def test_a_resource_that_nobody_knows_is_refused(tmp_path, monkeypatch, caplog, given, message):
     monkeypatch.chdir(tmp_path)
     arguments = ["submit", "digits-resnet8-tet-seed0", "--configfile", str(CONFIG), "--cluster", "local", "--set", given]
     assert main(arguments) == 1
-    assert message in capsys.readouterr().err
+    assert message in caplog.text
     assert list(tmp_path.iterdir()) == []
