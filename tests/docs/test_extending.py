@@ -11,7 +11,7 @@ from slurm_lab.running import run
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^```(?:python|yaml)\n# (\S+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
-PARTS = ["Snakefile", "config.yaml", "pyproject.toml", "workflow", "cluster", "envs", "src", "tests"]
+PARTS = ["Snakefile", "config.yaml", "pyproject.toml", "README.md", "docs", "workflow", "cluster", "envs", "src", "tests"]
 
 
 def git(folder, *arguments):
@@ -50,7 +50,7 @@ def test_a_method_a_dataset_and_an_architecture_are_one_new_file_each(project):
 
 
 def test_the_contract_tests_pick_them_up(project):
-    places = ["tests/unit/distill", "tests/unit/core/test_config.py", "tests/unit/models"]
+    places = ["tests/unit/distill", "tests/unit/data/test_datasets.py", "tests/unit/models"]
     chosen = "(last-step and not stripes) or plain3 or (describes_itself and stripes)"
     done = go(project, "python", "-m", "pytest", "-q", *places, "-k", chosen)
     assert done.returncode == 0, done.stdout[-4000:]
@@ -59,6 +59,7 @@ def test_the_contract_tests_pick_them_up(project):
         assert each in listed
 
 
+@pytest.mark.slow
 def test_the_whole_workflow_runs_with_them(project):
     done = go(project, "snakemake", "--configfile", "stripes.yaml", "--profile", "cluster/local")
     assert done.returncode == 0, done.stdout[-4000:]
@@ -66,6 +67,15 @@ def test_the_whole_workflow_runs_with_them(project):
     table = (project / "results" / "results.md").read_text(encoding="utf-8")
     assert "last-step" in table
     assert "plain3" in table
+
+
+def test_one_command_puts_them_into_the_tables(project):
+    done = go(project, "spikedistill", "generate")
+    assert done.returncode == 0, done.stdout
+    readme = (project / "README.md").read_text(encoding="utf-8")
+    for row in ("| `last-step` | yes | no |", "| `stripes` | image 1×16×16 | 2 | 256 + 64 |", "| `plain3` |"):  # noqa: RUF001
+        assert row in readme
+    assert go(project, "python", "-m", "pytest", "-q", "tests/docs/test_generated.py").returncode == 0
 
 
 def test_they_pass_the_linters(project):
