@@ -9,9 +9,8 @@ PACKAGE = ROOT / "src" / "spikedistill"
 SECTION = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## Rooms")[2].partition("\n## ")[0]
 NOT_DRAWN = {"__init__", "errors", "components", "lazy"}
 ARROWS = re.findall(r"^    (\w+) --> (\w+)$", SECTION, re.MULTILINE)
-ROOMS = (
-    {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()} - COMMON - {"__init__"}
-)
+NAMES = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+ROOMS = NAMES - NOT_DRAWN
 
 
 def imported_rooms(room):
