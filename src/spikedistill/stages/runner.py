@@ -28,7 +28,7 @@ class RunOptions:
 
     Attributes:
         results: folder of reports and TensorBoard logs.
-        raw: folder of the raw data of stage `preprocess`; None: the default of the dataset.
+        raw: folder of the raw data for stage `preprocess`; None for a dataset that needs none.
         num_workers: number of processes that prepare data.
         engine: speed, memory and checkpoints of training.
     """

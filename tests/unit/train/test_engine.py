@@ -233,13 +233,13 @@ def test_rank_that_ends_in_an_evaluation_is_explained(tmp_path):
 
 
 def test_rank_that_does_not_answer_is_noticed_within_the_set_time(tmp_path):
-    leader, silent = launch(tmp_path, "train", num_ranks=2, model="linear", at=6, action="SIGSTOP", at_rank=1, timeout_s=4)
+    main, silent = launch(tmp_path, "train", num_ranks=2, model="linear", at=6, action="SIGSTOP", at_rank=1, timeout_s=4)
     try:
-        _, error = leader.communicate(timeout=120)
+        _, error = main.communicate(timeout=120)
     finally:
         silent.kill()
         silent.communicate()
-    assert leader.returncode == 1
+    assert main.returncode == 1
     assert "TrainingError: rank 0 of 2 lost contact with another rank" in error
 
 
