@@ -26,7 +26,7 @@ from benchmarks import executor  # noqa: E402
 from slurm_lab.cluster import running_cluster  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "dag_scale.json"
-NODES, JOBS, FEWEST_JOBS, IN_FLIGHT = 16, 1000, 5, 200
+NODES, JOBS, FEWEST_JOBS, IN_FLIGHT, WARM_UP = 16, 1000, 5, 200, 23
 LIMIT_S = 1500  # for each
 # {jobs} stages: of 1,000, 10 data sets, 10 teachers, students and their evaluations, a report
 SNAKEFILE = """\
@@ -75,8 +75,8 @@ def main() -> None:
     try:
         with running_cluster(num_nodes=arguments.nodes, cpus=1) as cluster:
             for name in (name for name in ("submitit", "slurm") if name in pythons):
-                warm_up = min(23, arguments.jobs)  # byte code, page cache
-                executor.run_snakemake(cluster, name, pythons[name], jobs=warm_up, in_flight=warm_up)
+                if arguments.jobs > WARM_UP:  # byte code, page cache
+                    executor.run_snakemake(cluster, name, pythons[name], jobs=WARM_UP, in_flight=WARM_UP)
                 rows.append(executor.run_snakemake(cluster, name, pythons[name], jobs=arguments.jobs, in_flight=IN_FLIGHT))
                 print(json.dumps(asdict(rows[-1])), flush=True)
     finally:
