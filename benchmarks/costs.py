@@ -1,6 +1,6 @@
-"""Counts every network, and measures how long training steps take here: what src/spikedistill/estimate.py calculates with.
+"""Counts every network, and measures how long training steps take here: what src/spikedistill/plan/estimate.py calculates with.
 
-    python benchmarks/costs.py --write       count; writes src/spikedistill/models/costs.json
+    python benchmarks/costs.py --write       count; without --write print, with it write src/spikedistill/plan/costs.json
     python benchmarks/costs.py --measure     time training steps, fit the two rates of the model, print both and the error
 
 Counts are per sample and time step, forward, at the side given in the table; all but the classifier grow with the pixels.
@@ -23,7 +23,7 @@ from spikedistill import components
 from spikedistill.models import build_student, build_teacher
 from spikedistill.neurons.settings import NeuronConfig
 
-TABLE = Path(__file__).parents[1] / "src" / "spikedistill" / "models" / "costs.json"
+TABLE = Path(__file__).parents[1] / "src" / "spikedistill" / "plan" / "costs.json"
 CLASSES = 10
 # architecture, time steps, batch, side of the image
 CASES = [
@@ -110,11 +110,18 @@ def calibrate() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help=f"count and write {TABLE.name}")
+    parser.add_argument("--arch", nargs="+", default=sorted(components.architectures()), help="count these (default: all)")
     parser.add_argument("--measure", action="store_true", help="time training steps here and fit the model")
     options = parser.parse_args()
-    if options.write:
-        lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(count(name))}" for name in sorted(components.architectures()))
-        TABLE.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+    if not options.measure:
+        known = json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.exists() else {}
+        counts = {**known, **{name: count(name) for name in options.arch}}
+        lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(counts[name])}" for name in sorted(counts))
+        text = f"{{\n{lines}\n}}\n"
+        if options.write:
+            TABLE.write_text(text, encoding="utf-8")
+        else:
+            print(text, end="")
     if options.measure:
         calibrate()
 

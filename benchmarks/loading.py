@@ -320,15 +320,26 @@ def summary(rows: dict[str, list[dict[str, float]]]) -> dict[str, float]:
     return {name: round(value, 2) for name, value in found.items()}
 
 
+def shorten() -> None:
+    """Take a few samples and batches for each figure, so that all of them take seconds."""
+    global SAMPLES, IMAGES, STALL_BLOCKS, STALL_STEPS
+    SAMPLES, IMAGES, STALL_BLOCKS, STALL_STEPS = 160, 1280, 1, 8
+    BATCHES.update(dict.fromkeys(BATCHES, 4))
+
+
 def main() -> None:
     """Measure, print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--short", action="store_true", help="little of everything: shows that it runs, not how fast")
     parser.add_argument("--only", default="", help="measure only the figures whose name begins so")
     parser.add_argument("--folder", type=Path, help="where to put about 1.5 GB of samples for a while")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.short:
+        shorten()
+        options.rounds = 1
     wanted = [entry for entry in figures() if entry[0].startswith(options.only)]
     rows: dict[str, list[dict[str, float]]] = {name: [] for name, _, _ in wanted}
     available = sorted(os.sched_getaffinity(0))

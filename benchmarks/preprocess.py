@@ -16,6 +16,7 @@ worker process (which shares pages with its parent, and counts them).
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import importlib.metadata
 import json
@@ -276,6 +277,7 @@ def main() -> None:
     """Measure, print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", default=[*SETS, "digits-dvs"], choices=[*SETS, "digits-dvs"])
+    parser.add_argument("--short", action="store_true", help="little of everything: shows that it runs, not how fast")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cores", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--folder", type=Path, help="where to put about 700 MB of recordings for a while")
@@ -292,6 +294,9 @@ def main() -> None:
             )
         )
         return
+    if options.short:
+        options.rounds, options.cores = 1, [1]
+        SETS.update({name: dataclasses.replace(each, per_group=(1, 2)) for name, each in SETS.items()})
     available = sorted(os.sched_getaffinity(0))
     rows = []
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:

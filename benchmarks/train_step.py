@@ -73,12 +73,16 @@ class Config:
 
 
 CONFIGS = {
+    "digits-resnet8": Config("resnet8", "resnet8", 2, (1, 8, 8), "images", 10, "sealkd"),
     "cifar-resnet18": Config("resnet18", "resnet34", 4, (3, 32, 32), "images", 10, "sealkd"),
     "cifar-resnet19": Config("resnet19", "resnet19", 6, (3, 32, 32), "images", 100, "tdd"),
     "dvs-resnet18": Config("resnet18", "resnet19", 10, (2, 48, 48), "frames", 10, "sealkd"),
     "imagenet-preact34": Config("preact_resnet34_imagenet", "resnet34_imagenet", 4, (3, 224, 224), "images", 1000, "sealkd"),
 }
-BATCH = {"cpu": {"cifar-resnet18": 32, "cifar-resnet19": 16, "dvs-resnet18": 4, "imagenet-preact34": 4}, "cuda": {}}
+BATCH = {
+    "cpu": {"digits-resnet8": 32, "cifar-resnet18": 32, "cifar-resnet19": 16, "dvs-resnet18": 4, "imagenet-preact34": 4},
+    "cuda": {},
+}
 
 
 @dataclass(frozen=True)
@@ -377,7 +381,7 @@ def measure_machine(device: str, threads: int) -> dict[str, float]:
 
 def roofline(case: Case, machine: dict[str, float]) -> dict[str, float]:
     """The time of a step that neither arithmetic nor memory allows to undercut, roughly."""
-    table = json.loads((Path(components.__file__).parent / "models" / "costs.json").read_text(encoding="utf-8"))
+    table = json.loads(Path(components.__file__).with_name("plan").joinpath("costs.json").read_text(encoding="utf-8"))
     config = case.config
     student, teacher = table[config.arch], table[config.teacher]
     pixels = (config.sample[-1] / student["side"]) ** 2
@@ -429,12 +433,15 @@ def main() -> None:
     parser.add_argument("--precision", default="float32", choices=["float32", "bf16"], help="of our step")
     parser.add_argument("--compile", action="store_true", help="as engine.compile, in our step")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--short", action="store_true", help="little of everything: shows that it runs, not how fast")
     parser.add_argument("--batch-size", type=int, help="default: 128 on a GPU, what takes a second or so on a CPU")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    if options.short:
+        options.config, options.repeats, options.warmup = ["digits-resnet8"], 1, 1
     names = list(CONFIGS) if "all" in options.config else options.config
     machine = measure_machine(options.device, options.threads)
     report: dict[str, Any] = {

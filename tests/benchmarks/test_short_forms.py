@@ -1,0 +1,52 @@
+"""Every benchmark runs: in a short form, which shows nothing about speed."""
+
+import json
+import re
+import sys
+
+import pytest
+
+from slurm_lab.running import run
+from tests.workflow.project import ROOT
+
+SHORT = {
+    "costs": ["--arch", "resnet8", "vggsnn"],
+    "lif": ["--batch-size", "1", "--repeats", "1", "--time-steps", "2"],
+    "loading": ["--short"],
+    "plan": ["--runs", "50"],
+    "preprocess": ["--short", "--sets", "cifar10-dvs"],
+    "rate_memory": ["--arch", "resnet8", "--batch-size", "2", "--time-steps", "2"],
+    "train_step": ["--short"],
+}
+ELSEWHERE = {"executor", "dag_scale", "neurobench_agreement"}
+"""The first two run on a cluster, see tests/slurm; the last needs a package under the GPL."""
+
+
+def test_every_benchmark_has_a_short_form():
+    assert {file.stem for file in (ROOT / "benchmarks").glob("*.py")} == {*SHORT, *ELSEWHERE}
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_it_runs(tmp_path, name):
+    arguments = SHORT[name]
+    if "--out" in (ROOT / "benchmarks" / f"{name}.py").read_text():
+        arguments = [*arguments, "--out", str(tmp_path / "out.json")]
+    done = run(ROOT, sys.executable, f"benchmarks/{name}.py", *arguments)
+    assert done.returncode == 0, done.stdout[-3000:]
+    if "--out" in arguments:
+        assert json.loads((tmp_path / "out.json").read_text())["command"]
+
+
+def test_the_counts_of_the_estimates_are_those_of_the_networks():
+    done = run(ROOT, sys.executable, "benchmarks/costs.py")
+    assert done.returncode == 0, done.stdout
+    assert json.loads(done.stdout) == json.loads((ROOT / "src/spikedistill/plan/costs.json").read_text()), "run costs.py --write"
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda file: file.stem)
+def test_its_documented_commands_have_the_options_that_it_has(file):
+    commands = re.findall(rf"^ +\S*python benchmarks/{file.name}(.*)$", file.read_text(), re.MULTILINE)
+    assert commands
+    for command in commands:
+        for option in re.findall(r"--[a-z-]+", command):
+            assert f'"{option}"' in file.read_text(), f"{file.name} has no {option}"
