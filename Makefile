@@ -8,6 +8,7 @@ PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export NO_MKDOCS_2_WARNING := 1
 
 PLUGIN := src/snakemake-executor-plugin-submitit
 INSTALL := $(BIN)/python -m pip install --quiet -c envs/constraints.txt -e $(PLUGIN)
@@ -27,7 +28,7 @@ help:
 	@echo "make test      every test; installs what they need (on Debian as root: Slurm and a browser too), and ends with"
 	@echo "               a list of what could not be run; with REQUIRE_ALL=1 that is a failure"
 	@echo "make check     linters, formatters, types"
-	@echo "make docs      build the documentation site into site/, strictly"
+	@echo "make docs      build the documentation site into build/site, strictly"
 	@echo "make generate  write again what is made from the code: schema, reference, tables of README and docs"
 	@echo "PYTHON=$(PYTHON) and VENV=$(VENV) can be set on the command line."
 

@@ -65,23 +65,25 @@ def _config_arguments() -> argparse.ArgumentParser:
 
 
 def _add_plan_commands(commands: argparse._SubParsersAction, configured: argparse.ArgumentParser) -> None:  # type: ignore[type-arg]
-    plan = commands.add_parser("plan", parents=[configured], help="what would run, with ids, and what is there already")
+    plan = commands.add_parser(
+        "plan", parents=[configured], help="show what would run, with ids, and what is in the store already"
+    )
     how = plan.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="print the specs as JSON, one a line")
     how.add_argument("--table", action="store_true", help="one line per row of the report instead of one per stage")
     plan.add_argument("--profile", help="Snakemake profile whose GPUs the estimates are for (default: cluster, if there)")
     plan.set_defaults(command=_plan)
-    status = commands.add_parser("status", parents=[configured], help="how far every stage is")
+    status = commands.add_parser("status", parents=[configured], help="show the state of every stage")
     status.set_defaults(command=_status)
-    logs = commands.add_parser("logs", parents=[configured], help="the log of a stage")
+    logs = commands.add_parser("logs", parents=[configured], help="show the log of a stage")
     logs.add_argument("name", help="the stage's artifact, or an unambiguous beginning of its name")
     logs.add_argument("-n", "--lines", type=int, default=40, help="how many of the last lines (default: 40; 0: all)")
     logs.set_defaults(command=_logs)
-    listing = commands.add_parser("list", help="methods, datasets or architectures that a config can name")
+    listing = commands.add_parser("list", help="list the methods, datasets or architectures that a config can name")
     listing.add_argument("what", choices=["methods", "datasets", "architectures"])
     listing.add_argument("name", nargs="?", help="one method or dataset: its parameters, their defaults and meaning")
     listing.set_defaults(command=_list)
-    schema = commands.add_parser("schema", help="the JSON schema of config.yaml, for editors, or its reference, to read")
+    schema = commands.add_parser("schema", help="print the JSON schema of config.yaml, for editors, or its reference, to read")
     schema.add_argument("--docs", action="store_true", help="the reference, in Markdown, instead of the schema")
     schema.set_defaults(command=_schema)
     generate = commands.add_parser("generate", help="in a checkout: write schema, reference and generated tables again")
@@ -103,7 +105,7 @@ def _add_stage_commands(commands: argparse._SubParsersAction, configured: argpar
     report.add_argument("--resolved", type=Path, metavar="FILE", help="the whole configuration as JSON, instead of --configfile")
     report.add_argument("--log-file", type=Path, help="write the log there too")
     report.set_defaults(command=_report)
-    compare = commands.add_parser("compare", parents=[configured], help="networks of the store side by side")
+    compare = commands.add_parser("compare", parents=[configured], help="compare networks of the store side by side")
     compare.add_argument(
         "names", nargs="+", metavar="NAME", help="teacher, student or evaluation; the beginning of a name will do"
     )

@@ -4,7 +4,7 @@ import pytest
 
 from spikedistill import components
 from spikedistill.config.generated import generated_files
-from spikedistill.config.tables import component_tables, update_marked
+from spikedistill.config.generated import component_tables, update_marked
 
 FILES = generated_files()
 

@@ -1,16 +1,34 @@
-"""Files of a checkout that are written from the code: schema, reference, tables in README.md and docs/. Imports no torch."""
+"""Generate what is written from the code: schema, reference, and the tables in README.md and docs/. Imports no torch.
+
+A document holds a table between two markers, and `update_marked` replaces what is between them:
+
+    <!-- generated: methods -->
+    <!-- /generated -->
+"""
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 
+from pydantic import BaseModel
+
+from spikedistill import components
 from spikedistill.config.reference import REFERENCE_FILE, configuration_reference
 from spikedistill.config.schema import SCHEMA_FILE, schema_text
-from spikedistill.config.tables import updated_documents
 from spikedistill.errors import ConfigError
+from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.store.atomic import write_text
 
 ROOT = Path(__file__).parents[3]
+"""The checkout. An installed package has no documents to update."""
+
+_MARKED = re.compile(r"(?ms)^<!-- generated: (?P<name>[^\n]+?) -->\n(?P<body>.*?)^<!-- /generated -->$")
+_MARKER = re.compile(r"(?m)^<!-- /?generated\b.*$")
+_VARIANT = re.compile(r"_(dvs|imagenet)$")
 
 
 def generated_files() -> dict[Path, str]:
@@ -32,3 +50,126 @@ def write_generated() -> list[Path]:
 
 def _content(file: Path) -> str | None:
     return file.read_text(encoding="utf-8") if file.is_file() else None
+
+
+def component_tables() -> dict[str, str]:
+    """Return every generated table by name: the overviews, the neuron, and `parameters of NAME` for each method."""
+    tables = {
+        "methods": method_table(),
+        "datasets": dataset_table(),
+        "architectures": architecture_table(),
+        "neuron": parameter_table(NeuronConfig),
+    }
+    for name in components.names("distill"):
+        tables[f"parameters of {name}"] = parameter_table(components.load("distill", name).Params)
+    return tables
+
+
+def update_marked(text: str, tables: Mapping[str, str]) -> str:
+    """Replace what is between the markers of a document by the table that they name.
+
+    Raises:
+        ValueError: if a marker names no table, or lacks its counterpart.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name not in tables:
+            raise ValueError(f"no generated table {name!r}; there are: {', '.join(tables)}")
+        return f"<!-- generated: {name} -->\n\n{tables[name].strip()}\n\n<!-- /generated -->"
+
+    if 2 * len(_MARKED.findall(text)) != len(_MARKER.findall(text)):
+        raise ValueError("a marker `<!-- generated: NAME -->` or `<!-- /generated -->` lacks its counterpart")
+    return _MARKED.sub(replace, text)
+
+
+def updated_documents(root: Path = ROOT) -> dict[Path, str]:
+    """Return every document of a checkout that has markers, with its tables up to date."""
+    tables = component_tables()
+    files = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    texts = {file: file.read_text(encoding="utf-8") for file in files if file.is_file()}
+    return {file: update_marked(text, tables) for file, text in texts.items() if _MARKER.search(text)}
+
+
+def method_table() -> str:
+    """Return a table of the methods: whether each needs a teacher, and whether it works with rate-based backpropagation."""
+    rows = []
+    for name in components.names("distill"):
+        method = components.load("distill", name)
+        teacher = "yes" if "teacher" in method.needs(method.Params()) else "no"
+        rows.append((f"`{name}`", teacher, _works_with_rate(method), _summary(method.__doc__)))
+    return _table(("method", "teacher", "`backward: rate`", "what it does"), rows)
+
+
+def _works_with_rate(method: Any) -> str:
+    """Return "yes", "no", or the settings of a parameter with which a method needs no logits of single steps."""
+    if "steps" not in method.needs(method.Params()):
+        return "yes"
+    settings = [
+        f"`{key}: {value}`"
+        for key, field in method.Params.model_fields.items()
+        if get_origin(field.annotation) is Literal
+        for value in get_args(field.annotation)
+        if "steps" not in method.needs(method.Params(**{key: value}))
+    ]
+    return f"with {' or '.join(settings)}" if settings else "no"
+
+
+def dataset_table() -> str:
+    """Return a table of the datasets: what one sample is by default, classes, and samples to train and to test on."""
+    rows = []
+    for name in components.names("data.datasets"):
+        dataset = components.load("data.datasets", name)
+        meta = dataset.describe(dataset.Params())
+        shape = [meta.channels, meta.height, meta.width]
+        sample = f"frames {_times(meta.num_frames, *shape)}" if meta.kind == "frames" else f"image {_times(*shape)}"
+        samples = " + ".join(f"{count:,}" for count in dataset.SPLIT_SAMPLES)
+        rows.append((f"`{name}`", sample, f"{meta.num_classes}", samples, _summary(dataset.__doc__)))
+    return _table(("dataset", "one sample", "classes", "train + test", "about"), rows)
+
+
+def architecture_table() -> str:
+    """Return a table of the architectures by file, with the variants of each."""
+    names: dict[str, dict[str, list[str]]] = {}
+    for name, (module, _) in components.architectures().items():
+        variants = names.setdefault(module, {}).setdefault(_VARIANT.sub("", name), [])
+        variants += [f"`{match[0]}`" for match in [_VARIANT.search(name)] if match]
+    rows = []
+    for module, architectures in names.items():
+        entries = [f"`{name}`" + (f" ({', '.join(each)})" if each else "") for name, each in architectures.items()]
+        rows.append((", ".join(entries), _summary(_docstring(module))))
+    return _table(("architectures (variants by ending)", "about"), rows)
+
+
+def parameter_table(model: type[BaseModel]) -> str:
+    """Return a table of a model's parameters."""
+    if not model.model_fields:
+        return "No parameters."
+    rows = [(f"`{key}`", f"`{_plain(field.default)}`", field.description or "") for key, field in model.model_fields.items()]
+    return _table(("parameter", "default", "meaning"), rows)
+
+
+def _plain(value: Any) -> str:
+    """Return a default as one writes it in YAML."""
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+
+
+def _times(*sizes: int | None) -> str:
+    return "×".join(map(str, sizes))  # noqa: RUF001
+
+
+def _summary(docstring: str | None) -> str:
+    return (docstring or "").strip().partition("\n")[0]
+
+
+def _docstring(module: str) -> str | None:
+    """Return the docstring of a file of `models/` without importing it, which would import torch."""
+    file = Path(components.__file__).with_name("models") / f"{module}.py"
+    return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+
+
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [header, *rows]
+    cells = [[" ".join(cell.split()).replace("|", "\\|") for cell in line] for line in lines]
+    first, *rest = [f"| {' | '.join(line)} |" for line in cells]
+    return "\n".join([first, f"|{'---|' * len(header)}", *rest])

@@ -76,12 +76,16 @@ def _row(name: str, field: Any, *, swept: bool) -> str:
 
 def _type(field: Any) -> str:
     bounds = [
-        f"{sign} {getattr(entry, key):g}"
+        f"{sign} {_number(getattr(entry, key))}"
         for entry in field.metadata
         for key, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤"))
         if getattr(entry, key, None) is not None
     ]
     return ", ".join([_name(field.annotation), *bounds])
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def _name(annotation: Any) -> str:

@@ -81,7 +81,7 @@ def _peak_gpu_memory_mib() -> float | None:
 
 
 def _git_state() -> dict[str, Any]:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     if not (root / ".git").exists():
         return {"commit": None, "dirty": None}
     commit = _git(root, "rev-parse", "HEAD")

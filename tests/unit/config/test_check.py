@@ -65,7 +65,11 @@ def test_the_shipped_config_is_the_demo():
         ("experiments/digits/student/neuron/alpha", float("inf"), "student.neuron.alpha: input should be a finite number"),
         ("experiments/digits/methods/kd/params/alpha", float("inf"), "params.alpha: input should be a finite number"),
         ("engine/rank_timeout_minutes", float("inf"), "engine.rank_timeout_minutes: input should be a finite number"),
-        ("experiments/digits/student/train/batch_size", 1e40, "student.train.batch_size: unable to parse input string as an integer"),
+        (
+            "experiments/digits/student/train/batch_size",
+            1e40,
+            "student.train.batch_size: unable to parse input string as an integer",
+        ),
         ("experiments/digits/student/train/batch_size", 10**9, "train.batch_size: input should be less than or equal to 1048576"),
         ("experiments/digits/student/together", [[1, 2]], "student.together: unknown key 'together'"),
         ("experiments/digits/together", [[1, 2]], "digits.together.0.0: input should be a valid string"),

@@ -1,11 +1,13 @@
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from spikedistill.errors import ArtifactError
 from spikedistill.store.artifacts import MANIFEST_BACKUP, Store
+from spikedistill.store.provenance import Clock
 
 REF = "teachers/digits-net-0123456789"
 
@@ -167,3 +169,9 @@ def test_a_store_that_is_a_file_is_refused_with_the_key_to_change(tmp_path):
             Store(root).check()
     Store(tmp_path / "not" / "yet").check()
     assert not (tmp_path / "not").exists()
+
+
+def test_a_manifest_names_the_commit_of_the_code_that_made_it():
+    root = Path(__file__).parents[3]
+    commit = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    assert Clock().provenance(device="cpu", world_size=1)["spikedistill"]["commit"] == commit or not (root / ".git").exists()

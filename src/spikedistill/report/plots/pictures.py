@@ -148,7 +148,8 @@ def _overlay(panel: Axes, image: Pixels, saliency: Pixels) -> None:
 def _draw_recording(row: npt.NDArray[Any], frames: Pixels, name: str) -> None:
     _label(row[0], name)
     for t, (panel, frame) in enumerate(zip(row, frames, strict=False)):
-        signed = frame[0].astype(float) - frame[1]
+        off, on = frame.astype(float)
+        signed = on - off
         peak = float(np.abs(signed).max()) or 1.0
         panel.imshow(signed / peak, cmap=POLARITY + "_r", vmin=-1, vmax=1, interpolation="nearest")
         panel.set_title(f"frame {t + 1}", fontsize="small")
