@@ -99,6 +99,7 @@ def _add_stage_commands(commands: argparse._SubParsersAction, configured: argpar
     run.add_argument("--results", help="folder of the report and TensorBoard logs (default: as configured)")
     run.add_argument("--engine", metavar="JSON", help="how training runs (default: as configured)")
     run.add_argument("--raw", type=Path, help="folder of the downloaded data (default: as configured)")
+    run.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs per node that the job requested: never use the CPU")
     run.add_argument("--log-file", type=Path, help="write the log there too")
     run.set_defaults(command=_run)
     report = commands.add_parser("report", parents=[configured], help="write the tables and figures; print the table")
@@ -248,7 +249,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.engine:
         engine = parse_engine_config(options.engine)
     Store(store).check()
-    run_stage(spec, Store(store), RunOptions(Path(results), raw, len(os.sched_getaffinity(0)), engine))
+    run_stage(spec, Store(store), RunOptions(Path(results), raw, len(os.sched_getaffinity(0)), engine, options.gpus))
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ from spikedistill.launch.resources import (
     PLACEHOLDER_COST,
     NAMES,
     REPORT_COST,
+    gpus_per_node,
     required_resources,
     stage_cost,
 )
@@ -57,7 +58,7 @@ CONFIGURATION, PLAN = load_plan()
 STORE = Store(PLAN.config.store)
 UP_TO_DATE = UpToDate(PLAN, STORE)
 ESTIMATOR = Estimator(PLAN)
-RUN_STAGE = f"{shlex.join(RUN)} {{params.arguments:q}} --log-file {{log:q}}"
+RUN_STAGE = f"{shlex.join(RUN)} {{params.arguments:q}} --gpus {{params.gpus}} --log-file {{log:q}}"
 REPORT_LOG = log_of("report", "report")
 RESOLVED_CONFIG = str(Path(PLAN.config.results) / "config.json")
 
@@ -91,6 +92,11 @@ def spec_of(stage, wildcards):
 
 def arguments(stage):
     return lambda wildcards: stage_arguments(PLAN, spec_of(stage, wildcards))
+
+
+def gpus(wildcards, resources):
+    """GPUs that a job requests on each node; its stage refuses to run on the CPU instead."""
+    return gpus_per_node(dict(resources.items()))
 
 
 def upstream(stage, role):

@@ -16,6 +16,7 @@ rule distill:
         **needs("distill"),
     params:
         arguments=arguments("distill"),
+        gpus=gpus,
     message:
         "distill {wildcards.name}"
     shell:

@@ -17,6 +17,7 @@ rule evaluate:
         **needs("evaluate"),
     params:
         arguments=arguments("evaluate"),
+        gpus=gpus,
     message:
         "evaluate {wildcards.name}"
     shell:

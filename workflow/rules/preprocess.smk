@@ -13,6 +13,7 @@ rule preprocess:
         **needs("preprocess"),
     params:
         arguments=arguments("preprocess"),
+        gpus=gpus,
     message:
         "preprocess {wildcards.name}"
     shell:

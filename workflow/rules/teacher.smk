@@ -15,6 +15,7 @@ rule teacher:
         **needs("teacher"),
     params:
         arguments=arguments("teacher"),
+        gpus=gpus,
     message:
         "teacher {wildcards.name}"
     shell:

@@ -34,6 +34,6 @@ def stage_arguments(plan: Plan, spec: Spec) -> list[str]:
     return [*arguments, "--raw", plan.raw[spec.ref]] if spec.ref in plan.raw else arguments
 
 
-def stage_command(plan: Plan, spec: Spec) -> list[str]:
-    """Return the whole command of a stage's job."""
-    return [*RUN, *stage_arguments(plan, spec), "--log-file", str(stage_log(spec))]
+def stage_command(plan: Plan, spec: Spec, gpus_per_node: int) -> list[str]:
+    """Return the whole command of a stage's job, which requests so many GPUs."""
+    return [*RUN, *stage_arguments(plan, spec), "--gpus", str(gpus_per_node), "--log-file", str(stage_log(spec))]

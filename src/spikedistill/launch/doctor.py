@@ -6,14 +6,16 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from snakemake_executor_plugin_submitit.request.resources import GPUS, parse_resources
 from spikedistill.errors import SpikedistillError
 from spikedistill.launch.profile import site_profile, site_resources
+from spikedistill.launch.resources import gpus_per_node
 from spikedistill.plan.build import Plan
-from spikedistill.plan.stages import RULES
+from spikedistill.plan.stages import RULES, STAGES
 
 NETWORK_FILE_SYSTEMS = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "panfs", "wekafs", "fuse")
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol")
@@ -132,12 +134,7 @@ def _partitions(profile: dict[str, Any], known: set[str]) -> Iterator[Check]:
 
 
 def _node(profile: dict[str, Any]) -> Iterator[Check]:
-    resources = site_resources("evaluate", profile)
-    options = [
-        f"--{flag}={resources[key]}"
-        for key, flag in (("slurm_partition", "partition"), ("slurm_account", "account"), ("qos", "qos"))
-        if resources.get(key)
-    ]
+    options = _placement(site_resources("evaluate", profile))
     program = "import spikedistill, snakemake, submitit, socket, os; print(socket.gethostname(), os.path.isdir(os.sys.argv[1]))"
     code, output = _call(
         "srun", "-n1", "-t2", "--immediate=60", *options, sys.executable, "-c", program, str(Path.cwd()), timeout_s=90
@@ -150,6 +147,39 @@ def _node(profile: dict[str, Any]) -> Iterator[Check]:
         yield Check("warn", "no node was free within a minute", "the environment on the nodes was not checked; try again later")
     else:
         yield Check("fail", f"a job on a node failed: {output[-400:]}", "install the environment where the nodes see it too")
+        return
+    yield from _gpu(profile)
+
+
+def _placement(resources: Mapping[str, Any]) -> list[str]:
+    """Return the options of srun that place a job as a rule with these resources would be placed."""
+    flags = (("slurm_partition", "partition"), ("slurm_account", "account"), ("qos", "qos"), ("constraint", "constraint"))
+    return [f"--{flag}={resources[key]}" for key, flag in flags if resources.get(key)]
+
+
+def _gpu(profile: dict[str, Any]) -> Iterator[Check]:
+    """Try whether a job that gets a GPU can use it, if the profile requests GPUs for any stage."""
+    wanted = {stage: site_resources(stage, profile) for stage in STAGES}
+    stage = next((stage for stage, resources in wanted.items() if gpus_per_node(resources)), None)
+    if stage is None:
+        return
+    request = parse_resources({name: value for name, value in wanted[stage].items() if name in (*GPUS, "gres", "gpu_model")})
+    gres = request.sbatch.get("gres") or ":".join(filter(None, ["gpu", request.gpu_model, "1"]))
+    program = (
+        "import torch; from spikedistill.train.distributed import why_no_gpu\n"
+        "print('usable:', torch.cuda.get_device_name(0)) if torch.cuda.is_available() else print('not usable:', why_no_gpu())"
+    )
+    options = [*_placement(wanted[stage]), f"--gres={gres}"]
+    code, output = _call("srun", "-n1", "-t3", "--immediate=60", *options, sys.executable, "-c", program, timeout_s=150)
+    if code == 0 and output.startswith("usable"):
+        yield Check("ok", f"a job with a GPU can use it: {output.partition(': ')[2]}")
+    elif code == 0:
+        advice = "compare the driver of the node (nvidia-smi) with the CUDA of torch; envs/README.md says what it needs"
+        yield Check("fail", f"a job with a GPU ({gres}, for {stage}) cannot use it: {output.partition(': ')[2]}", advice)
+    elif code == 124:
+        yield Check("warn", "no GPU was free within a minute", "GPUs were not checked; try again later")
+    else:
+        yield Check("fail", f"a job with a GPU ({gres}) failed: {output[-400:]}", f"see the GPUs of {stage} in the profile")
 
 
 def _call(*command: str, timeout_s: float = 20) -> tuple[int, str]:

@@ -70,6 +70,11 @@ def stage_cost(estimator: Estimator, spec: Spec, given: Mapping[str, Any]) -> Co
     return estimator(spec.ref, _given_gpus(_counts(given)))
 
 
+def gpus_per_node(resources: Mapping[str, Any]) -> int:
+    """Return the GPUs per node that a job with these resources requests, by whichever of their names."""
+    return _request({name: resources[name] for name in (*GPUS, "gres") if resources.get(name)}).gpus_per_node
+
+
 def _counts(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the given numbers of nodes, GPUs, ranks and CPUs; expressions, which Snakemake evaluates later, do not count."""
     names = ("nodes", *GPUS, *RANKS, *CPUS)

@@ -97,7 +97,8 @@ def _submit_all(
             request = parse_resources(resources)
             if cluster == "slurm" and (limits := settings.get("submitit-partitions")):
                 request = choose_partition(request, read_partitions(Path(limits)), Path(limits))
-            job = submit(stage_command(plan, spec), cluster=cluster, folder=FOLDER, name=Path(spec.ref).name, resources=request)
+            command = stage_command(plan, spec, request.gpus_per_node)
+            job = submit(command, cluster=cluster, folder=FOLDER, name=Path(spec.ref).name, resources=request)
         except WorkflowError as err:
             raise ConfigError(f"{spec.stage} {Path(spec.ref).name} was not submitted: {err}") from err
         jobs[spec.ref] = job

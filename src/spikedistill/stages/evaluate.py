@@ -20,7 +20,8 @@ SCHEMA = 2
 
 def build(spec: EvaluateSpec, job: StageJob) -> None:
     """Write evaluation.json, and a few test samples with the network's saliency maps."""
-    with World.from_environment(datetime.timedelta(minutes=job.options.engine.rank_timeout_minutes)) as world:
+    timeout = datetime.timedelta(minutes=job.options.engine.rank_timeout_minutes)
+    with World.from_environment(timeout, gpus=job.options.gpus) as world:
         data = open_store(job.inputs["data"])
         model_spec = read_model_spec(job.inputs["model"])
         network = load_network(model_spec, data, job.inputs["model"]).to(world.device)

@@ -31,12 +31,14 @@ class RunOptions:
         raw: folder of the raw data for stage `preprocess`; None for a dataset that needs none.
         num_workers: number of processes that prepare data.
         engine: speed, memory and checkpoints of training.
+        gpus: GPUs that the job requested on each node; with any, running on the CPU is an error.
     """
 
     results: Path = Path("results")
     raw: Path | None = None
     num_workers: int = 1
     engine: EngineConfig = field(default_factory=EngineConfig)
+    gpus: int = 0
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,8 @@ def open_training(spec: NetworkSpec, job: StageJob) -> Iterator[TrainingSetup]:
         ConfigError: if the ranks' environment is incomplete, or the batch size does not fit the ranks or the data.
         TrainingError: if the ranks do not meet, or lose contact within the block.
     """
-    with World.from_environment(datetime.timedelta(minutes=job.options.engine.rank_timeout_minutes)) as world:
+    timeout = datetime.timedelta(minutes=job.options.engine.rank_timeout_minutes)
+    with World.from_environment(timeout, gpus=job.options.gpus) as world:
         data = open_store(job.inputs["data"])
         loader = Loader(
             data,

@@ -44,21 +44,23 @@ class World:
 
     @classmethod
     @contextlib.contextmanager
-    def from_environment(cls, timeout: datetime.timedelta) -> Iterator[World]:
+    def from_environment(cls, timeout: datetime.timedelta, *, gpus: int = 0) -> Iterator[World]:
         """Join the job's process group for the block; without the variables of one, be the only rank.
 
         Args:
             timeout: how long a collective waits for the other ranks.
+            gpus: GPUs that the job requested on each node; with any, running on the CPU is an error.
 
         Raises:
             ConfigError: if only some of the variables are set, or a value is impossible.
-            TrainingError: if the ranks do not meet, or if within the block one of them ends or a collective times out.
+            TrainingError: if GPUs were requested and none can be used, or if the ranks do not meet, or if within the block one of
+                them ends or a collective times out.
         """
         if not any(name in os.environ for name in RANK_VARIABLES):
-            yield cls(device=_device(0))
+            yield cls(device=_device(0, gpus))
             return
         rank, world_size, local_rank = _read_ranks()
-        device = _device(local_rank)
+        device = _device(local_rank, gpus)
         if world_size == 1:
             yield cls(device=device)
             return
@@ -123,11 +125,14 @@ def _is_collective_failure(error: RuntimeError) -> bool:
 def _join(backend: str, rank: int, world_size: int, timeout: datetime.timedelta) -> None:
     try:
         dist.init_process_group(backend, timeout=timeout, rank=rank, world_size=world_size)
-    except dist.DistError as err:
+    except RuntimeError as err:  # gloo and NCCL raise it bare where they cannot connect
         where = ":".join(os.environ[name] for name in ADDRESS_VARIABLES)
+        variables = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+        interfaces = ", ".join(f"{name}={os.environ.get(name, '(not set)')}" for name in variables)
         raise TrainingError(
             f"rank {rank}: the {world_size} ranks did not meet at {where} within {timeout.total_seconds():.0f} s "
-            f"({_first_line(err)}); look at the log of the missing rank"
+            f"({_first_line(err)}). Look at the log of the missing rank; if all of them started, the network interface may be "
+            f"wrong: {interfaces}. Set them to one that all nodes of the job reach each other by"
         ) from err
 
 
@@ -150,8 +155,13 @@ def _read_ranks() -> tuple[int, int, int]:
     return rank, world_size, local_rank
 
 
-def _device(local_rank: int) -> torch.device:
+def _device(local_rank: int, gpus: int) -> torch.device:
     if not torch.cuda.is_available():
+        if gpus:
+            raise TrainingError(
+                f"the job requested {gpus} GPU{'s' if gpus > 1 else ''} per node, and torch can use none: {why_no_gpu()}. "
+                "Check the node with nvidia-smi; to train on the CPU, set gpus_per_node=0 for this stage"
+            )
         return torch.device("cpu")
     visible = torch.cuda.device_count()
     if visible > 1 and local_rank >= visible:
@@ -159,3 +169,17 @@ def _device(local_rank: int) -> torch.device:
     device = torch.device("cuda", local_rank % visible)  # if only one GPU is visible, the launcher has bound it to this rank
     torch.cuda.set_device(device)
     return device
+
+
+def why_no_gpu() -> str:
+    """Return the reason why torch can use no GPU, with what was found: the build of torch, the driver, the visible devices."""
+    if torch.version.cuda is None:
+        reason = "this build of torch has no CUDA"
+    else:
+        try:
+            torch.cuda.init()
+            reason = "no device is visible"
+        except (RuntimeError, AssertionError) as err:
+            reason = _first_line(err).rstrip(".")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "(not set)")
+    return f"{reason} (torch {torch.__version__} for CUDA {torch.version.cuda}; CUDA_VISIBLE_DEVICES={visible})"

@@ -5,7 +5,7 @@ import datetime
 import pytest
 import torch
 
-from spikedistill.errors import ConfigError
+from spikedistill.errors import ConfigError, TrainingError
 from spikedistill.train.distributed import World
 
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -63,3 +63,25 @@ def test_impossible_ranks_are_refused(environment, wrong, said):
 
 def test_all_reduce_over_one_rank_is_the_value():
     assert World().all_reduce_sum(torch.tensor([1.0, 2.0])).tolist() == [1.0, 2.0]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_job_that_requested_gpus_does_not_train_on_the_cpu(environment, monkeypatch):
+    environment({})
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with (
+        pytest.raises(TrainingError, match=r"the job requested 2 GPUs per node, and torch can use none: .*VISIBLE_DEVICES=0,1\)"),
+        World.from_environment(datetime.timedelta(seconds=1), gpus=2),
+    ):
+        pass
+
+
+def test_ranks_that_cannot_connect_are_told_the_variables_of_the_interface(environment, monkeypatch):
+    def refuse(*arguments, **options):
+        raise RuntimeError("Gloo connectFullMesh failed with ... connect [127.0.1.1]:44321: Connection refused")
+
+    environment(WHOLE)
+    monkeypatch.setattr(torch.distributed, "init_process_group", refuse)
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    with pytest.raises(TrainingError, match=r"did not meet at 127\.0\.0\.1:29500 within 1 s .*GLOO_SOCKET_IFNAME=lo"):
+        enter()
