@@ -11,6 +11,7 @@ from spikedistill.config.files import read_config
 from spikedistill.config.schema import SCHEMA_FILE, config_schema
 from spikedistill.errors import ConfigError
 from spikedistill.plan.build import build_plan
+from tests.unit.config import fuzz_config
 
 ROOT = Path(__file__).parents[3]
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -170,3 +171,10 @@ def test_the_schema_for_editors_is_current_and_accepts_the_shipped_config():
     jsonschema.validate(CONFIG, written)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(changed("experiments/digits/dataset/name", "digit"), written)
+
+
+def test_mutated_configurations_are_planned_or_refused():
+    counts = fuzz_config.fuzz(300, seed=2)
+    assert counts["wrong"] == 0
+    assert counts["planned"] > 0
+    assert counts["refused"] > 0

@@ -34,6 +34,7 @@ def test_digits_are_the_images_of_scikit_learn_with_other_writers_held_out(image
     assert images.std == pytest.approx((train.std(),), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_simulated_camera_gives_the_same_bytes_everywhere(tmp_path):
     digest = hashlib.sha256()
     recordings = digits_dvs.record(tmp_path / "recordings", num_workers=2)

@@ -20,6 +20,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
 def test_large_tensors_come_from_memory_that_was_freed():
     faults = [int(subprocess.check_output([sys.executable, "-c", PROGRAM, mode])) for mode in ("default", "kept")]

@@ -96,6 +96,7 @@ def compare_kernels():
     assert x.grad.any()
 
 
+@pytest.mark.slow
 def test_kernels_of_the_gpu_agree_with_the_equations():
     done = subprocess.run(
         [sys.executable, __file__], env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False

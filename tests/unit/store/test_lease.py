@@ -77,6 +77,7 @@ def test_other_ranks_go_on_once_rank_0_of_their_own_job_holds_the_lease(tmp_path
     assert lease.wait_for_owner(path, "our job", lambda: False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset_s", [-3600, 0, 3600], ids=["slow clock", "same clock", "fast clock"])
 def test_a_lease_whose_heartbeat_is_seen_is_never_taken_over_whatever_its_date(tmp_path, quick, offset_s):
     path = tmp_path / "lease"
@@ -164,6 +165,7 @@ def wait_for_line(process, text):
     assert text in line, line + process.stderr.read()
 
 
+@pytest.mark.slow
 def test_a_writer_that_was_suspended_too_long_loses_its_lease_and_says_so(tmp_path):
     first = writer(tmp_path, "first", 2)
     wait_for_line(first, "building")

@@ -88,6 +88,7 @@ def unbroken(tmp_path_factory):
     return folder, run_training(folder, World()).state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["images", "frames"])
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_kills_at_random_moments_change_no_bit(tmp_path, ranks, data):
@@ -118,6 +119,7 @@ def test_signal_in_the_last_step_of_an_epoch_stops_after_it(tmp_path):
     assert len(metrics(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_signal_to_one_rank_stops_all_at_the_same_step(tmp_path):
     expected = train_to_the_end(tmp_path / "unbroken", num_ranks=2)
     results = start(tmp_path / "stopped", "train", num_ranks=2, at=STEPS_PER_EPOCH + 2, action="SIGTERM", at_rank=1)
@@ -156,6 +158,7 @@ def test_finished_run_started_again_changes_nothing(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_text() == before
 
 
+@pytest.mark.slow
 def test_number_of_ranks_changes_nothing_with_statistics_over_all(tmp_path):
     given = {"kills": 0, "seed": 0, "model": "normalised", "double": True, "sync_batchnorm": True}
     one = torture(tmp_path / "1", ranks=1, **given)
@@ -180,6 +183,7 @@ METHODS = {
 }
 
 
+@pytest.mark.slow
 def test_two_ranks_train_every_kind_of_method_like_one(tmp_path):
     for ranks in (1, 2):
         folder = tmp_path / str(ranks)
@@ -197,6 +201,7 @@ def test_two_ranks_train_every_kind_of_method_like_one(tmp_path):
         assert losses[0][1] != losses[0][0]
 
 
+@pytest.mark.slow
 def test_loss_that_is_not_finite_on_one_rank_stops_all_with_epoch_and_step(tmp_path):
     results = start(tmp_path, "train", num_ranks=2, model="linear", at=STEPS_PER_EPOCH + 3, action="nan", at_rank=1)
     for status, error in results:
@@ -213,6 +218,7 @@ def test_state_after_a_loss_that_is_not_finite_is_never_saved(tmp_path):
     assert newest.startswith("epoch-000001-step-00000001-")
 
 
+@pytest.mark.slow
 def test_rank_that_ends_is_noticed_at_once(tmp_path):
     started = time.monotonic()
     (status, error), (killed, _) = start(
@@ -232,6 +238,7 @@ def test_rank_that_ends_in_an_evaluation_is_explained(tmp_path):
     assert "Traceback" not in error
 
 
+@pytest.mark.slow
 def test_rank_that_does_not_answer_is_noticed_within_the_set_time(tmp_path):
     main, silent = launch(tmp_path, "train", num_ranks=2, model="linear", at=6, action="SIGSTOP", at_rank=1, timeout_s=4)
     try:
@@ -256,6 +263,7 @@ def test_ranks_that_do_not_meet_report_address_and_timeout(tmp_path, monkeypatch
         pass
 
 
+@pytest.mark.slow
 def test_evaluation_gives_identical_figures_on_any_number_of_ranks(tmp_path):
     for num_ranks in (1, 2, 3):
         results = start(tmp_path / str(num_ranks), "evaluate", num_ranks=num_ranks)
