@@ -24,7 +24,7 @@ def test_results_are_those_of_zlib(module):
     content = bytes(range(256)) * 1000
     packer = zlib.compressobj(wbits=-15)
     packed = packer.compress(content) + packer.flush()
-    assert module.inflate(packed) == content
+    assert module.inflate(packed, len(content)) == content
     assert module.crc32(content) == zlib.crc32(content)
     assert module.crc32(content[1000:], module.crc32(content[:1000])) == zlib.crc32(content)
 
@@ -32,7 +32,16 @@ def test_results_are_those_of_zlib(module):
 @pytest.mark.parametrize("packed", [b"abc", b"\0" * 10])
 def test_damage_is_an_error_of_zlib(module, packed):
     with pytest.raises(zlib.error):
-        module.inflate(packed)
+        module.inflate(packed, 100)
+
+
+@pytest.mark.parametrize("expected", [0, 255_999, 256_001])
+def test_no_more_is_unpacked_than_expected(module, expected):
+    content = bytes(range(256)) * 1000
+    packer = zlib.compressobj(wbits=-15)
+    packed = packer.compress(content) + packer.flush()
+    with pytest.raises(zlib.error, match=r"more than|256000 of 256001"):
+        module.inflate(packed, expected)
 
 
 def test_the_faster_library_is_installed_where_it_exists():

@@ -3,8 +3,8 @@
     python tests/unit/store/race_writers.py --races 20
 
 In each race two processes want the same artifact and build it for about three seconds, with leases that count as stale after
-one. Each may be suspended for a while, or killed and started again. At the end the artifact is whole and by one writer, nothing half-made
-lies about, and every process ended by itself, with a result or with the loss of its lease.
+one. Each may be suspended for a while, or killed and started again. At the end the artifact is whole and by one writer, nothing
+half-made lies about, and every process ended by itself, with a result or with the loss of its lease.
 """
 
 from __future__ import annotations
