@@ -11,8 +11,8 @@ splits/<name>.json         alternative split lists of the same rows, if the data
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from spikedistill.data.formats.arrays import open_array
+from spikedistill.data.formats.files import read_json
 from spikedistill.data.formats.images import INDEX as FILES_INDEX
 from spikedistill.data.formats.images import ImageFiles
 from spikedistill.errors import DataError
@@ -77,10 +79,14 @@ class SampleStore:
 
 
 def open_samples(folder: Path, kind: str, rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Open the memory-mapped array of a prepared dataset, or its images in files."""
+    """Open the memory-mapped array of a prepared dataset, or its images in files.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
     if (folder / FILES_INDEX).exists():
         return ImageFiles.open(folder, rows)
-    return np.load(folder / f"{kind}.npy", mmap_mode="r")
+    return open_array(folder / f"{kind}.npy")
 
 
 def open_store(folder: Path, split_list: str | None = None) -> SampleStore:
@@ -91,23 +97,45 @@ def open_store(folder: Path, split_list: str | None = None) -> SampleStore:
         split_list: name of an alternative split list; None: the one that it was prepared with.
 
     Raises:
-        DataError: if the files are missing, of another version, or do not fit each other.
+        DataError: if the files are missing, damaged, of another version, or do not fit each other.
     """
-    try:
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        list_file = folder / ("splits.json" if split_list is None else f"splits/{split_list}.json")
-        splits = json.loads(list_file.read_text(encoding="utf-8"))
-        samples = open_samples(folder, index["kind"], index["rows"])
-    except (OSError, ValueError, KeyError) as err:
-        raise DataError(f"{folder}: not a prepared dataset ({err}); run the preprocess stage again") from err
-    if index["schema"] != SCHEMA or list(samples.shape) != index["shape"]:
+    in_files = (folder / FILES_INDEX).exists()
+    with _damages_told(folder):
+        index = read_json(folder / "index.json")
+        split_lists = read_json(folder / ("splits.json" if split_list is None else f"splits/{split_list}.json"))
+        kind, rows, class_names = index["kind"], index["rows"], tuple(index["class_names"])
+        if index["schema"] != SCHEMA or kind not in ("images", "frames") or not isinstance(rows, list):
+            raise DataError("index.json is of another version")
+        labels = _integers([row["label"] for row in rows], "labels", len(class_names))
+        splits = {name: _integers(members, f"split {name}", len(rows)) for name, members in split_lists.items()}
+        mean, std = (_per_channel(index[key]) for key in ("mean", "std"))
+        array = None if in_files else open_array(folder / f"{kind}.npy")
+    samples = array if array is not None else ImageFiles.open(folder, rows)
+    fits = list(samples.shape) == index.get("shape") and len(samples) == len(rows)
+    fits &= len(samples.shape) == (4 if kind == "images" else 5)
+    if not fits or any(len(each) != samples.shape[-3] for each in (mean, std) if each is not None):
         raise DataError(f"{folder}: array and index do not fit each other; run the preprocess stage again")
-    return SampleStore(
-        kind=index["kind"],
-        samples=samples,
-        labels=np.array([row["label"] for row in index["rows"]], dtype=np.int64),
-        splits={name: np.array(rows, dtype=np.int64) for name, rows in splits.items()},
-        class_names=tuple(index["class_names"]),
-        mean=tuple(index["mean"]) if index["mean"] else None,
-        std=tuple(index["std"]) if index["std"] else None,
-    )
+    return SampleStore(kind=kind, samples=samples, labels=labels, splits=splits, class_names=class_names, mean=mean, std=std)
+
+
+@contextlib.contextmanager
+def _damages_told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (DataError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as err:
+        said = f"index.json or a split list lacks {err}" if isinstance(err, KeyError) else err
+        raise DataError(f"{folder}: not a prepared dataset ({said}); run the preprocess stage again") from err
+
+
+def _integers(values: Any, what: str, limit: int) -> npt.NDArray[np.int64]:
+    """Return a list of integers from 0 to `limit` - 1 as a vector."""
+    found = np.array(values)
+    if not isinstance(values, list) or found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise DataError(f"{what}: not a list of whole numbers")
+    if found.size and not 0 <= found.min() <= found.max() < limit:
+        raise DataError(f"{what}: numbers from {found.min()} to {found.max()}, expected 0 to {limit - 1}")
+    return found.astype(np.int64)
+
+
+def _per_channel(values: Any) -> tuple[float, ...] | None:
+    return tuple(float(value) for value in values) if values else None

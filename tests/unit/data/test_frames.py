@@ -1,5 +1,6 @@
 """Recordings to one array: what is written, in which type, by how many processes, and what stops it."""
 
+import errno
 import functools
 import os
 import shutil
@@ -120,11 +121,20 @@ def test_a_full_disk_is_told_before_and_while_writing(monkeypatch, tmp_path):
     with monkeypatch.context() as patched:
         usage = shutil.disk_usage(tmp_path)._replace(free=1000)
         patched.setattr(shutil, "disk_usage", lambda _: usage)
-        with pytest.raises(DataError, match=r"0\.0 GB needed for the frames, 0\.0 GB free"):
+        with pytest.raises(DataError, match=r"327\.7 kB needed for the frames, 1\.0 kB free; make room"):
             write(tmp_path, [content], FrameParams())
     monkeypatch.setattr(os, "pwrite", lambda descriptor, data, offset: len(data) // 2)
-    with pytest.raises(OSError, match="No space left on device"):
+    with pytest.raises(DataError, match=r"frames\.npy: the disk takes no more at row 0; make room"):
         write(tmp_path, [content], FrameParams())
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(
+        DataError, match=r"frames\.npy: row 0 cannot be written \(\d+ bytes free\): No space left on device; make"
+    ):
+        write(tmp_path, [content] * 40, FrameParams())
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _die(*_):

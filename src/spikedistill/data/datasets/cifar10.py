@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from spikedistill.data.formats.files import explained
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.prepare.cifar import Cifar, CifarParams, Form
 
@@ -51,6 +52,7 @@ def describe(params: Params) -> DatasetMeta:
     return CIFAR.describe()
 
 
+@explained
 def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
     """Write the pictures in `raw` as one array; see `Cifar.prepare`."""
     assert raw is not None

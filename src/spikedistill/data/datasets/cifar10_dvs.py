@@ -9,6 +9,7 @@ from pydantic import Field
 from spikedistill.data.formats import archives
 from spikedistill.data.formats.archives import Member
 from spikedistill.data.formats.events import DVS128, decode_aedat2
+from spikedistill.data.formats.files import explained
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.prepare import inventory, splits
 from spikedistill.data.prepare.frames import Recording, whole_files, write_frames
@@ -50,6 +51,7 @@ def describe(params: Params) -> DatasetMeta:
     return inventory.describe(params, CLASS_NAMES, (DVS128, DVS128))
 
 
+@explained
 def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
     """Decode and integrate the recordings in `raw`: class folders or the ten archives, also below `extract` or `download`.
 
@@ -66,12 +68,14 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     order = inventory.spikingjelly_order(CLASS_NAMES, files)
     numbers = [inventory.number_of(name) for _, name in files]
     lists = splits.all_splits([label for label, _ in files], numbers, order)
+    split = splits.chosen(lists, params.split)
+    splits.check_twins(rows, split, strict=False)  # not a published split
     write_index(
         out,
         kind="frames",
         class_names=CLASS_NAMES,
         rows=rows,
-        splits=splits.chosen(lists, params.split),
+        splits=split,
         split_lists=lists,
         recipe={"dataset": "cifar10-dvs", **params.model_dump(mode="json")},
     )
@@ -79,7 +83,7 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
 
 def _recordings(root: Path, params: Params) -> tuple[list[Recording], str]:
     """Return the recordings, and an error text about the dataset as a whole, if any."""
-    problems: list[str] = []
+    problems = inventory.Problems()
     found = inventory.group_by_class(_members(root, params, problems), CLASS_NAMES, ".aedat", problems)
     expected = {name: [f"cifar10_{name}_{number}.aedat" for number in range(PER_CLASS)] for name in CLASS_NAMES}
     inventory.compare_files(found, expected, problems)

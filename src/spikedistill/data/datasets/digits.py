@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from spikedistill.components import ComponentParams
+from spikedistill.data.formats.files import explained
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.prepare.index import write_index
 
@@ -31,6 +32,7 @@ def writer_splits() -> dict[str, list[int]]:
     return {"train": list(range(NUM_TRAIN)), "test": list(range(NUM_TRAIN, NUM_SAMPLES))}
 
 
+@explained
 def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
     """Write the images as uint8, with their grey values 0..16 scaled to 0..255."""
     from sklearn.datasets import load_digits

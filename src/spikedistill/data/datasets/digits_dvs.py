@@ -14,6 +14,7 @@ from spikedistill.components import ComponentParams
 from spikedistill.data.datasets.digits import CLASS_NAMES, writer_splits
 from spikedistill.data.formats.archives import Member
 from spikedistill.data.formats.events import decode_aedat2, write_aedat2
+from spikedistill.data.formats.files import explained
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files, write_frames
 from spikedistill.data.prepare.index import write_index
@@ -37,6 +38,7 @@ def describe(params: Params) -> DatasetMeta:
     return DatasetMeta("frames", CLASS_NAMES, channels=2, height=SENSOR, width=SENSOR, num_frames=params.num_frames)
 
 
+@explained
 def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
     """Simulate the recordings, then decode and integrate them."""
     folder = work / "recordings"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import numpy as np
 from spikedistill.data.formats import archives
 from spikedistill.data.formats.archives import Member
 from spikedistill.data.formats.events import DVS128, Aedat3Chunk, CellEvents, Truncated, aedat3_chunks, dvs128_cells
+from spikedistill.data.formats.files import explained, read_text, reason
 from spikedistill.data.formats.isal_zlib import crc32
 from spikedistill.data.meta import DatasetMeta
-from spikedistill.data.prepare import inventory
+from spikedistill.data.prepare import inventory, splits
 from spikedistill.data.prepare.frames import Recording, Sample, Window, write_frames
 from spikedistill.data.prepare.index import write_index
 from spikedistill.errors import DataError
@@ -35,6 +37,7 @@ CLASS_NAMES = (
 )
 COUNTS = {"train": 1176, "test": 288}
 ARCHIVE, MD5 = "DvsGesture.tar.gz", "8a5c71fb11e24e5ca5b11866ca6c00a1"
+_NUMBER = re.compile(r"\s*-?[0-9]{1,18}\s*")
 ADDRESS = "https://ibm.ent.box.com/s/3hiq58ww1pbbjrinh367ykfdf60xsfm8/folder/50167556794"
 
 
@@ -47,6 +50,7 @@ def describe(params: Params) -> DatasetMeta:
     return inventory.describe(params, CLASS_NAMES, (DVS128, DVS128))
 
 
+@explained
 def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
     """Cut, decode and integrate the recordings in `raw`: folder DvsGesture or its archive, also below `extract` or `download`.
 
@@ -63,6 +67,7 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     rows = write_frames(recordings, decode, params, out, sensor=sensor, num_workers=num_workers, incomplete=incomplete)
     row_of = {recording.id: row for row, recording in enumerate(rows.recordings)}
     lists = {name: [row_of[each.id] for each in part if each.id in row_of] for name, part in parts.items()}
+    splits.check_twins(rows, lists, strict=params.strict)
     recipe = {"dataset": "dvs128-gesture", **params.model_dump(mode="json")}
     write_index(out, kind="frames", class_names=CLASS_NAMES, rows=rows, splits=lists, recipe=recipe)
 
@@ -90,11 +95,12 @@ def _folder(root: Path, work: Path, params: Params) -> Path:
 def _recordings(folder: Path, params: Params) -> tuple[dict[str, list[Recording]], str]:
     """Return the samples of each split, and an error text about the dataset as a whole, if any."""
     parts: dict[str, list[Recording]] = {}
-    problems: list[str] = []
+    problems = inventory.Problems()
     bad_rows: list[str] = []
+    listed = {part: read_text(folder / f"trials_to_{part}.txt").split() for part in COUNTS}
     for part, expected in COUNTS.items():
         parts[part] = []
-        for trial in (folder / f"trials_to_{part}.txt").read_text(encoding="utf-8").split():
+        for trial in listed[part]:
             labels = folder / f"{Path(trial).stem}_labels.csv"
             missing = [file.name for file in (folder / trial, labels) if not file.is_file()]
             problems += [f"missing: {name}, named by trials_to_{part}.txt" for name in missing]
@@ -102,31 +108,49 @@ def _recordings(folder: Path, params: Params) -> tuple[dict[str, list[Recording]
                 parts[part] += read_labels(labels, Member(str(folder / trial)), bad_rows)
         if len(parts[part]) != expected:
             problems.append(f"{len(parts[part])} samples to {part}, expected {expected}")
+    problems.never_excused += _listed_twice(folder, listed)
     incomplete = [inventory.error_or_warning("DVS128 Gesture", folder, problems, strict=params.strict)]
     if bad_rows:
         incomplete.append(f"{len(bad_rows)} rows of label files cannot be used:\n  " + "\n  ".join(bad_rows))
     return parts, "\n".join(filter(None, incomplete))
 
 
+def _listed_twice(folder: Path, listed: dict[str, list[str]]) -> list[str]:
+    """Return lines about trials that are in both lists, under the same or another name, and those that are twice in one."""
+    there = {part: [str(folder / name) for name in names if (folder / name).is_file()] for part, names in listed.items()}
+    lines = inventory.in_two_parts(there)
+    for part, names in listed.items():
+        stems = [Path(name).stem for name in names]
+        again = sorted({stem for stem in stems if stems.count(stem) > 1})
+        lines += inventory.summarize(f"trials are more than once in trials_to_{part}.txt", again)
+    return lines
+
+
 def read_labels(path: Path, recording: Member, problems: list[str]) -> list[Recording]:
     """Return the samples of a recording that its label file lists: rows of class (1 to 11), start and end in microseconds.
 
     Args:
-        path: the CSV file; its first line is a heading.
+        path: the CSV file; a first line without a number is a heading.
         recording: the recording.
-        problems: gets a line for each row that cannot be used.
+        problems: gets a line for each row that cannot be used, or one if the file cannot be read.
     """
     samples: list[Recording] = []
     of_class = [0] * len(CLASS_NAMES)
     trial = Path(recording.path).stem
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()[1:], start=2):
-        if not line.strip():
+    try:
+        lines = read_text(path).splitlines()
+    except DataError as err:
+        problems.append(str(err))
+        return []
+    for number, line in enumerate(lines, start=1):
+        fields = line.split(",")
+        is_number = [_NUMBER.fullmatch(field) is not None for field in fields]
+        if not line.strip() or (number == 1 and not any(is_number)):
             continue
-        try:
-            label, start, stop = (int(field) for field in line.split(","))
-        except ValueError:
-            problems.append(f"{path}, line {number}: expected class,startTime_usec,endTime_usec; found {line!r}")
+        if len(fields) != 3 or not all(is_number):
+            problems.append(f"{path}, line {number}: expected class,startTime_usec,endTime_usec; found {line[:200]!r}")
             continue
+        label, start, stop = map(int, fields)
         if not 1 <= label <= len(CLASS_NAMES):
             problems.append(f"{path}, line {number}: class {label} is not one of 1 to {len(CLASS_NAMES)}")
         elif stop <= start:
@@ -195,7 +219,7 @@ def cut_samples(
                 for number in over:
                     yield number, cuts.pop(number).sample(ordered=in_order)
     except OSError as err:
-        raise DataError(f"{file}: {err.strerror or err}") from err
+        raise DataError(f"{file}: {reason(err)}") from err
     for number, cut in cuts.items():
         yield number, cut.sample(ordered=in_order)
 

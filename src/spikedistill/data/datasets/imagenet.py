@@ -10,18 +10,19 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
 from pydantic import Field
 
 from spikedistill.components import ComponentParams
 from spikedistill.data.formats import archives
+from spikedistill.data.formats.files import explained
 from spikedistill.data.formats.imagenet_labels import validation_classes, validation_number
 from spikedistill.data.formats.imagenet_synsets import SYNSETS
 from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.loading.inputs import STATISTICS
 from spikedistill.data.meta import DatasetMeta
-from spikedistill.data.prepare import inventory
+from spikedistill.data.prepare import inventory, splits
 from spikedistill.data.prepare.index import write_index
 from spikedistill.errors import DataError
 
@@ -62,10 +63,11 @@ class Params(ComponentParams):
 
 
 class Picture(NamedTuple):
-    """One image: its class, and its row of the index."""
+    """One image: its class, its row of the index, and its place: a number that only links to the same file share."""
 
     class_name: str
     row: dict[str, Any]
+    place: int
 
 
 def describe(params: Params) -> DatasetMeta:
@@ -73,6 +75,7 @@ def describe(params: Params) -> DatasetMeta:
     return DatasetMeta("images", SYNSETS, channels=3, height=params.side, width=params.side)
 
 
+@explained
 def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
     """Index the images in `raw`, and verify or copy them: folders train and val, or the archives; they are not changed.
 
@@ -80,37 +83,49 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
         DataError: naming everything that is missing, surplus or damaged.
     """
     assert raw is not None
-    problems: list[str] = []
+    problems = inventory.Problems()
     found = {split: list(_pictures(raw, part, params, problems)) for part, split in _SPLITS.items()}
+    problems.never_excused += _in_both_parts(found)
     class_names = _check_classes(found, problems, strict=params.strict)
     if incomplete := inventory.error_or_warning("ImageNet", raw, problems, strict=params.strict):
         raise DataError(incomplete)
     labels = {name: label for label, name in enumerate(class_names)}
     rows: list[dict[str, Any]] = []
-    splits: dict[str, range] = {}
+    parts: dict[str, range] = {}
     for split, pictures in found.items():
         first = len(rows)
         rows += [{**picture.row, "label": labels[picture.class_name]} for picture in pictures if picture.class_name in labels]
-        splits[split] = range(first, len(rows))
+        parts[split] = range(first, len(rows))
         if len(rows) == first:
             raise DataError(f"{raw}: no images to {'train' if split == 'train' else 'test'} on")
     files = ImageFiles(raw, rows, params.side)
+    sums = None
     if params.storage == "array":
-        files.write_array(out / "images.npy", num_workers=num_workers)
+        sums = files.write_array(out / "images.npy", num_workers=num_workers)
     else:
         if params.verify:
-            files.visit(lambda row, image: None, num_workers=num_workers)
+            sums = files.visit(lambda row, image: None, num_workers=num_workers)
         ImageFiles.save(out, raw, params.side)
+    if sums is not None:  # the published images have no checksums of their own: twins among them may be published
+        pairs = files.twins(sums, parts["test"], parts["train"])
+        splits.tell_twins([(files.name(row), files.name(other)) for row, other in pairs], "images", strict=False)
     recipe = {"dataset": "imagenet", **params.model_dump(mode="json")}
     write_index(
         out,
         kind="images",
         class_names=class_names,
         rows=rows,
-        splits=splits,
+        splits=parts,
         recipe=recipe,
         statistics=STATISTICS["imagenet"],
     )
+
+
+def _in_both_parts(found: dict[str, list[Picture]]) -> list[str]:
+    """Return a line that names images to test on that are, through a link, also to train on; or no line."""
+    tests = {picture.place: picture.row["id"] for picture in found["test"] if picture.place >= 0}
+    shared = [f"{other} = {picture.row['id']}" for picture in found["train"] if (other := tests.get(picture.place))]
+    return inventory.summarize("images are both to train and to test on", shared)
 
 
 def _check_classes(found: dict[str, list[Picture]], problems: list[str], *, strict: bool) -> list[str]:
@@ -163,14 +178,32 @@ def _in_folders(root: Path, folder: Path, problems: list[str]) -> Iterator[Pictu
         if not entry.is_dir():
             (other if _is_other(entry.name) else stray).append(entry.path)
             continue
-        for name in sorted(image.name for image in os.scandir(entry.path)):
+        for name, place in _listing(entry.path):
             if _is_other(name):
                 other.append(f"{entry.path}/{name}")
             else:
-                yield Picture(entry.name, {"id": str(Path(entry.path, name).relative_to(root))})
+                yield Picture(entry.name, {"id": str(Path(entry.path, name).relative_to(root))}, place)
     for line in inventory.summarize("ignored files that are not images", other):
         log.info("%s", line)
     problems += inventory.summarize("images beside the class folders", stray)
+
+
+def _listing(folder: str | Path) -> list[tuple[str, int]]:
+    """Return name and place of the entries of a folder, sorted."""
+    device = os.stat(folder).st_dev  # noqa: PTH116 - of a string, as os.scandir gives it
+    with os.scandir(folder) as entries:
+        return sorted((entry.name, _place(entry, device)) for entry in entries)
+
+
+def _place(entry: os.DirEntry[str], device: int) -> int:
+    """Return the place of a file; it is asked for only where the folder does not say it, because there are a million of them."""
+    if not entry.is_symlink():
+        return device << 64 | entry.inode()
+    try:
+        found = entry.stat()
+    except FileNotFoundError:
+        return -1  # a link to nowhere is named when it is read
+    return found.st_dev << 64 | found.st_ino
 
 
 def _is_other(name: str) -> bool:
@@ -179,39 +212,37 @@ def _is_other(name: str) -> bool:
 
 def _in_one_folder(root: Path, folder: Path, params: Params, problems: list[str]) -> Iterator[Picture]:
     """Yield validation images as published, in one folder; their classes are in the development kit or in Kaggle's table."""
-    names = [name for name in sorted(image.name for image in os.scandir(folder)) if not _is_other(name)]
+    names = [(name, place) for name, place in _listing(folder) if not _is_other(name)]
     if not names:
         problems.append(f"no images in {folder}")
         return
     truth = validation_classes(root, functools.partial(_look, root), strict=params.strict)
-    rows = ((name, {"id": str((folder / name).relative_to(root))}) for name in names)
+    rows = ((name, {"id": str((folder / name).relative_to(root))}, place) for name, place in names)
     yield from _labelled(rows, truth, problems)
 
 
 def _in_archive(root: Path, archive: Path, params: Params, problems: list[str]) -> Iterator[Picture]:
     """Yield images in a tar archive; the training archive contains an archive for each class."""
-    path = str(archive.relative_to(root))
-    try:
-        with archive.open("rb") as stream:
-            if archive.name == "ILSVRC2012_img_val.tar":
-                truth = validation_classes(root, functools.partial(_look, root), strict=params.strict)
-                rows = [(m.name, _row(f"val/{m.name}", path, m)) for m in _members(stream)]
-                yield from _labelled(iter(rows), truth, problems)
-                return
-            for inner in list(_members(stream)):
-                class_name = PurePosixPath(inner.name).stem
-                stream.seek(inner.offset_data)
-                for member in _members(stream):
-                    yield Picture(class_name, _row(f"train/{class_name}/{member.name}", path, member))
-    except (OSError, tarfile.TarError) as err:
-        raise DataError(f"{archive}: not a readable tar archive ({err}); get it again") from err
+    path, file = str(archive.relative_to(root)), archive.stat()
+    here = (file.st_dev << 64 | file.st_ino) << 64
+    with archives.reading_tar(archive), archive.open("rb") as stream:
+        members = _members(stream, file.st_size)
+        if archive.name == "ILSVRC2012_img_val.tar":
+            truth = validation_classes(root, functools.partial(_look, root), strict=params.strict)
+            rows = [(m.name, _row(f"val/{m.name}", path, m), here | m.offset_data) for m in members]
+            yield from _labelled(iter(rows), truth, problems)
+            return
+        for inner in list(members):
+            class_name = PurePosixPath(inner.name).stem
+            stream.seek(inner.offset_data)
+            for m in _members(stream, inner.offset_data + inner.size):
+                yield Picture(class_name, _row(f"train/{class_name}/{m.name}", path, m), here | m.offset_data)
 
 
-def _members(stream: io.BufferedReader) -> Iterator[tarfile.TarInfo]:
+def _members(stream: io.BufferedReader, end: int) -> Iterator[tarfile.TarInfo]:
     """Yield the files of the tar archive that begins at the stream's position; offsets count from the start of the stream."""
-    end = os.fstat(stream.fileno()).st_size
-    with tarfile.TarFile(fileobj=stream) as opened:
-        for member in opened:
+    with tarfile.TarFile(fileobj=cast(BinaryIO, archives.BoundedStream(stream))) as opened:
+        for member in archives.tar_members(opened):
             if member.offset_data + member.size > end:
                 raise tarfile.ReadError(f"it ends within {member.name}")
             if member.isfile() and not archives.is_clutter(member.name):
@@ -222,12 +253,12 @@ def _row(name: str, archive: str, member: tarfile.TarInfo) -> dict[str, Any]:
     return {"id": name, "archive": archive, "offset": member.offset_data, "size": member.size}
 
 
-def _labelled(rows: Iterator[tuple[str, dict[str, Any]]], truth: dict[int | None, str], problems: list[str]) -> Iterator[Picture]:
+def _labelled(rows: Iterator[tuple[str, dict[str, Any], int]], truth: dict[int, str], problems: list[str]) -> Iterator[Picture]:
     unknown = []
-    for name, row in rows:
-        class_name = truth.get(validation_number(name))
+    for name, row, place in rows:
+        class_name = truth.get(-1 if (number := validation_number(name)) is None else number)
         if class_name is None:
             unknown.append(row["id"])
         else:
-            yield Picture(class_name, row)
+            yield Picture(class_name, row, place)
     problems += inventory.summarize("validation images whose class is not known", unknown)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from spikedistill.data.formats.archives import Member
 from spikedistill.data.formats.events import decode_atis
+from spikedistill.data.formats.files import explained
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.prepare import inventory, splits
 from spikedistill.data.prepare.frames import Recording, whole_files, write_frames
@@ -49,6 +50,7 @@ def describe(params: Params) -> DatasetMeta:
     return inventory.describe(params, CLASS_NAMES, (HEIGHT, WIDTH))
 
 
+@explained
 def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
     """Decode and integrate the recordings in `raw`: class folders or the archive, also below `extract` or `download`.
 
@@ -63,12 +65,14 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     labels, numbers = [label for label, _ in files], [inventory.number_of(name) for _, name in files]
     lists = splits.all_splits(labels, numbers, inventory.spikingjelly_order(CLASS_NAMES, files))
     lists.pop("first100", None)
+    split = splits.chosen(lists, params.split)
+    splits.check_twins(rows, split, strict=False)  # not a published split
     write_index(
         out,
         kind="frames",
         class_names=CLASS_NAMES,
         rows=rows,
-        splits=splits.chosen(lists, params.split),
+        splits=split,
         split_lists=lists,
         recipe={"dataset": "n-caltech101", **params.model_dump(mode="json")},
     )
@@ -76,7 +80,7 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
 
 def _recordings(root: Path, params: Params) -> tuple[list[Recording], str]:
     """Return the recordings, and an error text about the dataset as a whole, if any."""
-    problems: list[str] = []
+    problems = inventory.Problems()
     found = inventory.group_by_class(_members(root, params, problems), CLASS_NAMES, ".bin", problems)
     last = {name: max(map(inventory.number_of, files), default=0) for name, files in found.items()}
     expected = {name: [f"image_{n:04d}.bin" for n in range(1, last[name] + 1)] for name in CLASS_NAMES}

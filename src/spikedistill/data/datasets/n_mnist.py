@@ -7,8 +7,9 @@ from pathlib import Path
 from spikedistill.data.formats import archives
 from spikedistill.data.formats.archives import Member
 from spikedistill.data.formats.events import decode_atis
+from spikedistill.data.formats.files import explained
 from spikedistill.data.meta import DatasetMeta
-from spikedistill.data.prepare import inventory
+from spikedistill.data.prepare import inventory, splits
 from spikedistill.data.prepare.frames import Recording, whole_files, write_frames
 from spikedistill.data.prepare.index import write_index
 from spikedistill.errors import DataError
@@ -34,6 +35,7 @@ def describe(params: Params) -> DatasetMeta:
     return inventory.describe(params, CLASS_NAMES, (SENSOR, SENSOR))
 
 
+@explained
 def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
     """Decode and integrate the recordings in `raw`: folders Train and Test or their archives, also below `extract` or `download`.
 
@@ -46,15 +48,18 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     rows = write_frames(recordings, decode, params, out, sensor=sensor, num_workers=num_workers, incomplete=incomplete)
     parts = [recording.id.partition("/")[0] for recording in rows.recordings]
     lists = {name.lower(): [row for row, part in enumerate(parts) if part == name] for name in COUNTS}
+    splits.check_twins(rows, lists, strict=params.strict)
     recipe = {"dataset": "n-mnist", **params.model_dump(mode="json")}
     write_index(out, kind="frames", class_names=CLASS_NAMES, rows=rows, splits=lists, recipe=recipe)
 
 
 def _recordings(root: Path, params: Params) -> tuple[list[Recording], str]:
     """Return the recordings, and an error text about the dataset as a whole, if any."""
-    problems: list[str] = []
+    problems = inventory.Problems()
     recordings = []
-    for part, members in _members(root, params, problems).items():
+    parts = _members(root, params, problems)
+    problems.never_excused += inventory.in_two_parts({part: {each.path for each in files} for part, files in parts.items()})
+    for part, members in parts.items():
         found = inventory.group_by_class(members, CLASS_NAMES, ".bin", problems)
         for label, (name, files) in enumerate(found.items()):
             if len(files) != COUNTS[part][label]:

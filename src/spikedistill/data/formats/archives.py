@@ -1,25 +1,31 @@
 """Downloaded files and archives: downloaded, checked and read in place, never changed. Standard library only.
 
 Files inside a zip archive are read straight from it, without unpacking to disk, and compared with their checksums in the archive.
-Archives are compared with their published md5.
+Archives are compared with their published md5. A small archive that would fill the memory or the disk is an error: no more is
+unpacked than an archive says of its members, and no more than there can be in a member of its kind.
 """
 
 from __future__ import annotations
 
+import bz2
+import contextlib
 import gzip
 import hashlib
 import logging
+import lzma
 import os
 import shutil
 import tarfile
 import time
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO, Any, BinaryIO, cast
 
+from spikedistill.data.formats.files import check_free_space, in_units, is_disk_full, read_file, reason
 from spikedistill.data.formats.isal_zlib import crc32, inflate
 from spikedistill.errors import DataError
 from spikedistill.store import lease
@@ -30,6 +36,12 @@ _LOCAL_HEADER = 30
 _TIMEOUT_S = 60
 _ATTEMPTS = 3
 _BLOCK = 1 << 20
+_COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+_TAR_TO_FILE = 16  # largest ratio of an unpacked tar archive to the limit of the files wanted in it
+_MAX_RATIO = 1100  # of deflate: 258 bytes from 2 bits
+
+MAX_RECORDING_BYTES = 256 << 20  # of a file that is read whole; the largest published ones have 3 MB
+MAX_UNPACKED_BYTES = 64 << 30  # of all members of a tar archive that is unpacked; those of DVS128 Gesture have 5 GB
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +73,22 @@ class Member:
         """Return the content.
 
         Raises:
-            DataError: if it cannot be read, or differs from its size or checksum in the archive.
+            DataError: if it cannot be read, is larger than any recording, or differs from its size or checksum in the archive.
         """
+        if not self.name:
+            return read_file(self.path, limit=MAX_RECORDING_BYTES)
         try:
             with open(self.path, "rb", buffering=0) as stream:  # noqa: PTH123 - twice as fast as Path.open
-                if not self.name:
-                    return stream.read()
                 header = os.pread(stream.fileno(), _LOCAL_HEADER, self.offset)
                 start = self.offset + _LOCAL_HEADER + sum(int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
                 packed = os.pread(stream.fileno(), self.packed, start)
         except OSError as err:
-            raise DataError(f"{self}: {err.strerror or err}") from err
+            raise DataError(f"{self}: {reason(err)}") from err
         return self._unpacked(packed)
 
     def _unpacked(self, packed: bytes) -> bytes:
         try:
-            content = packed if self.method == zipfile.ZIP_STORED else inflate(packed)
+            content = packed if self.method == zipfile.ZIP_STORED else inflate(packed, self.size)
         except zlib.error as err:
             raise DataError(f"{self}: damaged in its archive ({err}); get the archive again") from err
         if len(content) != self.size or crc32(content) != self.crc32:
@@ -93,27 +105,50 @@ def zip_members(archive: Path) -> list[Member]:
     try:
         with zipfile.ZipFile(archive) as opened:
             entries = [entry for entry in opened.infolist() if not entry.is_dir()]
-    except (OSError, zipfile.BadZipFile) as err:
-        raise DataError(f"{archive}: not a readable zip archive ({err}); get it again") from err
-    for entry in entries:
-        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or entry.flag_bits & 1:
-            raise DataError(
-                f"{archive}: {entry.filename} is encrypted or packed by method {entry.compress_type}; unpack it yourself"
-            )
-    path = str(archive)
-    return [Member(path, e.filename, e.header_offset, e.compress_size, e.file_size, e.CRC, e.compress_type) for e in entries]
+    except OSError as err:
+        raise DataError(f"{archive}: {reason(err)}") from err
+    except Exception as err:  # a damaged directory can make the reader raise anything
+        raise DataError(f"{archive}: not a readable zip archive ({err or type(err).__name__}); get it again") from err
+    path, size = str(archive), archive.stat().st_size
+    return [_zip_member(path, size, entry) for entry in entries]
+
+
+def _zip_member(archive: str, archive_size: int, entry: zipfile.ZipInfo) -> Member:
+    place = f"{archive}/{entry.filename}"
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or entry.flag_bits & 1:
+        raise DataError(f"{place}: encrypted or packed by method {entry.compress_type}; unpack it yourself")
+    if not 0 <= entry.header_offset <= entry.header_offset + entry.compress_size <= archive_size:
+        raise DataError(f"{place}: lies beyond the end of the archive; get the archive again")
+    if entry.file_size > MAX_RECORDING_BYTES or entry.file_size > _MAX_RATIO * (entry.compress_size + 1):
+        raise DataError(
+            f"{place}: {in_units(entry.file_size)} packed into {in_units(entry.compress_size)}; a recording has at most "
+            f"{in_units(MAX_RECORDING_BYTES)}; damaged or made to fill the memory: get the archive again"
+        )
+    packed, method = entry.compress_size, entry.compress_type
+    return Member(archive, entry.filename, entry.header_offset, packed, entry.file_size, entry.CRC, method)
 
 
 def files_below(folder: Path) -> list[Member]:
-    """Return the files below a folder, sorted by path; links are followed."""
-    return [Member(path) for path in sorted(_walk(str(folder)))]
+    """Return the files below a folder, sorted by path; links are followed.
+
+    Raises:
+        DataError: if a folder cannot be read, or a link leads back to a folder that it lies in.
+    """
+    try:
+        return [Member(path) for path in sorted(_walk(str(folder), ()))]
+    except OSError as err:
+        raise DataError(f"{err.filename or folder}: {reason(err)}") from err
 
 
-def _walk(folder: str) -> Iterator[str]:
+def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    found = os.stat(folder)  # noqa: PTH116 - of a string, as os.scandir gives it
+    here = found.st_dev, found.st_ino
+    if here in above:
+        raise DataError(f"{folder}: a symbolic link leads back to a folder that it lies in; remove the link")
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir():
-                yield from _walk(entry.path)
+                yield from _walk(entry.path, (*above, here))
             elif entry.is_file():
                 yield entry.path
 
@@ -124,45 +159,119 @@ def is_clutter(name: str) -> bool:
     return file.startswith(".") or "__MACOSX" in folders or file.lower() in ("thumbs.db", "desktop.ini")
 
 
+class BoundedStream:
+    """A stream for the reader of tar archives, which trusts the sizes in damaged headers: nobody reads a lot at once."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes.
+
+        Raises:
+            tarfile.ReadError: if that is more than any header has.
+        """
+        if not 0 <= size <= _BLOCK:
+            raise tarfile.ReadError(f"a header of {in_units(size)}")
+        return self._stream.read(size)
+
+    def seek(self, position: int) -> int:
+        """Go to a position."""
+        return self._stream.seek(position)
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._stream.tell()
+
+
+@contextlib.contextmanager
+def reading_tar(archive: Path) -> Iterator[None]:
+    """Turn whatever happens while a tar archive is read into a DataError that names it."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as err:  # damaged bytes can make the reader raise anything
+        said = reason(err) if isinstance(err, OSError) else str(err) or type(err).__name__
+        raise DataError(f"{archive}: not a readable tar archive ({said}); get it again") from err
+
+
+def tar_members(opened: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield the members of a tar archive; a damaged size that leads back in the archive, without end, is an error."""
+    for member in opened:
+        if member.size < 0:
+            raise tarfile.ReadError(f"{member.name} has {member.size} bytes")
+        yield member
+
+
+@contextlib.contextmanager
+def _opened_tar(archive: Path) -> Iterator[tarfile.TarFile]:
+    """Open a tar archive, whatever its compression, which its first bytes tell better than its name."""
+    with reading_tar(archive):
+        with archive.open("rb") as stream:
+            start = stream.read(6)
+        unpacker = next((each for magic, each in _COMPRESSIONS.items() if start.startswith(magic)), None)
+        opened: IO[bytes] = archive.open("rb") if unpacker is None else unpacker(archive)
+        bounded = cast(BinaryIO, BoundedStream(cast(BinaryIO, opened)))
+        with opened, tarfile.open(fileobj=bounded, mode="r:") as tar:
+            yield tar
+
+
 def unpack_tar(archive: Path, target: Path) -> None:
     """Unpack a tar archive; refuse files that would land outside `target`.
 
     Raises:
-        DataError: if the archive is damaged, or the disk is full.
+        DataError: if the archive is damaged or unpacks to more than any dataset has, or the disk is full.
     """
-    try:
-        with tarfile.open(archive) as opened:
-            opened.extractall(target, filter="data")
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as err:
-        raise DataError(f"{archive}: not a readable tar archive ({err}); get it again") from err
-    except OSError as err:
-        raise DataError(f"{archive}: cannot be unpacked to {target}: {err.strerror or err}") from err
+    total = 0
+    with _opened_tar(archive) as opened:
+        for member in tar_members(opened):
+            total += member.size
+            if total > MAX_UNPACKED_BYTES:
+                raise DataError(
+                    f"{archive}/{member.name}: unpacks to {in_units(member.size)}, all to more than "
+                    f"{in_units(MAX_UNPACKED_BYTES)}; damaged or made to fill the disk: get the archive again"
+                )
+            try:
+                target.mkdir(parents=True, exist_ok=True)
+                check_free_space(target, member.size, f"file {member.name} of {archive}")
+                opened.extract(member, target, filter="data")
+            except OSError as err:
+                if err.filename is None and not is_disk_full(err):
+                    raise  # of the archive
+                raise DataError(f"{archive}: cannot be unpacked to {target}: {reason(err)}") from err
 
 
-def read_tar(archive: Path, wanted: Collection[str]) -> dict[str, bytes]:
+def read_tar(archive: Path, wanted: Collection[str], *, limit: int) -> dict[str, bytes]:
     """Return the contents of the wanted files that a tar archive has, by file name without folder.
 
+    Args:
+        archive: the archive.
+        wanted: file names without folder.
+        limit: largest size in bytes that such a file can have.
+
     Raises:
-        DataError: if the archive cannot be read.
+        DataError: if the archive cannot be read, a file in it is larger, or two of them have the same name.
     """
-    contents = {}
-    try:
-        with tarfile.open(archive) as opened:
-            for member in opened:
-                name = PurePosixPath(member.name).name
-                stream = opened.extractfile(member) if member.isfile() and name in wanted else None
-                if stream is not None:
-                    contents[name] = stream.read()
-    except (OSError, tarfile.TarError, EOFError, zlib.error) as err:
-        raise DataError(f"{archive}: not a readable tar archive ({err}); get it again") from err
+    contents: dict[str, bytes] = {}
+    places: dict[str, str] = {}
+    with _opened_tar(archive) as opened:
+        for member in tar_members(opened):
+            if member.offset_data + member.size > _TAR_TO_FILE * limit:
+                raise DataError(f"{archive}/{member.name}: {in_units(member.size)}; damaged: get the archive again")
+            name = PurePosixPath(member.name).name
+            stream = opened.extractfile(member) if member.isfile() and name in wanted else None
+            if stream is None:
+                continue
+            if places.setdefault(name, member.name) != member.name:
+                raise DataError(f"{archive}: {places[name]} and {member.name} are both in it; one of them is too many")
+            if member.size > limit:
+                raise DataError(
+                    f"{archive}/{member.name}: {in_units(member.size)}, where at most {in_units(limit)} are expected; damaged or "
+                    "made to fill the memory: get the archive again"
+                )
+            contents[name] = b"".join(iter(lambda stream=stream: stream.read(_BLOCK), b""))  # type: ignore[misc]
     return contents
-
-
-def check_free_space(folder: Path, needed: int, what: str) -> None:
-    """Raise a DataError if the disk of `folder` has fewer than `needed` bytes free."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise DataError(f"{folder}: {needed / 1e9:.1f} GB needed for the {what}, {free / 1e9:.1f} GB free")
 
 
 def check_md5(files: dict[Path, str]) -> None:
@@ -231,13 +340,14 @@ def _download_one(url: str, target: Path, md5: str) -> None:
 
 
 def _fetch(url: str, part: Path) -> None:
-    import urllib.error  # imported late, because processes that only decode do not need it
+    import http.client  # imported late, because processes that only decode do not need it
+    import urllib.error
 
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             _fetch_once(url, part)
             return
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as err:
+        except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as err:
             if isinstance(err, urllib.error.HTTPError) and err.code == 416:  # range not satisfiable: the file is complete
                 return
             if attempt == _ATTEMPTS or (isinstance(err, urllib.error.HTTPError) and err.code < 500):

@@ -21,6 +21,8 @@ from typing import BinaryIO, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from spikedistill.data.formats.archives import MAX_RECORDING_BYTES
+from spikedistill.data.formats.files import read_file, reason
 from spikedistill.errors import DataError
 
 AEDAT2_MAGIC = b"#!AER-DAT2.0"
@@ -98,7 +100,7 @@ def read_aedat2(path: Path | str) -> Events:
     Raises:
         DataError: as `decode_aedat2`, or if there are no events.
     """
-    return _not_empty(decode_aedat2(_read(path), str(path)), path)
+    return _not_empty(decode_aedat2(read_file(path, limit=MAX_RECORDING_BYTES), str(path)), path)
 
 
 def read_aedat3(path: Path | str) -> Events:
@@ -111,7 +113,7 @@ def read_aedat3(path: Path | str) -> Events:
         with Path(path).open("rb") as stream:
             chunks = list(aedat3_chunks(stream, str(path)))
     except OSError as err:
-        raise DataError(f"{path}: {err.strerror}") from err
+        raise DataError(f"{path}: {reason(err)}") from err
     if not chunks:
         raise DataError(f"{path}: {EMPTY}; get the file again")
     data = np.concatenate([chunk.data for chunk in chunks]).astype(np.int64)
@@ -126,20 +128,14 @@ def read_atis(path: Path | str) -> Events:
         DataError: as `decode_atis`, for a sensor of 240 rows and 256 columns, the largest one of the format; or if there are no
             events.
     """
-    return _not_empty(decode_atis(_read(path), str(path), height=ATIS_OVERFLOW_ROW, width=256), path)
+    content = read_file(path, limit=MAX_RECORDING_BYTES)
+    return _not_empty(decode_atis(content, str(path), height=ATIS_OVERFLOW_ROW, width=256), path)
 
 
 def _not_empty(recorded: CellEvents, path: Path | str) -> Events:
     if not recorded.t.size:
         raise DataError(f"{path}: {EMPTY}; get the file again")
     return recorded.unpacked()
-
-
-def _read(path: Path | str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as err:
-        raise DataError(f"{path}: {err.strerror}") from err
 
 
 def decode_aedat2(content: bytes, name: str, *, truncated: Truncated = "error") -> CellEvents:
@@ -251,7 +247,10 @@ class Aedat3Chunk(NamedTuple):
 
 
 def aedat3_chunks(stream: BinaryIO, name: str, *, truncated: Truncated = "error") -> Iterator[Aedat3Chunk]:
-    """Decode an AEDAT 3.1 stream in pieces of half a megabyte. Events marked invalid are kept, as SpikingJelly keeps them.
+    """Decode an AEDAT 3.1 stream in pieces of half a megabyte.
+
+    Of a packet, the first `number` events are read; what its capacity leaves room for is passed over. Events among the first
+    that are marked invalid are kept, as SpikingJelly keeps them.
 
     Args:
         stream: the file, at its beginning.
@@ -266,10 +265,11 @@ def aedat3_chunks(stream: BinaryIO, name: str, *, truncated: Truncated = "error"
     """
     pending = _aedat3_after_header(stream, name)
     offset = stream.tell() - len(pending)
+    size = _size_of(stream)
     number = 0
     wanted = 0
     while True:
-        block = stream.read(max(AEDAT3_BLOCK, wanted))
+        block = stream.read(max(AEDAT3_BLOCK, min(wanted, size)))
         content = pending + block if pending else block
         packets: list[tuple[int, int, int]] = []
         position, number, wanted = _scan_packets(content, packets, _Place(name, offset, number))
@@ -280,6 +280,13 @@ def aedat3_chunks(stream: BinaryIO, name: str, *, truncated: Truncated = "error"
             break
     if pending and (rest := _cut_packet(pending, _Place(name, offset, number), truncated)):
         yield rest
+
+
+def _size_of(stream: BinaryIO) -> int:
+    here = stream.tell()
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(here)
+    return size
 
 
 class _Place(NamedTuple):
@@ -322,8 +329,8 @@ def _scan_packets(content: bytes, packets: list[tuple[int, int, int]], place: _P
         needed = AEDAT3_PACKET_HEADER.size + capacity * size
         if len(content) - position < needed:
             return position, number, needed
-        if polarity and capacity:
-            packets.append((position + AEDAT3_PACKET_HEADER.size, capacity, overflow))
+        if polarity and used:
+            packets.append((position + AEDAT3_PACKET_HEADER.size, used, overflow))
         position += needed
         number += 1
     return position, number, 0
@@ -352,8 +359,8 @@ def _cut_packet(content: bytes, place: _Place, truncated: Truncated) -> Aedat3Ch
         raise DataError(f"{place.name}: truncated {at} at offset {place.offset}; get the file again, or set truncated: drop")
     if len(content) < header:
         return None
-    kind, _, _, _, overflow, _, _, _ = AEDAT3_PACKET_HEADER.unpack_from(content)
-    whole = (len(content) - header) // 8
+    kind, _, _, _, overflow, _, used, _ = AEDAT3_PACKET_HEADER.unpack_from(content)
+    whole = min(used, (len(content) - header) // 8)
     return _joined(content, [(header, whole, overflow)] if kind == AEDAT3_POLARITY and whole else [])
 
 

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from spikedistill.data.formats import archives
+from spikedistill.data.formats.files import read_file, read_text
 from spikedistill.errors import DataError
 
 DEVKIT, MD5 = "ILSVRC2012_devkit_t12", "fa75699e90414af021442c21a62c3abf"
 SOLUTION = "LOC_val_solution.csv"
+MAX_BYTES = 64 << 20  # of a file of the development kit
 _FILES = ("meta.mat", "ILSVRC2012_validation_ground_truth.txt")
 
 
@@ -22,7 +24,7 @@ def validation_number(name: str) -> int | None:
     return int(found.group(1)) if found else None
 
 
-def validation_classes(root: Path, look: Callable[[str], Path | None], *, strict: bool) -> dict[int | None, str]:
+def validation_classes(root: Path, look: Callable[[str], Path | None], *, strict: bool) -> dict[int, str]:
     """Return the classes of the validation images by their numbers.
 
     Args:
@@ -42,7 +44,7 @@ def validation_classes(root: Path, look: Callable[[str], Path | None], *, strict
         missing = [str(path) for path in paths.values() if not path.is_file()]
         if missing:
             raise DataError(f"the development kit is incomplete: no {' and no '.join(missing)}")
-        return _read_devkit({name: path.read_bytes() for name, path in paths.items()}, folder)
+        return _read_devkit({name: read_file(path, limit=MAX_BYTES) for name, path in paths.items()}, folder)
     archive = look(f"{DEVKIT}.tar.gz")
     if archive is None:
         raise DataError(
@@ -55,13 +57,13 @@ def validation_classes(root: Path, look: Callable[[str], Path | None], *, strict
 
 
 def _unpacked(archive: Path) -> dict[str, bytes]:
-    contents = archives.read_tar(archive, _FILES)
+    contents = archives.read_tar(archive, _FILES, limit=MAX_BYTES)
     if len(contents) < len(_FILES):
         raise DataError(f"{archive}: not the development kit: it has no {' or no '.join(set(_FILES) - set(contents))}")
     return contents
 
 
-def _read_devkit(contents: dict[str, bytes], source: Path) -> dict[int | None, str]:
+def _read_devkit(contents: dict[str, bytes], source: Path) -> dict[int, str]:
     from scipy.io import loadmat
 
     table, numbers = (contents[name] for name in _FILES)
@@ -70,14 +72,22 @@ def _read_devkit(contents: dict[str, bytes], source: Path) -> dict[int | None, s
         names = {int(entry["ILSVRC2012_ID"]): str(entry["WNID"]) for entry in synsets if entry["num_children"] == 0}
         return {number: names[int(line)] for number, line in enumerate(numbers.split(), 1)}
     except Exception as err:  # damaged bytes can raise anything
-        raise DataError(f"{source}: the classes of the validation images cannot be read from it ({err!r})") from err
+        text = f"{source}: the classes of the validation images cannot be read from it ({err!r}); get it again"
+        raise DataError(text) from err
 
 
-def _read_solution(table: Path) -> dict[int | None, str]:
-    """Read lines of an image and "class x y x y class x y x y …"."""
+def _read_solution(table: Path) -> dict[int, str]:
+    """Read lines of an image and "class x y x y class x y x y …"; a first line that names no image is a heading."""
     try:
-        with table.open(encoding="utf-8", newline="") as stream:
-            lines = [line for line in csv.reader(stream) if line][1:]
-        return {validation_number(image): boxes.split()[0] for image, boxes in lines}
-    except (OSError, ValueError, IndexError) as err:
+        lines = [line for line in csv.reader(io.StringIO(read_text(table), newline="")) if line]
+    except csv.Error as err:
         raise DataError(f"{table}: not Kaggle's table with image and class on each line ({err})") from err
+    classes: dict[int, str] = {}
+    for line in lines[1:] if lines and validation_number(lines[0][0]) is None else lines:
+        number, names = validation_number(line[0]), line[1].split() if len(line) == 2 else []
+        if number is None or not names:
+            found = ",".join(line)[:80]
+            raise DataError(f"{table}: not Kaggle's table with image and class on each line, as in {found!r}; get it again")
+        if classes.setdefault(number, names[0]) != names[0]:
+            raise DataError(f"{table}: {line[0]} is of class {classes[number]} and of class {names[0]}; get it again")
+    return classes

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from spikedistill.data.formats.archives import check_free_space
+from spikedistill.data.formats.arrays import create_array, flush, write_row
+from spikedistill.data.formats.files import in_units, read_file, read_json, reason
+from spikedistill.data.formats.isal_zlib import crc32
 from spikedistill.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 INDEX = "files.json"
+FORMATS = ("JPEG", "PNG")  # the only ones that are tried: Pillow starts other programs for some
+MAX_FILE_BYTES = 256 << 20
 _PER_TASK = 64
 _MAX_NAMED = 50  # bad images in one message
 _PROGRESS_S = 30.0
@@ -59,16 +63,18 @@ class ImageFiles:
         """Open the images of a prepared dataset, which `save` noted there.
 
         Raises:
-            DataError: if the folder of the images no longer exists.
+            DataError: if the folder of the images no longer exists, or the notes of `save` are damaged.
         """
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index = read_json(folder / INDEX)
+        if not isinstance(index, dict) or not isinstance(index.get("root"), str) or type(index.get("side")) is not int:
+            raise DataError(f"{folder / INDEX}: expected the folder and the side of the images, found {str(index)[:80]!r}")
         root = Path(index["root"])
         if not root.is_dir():
             raise DataError(
                 f"{folder}: its images are read from {root}, which does not exist. Put the folder back, or prepare the data "
                 f"again from its new place: remove {folder}, set dataset.root, run snakemake"
             )
-        return cls(root, rows, int(index["side"]))
+        return cls(root, rows, index["side"])
 
     @staticmethod
     def save(folder: Path, root: Path, side: int) -> None:
@@ -84,88 +90,151 @@ class ImageFiles:
         """Decode one image.
 
         Raises:
-            DataError: if it cannot be read or decoded.
+            DataError: if it cannot be read or decoded, or is too narrow for a square of its side to be cut from it.
+        """
+        return self._decoded(row, self.content(row))
+
+    def content(self, row: int) -> bytes:
+        """Return the bytes of one image.
+
+        Raises:
+            DataError: if they cannot be read.
         """
         entry = self._rows[row]
         if "archive" not in entry:
-            return read_image(self._root / entry["id"])
-        path = self._root / entry["archive"]
+            return read_file(self._root / entry["id"], limit=MAX_FILE_BYTES)
+        path, size, offset = self._root / entry["archive"], entry["size"], entry["offset"]
+        if not 0 <= size <= MAX_FILE_BYTES:
+            raise DataError(f"{path}/{entry['id']}: {in_units(size)}, where at most {in_units(MAX_FILE_BYTES)} are expected")
         try:
             with path.open("rb", buffering=0) as stream:
-                content = os.pread(stream.fileno(), entry["size"], entry["offset"])
-        except OSError as err:
-            raise DataError(f"{path}: {err.strerror or err}") from err
-        return read_image(path / entry["id"], content)
+                return os.pread(stream.fileno(), size, offset)
+        except (OSError, OverflowError) as err:
+            raise DataError(f"{path}: {reason(err) if isinstance(err, OSError) else err}") from err
+
+    def name(self, row: int) -> str:
+        """Return the place of one image, for messages."""
+        entry = self._rows[row]
+        return str(self._root / entry.get("archive", "") / entry["id"])
+
+    def _decoded(self, row: int, content: bytes) -> Image.Image:
+        image = read_image(self.name(row), content)
+        side, (shorter, longer) = self.shape[-1], sorted(image.size)
+        if side * side * longer > _max_pixels() * shorter:
+            width, height = image.size
+            raise DataError(f"{self.name(row)}: {width} x {height} pixels, too narrow to be resized to {side}; another file?")
+        return image
 
     def square(self, row: int) -> npt.NDArray[np.uint8]:
         """Return the middle square of one image, [3, S, S]."""
         return middle_square(self.read(row), self.shape[-1])
 
-    def visit(self, use: Callable[[int, Image.Image], None], *, num_workers: int) -> None:
+    def visit(self, use: Callable[[int, Image.Image], None], *, num_workers: int) -> npt.NDArray[np.uint64]:
         """Decode every image once.
 
         Args:
             use: called with the number and the image of each row, in several threads.
             num_workers: number of threads; Pillow releases the GIL.
 
+        Returns:
+            Size and CRC-32 of each file in one number; see `twins`.
+
         Raises:
-            DataError: naming the images that cannot be decoded, after all were tried.
+            DataError: naming the images that cannot be decoded, after all were tried; or by `use`, at once.
         """
+        sums = np.zeros(len(self), dtype=np.uint64)
 
         def visit_some(first: int) -> list[str]:
             problems = []
             for row in range(first, min(first + _PER_TASK, len(self))):
                 try:
-                    use(row, self.read(row))
+                    content = self.content(row)
+                    image = self._decoded(row, content)
                 except DataError as err:
                     problems.append(str(err))
+                    continue
+                sums[row] = len(content) << 32 | crc32(content)
+                use(row, image)
             return problems
 
         bad: list[str] = []
         reported = time.monotonic()
         with ThreadPoolExecutor(num_workers) as pool:
-            for number, problems in enumerate(pool.map(visit_some, range(0, len(self), _PER_TASK)), 1):
-                bad += problems
-                if time.monotonic() - reported > _PROGRESS_S:
-                    reported = time.monotonic()
-                    log.info("%d of %d images decoded", number * _PER_TASK, len(self))
+            tasks = [pool.submit(visit_some, first) for first in range(0, len(self), _PER_TASK)]
+            try:
+                for number, task in enumerate(tasks, 1):
+                    bad += task.result()
+                    if time.monotonic() - reported > _PROGRESS_S:
+                        reported = time.monotonic()
+                        log.info("%d of %d images decoded", number * _PER_TASK, len(self))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
         if bad:
             more = f"\n  and {len(bad) - _MAX_NAMED} more" if len(bad) > _MAX_NAMED else ""
             raise DataError(f"{len(bad)} of {len(self)} images cannot be used:\n  " + "\n  ".join(bad[:_MAX_NAMED]) + more)
+        return sums
 
-    def write_array(self, path: Path, *, num_workers: int) -> None:
+    def write_array(self, path: Path, *, num_workers: int) -> npt.NDArray[np.uint64]:
         """Write the middle squares of all images as one array, uint8 [N, 3, S, S].
+
+        Returns:
+            As `visit`.
 
         Raises:
             DataError: naming the images that cannot be decoded; or if the disk lacks space.
         """
-        check_free_space(path.parent, int(np.prod(self.shape)), "images")
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=self.dtype, shape=self.shape)
+        create_array(path, self.dtype, self.shape, "images")
+        with path.open("r+b", buffering=0) as stream:
 
-        def write(row: int, image: Image.Image) -> None:
-            array[row] = middle_square(image, self.shape[-1])
+            def write(row: int, image: Image.Image) -> None:
+                write_row(stream.fileno(), middle_square(image, self.shape[-1]), row, path)
 
-        self.visit(write, num_workers=num_workers)
-        array.flush()
+            sums = self.visit(write, num_workers=num_workers)
+            flush(stream.fileno(), path)
+        return sums
+
+    def twins(self, sums: npt.NDArray[np.uint64], rows: Sequence[int], others: Sequence[int]) -> list[tuple[int, int]]:
+        """Return the pairs of identical files, one among `rows` and one among `others`.
+
+        Args:
+            sums: what `visit` returned.
+            rows: some rows.
+            others: other rows.
+        """
+        first_with = {int(sums[other]): other for other in reversed(others)}
+        candidates = [(row, first_with[int(sums[row])]) for row in rows if int(sums[row]) in first_with]
+        return [(row, other) for row, other in candidates if self.content(row) == self.content(other)]
 
 
-def read_image(path: Path, content: bytes | None = None) -> Image.Image:
-    """Decode an image to RGB.
+def read_image(name: str, content: bytes) -> Image.Image:
+    """Decode an image, JPEG or PNG, to RGB.
 
     Args:
-        path: the file; for an image in an archive, its name in messages.
-        content: the bytes of an image in an archive.
+        name: of the image, for messages.
+        content: its bytes.
 
     Raises:
-        DataError: if it cannot be decoded.
+        DataError: if it cannot be decoded, or has more pixels than Pillow considers safe.
     """
     from PIL import Image
 
     try:
-        with Image.open(path if content is None else io.BytesIO(content)) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as err:
-        raise DataError(f"{path}: not an image that can be decoded ({err})") from err
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if image.width * image.height <= _max_pixels():
+                return image.convert("RGB")
+            size = f"{image.width} x {image.height} pixels"
+    except Exception as err:  # damaged bytes can make a decoder raise anything
+        said = "neither JPEG nor PNG" if isinstance(err, Image.UnidentifiedImageError) else str(err) or repr(err)
+        start = f"; its first bytes are {content[:8]!r}" if isinstance(err, Image.UnidentifiedImageError) else ""
+        raise DataError(f"{name}: not an image that can be decoded ({said}{start}); get it again") from err
+    raise DataError(f"{name}: not an image that can be decoded ({size}, more than {_max_pixels()} in all); another file?")
+
+
+def _max_pixels() -> int:
+    from PIL import Image
+
+    return Image.MAX_IMAGE_PIXELS or 1 << 27
 
 
 def middle_square(image: Image.Image, side: int) -> npt.NDArray[np.uint8]:

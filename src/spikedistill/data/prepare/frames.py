@@ -6,9 +6,9 @@ rename when everything has succeeded (`store.artifacts`).
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
+import math
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,12 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from spikedistill.components import ComponentParams
-from spikedistill.data.formats.archives import Member, check_free_space
-from spikedistill.data.formats.events import EMPTY, CellEvents, Truncated
+from spikedistill.data.formats.archives import Member
+from spikedistill.data.formats.arrays import HEADER_BYTES, create_array, write_row
+from spikedistill.data.formats.events import EMPTY, CellEvents, IntArray, Truncated
 from spikedistill.data.formats.isal_zlib import crc32
 from spikedistill.data.prepare.integrate import (
+    MAX_FRAMES,
     EmptyWindows,
     SplitBy,
     Unsorted,
@@ -30,6 +32,7 @@ from spikedistill.data.prepare.integrate import (
     check_windows,
     count,
     frame_ranges,
+    frames_of_duration,
     in_order,
 )
 from spikedistill.data.prepare.workers import run_workers, shared_zeros
@@ -38,7 +41,6 @@ from spikedistill.errors import DataError
 log = logging.getLogger(__name__)
 
 SHORT, LONG = 0.5, 2.0  # times the median duration of a class
-HEADER_BYTES = 128  # of a .npy file of any shape used here
 
 Window = tuple[int, int]
 
@@ -129,6 +131,7 @@ def whole_files(decode: Callable[..., CellEvents], **options: Any) -> Decoder:
         content = file.read()
         yield 0, Sample(decode(content, str(file), truncated=truncated, **options), len(content), crc32(content))
 
+    decode_whole.__wrapped__ = decode  # type: ignore[attr-defined]  # for messages
     return decode_whole
 
 
@@ -207,10 +210,21 @@ class _Task:
 
     @property
     def row_bytes(self) -> int:
-        return int(np.prod(self.row_shape)) * self.dtype.itemsize
+        return math.prod(self.row_shape) * self.dtype.itemsize
 
 
-_Outcome = tuple[int, tuple[int, ...] | str]  # row, and its facts or its problem
+class _Problem(NamedTuple):
+    """Why a recording cannot be used; with the traceback where its decoder failed in a way that it should not."""
+
+    text: str
+    traceback: str = ""
+
+
+class _DecoderError(Exception):
+    """What a decoder raised in another process: its traceback as text, because not every exception can be sent."""
+
+
+_Outcome = tuple[int, tuple[int, ...] | _Problem]  # row, and its facts or its problem
 
 
 def write_frames(
@@ -249,15 +263,16 @@ def write_frames(
     facts = shared_zeros(len(recordings), FACTS)
     for dtype in (np.dtype(np.uint8), np.dtype(np.uint16)):
         task = _Task(decode, params, sensor, path, dtype)
-        _allocate(path, dtype, (len(recordings), *task.row_shape))
-        problems = _integrate_all(recordings, task, facts, num_workers)
-        problems += _same_under_two_labels(recordings, facts)
+        create_array(path, dtype, (len(recordings), *task.row_shape), "frames")
+        found = _integrate_all(recordings, task, facts, num_workers)
+        problems = [problem.text for problem in found] + _same_under_two_labels(recordings, facts)
         if problems:
             lines = "\n  ".join(dict.fromkeys(problems))  # a damaged file has the same problem for each of its recordings
             problems = [f"{len(problems)} of {len(recordings)} recordings cannot be used:\n  {lines}"]
         if incomplete or problems:
             path.unlink()
-            raise DataError("\n".join([incomplete, *problems] if incomplete else problems))
+            cause = next((_DecoderError(problem.traceback) for problem in found if problem.traceback), None)
+            raise DataError("\n".join([incomplete, *problems] if incomplete else problems)) from cause
         if int(facts["max"].max()) <= np.iinfo(dtype).max:
             break
         log.info("a pixel counts %d events in one frame: writing 16 bits per count instead of 8", facts["max"].max())
@@ -273,28 +288,18 @@ def write_frames(
     return rows
 
 
-def _allocate(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-    """Create an array file of zeros."""
-    needed = int(np.prod(shape)) * dtype.itemsize
-    check_free_space(path.parent, needed, "frames")
-    with path.open("wb") as stream:
-        np.lib.format.write_array_header_1_0(stream, {"descr": dtype.str, "fortran_order": False, "shape": shape})
-        assert stream.tell() == HEADER_BYTES
-        stream.truncate(HEADER_BYTES + needed)
-
-
-def _integrate_all(recordings: Sequence[Recording], task: _Task, facts: npt.NDArray[np.void], num_workers: int) -> list[str]:
+def _integrate_all(recordings: Sequence[Recording], task: _Task, facts: npt.NDArray[np.void], num_workers: int) -> list[_Problem]:
     """Write all rows and their facts; return the problems."""
     firsts = [row for row, each in enumerate(recordings) if not row or each.file != recordings[row - 1].file]
     bounds = [*firsts, len(recordings)]  # the recordings of a file follow each other
 
-    def work(files: Iterator[int]) -> dict[int, str]:
-        problems: dict[int, str] = {}
+    def work(files: Iterator[int]) -> dict[int, _Problem]:
+        problems: dict[int, _Problem] = {}
         with task.path.open("r+b", buffering=0) as stream:
             for file in files:
                 rows = range(bounds[file], bounds[file + 1])
                 for row, outcome in _convert(recordings[rows.start : rows.stop], rows, task, stream.fileno()):
-                    if isinstance(outcome, str):
+                    if isinstance(outcome, _Problem):
                         problems[row] = outcome
                     else:
                         facts[row] = outcome
@@ -307,26 +312,56 @@ def _integrate_all(recordings: Sequence[Recording], task: _Task, facts: npt.NDAr
 
 def _convert(recordings: Sequence[Recording], rows: range, task: _Task, descriptor: int) -> Iterator[_Outcome]:
     """Decode one file, write the rows of its recordings, and yield the outcome of each."""
-    file = recordings[0].file
+    file, missing = recordings[0].file, set(rows)
+    decoded = _decoded(file, [recording.window_us for recording in recordings], task)
+    problem: _Problem | None = None
+    for number, sample in decoded:
+        if isinstance(sample, _Problem):
+            problem = sample
+            break
+        row, recording = rows[number], recordings[number]
+        missing.discard(row)
+        try:
+            frames, facts = _integrate_one(sample, task)
+        except DataError as err:
+            yield row, _Problem(f"{_place(recording)}: {err}")
+            continue
+        except Exception as err:
+            yield row, _unexpected(_place(recording), task, err)
+            continue
+        if frames is not None and frames.dtype == task.dtype:  # otherwise all rows will be written again as uint16
+            write_row(descriptor, frames, row, task.path)
+        yield row, facts
+    if problem is not None:  # even if all its recordings were decoded before: the file is damaged
+        yield from ((row, problem) for row in rows)
+    elif missing:
+        text = f"{file}: {_name_of(task.decode)} returned no sample of {len(missing)} of its {len(rows)} recordings"
+        yield from ((row, _Problem(text)) for row in sorted(missing))
+
+
+def _decoded(file: Member, windows: Sequence[Window | None], task: _Task) -> Iterator[tuple[int, Sample | _Problem]]:
+    """Yield the samples of a file and, if it cannot be decoded, the problem at the end."""
     try:
-        for number, sample in task.decode(file, [recording.window_us for recording in recordings], task.params.truncated):
-            row, recording = rows[number], recordings[number]
-            try:
-                frames, facts = _integrate_one(sample, task)
-            except DataError as err:
-                yield row, f"{_place(recording)}: {err}"
-                continue
-            if frames is not None and frames.dtype == task.dtype:  # otherwise all rows will be written again as uint16
-                _write_row(descriptor, frames, row, task)
-            yield row, facts
-    except DataError as err:  # even if all its recordings were decoded before: the file is damaged
-        for row in rows:
-            yield row, str(err)
+        for number, sample in task.decode(file, windows, task.params.truncated):
+            if not 0 <= number < len(windows):
+                raise IndexError(f"sample {number} of {len(windows)}")
+            yield number, sample
+    except DataError as err:
+        yield -1, _Problem(str(err))
+    except Exception as err:
+        yield -1, _unexpected(str(file), task, err)
 
 
-def _write_row(descriptor: int, frames: npt.NDArray[Any], row: int, task: _Task) -> None:
-    if os.pwrite(descriptor, frames.data, HEADER_BYTES + row * task.row_bytes) < task.row_bytes:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(task.path))
+def _unexpected(place: str, task: _Task, err: Exception) -> _Problem:
+    advice = "damaged, or a mistake in that decoder, which should raise DataError"
+    return _Problem(f"{place}: {_name_of(task.decode)} failed with {err!r}: {advice}", "".join(traceback.format_exception(err)))
+
+
+def _name_of(decode: Any) -> str:
+    """Return module and name of a decoder, of the inner one if it was wrapped."""
+    while inner := getattr(decode, "func", None) or getattr(decode, "__wrapped__", None):
+        decode = inner
+    return f"{getattr(decode, '__module__', '')}.{getattr(decode, '__qualname__', repr(decode))}"
 
 
 def _place(recording: Recording) -> str:
@@ -340,6 +375,7 @@ def _integrate_one(sample: Sample, task: _Task) -> tuple[npt.NDArray[Any] | None
             raise DataError(f"{EMPTY}; get the file again, or set empty_recordings: skip")
         return None, (sample.num_bytes, sample.crc32, 0, 0, 0, 0, 0, recorded.dropped, 0, 0)
     recorded, backward_steps = in_order(recorded, params.unsorted)
+    num_ranges = _num_ranges(recorded.t, params)
     ranges = frame_ranges(
         recorded.t,
         split_by=params.split_by,
@@ -347,11 +383,7 @@ def _integrate_one(sample: Sample, task: _Task) -> tuple[npt.NDArray[Any] | None
         duration_us=params.duration_us,
         ordered=recorded.ordered,
     )
-    num_ranges = len(ranges)
-    if num_ranges > params.num_frames:
-        if params.overlong == "error":
-            raise DataError(f"{num_ranges} frames of {params.duration_us} us; raise num_frames, or set overlong: cut")
-        ranges = ranges[: params.num_frames]
+    ranges = ranges[: params.num_frames]
     empty = check_windows(ranges, params.empty_windows if params.split_by != "number" else "zero")
     frames = binned(_cropped(count(recorded, ranges), *task.sensor), *task.picture)
     if len(frames) < params.num_frames:
@@ -371,6 +403,19 @@ def _integrate_one(sample: Sample, task: _Task) -> tuple[npt.NDArray[Any] | None
         backward_steps,
         crc32(frames.data),
     )
+
+
+def _num_ranges(t: IntArray, params: FrameParams) -> int:
+    """Return the number of frames that a recording has, before memory is taken for them."""
+    if params.split_by != "duration" or params.duration_us is None:
+        return params.num_frames
+    found = frames_of_duration(t, params.duration_us)
+    most = params.num_frames if params.overlong == "error" else MAX_FRAMES
+    if found > most:
+        advice = "raise num_frames, or set overlong: cut" if params.overlong == "error" else "a timestamp is damaged"
+        span = f"timestamps from {int(t.min())} to {int(t[-1])} us"
+        raise DataError(f"{found} frames of {params.duration_us} us; {advice} ({span})")
+    return found
 
 
 def _cropped(frames: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
@@ -398,7 +443,7 @@ def _same_under_two_labels(recordings: Sequence[Recording], facts: npt.NDArray[A
 def _keep_rows(path: Path, task: _Task, rows: Sequence[int]) -> None:
     """Reduce an array file to some of its rows."""
     kept = path.with_name("kept.npy")
-    _allocate(kept, task.dtype, (len(rows), *task.row_shape))
+    create_array(kept, task.dtype, (len(rows), *task.row_shape), "frames")
     with path.open("rb") as source, kept.open("r+b") as target:
         target.seek(HEADER_BYTES)
         for row in rows:

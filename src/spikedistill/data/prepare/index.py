@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from spikedistill.data.prepare.splits import splits_apart
 from spikedistill.data.store import SCHEMA, open_samples
 from spikedistill.errors import DataError
 
@@ -38,7 +39,7 @@ def write_index(
         split_lists: all alternatives to `splits`, by name, written to splits/<name>.json.
 
     Raises:
-        DataError: if the rows or the splits do not fit the array.
+        DataError: if the rows or the splits do not fit the array, or a sample to train on is in another split, too.
     """
     samples = open_samples(folder, kind, rows)
     if len(rows) != len(samples):
@@ -46,6 +47,7 @@ def write_index(
     for name, members in splits.items():
         if not len(members) or min(members) < 0 or max(members) >= len(rows) or len(set(members)) != len(members):
             raise DataError(f"{folder}: split {name!r} is empty, repeats a row, or names one that does not exist")
+    splits_apart(rows, splits)
     mean, std = (None, None) if kind == "frames" else statistics or _statistics(samples, splits["train"])
     index = {
         "schema": SCHEMA,

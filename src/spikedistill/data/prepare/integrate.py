@@ -19,6 +19,7 @@ SplitBy = Literal["number", "time", "duration"]
 EmptyWindows = Literal["zero", "error"]
 Unsorted = Literal["error", "sort", "as_spikingjelly"]
 UINT8_MAX, UINT16_MAX = 255, 65535
+MAX_FRAMES = 1 << 20  # with split_by "duration"; more are a sign of a damaged timestamp
 SMALL_TABLE = 1 << 16  # cells that fit into a core's own cache
 Ranges = npt.NDArray[np.int64]
 
@@ -173,12 +174,20 @@ def _ranges_by_time_unsorted(t: IntArray, num_frames: int) -> Ranges:
 def _ranges_by_duration(t: IntArray, duration_us: int) -> Ranges:
     if not t.size:
         raise DataError("an empty recording has no duration to split")
+    num_frames = frames_of_duration(t, duration_us)
+    if num_frames > MAX_FRAMES:
+        span = f"timestamps from {int(t.min())} to {int(t[-1])} us, one of them is damaged"
+        raise DataError(f"{num_frames} frames of {duration_us} us, more than {MAX_FRAMES}: {span}")
     since_start = t.astype(np.int64) - int(t.min())
-    num_frames = max(1, -(-int(since_start[-1]) // duration_us))
     starts = np.arange(num_frames + 1, dtype=np.int64)
     edges = np.searchsorted(since_start // duration_us, starts, side="left").astype(np.int64)
     edges[0], edges[-1] = 0, t.size
     return _between(edges)
+
+
+def frames_of_duration(t: IntArray, duration_us: int) -> int:
+    """Return the number of frames of a duration that a recording has; at least 1."""
+    return max(1, -(-(int(t[-1]) - int(t.min())) // duration_us)) if t.size else 1
 
 
 def check_windows(ranges: Ranges, empty_windows: EmptyWindows) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,11 +12,22 @@ from pydantic import Field
 from spikedistill.data.formats.archives import Member, files_below, is_clutter, wrong_md5, zip_members
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.prepare.frames import FrameParams, Recording
+from spikedistill.data.prepare.splits import named
 from spikedistill.errors import DataError
 
 log = logging.getLogger(__name__)
 
-MAX_NAMED = 10
+
+class Problems(list[str]):
+    """Problems of a dataset as a whole, which `strict: false` excuses.
+
+    Attributes:
+        never_excused: those that remain an error.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.never_excused: list[str] = []
 
 
 class DownloadedParams(FrameParams):
@@ -65,7 +77,7 @@ def files_in_archives(packed: Mapping[Path, str], problems: list[str], *, strict
 
 
 def group_by_class(
-    members: Iterable[Member], class_names: Collection[str], suffix: str, problems: list[str]
+    members: Iterable[Member], class_names: Collection[str], suffix: str, problems: Problems
 ) -> dict[str, dict[str, Member]]:
     """Group recordings by the folder that they lie in, which is their class.
 
@@ -73,13 +85,13 @@ def group_by_class(
         members: all files.
         class_names: names of the folders.
         suffix: file name suffix of recordings; other files, such as those that file managers leave behind, are ignored.
-        problems: gets a line for recordings in other folders.
+        problems: gets a line for recordings in other folders, and one for those of a class that have the same name.
 
     Returns:
         Class name -> file name -> file; with every class, even an empty one.
     """
     found: dict[str, dict[str, Member]] = {name: {} for name in class_names}
-    other, surplus = [], []
+    other, surplus, doubled = [], [], []
     for member in members:
         path = member.name or member.path
         folder, _, file = path.rpartition("/")
@@ -87,13 +99,33 @@ def group_by_class(
         if not file.endswith(suffix) or is_clutter(path):
             other.append(str(member))
         elif class_name in found:
-            found[class_name][file] = member
+            first = found[class_name].setdefault(file, member)
+            if first is not member:
+                doubled.append(f"{first} and {member}")
         else:
             surplus.append(str(member))
     for line in summarize("ignored files that are not recordings", other):
         log.info("%s", line)
     problems += summarize("recordings in folders that the dataset does not have", surplus)
+    problems.never_excused += summarize("recordings of the same class and name (move one of each away)", doubled)
     return found
+
+
+def in_two_parts(parts: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return a line that names the files that lie in two parts of a dataset, through a link for instance; or no line.
+
+    Args:
+        parts: paths of the files by part, the part to train on first.
+    """
+    seen: dict[tuple[int, int], tuple[str, str]] = {}
+    shared = []
+    for part, paths in parts.items():
+        for path in paths:
+            found = os.stat(path)  # noqa: PTH116 - there are many of them
+            other, first = seen.setdefault((found.st_dev, found.st_ino), (part, path))
+            if other != part:
+                shared.append(path if path == first else f"{path} = {first}")
+    return summarize(f"files are in both of {' and '.join(parts)}", shared)
 
 
 def files_in_classes(folder: Path, class_names: Iterable[str]) -> list[Member]:
@@ -142,8 +174,7 @@ def summarize(what: str, names: Sequence[str]) -> list[str]:
     """Return one line that counts and names some files, or no line if there are none."""
     if not names:
         return []
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return [f"{len(names)} {what}: {', '.join(names[:MAX_NAMED])}{more}"]
+    return [f"{len(names)} {what}: {named(names)}"]
 
 
 def error_or_warning(dataset: str, root: Path, problems: Sequence[str], *, strict: bool) -> str:
@@ -152,16 +183,18 @@ def error_or_warning(dataset: str, root: Path, problems: Sequence[str], *, stric
     The error is raised after the recordings were read, so that all problems are reported together.
 
     Returns:
-        The error text; empty if there are no problems, or if not `strict`.
+        The error text; empty if there are no problems. If not `strict`, only those that are never excused are in it.
     """
+    never_excused = "\n".join(f"{root}: {line}" for line in getattr(problems, "never_excused", ()))
     if not problems:
-        return ""
+        return never_excused
     text = f"{root}: {dataset} is not complete:\n  " + "\n  ".join(problems)
     if strict:
         log.info("%s is not complete; reading the files that are there, to report all problems together", dataset)
-        return f"{text}\nGet these files again, or set strict: false to use what is there."
+        advice = "Get these files again, or set strict: false to use what is there."
+        return "\n".join(filter(None, [f"{text}\n{advice}", never_excused]))
     log.warning("%s", text)
-    return ""
+    return never_excused
 
 
 def natural_key(name: str) -> tuple[int, str]:

@@ -6,14 +6,17 @@ as strings (0, 1, 10, 100, …).
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from spikedistill.errors import DataError
+
+log = logging.getLogger(__name__)
 
 SplitName = Literal["first100", "random42", "in-order", "stratified"]
 SplitList = dict[str, list[int]]
@@ -22,6 +25,7 @@ TRAIN_SHARE = 0.9
 FIRST_TO_TEST = 100
 RANDOM_SEED = 42
 _STRATIFIED_STREAM = 7  # not one of `loading.rng.Stream`
+_MAX_NAMED = 10
 
 
 def all_splits(labels: Sequence[int], numbers: Sequence[int], order: Sequence[int]) -> dict[str, SplitList]:
@@ -114,3 +118,71 @@ def _per_class(classes: dict[int, list[int]]) -> SplitList:
         split["train"] += rows[:num_train]
         split["test"] += rows[num_train:]
     return split
+
+
+def splits_apart(rows: Sequence[Mapping[str, Any]], splits: Mapping[str, Sequence[int]]) -> None:
+    """Check that no sample to train on is in another split, too: neither a row nor the "id" of one.
+
+    Args:
+        rows: with an "id" each.
+        splits: row numbers by the name of the split.
+
+    Raises:
+        DataError: naming the samples.
+    """
+    to_train = splits.get("train", ())
+    for name in splits.keys() - {"train"}:
+        ids = {rows[row]["id"] for row in splits[name]}
+        members = set(splits[name])
+        shared = [found for row in to_train if (found := rows[row]["id"]) in ids or row in members]
+        if shared:
+            raise DataError(
+                f"{len(shared)} samples are both to train and to {name} on: {named(shared)}; each belongs to one split"
+            )
+
+
+def check_twins(rows: Sequence[Mapping[str, Any]], splits: Mapping[str, Sequence[int]], *, strict: bool) -> None:
+    """Check that no recording to test on is identical to one to train on, under another name.
+
+    Args:
+        rows: with "id", and size and checksums of the recording that each was made from.
+        splits: row numbers by the name of the split.
+        strict: raise an error; otherwise, log a warning.
+
+    Raises:
+        DataError: naming the recordings, if `strict`.
+    """
+    to_train = {_fingerprint(rows[row]): rows[row]["id"] for row in reversed(splits["train"])}
+    tests = (rows[row] for row in splits["test"])
+    pairs = [(row["id"], other) for row in tests if (other := to_train.get(_fingerprint(row))) is not None]
+    tell_twins(pairs, "recordings", strict=strict)
+
+
+def _fingerprint(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[key] for key in ("bytes", "events", "duration_us", "crc32", "row_crc32"))
+
+
+def tell_twins(pairs: Sequence[tuple[str, str]], what: str, *, strict: bool) -> None:
+    """Name identical samples of two splits, in an error or in a warning.
+
+    Args:
+        pairs: names of a sample to test on and of the same sample to train on.
+        what: the samples are, in the plural.
+        strict: raise an error; otherwise, log a warning.
+
+    Raises:
+        DataError: if `strict` and there are any pairs.
+    """
+    if not pairs:
+        return
+    text = f"{len(pairs)} {what} to test on are also to train on, with the same checksum: "
+    text += named([f"{sample} = {other}" for sample, other in pairs])
+    if strict:
+        raise DataError(f"{text}; get these files again, or set strict: false to use what is there")
+    log.warning("%s; an accuracy on them says nothing about other samples", text)
+
+
+def named(names: Collection[str]) -> str:
+    """Return the first names of a list, and how many more there are."""
+    first = list(names)[:_MAX_NAMED]
+    return ", ".join(first) + (f" and {len(names) - len(first)} more" if len(names) > len(first) else "")
