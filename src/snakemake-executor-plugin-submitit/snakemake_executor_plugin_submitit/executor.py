@@ -20,6 +20,7 @@ from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 from snakemake_interface_executor_plugins.utils import format_cli_arg
 
 from snakemake_executor_plugin_submitit.jsonfile import read_result
+from snakemake_executor_plugin_submitit.private import is_open_to_others, make_folder, write_new
 from snakemake_executor_plugin_submitit.processes import ProcessId
 from snakemake_executor_plugin_submitit.request.local_slots import Share, SlotPool
 from snakemake_executor_plugin_submitit.request.partitions import choose_partition, read_partitions
@@ -63,11 +64,11 @@ class Executor(RemoteExecutor):
 
     def __post_init__(self) -> None:
         """Set up the executor; called by Snakemake, whose wait thread is running already."""
-        from snakemake_executor_plugin_submitit.submission.submit import DONE_DIR
+        from snakemake_executor_plugin_submitit.submission.submit import DONE_DIR, own_job_folder
 
         settings = self.workflow.executor_settings
         self._cluster = settings.cluster
-        self._folder = Path(settings.folder).absolute()
+        self._folder = own_job_folder(Path(settings.folder))
         self._done_dir = self._folder / DONE_DIR
         self._detach = settings.detach
         if self._detach and self._cluster == "local":
@@ -89,6 +90,7 @@ class Executor(RemoteExecutor):
         self._registry = Registry(self._folder)
         self._adopter = Adopter(self._registry, self._queue, self.workflow, self.logger)
         self._retention(settings.keep_days)
+        self._warn_open_folder()
         self._partitions_file = settings.partitions if self._cluster == "slurm" else None
         self._partitions = read_partitions(self._partitions_file) if self._partitions_file else []
         self._names: dict[str, str] | None = {} if settings.efficiency_report and self._cluster == "slurm" else None
@@ -99,6 +101,13 @@ class Executor(RemoteExecutor):
             super()._wait_thread()
         except OSError as err:
             self.workflow.scheduler.executor_error_callback(err)
+
+    def _warn_open_folder(self) -> None:
+        if self._folder.is_dir() and is_open_to_others(self._folder):
+            self.logger.warning(
+                f"{self._folder}: others may replace job folders here, and so run commands as you; chmod go-w closes it, and "
+                "with chmod +t a group can share it"
+            )
 
     def _retention(self, days: int) -> None:
         from snakemake_executor_plugin_submitit.tracking.retention import remove_old
@@ -179,9 +188,9 @@ class Executor(RemoteExecutor):
         if len(files) <= 20:
             return f"{arguments} {format_cli_arg('--wait-for-files', files, skip=not files)}"
         folder = self._folder / "inputs"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         listing = folder / f"{uuid.uuid4().hex}.txt"
-        listing.write_text("\n".join(map(str, files)) + "\n", encoding="utf-8")
+        write_new(listing, "\n".join(map(str, files)) + "\n")
         return f"{arguments} {format_cli_arg('--wait-for-files-file', listing)}"
 
     def get_python_executable(self) -> str:
@@ -231,7 +240,7 @@ class Executor(RemoteExecutor):
 
         first = tracked_jobs[0]
         try:
-            self._done_dir.mkdir(parents=True, exist_ok=True)
+            make_folder(self._done_dir)
         except OSError as err:
             raise WorkflowError(f"--submitit-folder {self._folder}: cannot create a folder here: {err.strerror}") from err
         owner = ProcessId.own() if self._cluster == "local" else None

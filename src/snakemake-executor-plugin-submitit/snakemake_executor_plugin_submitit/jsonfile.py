@@ -1,4 +1,4 @@
-"""Small JSON files through which processes on several nodes exchange messages; written atomically."""
+"""Small JSON files through which processes on several nodes exchange messages; written atomically, for their owner only."""
 
 import contextlib
 import json
@@ -6,18 +6,20 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from snakemake_executor_plugin_submitit.private import FILE_MODE, write_new
+
 RESULT = "result.json"
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically.
+def write_text(path: Path, text: str, *, mode: int = FILE_MODE) -> None:
+    """Write a text file atomically, readable by its owner only unless `mode` says otherwise.
 
     Raises:
         OSError: if it cannot be written, for example on a full disk; no partial file is left.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        write_new(temporary, text, mode=mode)
         temporary.rename(path)
     except OSError:
         with contextlib.suppress(OSError):
@@ -25,13 +27,13 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file atomically.
+def write_json(path: Path, content: Any, *, mode: int = FILE_MODE) -> None:
+    """Write a JSON file atomically, readable by its owner only unless `mode` says otherwise.
 
     Raises:
         OSError: if it cannot be written, for example on a full disk; no partial file is left.
     """
-    write_text(path, json.dumps(content))
+    write_text(path, json.dumps(content), mode=mode)
 
 
 def read_json(path: Path) -> Any:

@@ -3,25 +3,36 @@
 They share a folder that every node sees. `spmd` on rank 0 publishes `command-<n>.json`; every rank writes
 `status-<n>-<rank>.json` when its process has ended; `end` means that no further command follows. Files are written atomically.
 The connections of `rank_channel` tell sooner that a rank has ended or vanished.
+
+The folder and its files are private: a command is what the ranks execute, and it holds the key of their connections. It does not
+hold the environment of the job, in which users keep passwords: every rank has that anyway. It holds the variables that have
+changed between the start of rank 0's task and `spmd`, as by conda, modules or the rule; to tell them, `environment.json` has a
+keyed digest of each variable.
 """
 
 import contextlib
 import ctypes
+import hmac
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_plugin_submitit.job.rank_channel import Client, Server
+from snakemake_executor_plugin_submitit.job import network
+from snakemake_executor_plugin_submitit.job.network import host
+from snakemake_executor_plugin_submitit.job.rank_channel import Client, Server, new_key
 from snakemake_executor_plugin_submitit.jsonfile import read_json, write_json
+from snakemake_executor_plugin_submitit.private import FILE_MODE
 
 END = "end"
+ENVIRONMENT = "environment.json"
 FAILURE = "failure.json"
 POLL_S = 0.1
 FILE_CHECK_S = 1.0  # between checks of files, which may lie on a network file system
@@ -75,38 +86,67 @@ def prepare_child() -> None:
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
+def note_environment(folder: Path) -> None:
+    """Record, on rank 0 before its command starts, what environment every rank has; not its values.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    salt = secrets.token_hex(16)
+    write_json(folder / ENVIRONMENT, {"salt": salt, "digests": {n: _digest(salt, v) for n, v in os.environ.items()}})
+
+
+def _changed_environment(folder: Path) -> dict[str, Any]:
+    """Return the variables to set and to unset on the other ranks, so that they have those of this process."""
+    noted = read_json(folder / ENVIRONMENT)
+    if noted is None:
+        raise SystemExit(f"spmd: {folder / ENVIRONMENT} is missing: this job cannot run on several ranks")
+    known, salt = noted["digests"], noted["salt"]
+    shared = {name: value for name, value in os.environ.items() if not name.startswith(PER_RANK)}
+    unset = [name for name in known if name not in os.environ and not name.startswith(PER_RANK)]
+    return {"set": {n: v for n, v in shared.items() if known.get(n) != _digest(salt, v)}, "unset": unset}
+
+
+def _digest(salt: str, value: str) -> str:
+    return hmac.new(salt.encode(), value.encode(errors="surrogateescape"), "sha256").hexdigest()
+
+
 def lead(me: Member, argv: list[str]) -> int:
     """Publish a command on rank 0, run it, and wait for every rank; return the exit status of the whole job."""
     folder = Path(me.folder)
     number = _claim_number(folder)
-    server = Server()
-    command = {"argv": argv, "cwd": str(Path.cwd()), "address": _address(me), "port": _free_port()}
-    command |= {"server_port": server.port, "token": server.token, "environment": dict(os.environ)}
-    write_json(folder / f"command-{number}.json", command)
+    address, key = network.rank0_address(me.num_nodes), new_key()
+    server = Server(address, me.world_size, key)
+    command = {"argv": argv, "cwd": str(Path.cwd()), "address": address, "port": _free_port(address)}
+    command |= {"server_port": server.port, "key": key, "environment": _changed_environment(folder)}
+    published = folder / f"command-{number}.json"
+    write_json(published, command)
     peers = _Peers(me, number, server)
-    report = _run(me, command, lambda: bool(peers.failures()))
+    report = _run(me, command, os.environ, lambda: bool(peers.failures()))
     peers.add(report)
     failure = peers.wait()
     server.close()
     if failure is None:
+        published.unlink(missing_ok=True)  # every rank has read it
         return int(report["status"])
     if failure.get("lost"):
         failure["node_down"] = _is_node_down(failure["host"])
     where = f"rank {failure['rank']} on {failure['host']}"
     print(f"spmd: {where}: {describe_failure(failure)}; all ranks were stopped", file=sys.stderr, flush=True)
+    print(_describe_network(me, address), end="", file=sys.stderr, flush=True)
     write_json(folder / FAILURE, failure)
     return exit_status(int(failure["status"]))
 
 
-def follow(me: Member) -> int:
-    """Run, on any other rank, the commands that rank 0 publishes, until the end."""
+def follow(me: Member, umask: int = -1) -> int:
+    """Run, on any other rank, the commands that rank 0 publishes, until the end; `umask`: that of the commands."""
     folder = Path(me.folder)
     number = 0
     pause_s = POLL_S
     while True:
         command = read_json(folder / f"command-{number}.json")
         if command is not None:
-            _follow_command(me, number, command)
+            _follow_command(me, number, command, umask)
             number += 1
             pause_s = POLL_S
         elif (folder / END).exists():
@@ -116,9 +156,9 @@ def follow(me: Member) -> int:
             pause_s = min(FILE_CHECK_S, 1.05 * pause_s)
 
 
-def _follow_command(me: Member, number: int, command: dict[str, Any]) -> None:
+def _follow_command(me: Member, number: int, command: dict[str, Any], umask: int) -> None:
     folder = Path(me.folder)
-    client = Client.connect(command["address"], command["server_port"], command["token"], me.rank, host())
+    client = Client.connect(command["address"], command["server_port"], command["key"], me.rank, host())
     next_check = 0.0
 
     def is_over() -> bool:
@@ -130,9 +170,12 @@ def _follow_command(me: Member, number: int, command: dict[str, Any]) -> None:
         next_check = time.monotonic() + FILE_CHECK_S
         return (folder / END).exists() or (folder / FAILURE).exists()
 
-    report = _run(me, command, is_over)
+    changes = command["environment"]
+    environment = {name: value for name, value in os.environ.items() if name not in changes["unset"]} | changes["set"]
+    report = _run(me, command, environment, is_over, umask)
     if report["status"] and not report["stopped"]:
         print(f"spmd: rank {me.rank}: {describe_failure(report)}", file=sys.stderr, flush=True)
+        print(_describe_network(me, command["address"]), end="", file=sys.stderr, flush=True)
     write_json(folder / f"status-{number}-{me.rank}.json", report)
     if client is not None:
         client.report(report)
@@ -197,21 +240,22 @@ def _claim_number(folder: Path) -> int:
     number = 0
     while True:
         try:
-            (folder / f"claim-{number}").touch(exist_ok=False)
+            (folder / f"claim-{number}").touch(FILE_MODE, exist_ok=False)
         except FileExistsError:
             number += 1
         else:
             return number
 
 
-def _run(me: Member, command: dict[str, Any], is_over: Callable[[], bool]) -> dict[str, Any]:
+def _run(
+    me: Member, command: dict[str, Any], inherited: Mapping[str, str], is_over: Callable[[], bool], umask: int = -1
+) -> dict[str, Any]:
     """Run the command on this rank, stop it when `is_over`, and return this rank's report.
 
     A signal from outside (preemption, scancel) is passed on; Slurm then sets the grace time and kills.
     """
-    environment = {k: v for k, v in command["environment"].items() if not k.startswith(PER_RANK)}
-    environment |= {k: v for k, v in os.environ.items() if k.startswith(PER_RANK)}
-    environment |= me.distributed_environment(command["address"], command["port"])
+    environment = dict(inherited) | me.distributed_environment(command["address"], command["port"])
+    environment |= {k: v for k, v in network.interface_variables(command["address"]).items() if k not in environment}
     stopped = False
     signalled = False
 
@@ -222,7 +266,12 @@ def _run(me: Member, command: dict[str, Any], is_over: Callable[[], bool]) -> di
 
     try:
         child = subprocess.Popen(
-            command["argv"], cwd=command["cwd"], env=environment, preexec_fn=prepare_child, start_new_session=me.rank > 0
+            command["argv"],
+            cwd=command["cwd"],
+            env=environment,
+            preexec_fn=prepare_child,
+            start_new_session=me.rank > 0,
+            umask=umask,
         )
     except OSError as err:
         print(f"spmd: cannot run {command['argv'][0]!r}: {err.strerror}", file=sys.stderr, flush=True)
@@ -274,14 +323,20 @@ def describe_failure(failure: dict[str, Any]) -> str:
     return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
 
-def host() -> str:
-    """Return the name of this node, as Slurm knows it."""
-    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+def _describe_network(me: Member, address: str) -> str:
+    """Return a line that names the interface and the variables to change, for a failure may be that of the network."""
+    if me.num_nodes == 1:
+        return ""
+    interface = os.environ.get("GLOO_SOCKET_IFNAME") or network.interface_towards(address)
+    return (
+        f"spmd: rank {me.rank} on {host()} reaches MASTER_ADDR {address} by interface {interface}; if the ranks did not meet, "
+        f"set {' and '.join(network.INTERFACE_VARIABLES)} to another one\n"
+    )
 
 
 def _is_node_down(node: str) -> bool:
     """Return True if nothing listens where Slurm's daemon of that node should."""
-    facts = _slurm_node(node)
+    facts = network.slurm_node(node)
     if "NodeAddr" not in facts or "Port" not in facts:
         return False
     try:
@@ -291,28 +346,11 @@ def _is_node_down(node: str) -> bool:
     return False
 
 
-def _address(me: Member) -> str:
-    """Return an address of this node that the others can reach."""
-    if me.num_nodes == 1:
-        return "127.0.0.1"
-    name = host()
-    try:
-        socket.getaddrinfo(name, None)
-    except OSError:
-        return _slurm_node(name).get("NodeAddr") or socket.gethostname()
-    return name
-
-
-def _slurm_node(node: str) -> dict[str, str]:
-    """Return what Slurm reports about a node; empty outside of Slurm."""
-    try:
-        shown = subprocess.run(["scontrol", "show", "node", node], capture_output=True, text=True, timeout=20).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    return {name: value for word in shown.split() for name, separator, value in [word.partition("=")] if separator}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
+def _free_port(address: str) -> int:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            probe.bind(("", 0))
         return int(probe.getsockname()[1])

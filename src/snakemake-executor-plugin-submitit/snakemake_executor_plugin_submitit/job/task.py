@@ -3,6 +3,8 @@
 Rank 0 runs the job's command, which for Snakemake is its own remote job step. The other ranks wait for the commands that `spmd`
 on rank 0 publishes, and run them too. The result is a small JSON file, written atomically, which the main process reads. It is
 written once, when nothing is left to try: a job that Slurm is about to requeue writes none.
+
+What the task writes is for its owner only; the command has the umask with which the job was submitted.
 """
 
 import contextlib
@@ -18,8 +20,10 @@ from typing import Any
 
 from snakemake_executor_plugin_submitit.job import ranks
 from snakemake_executor_plugin_submitit.jsonfile import RESULT, read_result, write_json
+from snakemake_executor_plugin_submitit.private import FILE_MODE, make_folder
 from snakemake_executor_plugin_submitit.processes import ProcessId
 
+PRIVATE_UMASK = 0o077
 HOLD_S = 600.0
 SIGNAL_SPREAD_S = 1.0  # Slurm signals the processes of a job one after another
 TERMINATE_S = 5.0
@@ -60,6 +64,7 @@ class CommandTask:
         self._child: subprocess.Popen[bytes] | None = None
         self._stopped_by: int | None = None
         self._on_slurm = False
+        self._umask = -1
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state to pickle, without the process of this attempt."""
@@ -70,6 +75,9 @@ class CommandTask:
         import submitit
 
         environment = submitit.JobEnvironment()
+        self._umask = os.umask(PRIVATE_UMASK)
+        with contextlib.suppress(OSError):
+            environment.paths.stdout.chmod(FILE_MODE)
         self._on_slurm = environment.cluster == "slurm"
         restarts = os.environ.get("SLURM_RESTART_COUNT", "0") if self._on_slurm else "0"
         me = ranks.Member(
@@ -80,14 +88,14 @@ class CommandTask:
             node_rank=environment.node,
             num_nodes=environment.num_nodes,
         )
-        Path(me.folder).mkdir(parents=True, exist_ok=True)
+        make_folder(Path(me.folder))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         if self.owner is not None:
             threading.Thread(target=self._end_with_owner, daemon=True).start()
         self._set_environment(me)
         if me.rank > 0:
-            return ranks.follow(me)
+            return ranks.follow(me, self._umask)
         result = read_result(Path(self.folder))
         if result is None:  # otherwise a node failed after the end, and Slurm restarted the job
             result = self._lead(me, environment)
@@ -137,8 +145,11 @@ class CommandTask:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
     def _run_command(self, me: ranks.Member) -> int:
+        command = ["bash", "-c", self.command]
         try:
-            self._child = subprocess.Popen(["bash", "-c", self.command], start_new_session=True, preexec_fn=ranks.prepare_child)
+            if me.world_size > 1:
+                ranks.note_environment(Path(me.folder))
+            self._child = subprocess.Popen(command, start_new_session=True, preexec_fn=ranks.prepare_child, umask=self._umask)
             status = self._child.wait()
         finally:
             (Path(me.folder) / ranks.END).touch()

@@ -15,6 +15,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_executor_plugin_submitit.job.ranks import describe_failure
 from snakemake_executor_plugin_submitit.job.task import CommandTask
 from snakemake_executor_plugin_submitit.jsonfile import read_result
+from snakemake_executor_plugin_submitit.private import FILE_MODE, FOLDER_MODE, make_folder, own_folder
 from snakemake_executor_plugin_submitit.processes import ProcessId
 from snakemake_executor_plugin_submitit.request.resources import Request, parse_resources, slurm_parameters
 from snakemake_executor_plugin_submitit.submission import states
@@ -307,6 +308,8 @@ def send(
         if any(sign in text.lower() for sign in TRANSIENT):
             raise BusyError(text) from err
         raise WorkflowError(f"the job was refused: {text}") from err
+    for file in (*folder.glob("*.pkl"), *folder.glob("*_submission.sh")):  # of submitit, by the umask
+        file.chmod(FILE_MODE)
     jobs = [SubmittedJob(cluster, p.job_dir, p.name, str(h.job_id), h) for p, h in zip(plans, handles, strict=True)]
     if len(jobs) > 1:
         for job in jobs:
@@ -336,7 +339,7 @@ def submit(
     """
     request = resources if isinstance(resources, Request) else parse_resources(resources)
     line = command if isinstance(command, str) else shlex.join(command)
-    job = plan(line, folder=Path(folder).absolute(), name=name, request=request)
+    job = plan(line, folder=own_job_folder(Path(folder)), name=name, request=request)
 
     def send_one() -> SubmittedJob:
         return send([job], cluster=cluster, folder=job.job_dir, request=request, name=name)[0]
@@ -356,6 +359,22 @@ def _with_retries(send_one: Callable[[], SubmittedJob]) -> SubmittedJob:
         raise WorkflowError(f"the job was refused: {err}") from err
 
 
+def own_job_folder(folder: Path) -> Path:
+    """Return the absolute path of the folder for this user's jobs: the given one, or in another user's one a subfolder.
+
+    Raises:
+        WorkflowError: if there can be none.
+    """
+    folder = folder.absolute()
+    try:
+        return own_folder(folder)
+    except OSError as err:
+        raise WorkflowError(
+            f"{folder}: it belongs to another user, and this one cannot have a subfolder in it ({err.strerror}); job folders are "
+            "private: use another folder (--submitit-folder), or let its owner share it with: chmod 3770"
+        ) from err
+
+
 def _new_folder(folder: Path, name: str) -> Path:
     safe = safe_name(name)
     stamp = time.strftime("%Y%m%dT%H%M%S")
@@ -364,7 +383,8 @@ def _new_folder(folder: Path, name: str) -> Path:
         latest = job_dir.parent / "latest"
         temporary = job_dir.parent / f".latest-{os.getpid()}-{attempt}"
         try:
-            job_dir.mkdir(parents=True)
+            make_folder(job_dir.parent)
+            job_dir.mkdir(mode=FOLDER_MODE)
             temporary.symlink_to(job_dir.name)
             temporary.replace(latest)
         except FileExistsError:

@@ -10,6 +10,8 @@ from typing import Any
 from snakemake_executor_plugin_submitit.jsonfile import read_json, write_json
 from snakemake_executor_plugin_submitit.processes import ProcessId
 
+NOTE_MODE = 0o666  # less the umask, like Snakemake's own locks: whoever shares the working directory must see who holds them
+
 
 def watch_locks() -> None:
     """Make Snakemake record the owner of its locks, and release stale locks before it checks them.
@@ -41,7 +43,8 @@ def watch_locks() -> None:
 def note_owner(folder: Path, files: list[Path]) -> None:
     """Record that this process holds these lock files."""
     owner = ProcessId.own()
-    write_json(folder / f"owner-{owner.pid}.json", {"process": owner.to_json(), "files": {f.name: _identity(f) for f in files}})
+    note = {"process": owner.to_json(), "files": {f.name: _identity(f) for f in files}}
+    write_json(folder / f"owner-{owner.pid}.json", note, mode=NOTE_MODE)
 
 
 def release_stale(folder: Path) -> None:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from snakemake_executor_plugin_submitit.jsonfile import read_json, write_json
+from snakemake_executor_plugin_submitit.private import FILE_MODE, make_folder
 
 REPORTED = "settled"  # an empty file in the job's folder
 
@@ -75,7 +76,7 @@ class Registry:
 
     def note(self, submission: Submission) -> None:
         """Write the present state of a submission to disk."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         self._open[submission.uid] = {record.job_dir for record in submission.records}
         write_json(self._folder / f"{submission.uid}.json", asdict(submission))
 
@@ -88,7 +89,7 @@ class Registry:
     def mark_reported(self, submission: Submission, record: Record) -> None:
         """Record that the outcome of a job has been reported to Snakemake."""
         with contextlib.suppress(OSError):
-            (Path(record.job_dir) / REPORTED).touch()
+            (Path(record.job_dir) / REPORTED).touch(FILE_MODE)
         left = self._open.get(submission.uid)
         if left is not None:
             left.discard(record.job_dir)

@@ -17,6 +17,7 @@ LAYERS = [
     {"submission"},
     {"request", "job"},
     {"jsonfile", "processes"},
+    {"private"},
 ]
 # the settings, at the top, watch the locks before there is an executor
 LEVELS = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
