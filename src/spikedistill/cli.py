@@ -88,6 +88,10 @@ def _add_plan_commands(commands: argparse._SubParsersAction, configured: argpars
     schema.set_defaults(command=_schema)
     generate = commands.add_parser("generate", help="in a checkout: write schema, reference and generated tables again")
     generate.set_defaults(command=_generate)
+    lock = commands.add_parser("lock", help="in a checkout: show the code that does not fit components.lock, or lock it")
+    lock.add_argument("--keep", nargs="+", default=[], metavar="MODULE", help="results stay the same: keep the version")
+    lock.add_argument("--bump", nargs="+", default=[], metavar="MODULE", help="results change: take the next version")
+    lock.set_defaults(command=_lock)
 
 
 def _add_stage_commands(commands: argparse._SubParsersAction, configured: argparse.ArgumentParser) -> None:  # type: ignore[type-arg]
@@ -223,10 +227,23 @@ def _schema(options: argparse.Namespace) -> None:
 
 
 def _generate(options: argparse.Namespace) -> None:
-    from spikedistill.config.generated import write_generated
+    from spikedistill.config.generated import generated_files, write_stale
+    from spikedistill.plan.defaults import FILE, defaults_text
 
-    for file in write_generated():
+    for file in write_stale(generated_files() | {FILE: defaults_text()}):
         print(f"wrote {file}")
+
+
+def _lock(options: argparse.Namespace) -> int:
+    from spikedistill.plan.code import lock, unlocked
+
+    if options.keep or options.bump:
+        lock(options.keep, options.bump)
+    changed = unlocked()
+    for module, reason in changed.items():
+        print(f"{module} {reason}")
+    print(f"{len(changed)} modules do not fit the lock" if changed else "all modules fit the lock")
+    return int(bool(changed))
 
 
 def _run(options: argparse.Namespace) -> None:

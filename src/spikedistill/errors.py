@@ -17,5 +17,9 @@ class ArtifactError(SpikedistillError, RuntimeError):
     """An artifact of the store is missing, incomplete or damaged."""
 
 
+class StaleCodeError(SpikedistillError, RuntimeError):
+    """A job starts with other code than it was planned with."""
+
+
 class TrainingError(SpikedistillError, RuntimeError):
     """Training cannot continue: unreadable checkpoint, loss that is not finite, lost rank."""

@@ -24,7 +24,7 @@ from spikedistill.launch.resources import (
 from spikedistill.plan.build import build_plan
 from spikedistill.plan.estimate import Estimator
 from spikedistill.plan.stages import RULES, STAGES
-from spikedistill.plan.tables import cost_line
+from spikedistill.plan.tables import code_lines, cost_line
 from spikedistill.plan.uptodate import UpToDate
 from spikedistill.store.artifacts import Store
 
@@ -85,7 +85,8 @@ def spec_of(stage, wildcards):
     ref = f"{STAGES[stage].folder}/{wildcards.name}"
     if ref not in PLAN.stages:
         raise WorkflowError(
-            f"{ref}: not in the configuration; was it edited while jobs of an earlier run waited?"
+            f"{ref}: not in the plan any more: configuration or code was changed after this job "
+            "was submitted. " + "; ".join(code_lines(PLAN))
         )
     return PLAN.stages[ref]
 

@@ -42,10 +42,9 @@ def generated_files() -> dict[Path, str]:
     return {SCHEMA_FILE: schema_text(), REFERENCE_FILE: configuration_reference(), **updated_documents(ROOT)}
 
 
-def write_generated() -> list[Path]:
-    """Write the generated files that are not up to date; return their paths."""
-    stale = {file: text for file, text in generated_files().items() if _content(file) != text}
-    return [write_text(file, text) for file, text in stale.items()]
+def write_stale(files: Mapping[Path, str]) -> list[Path]:
+    """Write the files whose content is not the given one; return their paths."""
+    return [write_text(file, text) for file, text in files.items() if _content(file) != text]
 
 
 def _content(file: Path) -> str | None:

@@ -9,18 +9,22 @@ import functools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from spikedistill import components
 from spikedistill.config.models import Config, ExperimentConfig, TeacherConfig
 from spikedistill.data.loading.inputs import InputConfig
 from spikedistill.errors import ConfigError
+from spikedistill.plan.code import code_of
 from spikedistill.plan.rehearsal import rehearsal
 from spikedistill.plan.stages import DistillSpec, EvaluateSpec, NetworkSpec, PreprocessSpec, Spec, TeacherSpec
 
 # On CPUs the gradient of a strided 1x1 convolution of fewer channels corrupts memory: oneDNN issue 6035.
 LEAST_CHANNELS = 16
 CHANNEL_KEYS = ("widths", "stages", "hidden")  # what `width` scales in the table of an architecture
+
+
+AnySpec = TypeVar("AnySpec", PreprocessSpec, TeacherSpec, DistillSpec, EvaluateSpec)
 
 
 @dataclass(frozen=True)
@@ -71,15 +75,21 @@ def build_plan(config: Config) -> Plan:
     rows: list[Row] = []
     raw: dict[str, str] = {}
     for label, experiment in config.experiments.items():
-        data = _preprocess(experiment)
+        data = _with_code(_preprocess(experiment))
         if experiment.dataset.root is not None:
             raw[data.ref] = experiment.dataset.root
         stages[data.ref] = data
         for method, model, teacher in _models(experiment, data, config.seeds):
-            evaluation = EvaluateSpec(data=data.ref, model=model.ref, teacher=teacher, settings=config.evaluate)
+            evaluation = _with_code(EvaluateSpec(data=data.ref, model=model.ref, teacher=teacher, settings=config.evaluate))
             stages |= {model.ref: model, evaluation.ref: evaluation}
             rows.append(Row(label, method, model.seed, model.ref, evaluation.ref))
     return Plan(config, stages, tuple(rows), raw)
+
+
+def _with_code(spec: AnySpec) -> AnySpec:
+    """Return a spec with the code that makes its artifact; without a copy in the usual case, where nothing was edited."""
+    code = code_of(spec.modules)
+    return spec.model_copy(update={"code": code}) if code else spec
 
 
 def _resolved(kind: components.Kind, name: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -123,7 +133,7 @@ def _models(
 ) -> Iterator[tuple[str, NetworkSpec, str | None]]:
     """Yield the label and network of every row, and the teacher that a student's predictions are compared with."""
     inputs = experiment.dataset.inputs
-    teacher = _teacher(experiment.teacher, data, inputs) if experiment.teacher else None
+    teacher = _with_code(_teacher(experiment.teacher, data, inputs)) if experiment.teacher else None
     if teacher:
         yield "teacher", teacher, None
     student = experiment.student
@@ -135,21 +145,23 @@ def _models(
         for seed in seeds:
             yield (
                 label,
-                DistillSpec(
-                    data=data.ref,
-                    teacher=teacher.ref if teacher and needs_teacher else None,
-                    dataset=data.dataset,
-                    inputs=inputs,
-                    arch=student.arch,
-                    network=network_of(student.arch, student.width),
-                    time_steps=student.time_steps,
-                    neuron=student.neuron,
-                    backward=student.backward,
-                    scale_grad_by_steps=student.scale_grad_by_steps or student.backward != "rate",
-                    method=name,
-                    params=params,
-                    train=student.train,
-                    seed=seed,
+                _with_code(
+                    DistillSpec(
+                        data=data.ref,
+                        teacher=teacher.ref if teacher and needs_teacher else None,
+                        dataset=data.dataset,
+                        inputs=inputs,
+                        arch=student.arch,
+                        network=network_of(student.arch, student.width),
+                        time_steps=student.time_steps,
+                        neuron=student.neuron,
+                        backward=student.backward,
+                        scale_grad_by_steps=student.scale_grad_by_steps or student.backward != "rate",
+                        method=name,
+                        params=params,
+                        train=student.train,
+                        seed=seed,
+                    )
                 ),
                 teacher.ref if teacher else None,
             )

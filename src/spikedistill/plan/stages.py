@@ -7,16 +7,19 @@ and its rule in `workflow/rules/NAME.smk`.
 from __future__ import annotations
 
 import functools
+import json
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from spikedistill import components
 from spikedistill.data.loading.inputs import InputConfig
-from spikedistill.errors import ConfigError
+from spikedistill.errors import ConfigError, StaleCodeError
 from spikedistill.evaluate.settings import EvaluateConfig
 from spikedistill.models.settings import Backward
 from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.plan.code import code_changes, code_of
 from spikedistill.plan.identity import content_id
 from spikedistill.train.settings import TrainConfig
 
@@ -26,21 +29,45 @@ class _Spec(BaseModel):
 
     folder: ClassVar[str]
     """Folder of the store in which the artifacts of this stage lie."""
+    component: ClassVar[tuple[components.Kind, str] | None] = None
+    """Kind of the component whose parameters are in `params`, and the field with its name."""
     schema_version: Literal[1] = 1
+    code: dict[str, str] = {}
+    """Versions and digests of the code that makes the artifact, see `code_of`; what is at version 1 is left out."""
 
     @functools.cached_property
     def id(self) -> str:
-        """The content id of the artifact, see `identity`."""
-        return content_id(self.model_dump(mode="json"))
+        """The content id of the artifact, see `identity`: a hash of what is not at its default."""
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        if self.component is not None:
+            kind, field = self.component
+            content["params"] = _given_params(kind, getattr(self, field), json.dumps(content["params"]))
+        return content_id({"stage": type(self).model_fields["stage"].default, **content})
+
+
+def _modules(stage: str, *component_modules: str) -> tuple[str, ...]:
+    return tuple(f"spikedistill.{name}" for name in (f"stages.{stage}", *component_modules))
+
+
+@functools.lru_cache(maxsize=4096)
+def _given_params(kind: components.Kind, name: str, params: str) -> dict[str, Any]:
+    """Return the parameters of a component, given as JSON, that are not at their default."""
+    return components.load(kind, name).Params.model_validate_json(params).model_dump(mode="json", exclude_defaults=True)
 
 
 class PreprocessSpec(_Spec):
     """Prepare one dataset: decode, integrate, store."""
 
     folder: ClassVar[str] = "data"
+    component: ClassVar[tuple[components.Kind, str] | None] = ("data.datasets", "dataset")
     stage: Literal["preprocess"] = "preprocess"
     dataset: str
     params: dict[str, Any]
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Modules whose code makes the artifact, with all that they import."""
+        return _modules(self.stage, f"data.datasets.{components.stem(self.dataset)}")
 
     @property
     def ref(self) -> str:
@@ -68,6 +95,11 @@ class TeacherSpec(_Spec):
     seed: int
 
     @property
+    def modules(self) -> tuple[str, ...]:
+        """Modules whose code makes the artifact, with all that they import."""
+        return _modules(self.stage, f"models.{components.architectures()[self.arch][0]}")
+
+    @property
     def ref(self) -> str:
         """Reference of the artifact that this stage makes."""
         return f"{self.folder}/{self.dataset}-{self.arch}-seed{self.seed}-{self.id}"
@@ -81,6 +113,7 @@ class TeacherSpec(_Spec):
 class DistillSpec(_Spec):
     """Train one SNN student."""
 
+    component: ClassVar[tuple[components.Kind, str] | None] = ("distill", "method")
     folder: ClassVar[str] = "students"
     role: ClassVar[str] = "student"
     stage: Literal["distill"] = "distill"
@@ -98,6 +131,12 @@ class DistillSpec(_Spec):
     params: dict[str, Any]
     train: TrainConfig
     seed: int
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Modules whose code makes the artifact, with all that they import."""
+        family = components.architectures()[self.arch][0]
+        return _modules(self.stage, f"models.{family}", f"distill.{components.stem(self.method)}")
 
     @property
     def ref(self) -> str:
@@ -119,6 +158,11 @@ class EvaluateSpec(_Spec):
     model: str
     teacher: str | None
     settings: EvaluateConfig
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Modules whose code makes the artifact, with all that they import; that of the networks is in their ids."""
+        return _modules(self.stage)
 
     @property
     def ref(self) -> str:
@@ -188,3 +232,17 @@ def network_role(ref: str) -> str | None:
     """Return "teacher" or "student" for the reference of a trained network, None for that of any other artifact."""
     folder = ref.partition("/")[0]
     return next((spec.role for spec in get_args(NetworkSpec) if spec.folder == folder), None)
+
+
+def check_code(spec: Spec) -> None:
+    """Check that the code that makes an artifact is the one that its stage was planned with.
+
+    Raises:
+        StaleCodeError: naming what changed.
+    """
+    changes = code_changes(spec.code, code_of(spec.modules))
+    if changes:
+        raise StaleCodeError(
+            f"{spec.ref}: code was changed after this stage was planned: {'; '.join(changes)}. Nothing was computed; plan and "
+            "submit it again, under the id of the changed code, or restore the code"
+        )

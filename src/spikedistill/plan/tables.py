@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable
 from pathlib import Path
 
 from tabulate import tabulate
 
 from spikedistill.plan.build import Plan, Row
+from spikedistill.plan.code import describe_code
 from spikedistill.plan.estimate import Cost, in_hours, total
-from spikedistill.plan.stages import DistillSpec, NetworkSpec, Spec
+from spikedistill.plan.stages import STAGES, DistillSpec, NetworkSpec, Spec
 from spikedistill.plan.uptodate import UpToDate
 from spikedistill.store.artifacts import Store
 
@@ -26,7 +28,22 @@ def plan_table(plan: Plan, cost_of: CostOf) -> str:
     ]
     headers = ["stage", "artifact", "state", "GPUs", "hours"]
     table = tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)
-    return f"{table}\n\n{cost_line(plan, up_to_date, cost_of)}"
+    return "\n".join([table, "", *code_lines(plan), cost_line(plan, up_to_date, cost_of)])
+
+
+def code_lines(plan: Plan) -> list[str]:
+    """Return a line for each module whose code is not as released, with what has another id for it."""
+    makers: dict[tuple[str, str], list[str]] = {}
+    for ref, spec in plan.stages.items():
+        for module_entry in spec.code.items():
+            makers.setdefault(module_entry, []).append(ref)
+    lines = []
+    for (module, entry), refs in sorted(makers.items()):
+        following = {ref for ref, spec in plan.stages.items() if any(each.ref in refs for each in plan.with_upstream(spec))}
+        counts = collections.Counter(plan.stages[ref].stage for ref in following)
+        what = ", ".join(f"{counts[stage]} {stage}" for stage in STAGES if counts[stage])
+        lines.append(f"code: {module} is {describe_code(entry)}: other ids for {what}")
+    return lines
 
 
 def cost_line(plan: Plan, up_to_date: UpToDate, cost_of: CostOf) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spikedistill.errors import ArtifactError
-from spikedistill.plan.stages import PreprocessSpec, Spec
+from spikedistill.plan.stages import PreprocessSpec, Spec, check_code
 from spikedistill.store import lease
 from spikedistill.store.artifacts import Store
 from spikedistill.store.provenance import Clock, record_start
@@ -67,7 +67,9 @@ def run_stage(spec: Spec, store: Store, options: RunOptions) -> Path:
 
     Raises:
         ArtifactError: if an upstream artifact is missing or damaged.
+        StaleCodeError: if the code is not the one that the stage was planned with.
     """
+    check_code(spec)
     if _is_done(spec, store):
         log.info("%s is there already: nothing to do", spec.ref)
         return store.path(spec.ref)

@@ -263,10 +263,10 @@ def held(path: Path, owner: str, until: Callable[[], bool]) -> Iterator[Lease | 
     """
     watch = _Watch(path)
     while not (lease := Lease(path, owner)).acquire():
+        watch.look()
         if until():
             yield None
             return
-        watch.look()
         time.sleep(POLL_S)
     with lease:
         yield lease

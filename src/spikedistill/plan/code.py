@@ -1,0 +1,251 @@
+"""The code that makes a result, as part of its id: versions of files, or digests of those that somebody edited. Imports no torch.
+
+`components.lock` has a line for every file whose code can change a result: a digest of its syntax tree (comments, docstrings and
+formatting left out) and a version. As long as the digest of a file is the one in the lock, the file counts by its version; if it
+was edited, or is part of a plug-in, it counts by its digest. So a refactoring that keeps results keeps ids (it is locked anew
+under its version), an edited loss gives new ids by itself, and nobody has to remember anything.
+
+The files of a stage are the module of the stage, those of the components that it uses, and all that these import, within the
+rooms that compute. Version 1 is left out of a spec, so that a file that is split off or added changes no id.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spikedistill.components import unknown
+from spikedistill.errors import ConfigError
+from spikedistill.store.atomic import write_text
+
+LOCK = Path(__file__).parents[1] / "components.lock"
+PACKAGE = "spikedistill"
+ROOMS = ("data", "neurons", "models", "distill", "train", "evaluate", "stages")
+NEUTRAL = frozenset(
+    f"{PACKAGE}.{name}"
+    for name in (
+        "data.malloc",
+        "distill.method_inputs",
+        "evaluate.settings",
+        "models.settings",
+        "neurons.settings",
+        "stages.runner",
+        "train.interrupt",
+        "train.settings",
+        "train.tracking",
+    )
+)
+"""Modules of these rooms whose code changes no result: what they hold is in the spec itself, or is about speed and logging."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One file: the digest of its syntax tree, and the modules that it imports."""
+
+    tree: str
+    imports: tuple[str, ...]
+
+
+@functools.cache
+def code_of(modules: tuple[str, ...]) -> dict[str, str]:
+    """Return what a spec records about the code of some modules and of all that they import: module -> version or digest.
+
+    Args:
+        modules: dotted names, such as `spikedistill.stages.distill`.
+
+    Returns:
+        An entry for each file that is at another version than 1 (as `v2`), or that is not as locked (its digest).
+    """
+    found = {}
+    for module in closure(modules):
+        entry = _entry(module)
+        if entry != "v1":
+            found[module.removeprefix(f"{PACKAGE}.")] = entry
+    return dict(sorted(found.items()))
+
+
+def code_changes(planned: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return what differs between the code of a plan and that of now, one line per module."""
+    return [
+        f"{module} ({describe_code(planned.get(module))} when planned, {describe_code(now.get(module))} now)"
+        for module in sorted(planned.keys() | now.keys())
+        if planned.get(module) != now.get(module)
+    ]
+
+
+def describe_code(entry: str | None) -> str:
+    """Return an entry of `code_of` in words."""
+    if entry is None or entry.startswith("v"):
+        return f"version {(entry or 'v1')[1:]}"
+    return f"edited, {entry[:8]}"
+
+
+@functools.cache
+def closure(modules: tuple[str, ...]) -> frozenset[str]:
+    """Return some modules and all that they import, directly or not, within the rooms that compute."""
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module not in found and module not in NEUTRAL:
+            found.add(module)
+            waiting += _imports(module)
+    return frozenset(found)
+
+
+def digest_of(text: str) -> str:
+    """Return the digest of the syntax tree of a source: equal for sources that differ in comments, docstrings and formatting."""
+    return hashlib.sha256(json.dumps(_plain(ast.parse(text)), separators=(",", ":")).encode()).hexdigest()[:16]
+
+
+def lockable() -> dict[str, Path]:
+    """Return every module of the package that belongs into the lock, with its file."""
+    root = LOCK.parent
+    files = (file for room in ROOMS for file in sorted((root / room).rglob("*.py")) if file.name != "__init__.py")
+    named = {".".join((PACKAGE, *file.relative_to(root).with_suffix("").parts)): file for file in files}
+    return {module: file for module, file in named.items() if module not in NEUTRAL}
+
+
+def lock(keep: Sequence[str], bump: Sequence[str]) -> None:
+    """Write the lock again for some modules; the lines of all others stay as they are.
+
+    Args:
+        keep: modules, such as `distill.kd`, whose results are the same: new digest, same version. "all" for all.
+        bump: modules whose results are others: new digest, next version.
+
+    Raises:
+        ConfigError: if there is no such module.
+    """
+    there = {module.removeprefix(f"{PACKAGE}."): file for module, file in lockable().items()}
+    known = {module: entry for module, entry in _lock().items() if module in there or ("all" not in keep and module not in keep)}
+    for module in (*(there if "all" in keep else keep), *bump):
+        if module in there:
+            version = known.get(module, {}).get("version", 0 if module in bump else 1) + (module in bump)
+            content = there[module].read_bytes()
+            source = _parse(f"{PACKAGE}.{module}", content.decode("utf-8"))
+            entry = {"version": version, "tree": source.tree, "bytes": _bytes_digest(content), "imports": list(source.imports)}
+            known[module] = entry
+        elif module not in _lock():
+            raise ConfigError(unknown("module", module, there))
+    lines = [f"{json.dumps(module)}: {json.dumps(known[module])}" for module in sorted(known)]
+    write_text(LOCK, "{\n" + ",\n".join(lines) + "\n}\n")
+    for cache in (_lock, _matches_bytes, _source, closure, code_of):
+        cache.cache_clear()
+
+
+def unlocked() -> dict[str, str]:
+    """Return the modules whose files do not fit the lock, each with the reason; empty in a release."""
+    known, found = _lock(), {}
+    for module in lockable():
+        short = module.removeprefix(f"{PACKAGE}.")
+        if short not in known:
+            found[short] = "is not in the lock"
+        elif not _entry(module).startswith("v"):
+            found[short] = "was edited"
+    gone = known.keys() - {module.removeprefix(f"{PACKAGE}.") for module in lockable()}
+    return found | dict.fromkeys(sorted(gone), "is gone")
+
+
+def _entry(module: str) -> str:
+    locked = _lock().get(module.removeprefix(f"{PACKAGE}."), {}) if module.startswith(f"{PACKAGE}.") else {}
+    if locked and _matches_bytes(module):
+        return f"v{locked['version']}"
+    source = _source(module)
+    return f"v{locked['version']}" if locked.get("tree") == source.tree else source.tree
+
+
+def _imports(module: str) -> tuple[str, ...]:
+    locked = _lock().get(module.removeprefix(f"{PACKAGE}."), {})
+    return tuple(locked["imports"]) if locked and _matches_bytes(module) else _source(module).imports
+
+
+@functools.cache
+def _lock() -> dict[str, dict[str, Any]]:
+    return json.loads(LOCK.read_text(encoding="utf-8")) if LOCK.is_file() else {}
+
+
+@functools.cache
+def _matches_bytes(module: str) -> bool:
+    """Return True if the file is byte for byte the locked one: the usual case, which spares parsing it."""
+    locked = _lock()[module.removeprefix(f"{PACKAGE}.")]
+    return _bytes_digest(_file(module).read_bytes()) == locked["bytes"]
+
+
+def _bytes_digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+@functools.cache
+def _source(module: str) -> _Source:
+    return _parse(module, _file(module).read_text(encoding="utf-8"))
+
+
+def _parse(module: str, text: str) -> _Source:
+    tree = ast.parse(text)
+    plain = json.dumps(_plain(tree), separators=(",", ":"))
+    return _Source(hashlib.sha256(plain.encode()).hexdigest()[:16], tuple(sorted(set(_imported(tree)) - {module})))
+
+
+def _file(module: str) -> Path:
+    if module.startswith(f"{PACKAGE}."):
+        return LOCK.parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(module)
+    return Path(spec.origin)
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    """Yield the modules of the rooms that compute which a file imports, wherever the statement stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            for alias in node.names:
+                yield from _resolved(node.module, alias.name)
+
+
+def _resolved(module: str, name: str) -> Iterator[str]:
+    """Yield the module that `from module import name` reads its name from, if it is of a room that computes."""
+    parts = module.split(".")
+    if parts[0] != PACKAGE or (len(parts) > 1 and parts[1] not in ROOMS):
+        return
+    submodule = f"{module}.{name}"
+    if _file(submodule).is_file():
+        if submodule.split(".")[1] in ROOMS:
+            yield submodule
+    elif len(parts) > 1 and _file(module).is_file():
+        yield module
+    elif len(parts) > 1:  # a name that the package itself offers, and that it imports from one of its modules
+        package = LOCK.parent.joinpath(*parts[1:], "__init__.py")
+        for node in ast.walk(ast.parse(package.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and any(alias.name == name for alias in node.names):
+                yield node.module
+
+
+def _plain(node: Any) -> Any:
+    """Return a syntax tree as lists: without places, docstrings and empty fields, and so the same under every Python."""
+    if isinstance(node, ast.AST):
+        fields = [(name, _plain(value)) for name, value in ast.iter_fields(node) if name not in ("ctx", "kind", "type_ignores")]
+        return [type(node).__name__, *([name, value] for name, value in fields if value not in (None, []))]
+    if isinstance(node, list):
+        return [_plain(each) for each in node if not _is_docstring(each) and not _is_architecture_table(each)]
+    if isinstance(node, int | str | bool) or node is None:
+        return node
+    return repr(node)  # floats, complex numbers, bytes, ...
+
+
+def _is_docstring(node: Any) -> bool:
+    """Return True for a statement that is only text: a docstring, also of an attribute."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _is_architecture_table(node: Any) -> bool:
+    """Return True for the table of architectures: the entry that a network is built from is in its spec."""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return any(isinstance(target, ast.Name) and target.id == "ARCHITECTURES" for target in targets)
