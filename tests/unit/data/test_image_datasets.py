@@ -122,7 +122,7 @@ def test_every_bad_file_of_cifar_is_named_in_one_run(raw):
     (folder / "data_batch_5").write_bytes(pickle.dumps({"data": np.zeros((3, 3072), np.uint8), "labels": [0, 10, 2]}))
     (folder / "test_batch").write_bytes(pickle.dumps({"data": np.zeros((3, 3072), np.uint8), "labels": [0, 1]}))
     message = refusal("cifar10", raw, strict=False)
-    assert "6 of 6 files of CIFAR-10 cannot be used" in message
+    assert f"6 of 6 files of CIFAR-10 in {folder} cannot be used" in message
     for line in (
         "data_batch_1: not a pickle of CIFAR",
         "data_batch_2: not a pickle of CIFAR that can be read",
@@ -355,4 +355,4 @@ def test_a_link_in_an_archive_that_leads_nowhere_is_passed_over(tmp_path):
         there = tarfile.TarInfo("folder/there")
         there.size = 3
         archive.addfile(there, io.BytesIO(b"abc"))
-    assert archives.read_tar(tmp_path / "a.tar", ["wanted", "there"], limit=3) == {"there": b"abc"}
+    assert archives.read_tar(tmp_path / "a.tar", ["wanted", "there"], limit=1000) == {"there": b"abc"}

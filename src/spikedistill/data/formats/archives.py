@@ -38,6 +38,7 @@ _ATTEMPTS = 3
 _BLOCK = 1 << 20
 _COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 _TAR_TO_FILE = 16  # largest ratio of an unpacked tar archive to the limit of the files wanted in it
+_MAX_REST = 1 << 30  # of a tar archive, after its last member
 _MAX_RATIO = 1100  # of deflate: 258 bytes from 2 bits
 
 MAX_RECORDING_BYTES = 256 << 20  # of a file that is read whole; the largest published ones have 3 MB
@@ -204,6 +205,14 @@ def tar_members(opened: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         yield member
 
 
+def _read_to_end(stream: BinaryIO) -> None:
+    """Read what follows the last member, because the checksum of a compressed archive lies at its end."""
+    for _ in range(_MAX_REST // _BLOCK):
+        if not stream.read(_BLOCK):
+            return
+    raise tarfile.ReadError(f"more than {in_units(_MAX_REST)} after its last member")
+
+
 @contextlib.contextmanager
 def _opened_tar(archive: Path) -> Iterator[tarfile.TarFile]:
     """Open a tar archive, whatever its compression, which its first bytes tell better than its name."""
@@ -215,6 +224,7 @@ def _opened_tar(archive: Path) -> Iterator[tarfile.TarFile]:
         bounded = cast(BinaryIO, BoundedStream(cast(BinaryIO, opened)))
         with opened, tarfile.open(fileobj=bounded, mode="r:") as tar:
             yield tar
+            _read_to_end(bounded)
 
 
 def unpack_tar(archive: Path, target: Path) -> None:
@@ -258,7 +268,10 @@ def read_tar(archive: Path, wanted: Collection[str], *, limit: int) -> dict[str,
     with _opened_tar(archive) as opened:
         for member in tar_members(opened):
             if member.offset_data + member.size > _TAR_TO_FILE * limit:
-                raise DataError(f"{archive}/{member.name}: {in_units(member.size)}; damaged: get the archive again")
+                raise DataError(
+                    f"{archive}/{member.name}: {in_units(member.size)} after {in_units(member.offset_data)} of other files; "
+                    "damaged or made to fill the memory: get the archive again"
+                )
             name = PurePosixPath(member.name).name
             stream = opened.extractfile(member) if member.isfile() and name in wanted else None
             if stream is None:

@@ -105,9 +105,9 @@ class Cifar:
         Raises:
             DataError: naming every file that is missing, damaged or not as published.
         """
-        form, contents, linked = self._find(raw, params)
-        pictures, members, problems = self._decode(form, contents)
-        problems.never_excused += linked
+        form, where, contents = self._find(raw, params)
+        pictures, members, problems = self._decode(form, where, contents)
+        problems.never_excused += _linked_files(where, form)
         problems += _same_files(form, contents)
         for split, count in self.per_class.items():
             problems += self._count(split, pictures[split], count)
@@ -131,21 +131,22 @@ class Cifar:
             recipe={"dataset": self.name.lower(), "form": form.folder, **params.model_dump(mode="json")},
         )
 
-    def _find(self, root: Path, params: CifarParams) -> tuple[Form, Mapping[str, bytes | DataError], list[str]]:
-        """Return the form that is there; of each of its files the content, or why it cannot be used; lines about links."""
+    def _find(self, root: Path, params: CifarParams) -> tuple[Form, Path, Mapping[str, bytes | DataError]]:
+        """Return the form that is there, its folder or archive, and of each of its files the content, or why there is none."""
         if archives.is_empty_but_for(root, "download"):
             first = self.forms[0]
             archives.download([(first.archive, ADDRESS + first.archive, first.md5)], root / "download")
         for form in self.forms:
             folder = inventory.find_folder(root, [form.folder], form.is_in)
             if folder is not None:
-                return form, _read_folder(folder, form, strict=params.strict), _linked_files(folder, form)
+                return form, folder, _read_folder(folder, form, strict=params.strict)
         for form in self.forms:
             found = inventory.find_archives(root, [form.archive])
             if found:
                 if params.strict:
                     archives.check_md5({found[form.archive]: form.md5})
-                return form, archives.read_tar(found[form.archive], form.names, limit=MAX_FILE_BYTES), []
+                archive = found[form.archive]
+                return form, archive, archives.read_tar(archive, form.names, limit=MAX_FILE_BYTES)
         folders, names = (" or ".join(getattr(form, key) for form in self.forms) for key in ("folder", "archive"))
         raise DataError(
             f"{root}: no {self.name} here: neither a folder {folders} nor an archive {names}, also not below extract or "
@@ -153,7 +154,7 @@ class Cifar:
         )
 
     def _decode(
-        self, form: Form, contents: Mapping[str, bytes | DataError]
+        self, form: Form, where: Path, contents: Mapping[str, bytes | DataError]
     ) -> tuple[dict[str, list[Pictures]], list[str], inventory.Problems]:
         """Return the pictures by split, their names, and the problems."""
         pictures: dict[str, list[Pictures]] = {split: [] for split in SPLITS}
@@ -174,7 +175,7 @@ class Cifar:
                 members += [f"{name}/{number:05d}" for number in range(len(found[1]))]
         if damaged:
             raise DataError(
-                f"{len(damaged)} of {len(form.names)} files of {self.name} cannot be used:\n  " + "\n  ".join(damaged)
+                f"{len(damaged)} of {len(form.names)} files of {self.name} in {where} cannot be used:\n  " + "\n  ".join(damaged)
             )
         problems = inventory.Problems()
         problems += inventory.summarize("files missing", missing)
