@@ -20,16 +20,50 @@ _NIR = """\
 
 ## NIR
 
-`model.nir` holds the network for neuromorphic back ends, in float64, with batch normalisation folded into the convolutions. Its
-input is one frame per time step of 0.1 ms ({input_hint}); the prediction is the mean of its output over the {time_steps} steps.
-A neuron of SpikingJelly or spikedistill fires when its potential reaches the threshold; a neuron of the NIR specification fires
-when its potential exceeds the threshold.
+`model.nir` holds the network for neuromorphic back ends, in float64. Batch normalisation is folded into the convolutions, average
+pooling into the layer after it. Its input is one frame per time step of 0.1 ms ({input_hint}); the prediction is the mean of its
+output over the {time_steps} steps. Resistances are 1, to which end the potentials and thresholds of the student are multiplied by
+{scale:g}, that is 1 - decay.
+
+A neuron of SpikingJelly or spikedistill fires when its potential reaches the threshold; a neuron of the NIR specification, of
+snnTorch and of norse fires when its potential exceeds the threshold.
+
+| reader | how it reads the graph |
+|---|---|
+| SpikingJelly 2.0 | the same spikes, to the last bit with `dtype=torch.float64` |
+| snnTorch 1.0 | the same spikes but for rounding to float32; the neurons keep their state: import the graph anew for each batch |
+| norse 1.1 | the same spikes but for rounding to float32, with its layers put together as below; its own `from_nir` runs the \
+layers of a network with shortcuts in a wrong order |
 
 ```python
 from spikingjelly.activation_based.nir_exchange import import_from_nir
 
 network = import_from_nir("model.nir", step_mode="m")
 logits, state = network(frames)  # frames [T, B, C, H, W]
+```
+
+```python
+import nir
+import torch
+from snntorch.import_nir import import_from_nir
+
+network = import_from_nir(nir.read("model.nir"))
+logits = torch.stack([network(frame)[0] for frame in frames])
+```
+
+```python
+import nir
+import nirtorch
+import torch
+from norse.torch.utils.import_nir import _import_norse_module
+
+kinds = nir.Affine, nir.Conv2d, nir.Flatten, nir.LIF, nir.Linear
+network = nirtorch.nir_to_torch("model.nir", {{kind: lambda node: _import_norse_module(node, dt=1e-4) for kind in kinds}})
+logits, state = [], None
+for frame in frames:
+    output, state = network(frame, state)
+    logits.append(output)
+logits = torch.stack(logits)
 ```
 """
 
@@ -67,7 +101,8 @@ def model_card(
     ]
     if nir:
         hint = "a static image is repeated" if about["input"]["kind"] == "images" else "the counts of an event frame"
-        parts.append(_NIR.format(input_hint=hint, time_steps=about["time_steps"]).lstrip("\n"))
+        scale = 1 - about["neuron"]["decay"]
+        parts.append(_NIR.format(input_hint=hint, time_steps=about["time_steps"], scale=scale).lstrip("\n"))
     return "\n".join(parts)
 
 

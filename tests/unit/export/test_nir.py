@@ -10,7 +10,8 @@ from torch import nn
 from spikedistill.data.store import open_store
 from spikedistill.errors import ConfigError
 from spikedistill.export.folder import write_export
-from spikedistill.export.nir import TIME_STEP_S, example_frames, to_spikingjelly
+from spikedistill.export.nir import TIME_STEP_S, example_frames
+from spikedistill.export.nir_graph import to_spikingjelly
 from spikedistill.models import build_student
 from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.settings import NeuronConfig
