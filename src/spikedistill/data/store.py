@@ -12,6 +12,7 @@ splits/<name>.json         alternative split lists of the same rows, if the data
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from spikedistill.data.formats.images import ImageFiles
 from spikedistill.errors import DataError
 
 SCHEMA = 1
+_VALIDATION_KEY = 0x76616C6964617465  # "validate": the key of the generator that draws the validation split
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,32 @@ class SampleStore:
         if name not in self.splits:
             raise DataError(f"no split {name!r} in the prepared data; it has {', '.join(sorted(self.splits))}")
         return self.splits[name]
+
+    def with_validation(self, amount: float) -> SampleStore:
+        """Return the dataset with a split "validation", held out from "train" class by class; itself if `amount` is 0.
+
+        The choice is a function of the labels and of `amount` alone: the same for every network and seed.
+
+        Args:
+            amount: share of the training split if below 1, else number of samples.
+
+        Raises:
+            DataError: if that leaves a class without samples in one of the two splits.
+        """
+        if not amount:
+            return self
+        train = self.split("train")
+        held_out = hold_out(self.labels[train], amount)
+        for name, part in (("validation", held_out), ("train", ~held_out)):
+            missing = sorted(set(self.labels[train].tolist()) - set(self.labels[train[part]].tolist()))
+            if missing:
+                names = ", ".join(self.class_names[label] for label in missing[:10])
+                raise DataError(
+                    f"dataset.validation {amount:g} leaves no sample of class {names} in the {name} split; "
+                    f"the training split has {len(train)} samples of {len(set(self.labels[train].tolist()))} classes"
+                )
+        splits = {**self.splits, "train": train[~held_out], "validation": train[held_out]}
+        return dataclasses.replace(self, splits=splits)
 
     def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Return copies of some samples; of images in files, the squares in their middle."""
@@ -139,3 +167,27 @@ def _integers(values: Any, what: str, limit: int) -> npt.NDArray[np.int64]:
 
 def _per_channel(values: Any) -> tuple[float, ...] | None:
     return tuple(float(value) for value in values) if values else None
+
+
+def hold_out(labels: npt.NDArray[np.int64], amount: float) -> npt.NDArray[np.bool_]:
+    """Choose samples to hold out, class by class in proportion.
+
+    Args:
+        labels: class of each sample [N].
+        amount: share of the samples if below 1, else their number.
+
+    Returns:
+        Bool [N], True for the chosen ones. Shares of classes are rounded so that they add up (largest remainders first).
+    """
+    words = np.random.Philox(key=[_VALIDATION_KEY, 0]).random_raw(len(labels))
+    classes, counts = np.unique(labels, return_counts=True)
+    total = round(amount * len(labels)) if amount < 1 else int(amount)
+    exact = counts * min(total, len(labels)) / len(labels)
+    quota = np.floor(exact).astype(np.int64)
+    for at in np.argsort(quota - exact, kind="stable")[: min(total, len(labels)) - int(quota.sum())]:
+        quota[at] += 1
+    chosen = np.zeros(len(labels), dtype=bool)
+    for label, count in zip(classes, quota, strict=True):
+        rows = np.flatnonzero(labels == label)
+        chosen[rows[np.argsort(words[rows], kind="stable")[:count]]] = True
+    return chosen

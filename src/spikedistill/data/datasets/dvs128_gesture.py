@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import re
 from collections.abc import Iterator, Sequence
@@ -102,8 +103,8 @@ def _recordings(folder: Path, params: Params) -> tuple[dict[str, list[Recording]
         parts[part] = []
         for trial in listed[part]:
             labels = folder / f"{Path(trial).stem}_labels.csv"
-            missing = [file.name for file in (folder / trial, labels) if not file.is_file()]
-            problems += [f"missing: {name}, named by trials_to_{part}.txt" for name in missing]
+            missing = [file.name for file in (folder / trial, labels) if not _is_there(file)]
+            problems += [f"missing: {name[:100]}, named by trials_to_{part}.txt" for name in missing]
             if not missing:
                 parts[part] += read_labels(labels, Member(str(folder / trial)), bad_rows)
         if len(parts[part]) != expected:
@@ -115,9 +116,19 @@ def _recordings(folder: Path, params: Params) -> tuple[dict[str, list[Recording]
     return parts, "\n".join(filter(None, incomplete))
 
 
+def _is_there(file: Path) -> bool:
+    """Return whether a file exists that a list names, which may have any text where a name should be."""
+    try:
+        return file.is_file()
+    except OSError as err:
+        if err.errno == errno.ENAMETOOLONG:
+            return False
+        raise
+
+
 def _listed_twice(folder: Path, listed: dict[str, list[str]]) -> list[str]:
     """Return lines about trials that are in both lists, under the same or another name, and those that are twice in one."""
-    there = {part: [str(folder / name) for name in names if (folder / name).is_file()] for part, names in listed.items()}
+    there = {part: [str(folder / name) for name in names if _is_there(folder / name)] for part, names in listed.items()}
     lines = inventory.in_two_parts(there)
     for part, names in listed.items():
         stems = [Path(name).stem for name in names]

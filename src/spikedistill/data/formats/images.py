@@ -67,7 +67,8 @@ class ImageFiles:
         """
         index = read_json(folder / INDEX)
         if not isinstance(index, dict) or not isinstance(index.get("root"), str) or type(index.get("side")) is not int:
-            raise DataError(f"{folder / INDEX}: expected the folder and the side of the images, found {str(index)[:80]!r}")
+            found = f"found {str(index)[:80]!r}; run the preprocess stage again"
+            raise DataError(f"{folder / INDEX}: expected the folder and the side of the images, {found}")
         root = Path(index["root"])
         if not root.is_dir():
             raise DataError(

@@ -279,7 +279,7 @@ def write_frames(
     kept = np.flatnonzero(facts["events"] > 0).tolist()
     if not kept:
         path.unlink()
-        raise DataError(f"all {len(recordings)} recordings are empty")
+        raise DataError(f"all {len(recordings)} recordings are empty, such as {_place(recordings[0])}; get them again")
     if len(kept) < len(recordings):
         log.warning("left out: %d recordings without events", len(recordings) - len(kept))
         _keep_rows(path, task, kept)
