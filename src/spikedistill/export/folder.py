@@ -20,6 +20,7 @@ from spikedistill.plan.stages import DistillSpec, NetworkSpec
 from spikedistill.report.compare import newest_evaluation
 from spikedistill.stages.network_io import WEIGHTS, load_network, read_model_spec, save_network
 from spikedistill.store.artifacts import Store
+from spikedistill.store.atomic import share
 
 MODEL = "model.json"
 CARD = "README.md"
@@ -37,7 +38,7 @@ def write_export(store: Store, ref: str, out: Path, *, nir: bool = False) -> lis
         nir: also write a NIR graph, see `export.nir`; for students only.
 
     Returns:
-        The files: weights.safetensors, model.json, README.md and, if `nir`, model.nir.
+        The files: weights.safetensors, model.json, README.md and, if `nir`, model.nir; readable as the umask allows.
 
     Raises:
         ArtifactError: if the network or its data is missing or damaged.
@@ -63,6 +64,8 @@ def write_export(store: Store, ref: str, out: Path, *, nir: bool = False) -> lis
         card = model_card(ref, about, store.manifest(ref), evaluation, nir=nir)
         (draft / CARD).write_text(card, encoding="utf-8")
         names = sorted(path.name for path in draft.iterdir())
+        for name in names:
+            share(draft / name)
         draft.rename(out)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import stat
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator
@@ -22,7 +21,7 @@ from typing import Any, Literal
 
 from spikedistill.components import matching, unknown
 from spikedistill.errors import ArtifactError
-from spikedistill.store.atomic import fsync
+from spikedistill.store.atomic import fsync, share
 
 MANIFEST = "manifest.json"
 MANIFEST_BACKUP = ".manifest.json"
@@ -254,7 +253,7 @@ class Store:
         _seal(path)
         (build.folder / MANIFEST_BACKUP).hardlink_to(path)
         for folder in [build.folder, *(p for p in build.folder.rglob("*") if p.is_dir())]:
-            folder.chmod(folder.stat().st_mode | stat.S_IRGRP | stat.S_IXGRP)
+            share(folder, with_group=True)
             fsync(folder)
         fence()
         if self.is_current(ref, upstream):  # a run that held the lease before made it after all; what it is made from is the same
@@ -320,6 +319,6 @@ def _digest(files: dict[str, Any]) -> str:
 
 
 def _seal(path: Path) -> dict[str, Any]:
-    path.chmod(path.stat().st_mode | stat.S_IRGRP)
+    share(path, with_group=True)
     fsync(path)
     return {"sha256": sha256(path), "bytes": path.stat().st_size}

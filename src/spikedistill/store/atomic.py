@@ -1,13 +1,17 @@
-"""Files that appear whole or not at all, and survive a power cut. Imports no torch."""
+"""Files that appear whole or not at all, survive a power cut, and can be read by whom they are for. Imports no torch."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
+import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
+
+_CHANGING_UMASK = threading.Lock()
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -54,3 +58,30 @@ def fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def share(path: Path, *, with_group: bool = False) -> None:
+    """Make a file or folder as readable as the umask allows, as if it had been created by `open` or `mkdir`.
+
+    A library that writes through a temporary file leaves it with mode 0600. Rights that are there already stay.
+
+    Args:
+        path: the file or folder.
+        with_group: let its group read it, whatever the umask.
+    """
+    mode = path.stat().st_mode
+    readable = stat.S_IRGRP | (stat.S_IXGRP if stat.S_ISDIR(mode) else 0)
+    created = (0o777 if stat.S_ISDIR(mode) else 0o666) & ~umask()
+    path.chmod(stat.S_IMODE(mode) | created | (readable if with_group else 0))
+
+
+def umask() -> int:
+    """Return the umask of this process, without changing it where the system tells."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    with _CHANGING_UMASK:
+        current = os.umask(0o077)
+        os.umask(current)
+    return current
