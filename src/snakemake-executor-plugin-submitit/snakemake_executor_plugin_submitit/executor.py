@@ -27,7 +27,10 @@ from snakemake_executor_plugin_submitit.request.partitions import choose_partiti
 from snakemake_executor_plugin_submitit.request.quoting import shell_quotes
 from snakemake_executor_plugin_submitit.request.resources import Request, parse_resources, suggest_names
 from snakemake_executor_plugin_submitit.submission import states
+from snakemake_executor_plugin_submitit.submission.commands import BusyError, is_of_outer_job, stop_sbatch
+from snakemake_executor_plugin_submitit.submission.held import HeldJobs
 from snakemake_executor_plugin_submitit.tracking.adoption import Adopter
+from snakemake_executor_plugin_submitit.tracking.folders import keep_folders
 from snakemake_executor_plugin_submitit.tracking.registry import Record, Registry, Submission
 
 if TYPE_CHECKING:
@@ -37,8 +40,6 @@ if TYPE_CHECKING:
 TICK_S = 0.25
 MAX_RESUBMISSIONS = 5
 NAMES_SHOWN = 4
-OUTER_JOB_PREFIXES = ("SLURM_", "SLURMD_", "SUBMITIT_", "SPMD_")
-KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")
 
 
 @dataclass
@@ -76,6 +77,7 @@ class Executor(RemoteExecutor):
         self._run_id = uuid.uuid4().hex[:12]
         self._max_pause_s = settings.poll_seconds
         self._queue = states.SlurmQueue()
+        self._held = HeldJobs()
         self._numbers = itertools.count()
         self._reasons_logged: set[str] = set()
         self._names_seen: set[str] = set()
@@ -88,6 +90,7 @@ class Executor(RemoteExecutor):
         if self._cluster == "slurm":
             _leave_outer_job()
         self._registry = Registry(self._folder)
+        keep_folders(self.workflow.dag, self._registry)
         self._adopter = Adopter(self._registry, self._queue, self.workflow, self.logger)
         self._retention(settings.keep_days)
         self._warn_open_folder()
@@ -213,8 +216,6 @@ class Executor(RemoteExecutor):
 
     def _send(self, tracked_jobs: Sequence[TrackedJob]) -> None:
         """Call sbatch once, from the submitter's thread; note permanent refusals for the wait thread to report."""
-        from snakemake_executor_plugin_submitit.submission.submit import BusyError
-
         tracked_jobs = [tracked for tracked in tracked_jobs if tracked.job is None]  # half of them may have been sent before
         if not tracked_jobs:
             return
@@ -236,7 +237,7 @@ class Executor(RemoteExecutor):
                 tracked.refusal = f"the job cannot be submitted: {type(err).__name__}: {err}"
 
     def _submit(self, tracked_jobs: Sequence[TrackedJob], gpus: Iterable[int] = ()) -> None:
-        from snakemake_executor_plugin_submitit.submission.submit import array_folder, plan, send
+        from snakemake_executor_plugin_submitit.submission.submit import array_folder, plan, send, without_nodes
 
         first = tracked_jobs[0]
         try:
@@ -258,11 +259,11 @@ class Executor(RemoteExecutor):
                 plans,
                 cluster=self._cluster,
                 folder=folder,
-                request=first.request,
+                request=without_nodes(first.request, first.excluded),
                 name=first.name if len(tracked_jobs) == 1 else _array_name(tracked_jobs),
                 comment=f"snakemake {self._run_id}",
-                exclude=first.excluded,
                 gpus=tuple(gpus),
+                warn=self.logger.warning,
             )
         except BaseException:
             self._registry.forget(submission)
@@ -341,6 +342,9 @@ class Executor(RemoteExecutor):
         any_ended = any(not state.is_alive for state in (answers or {}).values())
         self._next_query = time.monotonic() + min(self._max_pause_s, states.FIRST_PAUSE_S if any_ended else self._pause_s)
         self._log_pending_reasons(answers or {})
+        names = {job.job_id: tracked.name for tracked in list(self._tracked.values()) if (job := tracked.job) is not None}
+        for text in self._held.handle(names, answers or {}):
+            self.logger.warning(text)
         return answers
 
     def _log_pending_reasons(self, answers: dict[str, states.State]) -> None:
@@ -348,7 +352,9 @@ class Executor(RemoteExecutor):
         waiting: dict[str, list[TrackedJob]] = {}
         for tracked in list(self._tracked.values()):
             state = answers.get(tracked.job.job_id) if tracked.job else None
-            if state and state.name == "PENDING" and state.reason and state.reason not in self._reasons_logged:
+            if state is None or state.name != "PENDING" or state.is_held:
+                continue
+            if state.reason and state.reason not in self._reasons_logged:
                 waiting.setdefault(state.reason, []).append(tracked)
         for reason, tracked_jobs in waiting.items():
             self._reasons_logged.add(reason)
@@ -440,7 +446,9 @@ class Executor(RemoteExecutor):
         self.wait = False
         self._queue.stop()
         if self._submitter is not None and not self._submitter.stop(2.0):
-            self.logger.warning("sbatch does not answer: a job may appear in the queue; it will end by itself")
+            stop_sbatch()
+            self._submitter.stop(2.0)
+            self.logger.warning("sbatch did not answer and was stopped: if a job of it appears in the queue, it ends by itself")
         if self._detach:
             left = [tracked for tracked in list(self._tracked.values()) if tracked.job is not None]
             self.logger.info(f"{len(left)} jobs are left running; the same command adopts them")
@@ -501,7 +509,7 @@ def _shortest_ids(tracked_jobs: Sequence[TrackedJob]) -> list[str]:
 
 def _leave_outer_job() -> None:
     """Remove the variables of a Slurm job in which the main process itself runs; submitted jobs must not inherit them."""
-    for name in [name for name in os.environ if name.startswith(OUTER_JOB_PREFIXES) and name not in KEPT]:
+    for name in [name for name in os.environ if is_of_outer_job(name)]:
         del os.environ[name]
 
 

@@ -8,7 +8,6 @@ import ctypes
 import fcntl
 import ipaddress
 import os
-import re
 import socket
 import struct
 import subprocess
@@ -87,9 +86,9 @@ def _towards_node(node: str) -> str | None:
 
 def _job_nodes() -> list[str]:
     listed = os.environ.get("SLURM_JOB_NODELIST", "")
-    if not re.search(r"[\[,]", listed):
-        return [listed] if listed else []
-    return _scontrol("show", "hostnames", listed).split()
+    if "[" in listed:
+        return _scontrol("show", "hostnames", listed).split()
+    return [node for node in listed.split(",") if node]
 
 
 def _scontrol(*words: str) -> str:

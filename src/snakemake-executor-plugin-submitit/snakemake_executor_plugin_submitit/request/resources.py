@@ -32,6 +32,14 @@ SBATCH_OPTIONS = {
     "dependency": "dependency",
     "mem_mb_per_cpu": "mem-per-cpu",
 }
+# variables of sbatch that say who the user is and where the jobs belong: defaults for what a job leaves open. No other variable
+# of sbatch counts, for Slurm lets them override what a job requests
+USER_DEFAULTS = {
+    "SBATCH_ACCOUNT": "account",
+    "SBATCH_PARTITION": "partition",
+    "SBATCH_QOS": "qos",
+    "SBATCH_RESERVATION": "reservation",
+}
 MEMORY = ("mem_mb", "mem_mb_per_cpu", "mem_mb_per_gpu")
 COUNTS = ("runtime", "nodes", "tasks", "tasks_per_node", "tasks_per_gpu", "cpus_per_task", "cpus_per_gpu", *MEMORY)
 # resource -> (sbatch option if true, option if false)
@@ -278,6 +286,11 @@ def _extra_option(argument: str) -> tuple[str, str | bool]:
     return name, value if separator else True
 
 
+def user_defaults() -> dict[str, str]:
+    """Return the options of sbatch, by name, that the user's environment sets for jobs that leave them open."""
+    return {option: value for name, option in USER_DEFAULTS.items() if (value := os.environ.get(name))}
+
+
 def slurm_parameters(request: Request, *, name: str, comment: str, folder: Path) -> dict[str, Any]:
     """Return the parameters of submitit's Slurm executor.
 
@@ -290,7 +303,7 @@ def slurm_parameters(request: Request, *, name: str, comment: str, folder: Path)
         comment: comment shown by sacct.
         folder: submitit's folder, from which the job reads its task.
     """
-    options: dict[str, Any] = dict(request.sbatch)
+    options: dict[str, Any] = user_defaults() | request.sbatch
     if request.gpus_per_node:
         options["gpus-per-node"] = ":".join(filter(None, [request.gpu_model, str(request.gpus_per_node)]))
     options |= dict(_extra_option(argument) for argument in request.extra)
@@ -311,7 +324,8 @@ def slurm_parameters(request: Request, *, name: str, comment: str, folder: Path)
     }
     if request.num_ranks > 1:
         # since Slurm 22.05 srun does not inherit the CPUs of a task; a lost rank must end its peers
-        parameters["srun_args"] = [f"--cpus-per-task={request.cpus_per_task}", "--kill-on-bad-exit=1"]
+        # with --export, for SLURM_EXPORT_ENV or --export=NONE of sbatch would leave the tasks without PATH
+        parameters["srun_args"] = [f"--cpus-per-task={request.cpus_per_task}", "--kill-on-bad-exit=1", "--export=ALL"]
     else:
         options["signal"] = f"B:USR2@{signal_delay_s}"
         run = shlex.join([sys.executable, "-u", "-m", "submitit.core._submit", str(folder)])

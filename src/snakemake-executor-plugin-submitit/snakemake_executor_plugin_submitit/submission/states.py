@@ -7,6 +7,8 @@ import threading
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from snakemake_executor_plugin_submitit.submission.commands import query_environment
+
 ALIVE = frozenset(
     {
         "PENDING",
@@ -46,6 +48,7 @@ FIRST_PAUSE_S = 2.0  # between two queries; it grows while jobs only wait or run
 PAUSE_GROWTH = 1.5
 CALL_TIMEOUT_S = 60
 CANCEL_CHUNK = 200
+QUERY_CHUNK = 1000  # ids in one argument, which the kernel limits to 128 KiB
 NO_ACCOUNTING = "accounting storage is disabled"
 
 
@@ -61,6 +64,11 @@ class State:
     def is_alive(self) -> bool:
         """Return True if the job may still succeed."""
         return self.name in ALIVE
+
+    @property
+    def is_held(self) -> bool:
+        """Return True if the job waits for somebody to release it."""
+        return self.is_alive and "held" in self.reason.lower()
 
     @property
     def hint(self) -> str:
@@ -96,20 +104,24 @@ class SlurmQueue:
                 running.kill()
 
     def _query_accounting(self, job_ids: Sequence[str]) -> dict[str, State]:
-        command = ["sacct", "-X", "-n", "-P", "-o", "JobID,State,Reason,NodeList", "-j", ",".join(job_ids)]
-        listing, error = self._call(command)
-        if listing is not None:
-            return _parse(listing, job_ids)
-        if NO_ACCOUNTING in error:
-            return {}
-        return {job_id: State("UNKNOWN", "no answer from sacct") for job_id in job_ids}
+        found: dict[str, State] = {}
+        for start in range(0, len(job_ids), QUERY_CHUNK):
+            chunk = job_ids[start : start + QUERY_CHUNK]
+            listing, error = self._call(["sacct", "-X", "-n", "-P", "-o", "JobID,State,Reason,NodeList", "-j", ",".join(chunk)])
+            if listing is not None:
+                found |= _parse(listing, chunk)
+            elif NO_ACCOUNTING not in error:
+                found |= {job_id: State("UNKNOWN", "no answer from sacct") for job_id in chunk}
+        return found
 
     def _call(self, command: list[str]) -> tuple[str | None, str]:
         """Return the output, None if the command failed, and its error text."""
         if self._stopped.is_set():
             return None, ""
         try:
-            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            with subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", env=query_environment()
+            ) as process:
                 self._running.add(process)
                 try:
                     output, error = process.communicate(timeout=CALL_TIMEOUT_S)
@@ -126,19 +138,21 @@ class SlurmQueue:
 
 
 def _parse(listing: str, job_ids: Collection[str]) -> dict[str, State]:
-    found = {}
+    wanted, found = set(job_ids), {}
     for line in listing.splitlines():
         job_id, _, rest = line.strip().partition("|")
         state, _, rest = rest.partition("|")
         reason, _, nodes = rest.partition("|")
-        if job_id in job_ids and state:
+        if job_id in wanted and state:
             found[job_id] = State(state.split()[0].rstrip("+"), "" if reason == "None" else reason, nodes)
     return found
 
 
 def _output(command: list[str]) -> str:
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=CALL_TIMEOUT_S).stdout
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=CALL_TIMEOUT_S, env=query_environment()
+        ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""
 
@@ -154,6 +168,20 @@ def failed_nodes(state: State) -> tuple[str, ...]:
     return tuple(sorted(node for node, name in nodes.items() if re.match(r"down|drain|fail|error", name) or name.endswith("*")))
 
 
+def exit_signal(job_id: str) -> int:
+    """Return the signal by which a job's task was killed; 0 if it was not, or Slurm does not know."""
+    found = re.search(r"\bExitCode=\d+:(\d+)", _output(["scontrol", "show", "job", job_id]))
+    if found is None:
+        found = re.search(r"^\d+:(\d+)", _output(["sacct", "-X", "-n", "-P", "-o", "ExitCode", "-j", job_id]))
+    return int(found[1]) if found else 0
+
+
+def release(job_ids: Sequence[str]) -> None:
+    """Release held jobs."""
+    for start in range(0, len(job_ids), CANCEL_CHUNK):
+        _output(["scontrol", "release", ",".join(job_ids[start : start + CANCEL_CHUNK])])
+
+
 def cancel(job_ids: Iterable[str]) -> list[str]:
     """Cancel jobs, 200 per call, a whole array by its own id; return the ids for which scancel failed twice."""
     failed = []
@@ -167,7 +195,9 @@ def cancel(job_ids: Iterable[str]) -> list[str]:
 
 def _scancel(job_ids: Sequence[str]) -> bool:
     try:
-        done = subprocess.run(["scancel", *job_ids], capture_output=True, text=True, timeout=CALL_TIMEOUT_S)
+        done = subprocess.run(
+            ["scancel", *job_ids], capture_output=True, text=True, timeout=CALL_TIMEOUT_S, env=query_environment()
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0 or "Invalid job id" in done.stderr

@@ -4,8 +4,10 @@ import os
 import re
 import shlex
 import shutil
+import signal
+import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,13 @@ from snakemake_executor_plugin_submitit.private import FILE_MODE, FOLDER_MODE, m
 from snakemake_executor_plugin_submitit.processes import ProcessId
 from snakemake_executor_plugin_submitit.request.resources import Request, parse_resources, slurm_parameters
 from snakemake_executor_plugin_submitit.submission import states
+from snakemake_executor_plugin_submitit.submission.capacity import missing_gpus
+from snakemake_executor_plugin_submitit.submission.commands import BusyError, RefusedError, restored_options
+from snakemake_executor_plugin_submitit.submission.held import HeldJobs
 
 LOG_TAIL = 30
+LOG_TAIL_BYTES = 64 * 1024  # logs may be huge
+LONGEST_LINE = 1000
 RESULT_GRACE_S = 20.0
 FAILURE_GRACE_S = 2.0
 LONGEST_PAUSE_S = 20.0
@@ -35,6 +42,8 @@ TRANSIENT = (
     "zero bytes were transmitted or received",
     "submitjob",  # a limit on submitted jobs: there is room once others have ended
 )
+# in the words of Snakemake, of Python, of a shell
+SAYS_KILLED = re.compile(r"exit (code|status) 137|Signals\.SIGKILL|^.*: line \d+: +\d+ Killed ", re.MULTILINE)
 OUT_OF_MEMORY = ("oom-kill", "oom_kill", "out of memory", "exceeded memory limit", "exceeded job memory limit")
 BACK_OFF_S = (5, 10, 20, 40, 80, 160)
 ARRAYS = "arrays"
@@ -45,19 +54,18 @@ START_OF_ATTEMPT = "Starting with JobEnvironment"
 PATTERN_SIGNS = ("%", "\\", "\n")  # Slurm and submitit interpret these in the name of a log
 
 
-class BusyError(Exception):
-    """Slurm cannot take the job now, but may later."""
-
-
 class SubmittedJob:
     """A submitted job: find its files, follow its state, cancel it."""
 
-    def __init__(self, cluster: str, folder: Path, name: str, job_id: str, handle: Any = None) -> None:
-        """Describe a job; `handle` is submitit's job object, required for local jobs."""
+    def __init__(
+        self, cluster: str, folder: Path, name: str, job_id: str, handle: Any = None, *, mem_mb: int | None = None
+    ) -> None:
+        """Describe a job; `handle` is submitit's job object, required for local jobs; `mem_mb` is what it requested."""
         self.cluster = cluster
         self.folder = folder
         self.name = name
         self.job_id = job_id
+        self.mem_mb = mem_mb
         self._handle = handle
         self._ended_at: float | None = None
         self._looks = 0
@@ -131,13 +139,15 @@ class SubmittedJob:
 
     def wait(self, poll_s: float = 1.0) -> int:
         """Wait for the end and return the exit status; check for the result every `poll_s` seconds, query Slurm rarely."""
-        queue = states.SlurmQueue()
+        queue, held = states.SlurmQueue(), HeldJobs()
         next_query, pause_s = 0.0, states.FIRST_PAUSE_S
         while True:
             state, lost = None, False
             if self.cluster == "slurm" and time.monotonic() >= next_query:
                 answers = queue.query([self.job_id])
                 state = (answers or {}).get(self.job_id)
+                for text in held.handle({self.job_id: self.name}, answers or {}):
+                    _print_warning(text)
                 gone = answers is not None and (state is None or not state.is_alive)
                 pause_s = states.FIRST_PAUSE_S if gone else min(LONGEST_PAUSE_S, states.PAUSE_GROWTH * pause_s)
                 next_query = time.monotonic() + pause_s
@@ -146,6 +156,15 @@ class SubmittedJob:
             if status is not None or lost:
                 return 1 if status is None else status
             time.sleep(poll_s)
+
+    def _killed_by(self, result: dict[str, Any], state: states.State | None, tail: Sequence[str]) -> int:
+        """Return the signal that killed the task or its command, or 0."""
+        if "status" not in result:
+            is_failed = state is not None and state.name == "FAILED" and "rank" not in self._failure()
+            return states.exit_signal(self.job_id) if self.cluster == "slurm" and is_failed else 0
+        if result["status"] < 0:
+            return -int(result["status"])
+        return int(signal.SIGKILL) if SAYS_KILLED.search("\n".join(tail)) else 0
 
     def cancel(self) -> None:
         """Cancel the job."""
@@ -164,21 +183,38 @@ class SubmittedJob:
             state = states.State(result["state"], result["reason"], failure.get("host", ""))
         elif (state is None or state.is_alive or state.name == "FAILED") and _says_out_of_memory(tail):
             state = states.State("OUT_OF_MEMORY", "by the log")
-        facts = [f"{self.name}: {self.cluster} job {self.job_id} failed"]
-        if state and not state.is_alive and state.name not in ("COMPLETED", "FAILED"):
-            facts.append(f"state {state.name}" + (f" ({state.reason})" if state.reason else ""))
-        if "status" in result:
-            facts.append(f"exit status {result['status']}")
-        if "rank" in failure:
-            facts.append(f"rank {failure['rank']} failed first ({describe_failure(failure)})")
-        if failure.get("host"):
-            facts.append(f"node {failure['host']}")
-        lines = [", ".join(facts), f"log: {self.log_path}"]
+        killed_by = self._killed_by(result, state, tail)
+        lines = [", ".join(self._facts(result, failure, state, killed_by)), f"log: {self.log_path}"]
         if state and state.hint:
             lines.append(f"hint: {state.hint}")
+        elif killed_by == signal.SIGKILL:
+            asked = "no mem_mb was requested" if self.mem_mb is None else f"asked {self.mem_mb} MB (mem_mb)"
+            lines.append(f"hint: SIGKILL is often out of memory: {asked}")
         if _is_disk_full(self.folder):
             lines.append(f"hint: no space is left on the disk of {self.folder}")
         return "\n".join([*lines, *tail])
+
+    def _facts(
+        self, result: dict[str, Any], failure: dict[str, Any], state: states.State | None, killed_by: int
+    ) -> Iterator[str]:
+        yield f"{self.name}: {self.cluster} job {self.job_id} failed"
+        if state and not state.is_alive and state.name not in ("COMPLETED", "FAILED"):
+            yield f"state {state.name}" + (f" ({state.reason})" if state.reason else "")
+        if killed_by:
+            yield f"killed by {_signal_name(killed_by)}"
+        elif "status" in result:
+            yield f"exit status {result['status']}"
+        if "rank" in failure:
+            yield f"rank {failure['rank']} failed first ({describe_failure(failure)})"
+        if failure.get("host"):
+            yield f"node {failure['host']}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _is_disk_full(folder: Path) -> bool:
@@ -195,7 +231,7 @@ def _says_out_of_memory(lines: Sequence[str]) -> bool:
 def _failure_by_srun(log: Path) -> dict[str, Any]:
     """Return the rank for which srun ended the job, according to the log of rank 0; empty if srun reports none."""
     try:
-        attempt = log.read_text(encoding="utf-8", errors="replace").rpartition(START_OF_ATTEMPT)[2]
+        attempt = _read_end(log).rpartition(START_OF_ATTEMPT)[2]
     except OSError:
         return {}
     found = re.search(r"^srun: error: (\S+): tasks? (\d+)\S*: (.+)$", attempt, re.MULTILINE)
@@ -204,10 +240,20 @@ def _failure_by_srun(log: Path) -> dict[str, Any]:
 
 def _tail(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = _read_end(path).splitlines()
     except OSError:
         return ["(there is no log: the job did not start, or the node cannot write to this folder)"]
-    return [f"last lines of {path.name}:", *(f"    {line}" for line in lines[-LOG_TAIL:])]
+    return [f"last lines of {path.name}:", *(f"    {line[:LONGEST_LINE]}" for line in lines[-LOG_TAIL:])]
+
+
+def _read_end(path: Path) -> str:
+    """Return the end of a text file, from the start of a line if there is one."""
+    with path.open("rb") as file:
+        skipped = max(0, os.fstat(file.fileno()).st_size - LOG_TAIL_BYTES)
+        file.seek(skipped)
+        text = file.read(LOG_TAIL_BYTES).decode("utf-8", errors="replace")
+    _, _, rest = text.partition("\n")
+    return rest if skipped and rest else text
 
 
 @dataclass(frozen=True)
@@ -263,6 +309,18 @@ def array_folder(folder: Path) -> Path:
     return _new_folder(folder, ARRAYS)
 
 
+def without_nodes(request: Request, nodes: Collection[str]) -> Request:
+    """Return a request that also avoids these nodes."""
+    if not nodes:
+        return request
+    avoided = ",".join(str(each) for each in [request.sbatch.get("exclude"), *sorted(nodes)] if each)
+    return replace(request, sbatch=request.sbatch | {"exclude": avoided})
+
+
+def _print_warning(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def send(
     plans: Sequence[Plan],
     *,
@@ -271,8 +329,8 @@ def send(
     request: Request,
     name: str,
     comment: str = "",
-    exclude: Collection[str] = (),
     gpus: Sequence[int] = (),
+    warn: Callable[[str], None] = _print_warning,
 ) -> list[SubmittedJob]:
     """Submit jobs with equal requests, several as one array.
 
@@ -283,8 +341,8 @@ def send(
         request: the resources of each job.
         name: name shown by squeue.
         comment: comment stored in Slurm's accounting.
-        exclude: nodes to avoid.
         gpus: on "local", the indices of the GPUs to use; (): the first ones, if GPUs are requested.
+        warn: tells the user what goes slowly.
 
     Raises:
         BusyError: if Slurm may accept the same submission later.
@@ -292,25 +350,28 @@ def send(
     """
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    if exclude:
-        nodes = ",".join(str(each) for each in [request.sbatch.get("exclude"), *sorted(exclude)] if each)
-        request = replace(request, sbatch=request.sbatch | {"exclude": nodes})
-    executor = _slurm(folder, request, name, comment, len(plans)) if cluster == "slurm" else _local(folder, request, gpus)
+    executor = _slurm(folder, request, name, comment, len(plans), warn) if cluster == "slurm" else _local(folder, request, gpus)
     try:
         if len(plans) == 1:
             handles = [executor.submit(plans[0].task)]
         else:
             with executor.batch():
                 handles = [executor.submit(each.task) for each in plans]
-    except (FailedJobError, FailedSubmissionError, OSError) as err:
+    except BusyError:
+        _remove_unsubmitted(folder)
+        raise
+    except (RefusedError, FailedJobError, FailedSubmissionError, OSError) as err:
         _remove_unsubmitted(folder)
         text = str(err).strip() or type(err).__name__
         if any(sign in text.lower() for sign in TRANSIENT):
             raise BusyError(text) from err
         raise WorkflowError(f"the job was refused: {text}") from err
-    for file in (*folder.glob("*.pkl"), *folder.glob("*_submission.sh")):  # of submitit, by the umask
+    for file in folder.glob("*.pkl"):  # of submitit's local executor, by the umask
         file.chmod(FILE_MODE)
-    jobs = [SubmittedJob(cluster, p.job_dir, p.name, str(h.job_id), h) for p, h in zip(plans, handles, strict=True)]
+    jobs = [
+        SubmittedJob(cluster, each.job_dir, each.name, str(handle.job_id), handle, mem_mb=request.mem_mb)
+        for each, handle in zip(plans, handles, strict=True)
+    ]
     if len(jobs) > 1:
         for job in jobs:
             _link_logs(job, folder, request.num_ranks)
@@ -407,14 +468,17 @@ def _remove_unsubmitted(folder: Path) -> None:
         left.unlink(missing_ok=True)
 
 
-def _slurm(folder: Path, request: Request, name: str, comment: str, count: int) -> Any:
-    from submitit import SlurmExecutor
+def _slurm(folder: Path, request: Request, name: str, comment: str, count: int, warn: Callable[[str], None]) -> Any:
+    from snakemake_executor_plugin_submitit.submission.slurm_executor import PrivateSlurmExecutor
 
+    if shortage := missing_gpus(request):
+        warn(f"{name}: {shortage}")
     try:
-        executor = SlurmExecutor(folder=_literal(folder), max_num_timeout=request.max_requeues)
+        executor = PrivateSlurmExecutor(_literal(folder), request.max_requeues, warn)
     except RuntimeError as err:
         raise WorkflowError(f"Slurm's sbatch is not on this machine ({err}); use cluster local, or a login node") from err
     parameters = slurm_parameters(request, name=name, comment=comment, folder=folder)
+    parameters["setup"] = [*restored_options(), *parameters.get("setup", ())]
     executor.update_parameters(**parameters, array_parallelism=count)
     return executor
 

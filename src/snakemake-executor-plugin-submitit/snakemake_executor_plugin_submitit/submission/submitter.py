@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
-from snakemake_executor_plugin_submitit.submission.submit import BusyError
+from snakemake_executor_plugin_submitit.submission.commands import BusyError
 
 PAUSES_S = (2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 

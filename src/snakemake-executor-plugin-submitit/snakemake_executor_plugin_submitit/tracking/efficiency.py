@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from snakemake_executor_plugin_submitit.jsonfile import write_text
+from snakemake_executor_plugin_submitit.submission.commands import query_environment
 from snakemake_executor_plugin_submitit.submission.states import ALIVE, NO_ACCOUNTING
 
 TABLE, SUMMARY = "efficiency.tsv", "efficiency.txt"
@@ -95,7 +96,7 @@ def read_usage(names: Mapping[str, str]) -> list[Usage]:
 def _query(job_ids: Sequence[str]) -> list[dict[str, str]]:
     command = ["sacct", "--duplicates", "-n", "-P", "-o", ",".join(FIELDS), "-j", ",".join(job_ids)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CALL_TIMEOUT_S)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CALL_TIMEOUT_S, env=query_environment())
     except FileNotFoundError as err:
         raise NoAccountingError("there is no sacct on this machine") from err
     except (OSError, subprocess.TimeoutExpired) as err:

@@ -96,6 +96,10 @@ class Registry:
             if not left:
                 self.forget(submission)
 
+    def has_open(self) -> bool:
+        """Return True if there are jobs, of this or an earlier main process, of which the outcome has not been reported."""
+        return any(self._open.values())
+
     def load(self) -> list[tuple[Submission, Record]]:
         """Return the jobs that an earlier main process left behind, oldest first."""
         found = []

@@ -82,6 +82,7 @@ def test_the_figures_are_those_of_the_benchmark():
     assert f"a main process of {main_process}, {many['calls']['sbatch']} calls of `sbatch`" in TEXT
 
 
+@pytest.mark.slow
 def test_the_example_of_the_readme_runs(tmp_path):
     section = README.partition("\n## Two ranks\n")[2].partition("\n## ")[0]
     (tmp_path / "Snakefile").write_text(section.partition("```snakemake\n")[2].partition("```")[0])

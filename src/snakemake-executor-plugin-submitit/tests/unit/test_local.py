@@ -15,6 +15,7 @@ from slurm_lab.odd_places import ODD_NAME, ODD_PLACE
 from slurm_lab.running import environment, run, snakemake
 from snakemake_executor_plugin_submitit.submission.submit import submit
 
+pytestmark = pytest.mark.slow
 RANK_PROGRAM = """\
 import json, os, pathlib, sys
 names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")

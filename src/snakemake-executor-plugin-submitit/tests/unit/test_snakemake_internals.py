@@ -4,6 +4,7 @@ The plugin itself degrades gracefully where it can if Snakemake moves one of the
 what has to be looked at.
 """
 
+import contextlib
 import inspect
 import pkgutil
 import sys
@@ -194,6 +195,24 @@ def test_RemoteExecutor_checks_active_jobs_in_a_loop_and_sleeps_between():
     text = source(RemoteExecutor._wait_for_jobs)
     assert "self.check_active_jobs(active_jobs)" in text
     assert "await self.sleep()" in text
+
+
+# tracking/folders.py
+
+
+def test_Workflow_calls_cleanup_workdir_of_the_DAG_at_the_end():
+    from snakemake.dag import DAG
+    from snakemake.workflow import Workflow
+
+    assert list(inspect.signature(DAG.cleanup_workdir).parameters) == ["self"]
+    assert "os.removedirs(" in source(DAG.cleanup_workdir), "if no folders are removed any more, tracking/folders.py can go"
+    assert any("self.dag.cleanup_workdir()" in text for text in _sources(Workflow))
+
+
+def _sources(cls):
+    for _, member in inspect.getmembers(cls, callable):
+        with contextlib.suppress(OSError, TypeError):
+            yield source(inspect.unwrap(member))
 
 
 # tracking/adoption.py

@@ -1,0 +1,109 @@
+"""Call Slurm's commands with an environment in which nothing but the arguments decides what they do.
+
+A user's `SBATCH_PARTITION` would override the partition of a rule, `SQUEUE_PARTITION` would hide jobs, and `SBATCH_WAIT` would
+make the main process wait for a job. The jobs themselves get these variables back: their commands may call Slurm, too.
+"""
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+
+OUTER_JOB_PREFIXES = ("SLURM_", "SLURMD_", "SUBMITIT_", "SPMD_")
+KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")
+OPTION_PREFIXES = ("SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SINFO_", "SCONTROL_")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+SBATCH_SLOW_S = 5.0  # then the user is told
+SBATCH_LIMIT_S = 300.0
+_running: set["subprocess.Popen[str]"] = set()
+_lock = threading.Lock()
+
+
+class BusyError(Exception):
+    """Slurm cannot take the job now, but may later."""
+
+
+class RefusedError(Exception):
+    """The job was refused; the text is that of sbatch."""
+
+
+def is_of_outer_job(name: str) -> bool:
+    """Return True for a variable of the Slurm job in which this process runs, which submitted jobs must not inherit."""
+    return name.startswith(OUTER_JOB_PREFIXES) and name not in KEPT
+
+
+def query_environment() -> dict[str, str]:
+    """Return the environment for Slurm's commands, without the variables that stand for options."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(OPTION_PREFIXES)}
+
+
+def restored_options() -> list[str]:
+    """Return shell commands that give a job the variables that sbatch was called without."""
+    names = sorted(name for name in os.environ if name.startswith(OPTION_PREFIXES) and _NAME.fullmatch(name))
+    return [f"export {name}={shlex.quote(os.environ[name])}" for name in names]
+
+
+def sbatch(arguments: Sequence[str], warn: Callable[[str], None]) -> str:
+    """Call sbatch, in a session of its own: Ctrl-C in the terminal is for the main process, which decides about it.
+
+    Args:
+        arguments: the words after `sbatch`.
+        warn: tells the user that sbatch is slow.
+
+    Raises:
+        BusyError: if it does not answer.
+        RefusedError: if it reports an error, with its words, or was stopped by `stop_sbatch`.
+        OSError: if it cannot be started.
+    """
+    environment = {name: value for name, value in query_environment().items() if not is_of_outer_job(name)}
+    process = subprocess.Popen(
+        ["sbatch", *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    with _lock:
+        _running.add(process)
+    try:
+        output, error = _communicate(process, warn)
+    finally:
+        with _lock:
+            _running.discard(process)
+    if process.returncode < 0:
+        raise RefusedError(f"sbatch was ended by {signal.Signals(-process.returncode).name} before it answered")
+    if process.returncode:
+        raise RefusedError(error.strip() or f"sbatch ended with status {process.returncode}")
+    return output
+
+
+def _communicate(process: "subprocess.Popen[str]", warn: Callable[[str], None]) -> tuple[str, str]:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.communicate(timeout=SBATCH_SLOW_S)
+    warn(f"sbatch has not answered for {SBATCH_SLOW_S:.0f} s; still waiting for it")
+    try:
+        return process.communicate(timeout=SBATCH_LIMIT_S - SBATCH_SLOW_S)
+    except subprocess.TimeoutExpired:
+        _kill(process)
+        process.communicate()
+        raise BusyError(f"sbatch did not answer for {SBATCH_LIMIT_S:.0f} s and was stopped") from None
+
+
+def stop_sbatch() -> None:
+    """Kill the calls of sbatch that are under way; a job that one has submitted finds no task, and ends by itself."""
+    with _lock:
+        for process in _running:
+            _kill(process)
+
+
+def _kill(process: "subprocess.Popen[str]") -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
