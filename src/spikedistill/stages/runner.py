@@ -93,9 +93,9 @@ def run_stage(spec: Spec, store: Store, options: RunOptions) -> Path:
 
 
 def _build_and_commit(spec: Spec, store: Store, work: Path, options: RunOptions, mine: lease.Lease) -> None:
-    clock, starts = Clock(), record_start(work)
-    inputs = {role: store.open(ref) for role, ref in spec.upstream.items()}
     upstream = tuple(spec.upstream.values())
+    clock, starts = Clock(), record_start(work, upstream)
+    inputs = {role: store.open(ref) for role, ref in spec.upstream.items()}
     with store.building(spec.ref, spec.model_dump(mode="json"), upstream, fence=mine.check) as build:
         job = StageJob(inputs, build.folder, work, options)
         _build(spec, job)

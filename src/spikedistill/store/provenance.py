@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +63,10 @@ def commit_of(manifest: Mapping[str, Any]) -> str:
     return (own.get("commit") or "not from a git checkout") + (" with uncommitted changes" if own.get("dirty") else "")
 
 
-def record_start(work: Path) -> int:
-    """Record a start of a stage in its work folder; return the number of starts so far."""
-    line = {"started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "host": socket.gethostname()}
+def record_start(work: Path, upstream: Collection[str]) -> int:
+    """Record a start of a stage, with the artifacts that it reads, in its work folder; return the number of starts so far."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    line = {"started": now, "host": socket.gethostname(), "upstream": list(upstream)}
     with (work / STARTS).open("a+", encoding="utf-8") as stream:
         stream.write(json.dumps(line) + "\n")
         stream.seek(0)
