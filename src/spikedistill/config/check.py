@@ -129,6 +129,13 @@ def _check_combinations(experiment: ExperimentConfig, key: list[str], problems: 
             problems.add([*key, "teacher"], f"method {method_label!r} distils from a teacher, and none is given")
         for problem in _misfits(needs, experiment):
             problems.add([*key, "methods", method_label], problem)
+    for role, network in (("teacher", experiment.teacher), ("student", experiment.student)):
+        if network is not None and network.train.select == "best" and not experiment.dataset.validation:
+            reason = "best is chosen by the validation split; set dataset.validation, to 0.1 for instance, or select: last"
+            problems.add([*key, role, "train", "select"], reason)
+    if experiment.dataset.validation >= 1 and experiment.dataset.validation % 1:
+        found = experiment.dataset.validation
+        problems.add([*key, "dataset", "validation"], f"a share below 1, or a whole number of samples; found {found}")
     if experiment.baseline is not None and experiment.baseline not in experiment.methods:
         problems.add([*key, "baseline"], components.unknown("method", experiment.baseline, experiment.methods))
     _check_data(experiment, key, problems)

@@ -31,6 +31,13 @@ class DatasetConfig(Section):
         None, description="Folder of the data as downloaded; never changed. Not needed by datasets that make their own."
     )
     params: dict[str, Any] = Field({}, description="Parameters of the dataset; see its `Params`.")
+    validation: float = Field(
+        0.0,
+        ge=0,
+        lt=2**31,
+        description="Samples of the training split that are held out to choose by, the same for every network: a share below 1, "
+        "or a number; drawn class by class. 0: none. The test split never selects anything.",
+    )
     inputs: InputConfig = Field(InputConfig(), description="What of a sample the networks see: crop, size, scale.")
 
 

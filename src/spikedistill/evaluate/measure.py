@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spikedistill.data.loading.inputs import InputConfig
 from spikedistill.data.loading.loader import Loader
+from spikedistill.data.store import SampleStore
 from spikedistill.errors import ConfigError
 from spikedistill.evaluate.accuracy import Scores
 from spikedistill.evaluate.activity import ActivityMeter
@@ -28,6 +30,12 @@ TIMED_RUNS, TIMED_S = 20, 5.0  # whichever limit is reached first
 def batch_size(num_samples: int) -> int:
     """Return the batch size, a function of the split alone, small enough that a few ranks can share a small split."""
     return max(1, min(MAX_BATCH_SIZE, num_samples // MIN_BATCHES))
+
+
+def evaluation_loader(data: SampleStore, split: str, inputs: InputConfig, world: World) -> Loader:
+    """Return the evaluation batches of a split, shared by the ranks."""
+    size = batch_size(len(data.split(split)))
+    return Loader(data, split, batch_size=size, inputs=inputs, rank=world.rank, world_size=world.world_size, device=world.device)
 
 
 @torch.no_grad()

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from spikedistill import components
-from spikedistill.config.models import Config, ExperimentConfig, TeacherConfig
-from spikedistill.data.loading.inputs import InputConfig
+from spikedistill.config.models import Config, DatasetConfig, ExperimentConfig, TeacherConfig
 from spikedistill.errors import ConfigError
 from spikedistill.plan.code import code_of
 from spikedistill.plan.rehearsal import rehearsal
@@ -101,11 +100,12 @@ def _preprocess(experiment: ExperimentConfig) -> PreprocessSpec:
     return PreprocessSpec(dataset=name, params=_resolved("data.datasets", name, experiment.dataset.params))
 
 
-def _teacher(teacher: TeacherConfig, data: PreprocessSpec, inputs: InputConfig) -> TeacherSpec:
+def _teacher(teacher: TeacherConfig, data: PreprocessSpec, dataset: DatasetConfig) -> TeacherSpec:
     return TeacherSpec(
         data=data.ref,
         dataset=data.dataset,
-        inputs=inputs,
+        validation=dataset.validation,
+        inputs=dataset.inputs,
         arch=teacher.arch,
         network=network_of(teacher.arch, teacher.width),
         train=teacher.train,
@@ -132,8 +132,8 @@ def _models(
     experiment: ExperimentConfig, data: PreprocessSpec, seeds: list[int]
 ) -> Iterator[tuple[str, NetworkSpec, str | None]]:
     """Yield the label and network of every row, and the teacher that a student's predictions are compared with."""
-    inputs = experiment.dataset.inputs
-    teacher = _with_code(_teacher(experiment.teacher, data, inputs)) if experiment.teacher else None
+    dataset = experiment.dataset
+    teacher = _with_code(_teacher(experiment.teacher, data, dataset)) if experiment.teacher else None
     if teacher:
         yield "teacher", teacher, None
     student = experiment.student
@@ -150,7 +150,8 @@ def _models(
                         data=data.ref,
                         teacher=teacher.ref if teacher and needs_teacher else None,
                         dataset=data.dataset,
-                        inputs=inputs,
+                        validation=dataset.validation,
+                        inputs=dataset.inputs,
                         arch=student.arch,
                         network=network_of(student.arch, student.width),
                         time_steps=student.time_steps,

@@ -88,6 +88,7 @@ class TeacherSpec(_Spec):
     stage: Literal["teacher"] = "teacher"
     data: str
     dataset: str
+    validation: float = 0.0
     inputs: InputConfig
     arch: str
     network: dict[str, Any]
@@ -120,6 +121,7 @@ class DistillSpec(_Spec):
     data: str
     teacher: str | None
     dataset: str
+    validation: float = 0.0
     inputs: InputConfig
     arch: str
     network: dict[str, Any]

@@ -40,7 +40,7 @@ def code_lines(plan: Plan) -> list[str]:
     lines = []
     for (module, entry), refs in sorted(makers.items()):
         following = {ref for ref, spec in plan.stages.items() if any(each.ref in refs for each in plan.with_upstream(spec))}
-        counts = collections.Counter(plan.stages[ref].stage for ref in following)
+        counts = collections.Counter(str(plan.stages[ref].stage) for ref in following)
         what = ", ".join(f"{counts[stage]} {stage}" for stage in STAGES if counts[stage])
         lines.append(f"code: {module} is {describe_code(entry)}: other ids for {what}")
     return lines

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from spikedistill.report import costs, provenance
+from spikedistill.report import costs, provenance, ranking
 from spikedistill.report.records import Comparison, group_records
 from spikedistill.report.tables import (
     EFFICIENCY,
@@ -82,6 +82,7 @@ def html_page(comparison: Comparison, figures: Mapping[str, str]) -> str:
     methods = [row for row in rows if not row.published]
     sections = {
         "Results": _table(RESULT_HEADERS, [result_cells(row) for row in rows], 3, kinds) + _paragraphs(notes(rows)),
+        **_ranking(comparison),
         **{title: _image(title, svg) for title, svg in figures.items()},
         "Quality": _columns(methods, QUALITY),
         "Work and speed": _columns(methods, EFFICIENCY),
@@ -99,6 +100,15 @@ def html_page(comparison: Comparison, figures: Mapping[str, str]) -> str:
         f'<link rel="icon" href="data:,">\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>Comparison</h1>\n<nav>{links}</nav>\n'
         f"{parts}<script>{_SCRIPT}</script>\n</body>\n</html>\n"
     )
+
+
+def _ranking(comparison: Comparison) -> dict[str, str]:
+    """Return the section about sweeps, if there is any."""
+    sweeps = ranking.rank_sweeps(comparison.records)
+    if not sweeps:
+        return {}
+    notes = [ranking.NOTE, *([ranking.UNRANKED] if any(not sweep.ranked for sweep in sweeps) else [])]
+    return {"Sweeps": _table(ranking.HEADERS, ranking.ranking_cells(sweeps), 2) + _paragraphs(notes)}
 
 
 def _yaml(config: Mapping[str, Any]) -> str:

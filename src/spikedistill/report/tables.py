@@ -75,6 +75,7 @@ ESTIMATE = Column(
     per_sample=True,
 )
 RESULTS = (ACCURACY, FIRST_STEP, FIRING_RATE, ENERGY)
+VALIDATION = Column("validation_accuracy_percent", "validation (%)", lambda m: m.get("validation", {}).get("accuracy"), 100)
 QUALITY = (
     Column("top5_percent", "top-5 (%)", lambda m: m.get("top5"), 100),
     Column("nll_nats", "NLL (nats)", lambda m: m.get("nll"), digits=3),
@@ -82,6 +83,7 @@ QUALITY = (
     Column("teacher_agreement_percent", "agrees with teacher (%)", lambda m: m.get("teacher_agreement"), 100, students_only=True),
     Column("dead_neurons_percent", "dead neurons (%)", lambda m: _neurons(m, "dead"), 100, students_only=True),
     Column("saturated_neurons_percent", "saturated neurons (%)", lambda m: _neurons(m, "saturated"), 100, students_only=True),
+    VALIDATION,
 )
 EFFICIENCY = (
     MACS,

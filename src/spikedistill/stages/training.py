@@ -12,6 +12,7 @@ from torch import nn
 
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import SampleStore, open_store
+from spikedistill.evaluate.measure import evaluation_loader
 from spikedistill.plan.stages import NetworkSpec
 from spikedistill.stages.network_io import save_network
 from spikedistill.stages.runner import StageJob
@@ -31,6 +32,7 @@ class TrainingSetup:
         world: the ranks.
         data: the prepared dataset.
         loader: its training split, in training order.
+        validation: its validation split, in evaluation batches; None if nothing is held out.
     """
 
     spec: NetworkSpec
@@ -38,6 +40,7 @@ class TrainingSetup:
     world: World
     data: SampleStore
     loader: Loader
+    validation: Loader | None
 
 
 @contextlib.contextmanager
@@ -50,7 +53,7 @@ def open_training(spec: NetworkSpec, job: StageJob) -> Iterator[TrainingSetup]:
     """
     timeout = datetime.timedelta(minutes=job.options.engine.rank_timeout_minutes)
     with World.from_environment(timeout, gpus=job.options.gpus) as world:
-        data = open_store(job.inputs["data"])
+        data = open_store(job.inputs["data"]).with_validation(spec.validation)
         loader = Loader(
             data,
             "train",
@@ -63,7 +66,8 @@ def open_training(spec: NetworkSpec, job: StageJob) -> Iterator[TrainingSetup]:
             world_size=world.world_size,
             device=world.device,
         )
-        yield TrainingSetup(spec, job, world, data, loader)
+        validation = evaluation_loader(data, "validation", spec.inputs, world) if spec.validation else None
+        yield TrainingSetup(spec, job, world, data, loader, validation)
 
 
 def train_and_save(setup: TrainingSetup, model: nn.Module, objective: Objective) -> None:
@@ -92,6 +96,7 @@ def train_and_save(setup: TrainingSetup, model: nn.Module, objective: Objective)
         world=world,
         checkpoints=CheckpointFolder(job.work / "checkpoints", spec.id),
         tracker=tracker,
+        validation=setup.validation,
         engine=job.options.engine,
     )
     train(run)

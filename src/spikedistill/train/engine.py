@@ -35,6 +35,7 @@ from spikedistill.train.interrupt import Interrupted, StopRequest
 from spikedistill.train.optim import build_optimizer, learning_rate, set_learning_rate
 from spikedistill.train.settings import EngineConfig, TrainConfig
 from spikedistill.train.tracking import Tracker
+from spikedistill.train.validation import ACCURACY, Best, validate
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,7 @@ class Run:
         world: the ranks.
         checkpoints: the checkpoints to resume from and to write.
         tracker: receives the scalars of each epoch; not open yet.
+        validation: the validation split in evaluation batches, measured after each epoch; None if there is none.
         engine: configuration of speed, memory and checkpoints.
     """
 
@@ -99,6 +101,7 @@ class Run:
     world: World
     checkpoints: CheckpointFolder
     tracker: Tracker
+    validation: Loader | None = None
     engine: EngineConfig = field(default_factory=EngineConfig)
 
 
@@ -122,6 +125,7 @@ class _Training:
         self._stop = stop
         self._replica = _prepare(run)
         self._optimizer = build_optimizer(run.model, run.config)
+        self._best = Best() if run.config.select == "best" else None
         self._epoch = 0
         self._history = History(run.loader.steps_per_epoch)
         self._last_good = "nothing was saved yet"
@@ -134,6 +138,9 @@ class _Training:
             while self._epoch < run.config.epochs:
                 set_learning_rate(self._optimizer, learning_rate(run.config, self._epoch))
                 self._train_epoch()
+        if self._best is not None:
+            self._best.restore(run.model)
+            log.info("kept the network of epoch %d, the best by validation: %.2f %%", self._best.epoch + 1, self._best.accuracy)
 
     def _resume(self) -> int:
         """Load the newest checkpoint, if there is one; return how many steps of its epoch are done."""
@@ -146,6 +153,8 @@ class _Training:
             self._optimizer.load_state_dict(state["optimizer"])
             self._epoch, step = int(state["epoch"]), int(state["step"])
             self._history = History(run.loader.steps_per_epoch, state["history"])
+            if self._best is not None:
+                self._best.load_state_dict(state["best"])
         except (KeyError, RuntimeError, ValueError) as err:
             raise TrainingError(
                 f"{run.checkpoints.folder}: the newest checkpoint does not fit this network and its optimizer; move it away "
@@ -174,6 +183,7 @@ class _Training:
         metrics["optim/lr"] = self._optimizer.param_groups[0]["lr"]
         if run.world.is_main_process:
             metrics |= firing_rates(run.model, _split(inputs, run.engine.accumulate)[0])
+        metrics |= self._validate()
         run.tracker.record(self._epoch, metrics)
         self._epoch += 1
         self._start_step = 0
@@ -182,6 +192,16 @@ class _Training:
         (number,) = run.world.all_reduce_max([self._stop.number])
         if number and self._epoch < run.config.epochs:
             self._leave(number)
+
+    def _validate(self) -> dict[str, float]:
+        """Measure the network on the validation split, if there is one, and remember it if it is the best so far."""
+        run = self._run
+        if run.validation is None:
+            return {}
+        metrics = validate(run.model, run.validation, run.world)
+        if self._best is not None:
+            self._best.offer(self._epoch, metrics[ACCURACY], run.model)
+        return metrics
 
     def _step(self, step: int, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Update the weights once; return the metrics of the step as tensors on the device, without waiting for them."""
@@ -254,6 +274,8 @@ class _Training:
         run = self._run
         if run.world.is_main_process:
             state = {"model": run.model.state_dict(), "optimizer": self._optimizer.state_dict(), "history": totals}
+            if self._best is not None:
+                state["best"] = self._best.state_dict()
             run.checkpoints.save(self._epoch, steps, state)
         self._saved_at = time.monotonic()
         self._last_good = _moment(self._epoch, steps)

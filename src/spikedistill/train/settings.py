@@ -47,6 +47,11 @@ class TrainConfig(Section):
     sync_batchnorm: bool = Field(
         False, description="Compute batch statistics over the samples of all ranks instead of each rank's own samples."
     )
+    select: Literal["last", "best"] = Field(
+        "last",
+        description="The network that is kept: that of the last epoch, or the best by accuracy on the validation split "
+        "(`dataset.validation`), the earliest of equals.",
+    )
     augment: Augment = Field(Augment(), description="Random augmentation of the training samples.")
 
     @model_validator(mode="after")
