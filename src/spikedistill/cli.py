@@ -110,6 +110,9 @@ def _add_stage_commands(commands: argparse._SubParsersAction, configured: argpar
     report.add_argument("--resolved", type=Path, metavar="FILE", help="the whole configuration as JSON, instead of --configfile")
     report.add_argument("--log-file", type=Path, help="write the log there too")
     report.set_defaults(command=_report)
+    sweep = commands.add_parser("sweep", parents=[configured], help="rank the runs of sweeps by the validation split")
+    sweep.add_argument("what", choices=["best"], help="best: every sweep, its best run first")
+    sweep.set_defaults(command=_sweep)
     compare = commands.add_parser("compare", parents=[configured], help="compare networks of the store side by side")
     compare.add_argument(
         "names", nargs="+", metavar="NAME", help="teacher, student or evaluation; the beginning of a name will do"
@@ -284,6 +287,15 @@ def _report(options: argparse.Namespace) -> None:
         backdate(files)
     write_tensorboard(comparison.records, Path(plan.config.results) / "tensorboard")
     print(terminal_table(comparison))
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    from spikedistill.report.collect import collect
+    from spikedistill.report.ranking import rank_sweeps, ranking_table
+    from spikedistill.store.artifacts import Store
+
+    plan = _load_plan(options)
+    print(ranking_table(rank_sweeps(collect(plan, Store(plan.config.store)).records)))
 
 
 def _compare(options: argparse.Namespace) -> None:
