@@ -479,3 +479,28 @@ def test_an_encrypted_member_is_named(tmp_path):
 def test_the_limits_are_far_above_the_published_files():
     assert archives.MAX_RECORDING_BYTES > 10 * 8 * 371_000  # the largest recording of CIFAR10-DVS
     assert cifar.MAX_FILE_BYTES > 3 * 155_249_918  # train of cifar-100-python
+
+
+def test_a_development_kit_that_crashes_its_reader_is_named(raw):
+    write_files(raw / "train", image_files.imagenet_train())
+    images, classes = image_files.imagenet_val()
+    kit = bytearray(gzip.decompress(image_files.imagenet_devkit(classes)))
+    for at in (1608, 1612, 1616, 1624, 1628, 1632, 1636):  # of meta.mat; found by fuzz_files.py: a segmentation fault in scipy
+        kit[at] = 0
+    write_files(
+        raw, {"ILSVRC2012_devkit_t12.tar.gz": gzip.compress(kit), **{f"val/{name}": each for name, each in images.items()}}
+    )
+    message = f"{raw}/ILSVRC2012_devkit_t12.tar.gz: the classes of the validation images cannot be read from it (BrokenProcess"
+    assert message in refusal(imagenet, raw)
+
+
+def test_a_name_in_a_list_that_no_file_can_have_is_missing(raw):
+    files = gesture_files({"train": ["user01_led"], "test": ["user24_led"]})
+    write_files(raw, {**files, "trials_to_test.txt": b"9" * 5000})
+    assert f"missing: {'9' * 100}, named by trials_to_test.txt" in str(dvs128_gesture._recordings(raw, dvs128_gesture.Params()))
+
+
+def test_a_dataset_of_empty_recordings_is_named(tmp_path):
+    (tmp_path / "a.aedat").write_bytes(b"")
+    with pytest.raises(DataError, match=f"all 1 recordings are empty, such as {tmp_path}/a.aedat"):
+        write_one(tmp_path, whole_files(decode_aedat2), FrameParams(empty_recordings="skip"))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import multiprocessing
 import re
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from spikedistill.data.formats import archives
@@ -64,16 +66,22 @@ def _unpacked(archive: Path) -> dict[str, bytes]:
 
 
 def _read_devkit(contents: dict[str, bytes], source: Path) -> dict[int, str]:
-    from scipy.io import loadmat
-
     table, numbers = (contents[name] for name in _FILES)
     try:
-        synsets = loadmat(io.BytesIO(table), squeeze_me=True)["synsets"]
-        names = {int(entry["ILSVRC2012_ID"]): str(entry["WNID"]) for entry in synsets if entry["num_children"] == 0}
+        with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+            names = pool.submit(_names_by_number, table).result()
         return {number: names[int(line)] for number, line in enumerate(numbers.split(), 1)}
     except Exception as err:  # damaged bytes can raise anything
         text = f"{source}: the classes of the validation images cannot be read from it ({err!r}); get it again"
         raise DataError(text) from err
+
+
+def _names_by_number(table: bytes) -> dict[int, str]:
+    """Read meta.mat, in a process of its own, because scipy crashes on some damaged ones."""
+    from scipy.io import loadmat
+
+    synsets = loadmat(io.BytesIO(table), squeeze_me=True)["synsets"]
+    return {int(entry["ILSVRC2012_ID"]): str(entry["WNID"]) for entry in synsets if entry["num_children"] == 0}
 
 
 def _read_solution(table: Path) -> dict[int, str]:
