@@ -248,17 +248,40 @@ class Store:
             "digest": _digest(files),
             **build.provenance,
         }
-        path = build.folder / MANIFEST
-        path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        _seal(path)
-        (build.folder / MANIFEST_BACKUP).hardlink_to(path)
-        for folder in [build.folder, *(p for p in build.folder.rglob("*") if p.is_dir())]:
-            share(folder, with_group=True)
-            fsync(folder)
+        _write_manifest(build.folder, json.dumps(manifest, indent=2) + "\n")
         fence()
         if self.is_current(ref, upstream):  # a run that held the lease before made it after all; what it is made from is the same
             return
         self._install(build.folder, self.path(ref))
+
+    def adopt(self, ref: str, folder: Path, manifest: str, fence: Callable[[], None] = lambda: None) -> None:
+        """Verify the files of an artifact that was copied to `folder`, and commit it in one rename; the caller holds its lease.
+
+        Args:
+            ref: reference of the artifact.
+            folder: its files, and nothing else, on the file system of the store.
+            manifest: the text of its manifest.
+            fence: called right before the commit; raises if the caller holds the lease no more.
+
+        Raises:
+            ArtifactError: if a file is missing or differs from its checksum; nothing was committed.
+        """
+        expected = json.loads(manifest)
+        files = {str(p.relative_to(folder)): _seal(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+        problems = [p for name, entry in expected["files"].items() if (p := _difference(name, files.get(name), entry))]
+        problems += [f"{name}: not in its manifest" for name in files.keys() - expected["files"].keys()]
+        if not problems and _digest(files) != expected["digest"]:
+            problems.append(f"{MANIFEST}: its own digest does not match")
+        if problems:
+            raise ArtifactError(f"{ref}: {'; '.join(problems)}")
+        self.install(ref, folder, manifest, fence)
+
+    def install(self, ref: str, folder: Path, manifest: str, fence: Callable[[], None]) -> None:
+        """Commit a folder with the files of an artifact, which nobody verifies here, under its manifest. See `adopt`."""
+        _write_manifest(folder, manifest)
+        fence()
+        self.path(ref).parent.mkdir(parents=True, exist_ok=True)
+        self._install(folder, self.path(ref))
 
     def _install(self, folder: Path, target: Path) -> None:
         remains = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.old"
@@ -273,6 +296,17 @@ class Store:
             raise
         fsync(target.parent)
         shutil.rmtree(remains, ignore_errors=True)
+
+
+def _write_manifest(folder: Path, text: str) -> None:
+    """Write the manifest of a folder that is about to be committed, and make its folders durable and readable for the group."""
+    path = folder / MANIFEST
+    path.write_text(text, encoding="utf-8")
+    _seal(path)
+    (folder / MANIFEST_BACKUP).hardlink_to(path)
+    for each in [folder, *(p for p in folder.rglob("*") if p.is_dir())]:
+        share(each, with_group=True)
+        fsync(each)
 
 
 def _rename(folder: Path, target: Path) -> None:
@@ -305,6 +339,16 @@ def _check_file(path: Path, entry: dict[str, Any]) -> str | None:
     except OSError as err:
         return f"{path.name}: {err.strerror or err}"
     return None if found == entry["sha256"] else f"{path.name}: sha256 {found[:12]}…, expected {entry['sha256'][:12]}…"
+
+
+def _difference(name: str, found: dict[str, Any] | None, expected: dict[str, Any]) -> str | None:
+    if found is None:
+        return f"{name}: missing"
+    if found["bytes"] != expected["bytes"]:
+        return f"{name}: {found['bytes']} bytes, expected {expected['bytes']}"
+    if found["sha256"] != expected["sha256"]:
+        return f"{name}: sha256 {found['sha256'][:12]}…, expected {expected['sha256'][:12]}…"
+    return None
 
 
 def sha256(path: Path) -> str:
