@@ -9,7 +9,7 @@ from slurm_lab.requirements import list_not_run
 
 SLURM_TESTS = (
     *("test_requeue", "test_outages", "test_executor", "test_adoption", "test_odd_places", "test_parity"),
-    *("test_without_accounting", "test_time_limit"),
+    *("test_site", "test_without_accounting", "test_time_limit"),
 )
 """Files of Slurm tests, the longest first; but the time limits last, for their jobs run by themselves from the beginning."""
 

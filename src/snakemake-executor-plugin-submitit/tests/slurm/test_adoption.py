@@ -76,12 +76,12 @@ def test_a_job_is_adopted_when_the_main_process_died_before_it_knew_the_id(slurm
     assert counts(tmp_path) == {"a": 1, "b": 1}
 
 
-def test_detaching_leaves_jobs_running_and_the_same_command_adopts_them(slurm_cluster, tmp_path):
+def test_detaching_leaves_jobs_running_with_their_folders_and_the_same_command_adopts_them(slurm_cluster, tmp_path):
     write_snakefile(
         tmp_path,
         """
         rule slow:
-            output: "out.txt"
+            output: "deep/er/out.txt"
             shell: "echo x >> slow.count; while [ ! -e go ]; do sleep 0.2; done; touch {output}"
         """,
     )
@@ -90,10 +90,35 @@ def test_detaching_leaves_jobs_running_and_the_same_command_adopts_them(slurm_cl
     main.interrupt()
     assert "1 jobs are left running" in main.output
     assert slurm_cluster.queue_of("slow", "%T") == ["RUNNING"]
+    assert (tmp_path / "deep/er").is_dir()
     main = Main(slurm_cluster, tmp_path)
     wait_for(lambda: "slow: adopted slurm job" in main.output, 60, "the adoption")
     (tmp_path / "go").touch()
     main.succeeds()
+    assert counts(tmp_path) == {"slow": 1}
+
+
+def test_a_job_that_a_killed_main_process_left_finds_its_folder_after_another_run_has_ended(slurm_cluster, tmp_path):
+    write_snakefile(
+        tmp_path,
+        """
+        rule slow:
+            output: "deep/er/out.txt"
+            shell: "echo x >> slow.count; while [ ! -e go ]; do sleep 0.2; done; touch {output}"
+        rule bad:
+            output: "bad.txt"
+            priority: 50
+            shell: "exit 1"
+        """,
+    )
+    main = Main(slurm_cluster, tmp_path, "slow")
+    wait_for(lambda: counts(tmp_path), 60, "the job to run")
+    main.kill()
+    other = Main(slurm_cluster, tmp_path, "--jobs", "1", "bad.txt", "deep/er/out.txt")
+    assert "adopted" not in other.fails(), "it has ended before it comes to the job"
+    assert (tmp_path / "deep/er").is_dir()
+    (tmp_path / "go").touch()
+    wait_for((tmp_path / "deep/er/out.txt").exists, 30, "the output")
     assert counts(tmp_path) == {"slow": 1}
 
 

@@ -1,6 +1,8 @@
 """The executor on a real Slurm cluster, with plain rules that know nothing of spikedistill."""
 
 import json
+import os
+import signal
 import subprocess
 
 from slurm_lab.main_process import Main, wait_for, write_snakefile
@@ -104,19 +106,31 @@ def test_a_partition_that_is_not_there_is_named_in_slurms_words(slurm_cluster, t
     assert "invalid partition specified: nowhere" in done.stdout
 
 
-def test_a_job_cancelled_by_hand_is_noticed_with_the_reason(slurm_cluster, tmp_path):
+def test_a_job_cancelled_by_hand_and_a_task_that_was_killed_are_noticed_with_the_reason(slurm_cluster, tmp_path):
     write_snakefile(
         tmp_path,
         """
+        rule all:
+            input: "doomed", "shot"
         rule doomed:
-            output: "never"
+            output: "doomed"
+            shell: "sleep 600"
+        rule shot:
+            output: "shot"
+            resources: mem_mb=234
             shell: "sleep 600"
         """,
     )
-    main = Main(slurm_cluster, tmp_path)
+    main = Main(slurm_cluster, tmp_path, "--keep-going")
     wait_for(lambda: slurm_cluster.queue_of("doomed", "%T") == ["RUNNING"], 60, "the job to run")
     slurm_cluster.call("scancel", "-n", "doomed")
-    assert "state CANCELLED" in main.fails(60)
+    wait_for(lambda: slurm_cluster.processes("shot", "sleep 600"), 60, "the other job to run")
+    ((task, _),) = slurm_cluster.processes("shot", "submitit.core._submit")
+    os.kill(task, signal.SIGKILL)
+    output = main.fails(60)
+    assert "state CANCELLED" in output
+    assert "failed, killed by SIGKILL" in output
+    assert "hint: SIGKILL is often out of memory: asked 234 MB (mem_mb)" in output
 
 
 def test_interrupting_the_main_process_empties_the_queue_and_leaves_no_orphan(slurm_cluster, tmp_path):

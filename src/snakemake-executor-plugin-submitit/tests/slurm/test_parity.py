@@ -147,14 +147,21 @@ def test_a_job_that_can_never_start_is_told_to_the_user(slurm_cluster, tmp_path)
     write_snakefile(
         tmp_path,
         """
+        rule all:
+            input: "vast.txt", "many.txt"
         rule vast:
-            output: "out.txt"
+            output: "vast.txt"
             resources: nodes=9, mem_mb=100
             shell: "spmd touch {output}"
+        rule many:
+            output: "many.txt"
+            resources: gpus_per_node=3, mem_mb=100
+            shell: "touch {output}"
         """,
     )
-    main = Main(slurm_cluster, tmp_path)
+    main = Main(slurm_cluster, tmp_path, "--keep-going")
     try:
         wait_for(lambda: "reason PartitionNodeLimit: vast; it will not start as it is" in main.output)
+        assert "many: the job requests 3 GPUs per node, and no node of partition main has more than 2" in main.output
     finally:
         main.interrupt()

@@ -136,6 +136,9 @@ class SlurmCluster:
         mail = etc / "mail"
         mail.write_text(f'#!/bin/sh\necho "$@" >> "{self.root}/log/mails"\n')
         mail.chmod(0o755)
+        prolog = etc / "prolog"  # fails on the nodes that a test has marked
+        prolog.write_text(f'#!/bin/sh\n[ ! -e "{etc}/broken-$SLURMD_NODENAME" ]\n')
+        prolog.chmod(0o755)
         (etc / "slurm.conf").write_text(f"""\
 ClusterName=lab
 SlurmctldHost={host}
@@ -172,6 +175,7 @@ JobRequeue=1
 GresTypes=gpu
 Licenses=toolbox:4
 MailProg={etc}/mail
+Prolog={prolog}
 {self._accounting_config()}\
 NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port=[{self.port + 2}-{self.port + 1 + self.num_nodes}] \
 CPUs={self.cpus} RealMemory=16000 Gres=gpu:a100:2 Feature=fast State=UNKNOWN
@@ -207,6 +211,17 @@ PartitionName=high Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=20 Preem
     def start_node(self, name: str) -> None:
         """Start the slurmd of a node."""
         self._spawn(name, "slurmd", "-D", "-N", name)
+
+    @contextlib.contextmanager
+    def broken_prolog(self, name: str) -> Iterator[None]:
+        """Let no job start on a node: Slurm drains it, and holds the job."""
+        mark = self.root / "etc" / f"broken-{name}"
+        mark.touch()
+        try:
+            yield
+        finally:
+            mark.unlink()
+            self.call("scontrol", "update", f"nodename={name}", "state=resume")
 
     def kill(self, name: str) -> None:
         """Kill one of the cluster's processes: slurmdbd, slurmctld."""
