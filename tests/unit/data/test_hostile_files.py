@@ -5,6 +5,7 @@ import errno
 import gzip
 import io
 import json
+import logging
 import lzma
 import os
 import pickle
@@ -336,12 +337,13 @@ def no_events(file, windows, truncated):
         (no_sample, r"no_sample returned no sample of 1 of its 1 recordings"),
     ],
 )
-def test_a_decoder_that_fails_in_its_own_way_is_named_with_the_file(tmp_path, decode, message):
+def test_a_decoder_that_fails_in_its_own_way_is_named_with_the_file(tmp_path, decode, message, caplog):
+    caplog.set_level(logging.INFO)
     (tmp_path / "a.aedat").write_bytes(b"abc")
     with pytest.raises(DataError, match=rf"a\.aedat: [\w.]*test_hostile_files\.{message}") as caught:
         write_one(tmp_path, decode, FrameParams())
     if decode is not no_sample:
-        assert "Traceback" in str(caught.value.__cause__)
+        assert "Traceback" in str(caught.value.__cause__) and str(caught.value.__cause__) in caplog.text
     assert not (tmp_path / "frames.npy").exists()
 
 

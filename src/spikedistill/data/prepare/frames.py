@@ -272,6 +272,8 @@ def write_frames(
         if incomplete or problems:
             path.unlink()
             cause = next((_DecoderError(problem.traceback) for problem in found if problem.traceback), None)
+            if cause is not None:
+                log.info("the first failure of a decoder:\n%s", cause)
             raise DataError("\n".join([incomplete, *problems] if incomplete else problems)) from cause
         if int(facts["max"].max()) <= np.iinfo(dtype).max:
             break
