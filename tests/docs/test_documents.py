@@ -113,7 +113,7 @@ def test_profiles_and_environments_of_the_documents_exist():
 
 def test_every_dependency_is_pinned_within_its_range():
     project = _project(ROOT)
-    ours = {_project(file.parent)["name"] for file in ROOT.glob("src/*/pyproject.toml")}  # installed from the checkout
+    ours = {_project(file.parent)["name"] for file in (ROOT / "pyproject.toml", *ROOT.glob("src/*/pyproject.toml"))}
     text = (ROOT / "envs" / "constraints.txt").read_text(encoding="utf-8")
     pins = dict(line.split("==") for line in text.splitlines() if line and not line.startswith("#"))
     versions = {canonicalize_name(name): version for name, version in pins.items()}
