@@ -70,13 +70,15 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
 
     def __post_init__(self) -> None:
-        """Check the values and watch the locks; called if this executor is selected, before Snakemake checks its locks."""
+        """Check the values and adapt Snakemake; called if this executor is selected, before it reads files and locks."""
         for name, minimum in MINIMUM.items():
             value = getattr(self, name)
             if value is not None and value < minimum:
                 raise WorkflowError(f"--submitit-{name.replace('_', '-')}={value:g}: expected a number, at least {minimum}")
+        from snakemake_executor_plugin_submitit.tracking.configfiles import name_unreadable_files
         from snakemake_executor_plugin_submitit.tracking.locks import watch_locks
 
+        name_unreadable_files()
         watch_locks()
 
 

@@ -10,11 +10,12 @@ import pkgutil
 import sys
 
 import pytest
+import snakemake.cli  # noqa: F401 - before snakemake.workflow: they import each other
 from snakemake_interface_executor_plugins import utils
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
-from slurm_lab.running import run
+from slurm_lab.running import run, snakemake
 from snakemake_executor_plugin_submitit.request.quoting import shell_quotes
 
 
@@ -87,6 +88,39 @@ def test_FilePersistence_is_the_persistence_of_workflows_and_is_patched_by_the_s
     )
     done = run(tmp_path, "snakemake", "--cores", "1")
     assert "is file persistence: True" in done.stdout, done.stdout
+
+
+# tracking/configfiles.py
+
+
+def test_ConfigSettings_reads_configfiles_by_load_configfile_of_its_module_after_the_executors_settings():
+    from snakemake import cli
+    from snakemake.settings import types
+
+    assert "load_configfile(f)" in source(types.ConfigSettings._get_overwrite_config)
+    text = source(cli.args_to_api)
+    assert 0 < text.index("executor_plugin.get_settings(args)") < text.index("ConfigSettings(")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "No such file or directory"),
+        (b"a: 2020-13-45", "month must be in 1..12"),
+        (b"\xff\xfe", "'utf-8' codec can't decode"),
+        (b"a: [", "Config file is not valid JSON or YAML"),
+        (b"- a", "Config file must be given as JSON or YAML with keys at top level"),
+    ],
+)
+def test_a_configuration_file_that_cannot_be_read_is_named_without_a_traceback(tmp_path, content, why):
+    (tmp_path / "Snakefile").write_text("rule one:\n    output: 'a.txt'\n    shell: 'touch {output}'\n")
+    if content is not None:
+        (tmp_path / "odd.yaml").write_bytes(content)
+    done = snakemake(tmp_path, "--configfile", "odd.yaml", cluster="local")
+    assert done.returncode != 0
+    assert f"--configfile odd.yaml: {why}" in " ".join(done.stdout.split())
+    assert "Traceback" not in done.stdout
 
 
 # job/shim.py
@@ -255,3 +289,18 @@ def test_input_files_carry_their_flags():
     from snakemake.io import ancient
 
     assert ancient("a.txt").flags["ancient"]
+
+
+# submission/slurm_executor.py, of submitit
+
+
+def test_submitits_executor_submits_by_what_the_plugin_replaces():
+    from submitit import SlurmExecutor
+    from submitit.core.core import PicklingExecutor
+
+    assert "self._internal_process_submissions(" in source(SlurmExecutor.submit)
+    assert list(inspect.signature(PicklingExecutor._submit_command).parameters) == ["self", "command"]
+    text = source(PicklingExecutor._submit_command)
+    for name in ("_make_submission_file_text", "_get_job_id_from_submission_command", "_num_tasks", "move_temporary_file"):
+        assert name in text
+    assert 'array_ex.parameters["map_count"] = n' in source(SlurmExecutor._internal_process_submissions)
