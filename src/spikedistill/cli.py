@@ -10,7 +10,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import spikedistill
 from spikedistill import components
@@ -18,6 +18,9 @@ from spikedistill.config.check import parse_config
 from spikedistill.config.files import read_config, read_resolved
 from spikedistill.errors import ConfigError, SpikedistillError
 from spikedistill.plan.build import Plan, build_plan
+
+if TYPE_CHECKING:
+    from spikedistill.store.artifacts import Store
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_plan_commands(commands, configured)
     _add_stage_commands(commands, configured)
     _add_check_commands(commands, configured)
+    _add_store_commands(commands, configured)
     return parser
 
 
@@ -145,6 +149,89 @@ def _add_check_commands(commands: argparse._SubParsersAction, configured: argpar
     doctor = commands.add_parser("doctor", parents=[configured], help="check config, torch, Slurm and the store")
     doctor.add_argument("--profile", help="the Snakemake profile to check (default: cluster, if there)")
     doctor.set_defaults(command=_doctor)
+
+
+def _add_store_commands(commands: argparse._SubParsersAction, configured: argparse.ArgumentParser) -> None:  # type: ignore[type-arg]
+    trace = commands.add_parser(
+        "trace", parents=[configured], help="show what is behind a figure, a table or an artifact, and what was made of it"
+    )
+    trace.add_argument("target", help="a file of the report, such as results/results.csv, or an artifact; a beginning will do")
+    trace.add_argument("--store", help="folder of the artifacts (default: as configured)")
+    trace.add_argument("--results", help="folder of the report (default: as configured)")
+    trace.add_argument("--json", action="store_true", help="print it as JSON")
+    trace.set_defaults(command=_trace)
+    store = commands.add_parser("store", help="keep house in the store: ls, du, prune, pull, push, upgrade")
+    actions = store.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_store_views, _add_store_changes, _add_store_transfers):
+        add(actions, configured)
+
+
+def _add_store_views(actions: argparse._SubParsersAction, configured: argparse.ArgumentParser) -> None:  # type: ignore[type-arg]
+    listing = actions.add_parser(
+        "ls",
+        parents=[configured, _needs_arguments()],
+        help="list the artifacts: size, age, commit, which configurations need them",
+    )
+    listing.add_argument("name", nargs="*", help="only artifacts whose name, or folder/name, begins so (default: all)")
+    listing.add_argument("--json", action="store_true", help="print them as JSON, one a line, with their specs")
+    listing.set_defaults(command=_store_ls)
+    usage = actions.add_parser("du", parents=[configured, _store_argument()], help="show what takes how much")
+    usage.set_defaults(command=_store_du)
+
+
+def _add_store_changes(actions: argparse._SubParsersAction, configured: argparse.ArgumentParser) -> None:  # type: ignore[type-arg]
+    prune = actions.add_parser(
+        "prune",
+        parents=[configured, _needs_arguments()],
+        help="remove what no given configuration, no running job and no kept artifact needs",
+    )
+    prune.add_argument(
+        "--older-than", default="30d", metavar="AGE", help="only what is in the store for longer: 12h, 30d, 8w (default: 30d)"
+    )
+    prune.add_argument("--yes", action="store_true", help="remove it; without this, only show what would go")
+    prune.set_defaults(command=_store_prune)
+    upgrade = actions.add_parser(
+        "upgrade", parents=[configured, _store_argument()], help="take over the artifacts of an earlier version of spikedistill"
+    )
+    upgrade.add_argument("--yes", action="store_true", help="do it; without this, only show what would be done")
+    upgrade.set_defaults(command=_store_upgrade)
+
+
+def _add_store_transfers(actions: argparse._SubParsersAction, configured: argparse.ArgumentParser) -> None:  # type: ignore[type-arg]
+    place = "a folder, or HOST:FOLDER for rsync over ssh"
+    pull = actions.add_parser(
+        "pull", parents=[configured, _store_argument()], help="copy artifacts and what they were made from out of another store"
+    )
+    pull.add_argument("place", metavar="SOURCE", help=f"the other store: {place}")
+    pull.add_argument("name", nargs="+", help="artifacts; an unambiguous beginning of a name will do")
+    pull.set_defaults(command=_store_pull)
+    push = actions.add_parser(
+        "push", parents=[configured, _store_argument()], help="copy artifacts and what they were made from into another store"
+    )
+    push.add_argument("place", metavar="TARGET", help=f"the other store, which exists: {place}")
+    push.add_argument("name", nargs="+", help="artifacts; an unambiguous beginning of a name will do")
+    push.set_defaults(command=_store_push)
+
+
+def _store_argument() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--store", help="folder of the artifacts (default: as configured)")
+    return shared
+
+
+def _needs_arguments() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False, parents=[_store_argument()])
+    shared.add_argument(
+        "--for",
+        dest="needed_for",
+        action="append",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="another configuration that needs artifacts; give it again for each (several files after one --for are merged)",
+    )
+    return shared
 
 
 def _load_plan(options: argparse.Namespace) -> Plan:
@@ -349,6 +436,105 @@ def _verify(options: argparse.Namespace) -> int:
                 print(f"         moved to {store.set_aside(ref)}; run snakemake to have it built again")
     print(f"{len(refs)} artifacts, {damaged} damaged")
     return 1 if damaged and not options.set_aside else 0
+
+
+def _trace(options: argparse.Namespace) -> None:
+    from spikedistill.report.trace import as_text, trace
+
+    config = None if options.store and options.results else _load_plan(options).config
+    results = Path(options.results or (config.results if config else "results"))
+    found = trace(options.target, _open_store(options), results)
+    print(json.dumps(found, indent=1) if options.json else as_text(found))
+
+
+def _open_store(options: argparse.Namespace) -> Store:
+    from spikedistill.store.artifacts import Store
+
+    return Store(options.store or _load_plan(options).config.store)
+
+
+def _needed(options: argparse.Namespace) -> dict[str, frozenset[str]]:
+    """Return what each given configuration needs: name to show -> references of artifacts."""
+    needed = {}
+    if options.configfile or not options.needed_for:
+        needed[" + ".join(map(str, options.configfile or ["config.yaml"]))] = frozenset(_load_plan(options).stages)
+    for files in options.needed_for:
+        name = " + ".join(map(str, files))
+        needed[name] = frozenset(build_plan(parse_config(read_config(files), source=name)).stages)
+    return needed
+
+
+def _store_ls(options: argparse.Namespace) -> None:
+    from spikedistill.plan.takeover import summary, takeovers
+    from spikedistill.store.inventory import artifacts, as_json, listing
+
+    store, needed = _open_store(options), _needed(options)
+    entries = artifacts(store)
+    shown = [
+        entry
+        for entry in entries.values()
+        if not options.name or any(components.matching(name, [entry.ref]) for name in options.name)
+    ]
+    if options.json:
+        for entry in shown:
+            print(json.dumps(as_json(entry, needed)))
+        return
+    print(listing(shown, needed))
+    note = summary(takeovers(store, entries))
+    print(f"\n{len(shown)} artifacts in {store.root}" + (f"\n{note}" if note else ""))
+
+
+def _store_du(options: argparse.Namespace) -> None:
+    from spikedistill.store.inventory import usage
+
+    print(usage(_open_store(options)))
+
+
+def _store_prune(options: argparse.Namespace) -> int:
+    from spikedistill.store.housekeeping import describe, plan_prune, remove
+    from spikedistill.store.inventory import format_size, parse_age
+
+    store = _open_store(options)
+    prune = plan_prune(store, _needed(options), parse_age(options.older_than))
+    print(describe(prune, store))
+    if not options.yes:
+        print("nothing was removed; with --yes it is")
+        return 0
+    problems = remove(store, prune)
+    print(*problems, f"removed: {len(prune) - len(problems)} of {len(prune)}, {format_size(prune.size)} in all", sep="\n")
+    return int(bool(problems))
+
+
+def _store_upgrade(options: argparse.Namespace) -> int:
+    from spikedistill.plan.takeover import describe, summary, take_over, takeovers
+
+    store = _open_store(options)
+    found = takeovers(store)
+    if not found:
+        print("every artifact is of this version: nothing to do")
+        return 0
+    if not options.yes:
+        print(describe(found), "", summary(found), "nothing was changed; with --yes it is", sep="\n")
+        return 0
+    lines = []
+    for line in take_over(store, found):
+        print(line, flush=True)
+        lines.append(line)
+    return int(any(line.startswith("left") for line in lines))
+
+
+def _store_pull(options: argparse.Namespace) -> None:
+    from spikedistill.store.transfer import open_place, pull
+
+    for line in pull(open_place(options.place), _open_store(options), options.name):
+        print(line, flush=True)
+
+
+def _store_push(options: argparse.Namespace) -> None:
+    from spikedistill.store.transfer import open_place, push
+
+    for line in push(open_place(options.place), _open_store(options), options.name):
+        print(line, flush=True)
 
 
 def _doctor(options: argparse.Namespace) -> int:

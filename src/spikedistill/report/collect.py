@@ -22,6 +22,7 @@ from spikedistill.plan.stages import DistillSpec, NetworkSpec, Spec, TeacherSpec
 from spikedistill.plan.uptodate import UpToDate
 from spikedistill.report.published import PublishedResult, find_published
 from spikedistill.report.records import Comparison, RunRecord, StageCost
+from spikedistill.report.trace import facts
 from spikedistill.store.artifacts import Store
 from spikedistill.store.provenance import STARTS
 from spikedistill.train.tracking import METRICS, whole_lines
@@ -37,16 +38,19 @@ def collect(plan: Plan, store: Store) -> Comparison:
     """
     up_to_date = UpToDate(plan, store)
     read = functools.cache(_read_lines)  # the metrics of a network are read for its rows and for its cost
+    source = functools.cache(lambda ref: facts(store.manifest(ref)))  # data and teachers are behind many rows
     baselines = {label: _baseline(experiment) for label, experiment in plan.config.experiments.items()}
     return Comparison(
-        records=[_record(plan, store, row, up_to_date, baselines[row.experiment], read) for row in plan.rows],
+        records=[_record(plan, store, row, up_to_date, baselines[row.experiment], read, source) for row in plan.rows],
         costs=[_cost(store, spec, spec.ref in up_to_date, read) for spec in plan.stages.values()],
         published={label: _published(experiment) for label, experiment in plan.config.experiments.items()},
         config=plan.config.model_dump(mode="json"),
     )
 
 
-def _record(plan: Plan, store: Store, row: Row, up_to_date: UpToDate, baseline: str, read: Lines) -> RunRecord:
+def _record(
+    plan: Plan, store: Store, row: Row, up_to_date: UpToDate, baseline: str, read: Lines, source: Callable[[str], dict[str, Any]]
+) -> RunRecord:
     spec = plan.stages[row.model]
     assert isinstance(spec, NetworkSpec)
     known: dict[str, Any] = {
@@ -74,6 +78,7 @@ def _record(plan: Plan, store: Store, row: Row, up_to_date: UpToDate, baseline: 
         metrics=read(model / METRICS),
         manifest=store.manifest(row.model),
         examples=_examples(evaluation / EXAMPLES),
+        sources={spec.ref: source(spec.ref) for spec in plan.with_upstream(plan.stages[row.evaluation])},
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from spikedistill.report import costs, provenance, ranking
+from spikedistill.report import costs, provenance, ranking, trace
 from spikedistill.report.records import Comparison, group_records
 from spikedistill.report.tables import (
     EFFICIENCY,
@@ -141,15 +141,27 @@ def _columns(rows: Sequence[TableRow], columns: Sequence[Column]) -> str:
 
 
 def _runs(comparison: Comparison) -> str:
-    headers = ("artifact", "experiment", "method", "seed", "accuracy (%)", "epochs", "state")
+    headers = (
+        "artifact",
+        "experiment",
+        "method",
+        "seed",
+        "accuracy (%)",
+        "epochs",
+        "state",
+        "measured in",
+        "made from",
+        "commit",
+    )
     cells, kinds = [], []
     for group in group_records(comparison.records):
         for run in group.runs:
             accuracy = MISSING if run.evaluation is None else f"{100 * run.evaluation['accuracy']:.2f}"
             epochs = str(len(run.metrics)) if run.metrics else NOT_APPLICABLE
-            cells.append([run.artifact, run.experiment, run.method, str(run.seed), accuracy, epochs, run.problem or "measured"])
+            known = [run.artifact, run.experiment, run.method, str(run.seed), accuracy, epochs, run.problem or "measured"]
+            cells.append([*known, *trace.origin(run)])
             kinds.append("missing" if run.evaluation is None else "run")
-    return _table(headers, cells, 3, kinds, last_number=5)
+    return _table(headers, cells, 3, kinds, last_number=5) + _paragraphs([trace.NOTE])
 
 
 def _table(

@@ -35,6 +35,7 @@ class RunRecord:
         metrics: records of metrics.jsonl, one per epoch; for a failed run those written so far.
         manifest: manifest of the trained network; empty if there is none.
         examples: arrays of examples.npz, a few test samples and their saliency maps.
+        sources: the evaluation and all that it was made from, upstream first: reference -> facts, see `trace.facts`.
     """
 
     experiment: str
@@ -51,6 +52,7 @@ class RunRecord:
     metrics: list[dict[str, Any]] = field(default_factory=list)
     manifest: dict[str, Any] = field(default_factory=dict)
     examples: Mapping[str, npt.NDArray[Any]] | None = None
+    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from spikedistill.report import costs, page, tables
+from spikedistill.report import costs, page, tables, trace
 from spikedistill.report.plots import curves, pictures
 from spikedistill.report.records import Comparison, RunRecord
 from spikedistill.store.atomic import write_text
@@ -31,7 +31,7 @@ def write_report(comparison: Comparison, out: Path) -> list[Path]:
         out: folder of the report; it is created if missing.
 
     Returns:
-        The files: results.csv, .md, .tex and .html, costs.csv, and those of `FIGURES`.
+        The files: results.csv, .md, .tex and .html, costs.csv, those of `FIGURES`, and sources.json.
     """
     drawn = {name: draw(comparison.records) for name, (_, draw) in FIGURES.items()}
     contents = {
@@ -42,6 +42,7 @@ def write_report(comparison: Comparison, out: Path) -> list[Path]:
         "costs.csv": costs.csv_table(comparison.costs),
         **drawn,
     }
+    contents[trace.SOURCES] = trace.sources_text(comparison, list(contents))
     out.mkdir(parents=True, exist_ok=True)
     return [write_text(out / name, text) for name, text in contents.items()]
 

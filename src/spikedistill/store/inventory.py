@@ -25,6 +25,8 @@ from spikedistill.store.provenance import STARTS
 WORK, SET_ASIDE = ".work", ".set-aside"
 TRANSFER = "transfer.json"
 """In the work folder of an artifact that is being copied from another store: what it was made from."""
+FORMER_NAMES = "former_names"
+"""In a manifest: the references that the artifact had under the rules of earlier versions, the oldest first."""
 _REMAINS = re.compile(r"\.(?P<name>.+)\.[0-9a-f]+\.(tmp|old)")
 _UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400}
 
