@@ -229,7 +229,7 @@ def _needs_arguments() -> argparse.ArgumentParser:
         default=[],
         type=Path,
         metavar="FILE",
-        help="another configuration that needs artifacts; give it again for each (several files after one --for are merged)",
+        help="a further configuration whose artifacts are needed; give --for again for each (files after one --for are merged)",
     )
     return shared
 
@@ -450,18 +450,28 @@ def _trace(options: argparse.Namespace) -> None:
 def _open_store(options: argparse.Namespace) -> Store:
     from spikedistill.store.artifacts import Store
 
-    return Store(options.store or _load_plan(options).config.store)
+    if options.store:
+        return Store(options.store)
+    files = next(iter(_given_configs(options)), [Path("config.yaml")])
+    return Store(_plan_of(files, options).config.store)
+
+
+def _given_configs(options: argparse.Namespace) -> list[list[Path]]:
+    """Return the files of each given configuration: --configfile, or config.yaml if it is there, and what --for names."""
+    default = [Path("config.yaml")]
+    main = options.configfile or (default if default[0].exists() else None)
+    return ([main] if main else []) + getattr(options, "needed_for", [])
+
+
+def _plan_of(files: Sequence[Path], options: argparse.Namespace) -> Plan:
+    """Return the plan of a configuration; --config overrides that of --configfile only."""
+    overrides = options.config if files not in getattr(options, "needed_for", []) else ()
+    return build_plan(parse_config(read_config(files, overrides), source=", ".join(map(str, files))))
 
 
 def _needed(options: argparse.Namespace) -> dict[str, frozenset[str]]:
     """Return what each given configuration needs: name to show -> references of artifacts."""
-    needed = {}
-    if options.configfile or not options.needed_for:
-        needed[" + ".join(map(str, options.configfile or ["config.yaml"]))] = frozenset(_load_plan(options).stages)
-    for files in options.needed_for:
-        name = " + ".join(map(str, files))
-        needed[name] = frozenset(build_plan(parse_config(read_config(files), source=name)).stages)
-    return needed
+    return {" + ".join(map(str, files)): frozenset(_plan_of(files, options).stages) for files in _given_configs(options)}
 
 
 def _store_ls(options: argparse.Namespace) -> None:
@@ -494,6 +504,8 @@ def _store_prune(options: argparse.Namespace) -> int:
     from spikedistill.store.housekeeping import describe, plan_prune, remove
     from spikedistill.store.inventory import format_size, parse_age
 
+    if not _given_configs(options):
+        raise ConfigError("there is no config.yaml here: name each configuration whose artifacts are to stay, with --for FILE")
     store = _open_store(options)
     prune = plan_prune(store, _needed(options), parse_age(options.older_than))
     print(describe(prune, store))
