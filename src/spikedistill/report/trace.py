@@ -22,6 +22,7 @@ SOURCES = "sources.json"
 NOTE = (
     "`spikedistill trace NAME` shows all that is behind an artifact and what was made of it; it takes a file of this report, too."
 )
+MAX_NAMED = 3
 Node = dict[str, Any]
 
 
@@ -265,11 +266,22 @@ def _behind(ref: str | None, known: Mapping[str, Node]) -> set[str]:
 
 
 def _label(node: Node) -> str:
-    made = [node["commit"] and f"commit {node['commit']}", node["created"] and f"made {node['created']}"]
-    edited = [f"code: {', '.join(f'{module} ({describe_code(entry)})' for module, entry in sorted(node['code'].items()))}"]
-    state = [] if node["state"] == "ok" else [node["state"]]
-    details = ", ".join(text for text in (*made, *(edited if node["code"] else []), *state) if text)
+    state = "" if node["state"] == "ok" else node["state"]
+    made = f"made {node['created'][:16]}" if node["created"] else ""
+    details = ", ".join(text for text in (_short_commit(node["commit"]), made, _code_in_words(node["code"]), state) if text)
     return f"{node['artifact']}  ({details})" if details else node["artifact"]
+
+
+def _short_commit(commit: str | None) -> str:
+    sha, _, rest = (commit or "").partition(" ")
+    return f"commit {sha[:10]}{' ' if rest else ''}{rest}" if len(sha) == 40 else commit or ""
+
+
+def _code_in_words(code: Mapping[str, str]) -> str:
+    """Return which code is not at version 1, with the names of a few files that were edited; all are in the JSON."""
+    named = [f"{module} {describe_code(entry)}" for module, entry in sorted(code.items())]
+    more = f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
+    return f"code: {', '.join(named[:MAX_NAMED])}{more}" if named else ""
 
 
 def _file_children(node: Node) -> list[Node]:

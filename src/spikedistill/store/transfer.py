@@ -148,7 +148,7 @@ def open_place(text: str) -> Folder | Remote:
     """
     if ":" in text.partition("/")[0]:
         found = _REMOTE.fullmatch(text)
-        if not found or found["path"].startswith(":") or "\0" in text or "\n" in text:
+        if not found or found["path"].startswith((":", "//")) or "\0" in text or "\n" in text:
             raise ArtifactError(
                 f"{text!r} is no store: expected a folder, or host:path for rsync over ssh; ./ for a folder with a :"
             )
