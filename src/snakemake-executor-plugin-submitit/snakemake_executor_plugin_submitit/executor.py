@@ -175,6 +175,7 @@ class Executor(RemoteExecutor):
         if found is None:
             return False
         tracked.submission, tracked.record, job = found
+        job.mem_mb = tracked.request.mem_mb
         self._note_submitted(tracked, job)
         self.logger.info(f"{tracked.name}: adopted slurm job {job.job_id}, log {job.log_path}")
         return True

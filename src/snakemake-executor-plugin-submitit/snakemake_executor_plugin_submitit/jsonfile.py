@@ -40,10 +40,11 @@ def read_json(path: Path) -> Any:
     """Return the content of a JSON file, or None if it is missing or not readable."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 
 def read_result(job_dir: Path) -> dict[str, Any] | None:
-    """Return the result that a job left in its folder, or None while there is none."""
-    return read_json(job_dir / RESULT)
+    """Return the result that a job left in its folder, or None while there is none, or if it is no result."""
+    result = read_json(job_dir / RESULT)
+    return result if isinstance(result, dict) and isinstance(result.get("status"), int) else None

@@ -19,11 +19,12 @@ from types import FrameType
 from typing import Any
 
 from snakemake_executor_plugin_submitit.job import ranks
-from snakemake_executor_plugin_submitit.jsonfile import RESULT, read_result, write_json
+from snakemake_executor_plugin_submitit.jsonfile import RESULT, read_result, write_json, write_text
 from snakemake_executor_plugin_submitit.private import FILE_MODE, make_folder
 from snakemake_executor_plugin_submitit.processes import ProcessId
 
 PRIVATE_UMASK = 0o077
+LONGEST_ARGUMENT = 128 * 1024  # of the kernel, for one word of a command
 HOLD_S = 600.0
 SIGNAL_SPREAD_S = 1.0  # Slurm signals the processes of a job one after another
 TERMINATE_S = 5.0
@@ -145,8 +146,8 @@ class CommandTask:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
     def _run_command(self, me: ranks.Member) -> int:
-        command = ["bash", "-c", self.command]
         try:
+            command = self._shell(Path(me.folder))
             if me.world_size > 1:
                 ranks.note_environment(Path(me.folder))
             self._child = subprocess.Popen(command, start_new_session=True, preexec_fn=ranks.prepare_child, umask=self._umask)
@@ -155,6 +156,14 @@ class CommandTask:
             (Path(me.folder) / ranks.END).touch()
         self._kill_child(signal.SIGKILL)  # processes that the command may have left behind
         return status
+
+    def _shell(self, folder: Path) -> list[str]:
+        """Return the words that run the command; a long one, as of a group of many jobs, is read from a file."""
+        if len(self.command.encode()) < LONGEST_ARGUMENT:
+            return ["bash", "-c", self.command]
+        script = folder / "command.sh"
+        write_text(script, self.command)
+        return ["bash", str(script)]
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         """Pass a signal on; on Slurm, Slurm sets the grace time and kills."""

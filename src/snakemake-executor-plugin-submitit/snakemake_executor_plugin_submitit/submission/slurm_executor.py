@@ -1,5 +1,6 @@
 """submitit's executor for Slurm, with this plugin's call of sbatch, and files that are for their owner only."""
 
+import re
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +11,15 @@ from submitit.core import core, utils
 from submitit.slurm.slurm import SlurmJob
 
 from snakemake_executor_plugin_submitit.private import FILE_MODE, write_new
-from snakemake_executor_plugin_submitit.submission.commands import sbatch
+from snakemake_executor_plugin_submitit.submission.commands import RefusedError, sbatch
+
+
+def _job_id(output: str) -> str:
+    """Return the job's id; a site may have sbatch print other lines, with other numbers, before it."""
+    found = re.findall(r"^(\d+)(?:;.*)?$", output, re.MULTILINE)
+    if not found:
+        raise RefusedError(f"sbatch printed no job id: {output.strip()!r}")
+    return str(found[-1])
 
 
 class PrivateSlurmExecutor(SlurmExecutor):
@@ -49,7 +58,7 @@ class PrivateSlurmExecutor(SlurmExecutor):
         uid = uuid.uuid4().hex
         script = self.folder / f".submission_file_{uid}.sh"
         write_new(script, self._make_submission_file_text(command, uid))
-        job_id = self._get_job_id_from_submission_command(sbatch([str(script)], self._warn))
+        job_id = _job_id(sbatch(["--parsable", str(script)], self._warn))
         job: core.Job[Any] = SlurmJob(folder=self.folder, job_id=job_id, tasks=list(range(self._num_tasks())))
         job.paths.move_temporary_file(script, "submission_file", keep_as_symlink=True)
         return job

@@ -51,10 +51,14 @@ def release_stale(folder: Path) -> None:
     """Remove the lock files of owners that are gone from this machine; keep all others."""
     for path in folder.glob("owner-*.json"):
         content = read_json(path)
-        if content is None or ProcessId.from_json(content["process"]).is_alive():
+        try:
+            owner, files = ProcessId.from_json(content["process"]), dict(content["files"])
+        except (KeyError, TypeError, ValueError):  # damaged: nothing is known to be stale
             continue
-        for name, identity in content["files"].items():
-            file = folder / name
+        if owner.is_alive():
+            continue
+        for name, identity in files.items():
+            file = folder / Path(name).name
             if _identity(file) == identity:
                 file.unlink(missing_ok=True)
         path.unlink(missing_ok=True)

@@ -104,12 +104,10 @@ class Registry:
         """Return the jobs that an earlier main process left behind, oldest first."""
         found = []
         for path in self._folder.glob("*.json"):
-            content = read_json(path)
-            if content is None:
+            submission = _read_submission(path)
+            if submission is None:
                 continue
-            records = [Record(r["name"], r.get("job_dir") or r["place"], tuple(r["outputs"])) for r in content.pop("records")]
-            content.pop("cluster", None)  # written by earlier versions, always slurm
-            submission = Submission(**content, records=records)
+            records = submission.records
             open_records = [record for record in records if not record.is_reported]
             if not open_records:
                 path.unlink(missing_ok=True)
@@ -117,6 +115,17 @@ class Registry:
             self._open[submission.uid] = {record.job_dir for record in open_records}
             found += [(submission, record) for record in open_records]
         return sorted(found, key=lambda pair: pair[0].time)
+
+
+def _read_submission(path: Path) -> Submission | None:
+    """Return the submission of a file, or None if it is damaged; then its jobs are submitted again."""
+    content = read_json(path)
+    try:
+        records = [Record(r["name"], r.get("job_dir") or r["place"], tuple(r["outputs"])) for r in content.pop("records")]
+        content.pop("cluster", None)  # written by earlier versions, always slurm
+        return Submission(**content, records=records)
+    except (AttributeError, KeyError, TypeError):
+        return None
 
 
 class Leftovers:

@@ -6,9 +6,11 @@ import logging
 import pytest
 
 from slurm_lab.main_process import write_program
+from snakemake_executor_plugin_submitit.jsonfile import read_result
 from snakemake_executor_plugin_submitit.submission.states import SlurmQueue
 from snakemake_executor_plugin_submitit.tracking import adoption
 from snakemake_executor_plugin_submitit.tracking.adoption import Adopter
+from snakemake_executor_plugin_submitit.tracking.locks import release_stale
 from snakemake_executor_plugin_submitit.tracking.registry import Record, Registry, Submission
 
 
@@ -61,3 +63,24 @@ def test_what_a_former_version_noted_is_read(left_behind, tmp_path):
     for note in (tmp_path / "registry").iterdir():
         note.write_text(json.dumps({"cluster": "slurm"} | json.loads(note.read_text())))
     assert adopted_id(adopter_of(registry), "/out5") == "5"
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "5", "null", '{"records": 3}', '{"records": [{}]}', '{"records": [], "x": 1}'])
+def test_a_damaged_note_of_a_submission_is_left_alone(left_behind, tmp_path, content):
+    registry, _ = left_behind
+    (tmp_path / "registry/damaged.json").write_text(content)
+    assert adopted_id(adopter_of(registry), "/out5") == "5"
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "5", '{"status": null}', '{"status": "x"}', "[" * 100_000])
+def test_a_damaged_result_is_none(tmp_path, content):
+    (tmp_path / "result.json").write_text(content)
+    assert read_result(tmp_path) is None
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "5", '{"process": {}, "files": {}}', '{"process": 3}'])
+def test_a_damaged_note_of_a_lock_releases_nothing(tmp_path, content):
+    (tmp_path / "0.output.lock").write_text("a.txt")
+    (tmp_path / "owner-1.json").write_text(content)
+    release_stale(tmp_path)
+    assert (tmp_path / "0.output.lock").exists()

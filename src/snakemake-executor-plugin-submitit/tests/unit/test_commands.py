@@ -13,6 +13,7 @@ from snakemake_executor_plugin_submitit.submission import capacity, commands
 from snakemake_executor_plugin_submitit.submission.capacity import missing_gpus
 from snakemake_executor_plugin_submitit.submission.commands import BusyError, RefusedError, restored_options, sbatch, stop_sbatch
 from snakemake_executor_plugin_submitit.submission.held import MAX_RELEASES, HeldJobs
+from snakemake_executor_plugin_submitit.submission.slurm_executor import _job_id
 from snakemake_executor_plugin_submitit.submission.states import QUERY_CHUNK, SlurmQueue, State, _parse, exit_signal
 
 NO_SLURM = SimpleNamespace(environment={})
@@ -96,6 +97,16 @@ def test_errors_of_sbatch_are_told_in_its_words(programs, monkeypatch):
     monkeypatch.setattr(commands, "SBATCH_LIMIT_S", 60)
     with pytest.raises(RefusedError, match="ended by SIGKILL"):
         sbatch([], lambda text: stop_sbatch())
+
+
+@pytest.mark.parametrize("output", ["7\n", "7;lab\n", "Charging job 4 to account 12\n3 nodes\n\n7\n"])
+def test_the_id_of_a_job_is_found_below_what_a_site_prints(output):
+    assert _job_id(output) == "7"
+
+
+def test_an_answer_without_an_id_is_a_refusal():
+    with pytest.raises(RefusedError, match="sbatch printed no job id: 'Thank you'"):
+        _job_id("Thank you\n")
 
 
 def test_thousands_of_ids_are_asked_for_in_pieces(programs):

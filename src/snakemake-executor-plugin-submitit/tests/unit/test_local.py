@@ -213,6 +213,14 @@ def test_one_command_can_be_submitted_by_itself(tmp_path):
     assert (tmp_path / "single" / "latest").resolve() == job.folder
 
 
+def test_a_command_longer_than_one_argument_may_be_runs(tmp_path):
+    """As that of a group of many jobs."""
+    command = f"words='{'x ' * 80_000}'; echo ${{#words}}"
+    job = submit(command, cluster="local", folder=tmp_path, name="long", resources={"mem_mb": 100})
+    assert job.wait(0.1) == 0, job.log_path.read_text()
+    assert "160000" in job.log_path.read_text().split()
+
+
 def test_an_unknown_value_in_a_single_submission_is_refused(tmp_path):
     with pytest.raises(WorkflowError, match="runtime='soon': expected a whole number in minutes"):
         submit("true", cluster="local", folder=tmp_path, name="x", resources={"runtime": "soon"})
