@@ -7,12 +7,13 @@ rest goes: whatever is removed is renamed to a hidden name under its lease first
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import socket
 import time
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ from pathlib import Path
 from spikedistill.errors import ArtifactError
 from spikedistill.store.artifacts import Store
 from spikedistill.store.inventory import (
+    SET_ASIDE,
+    WORK,
     Entry,
     Remains,
     Work,
@@ -31,9 +34,12 @@ from spikedistill.store.inventory import (
     remains,
     set_aside,
 )
-from spikedistill.store.lease import held, is_lease_file, lease_path
+from spikedistill.store.lease import Lease, held, is_lease_file, lease_path
 
-WORKERS = 16  # removals wait for the file system, and for leases whose holders may be dead
+WORKERS = 4
+MAX_WAITING = 64
+_BUSY = "{}: stays, a running job holds its lease by now"
+_STALE = "stale"
 
 
 @dataclass(frozen=True)
@@ -117,17 +123,19 @@ def describe(prune: Prune, store: Store) -> str:
 
 def remove(store: Store, prune: Prune) -> list[str]:
     """Remove what `plan_prune` found; return a line for each thing that stayed after all, with the reason."""
+    removals = [
+        *(_of_artifact(store, entry) for entry in prune.artifacts),
+        *(_of_work(work) for work in prune.works),
+        *(_of_remains(store, each) for each in prune.remains),
+    ]
     with ThreadPoolExecutor(WORKERS) as pool:
-        return [
-            problem
-            for found in (
-                pool.map(lambda entry: _remove_artifact(store, entry), prune.artifacts),
-                pool.map(_remove_work, prune.works),
-                pool.map(lambda each: _remove_remains(store, each), prune.remains),
-            )
-            for problem in found
-            if problem is not None
-        ]
+        outcomes = list(pool.map(_try_at_once, removals))
+    waiting = [i for i, outcome in enumerate(outcomes) if outcome is _STALE]
+    if waiting:  # each for up to `STALE_S`, so all at the same time
+        with ThreadPoolExecutor(MAX_WAITING) as pool:
+            for i, outcome in zip(waiting, pool.map(_take_over, [removals[i] for i in waiting]), strict=True):
+                outcomes[i] = outcome
+    return [outcome for outcome in outcomes if outcome]
 
 
 def owner_name() -> str:
@@ -187,18 +195,91 @@ def _kept(
     return {ref: reasons.get(ref, "that a kept artifact was made from") for ref in sorted(with_upstream(reasons, entries))}
 
 
-def _remove_artifact(store: Store, entry: Entry) -> str | None:
-    work, folder = store.work(entry.ref), store.path(entry.ref)
+@dataclass(frozen=True)
+class _Removal:
+    """One thing to remove.
+
+    Attributes:
+        label: what to call it in messages.
+        lease: the lease to hold meanwhile; None if nobody can be at work on it.
+        hide: makes it invisible, under the lease, and returns what is left to remove after that.
+        takes_long: whether `hide` may take long.
+    """
+
+    label: str
+    lease: Path | None
+    hide: Callable[[], Path | None]
+    takes_long: bool = False
+
+
+def _of_artifact(store: Store, entry: Entry) -> _Removal:
+    def hide() -> Path | None:
+        folder = store.path(entry.ref)
+        if not folder.exists() or _digest(store, entry.ref) != entry.digest:  # built anew since
+            return None
+        return _hide(folder)
+
+    return _Removal(entry.ref, lease_path(store.work(entry.ref)), hide)
+
+
+def _of_work(work: Work) -> _Removal:
+    def hide() -> None:
+        for entry in list(work.path.iterdir()):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif not is_lease_file(entry):
+                entry.unlink()
+
+    return _Removal(f"{WORK}/{work.name}", lease_path(work.path), hide, takes_long=True)
+
+
+def _of_remains(store: Store, each: Remains) -> _Removal:
+    is_aside = each.path.parent == store.root / SET_ASIDE
+    lease = None if is_aside else lease_path(store.root / WORK / each.name)
+    return _Removal(str(each.path.relative_to(store.root)), lease, lambda: each.path if each.path.exists() else None)
+
+
+def _try_at_once(removal: _Removal) -> str | None:
+    """Remove something; return None, or why it stays: `_STALE` if its lease is held by a process that seems to be dead."""
+    lease = Lease(removal.lease, owner_name(), heartbeat=removal.takes_long) if removal.lease else None
     try:
-        with held(lease_path(work), owner_name(), lambda: is_alive(lease_path(work))) as lease:
-            if lease is None:
-                return f"{entry.ref}: stays, a running job holds its lease by now"
-            if folder.exists() and _digest(store, entry.ref) == entry.digest:
-                _remove_folder(folder)
-        leave_work(work)
+        if lease is not None and not lease.acquire():
+            return _BUSY.format(removal.label) if is_alive(lease.path) else _STALE
+        _remove(removal, lease)
     except OSError as err:
-        return f"{entry.ref}: not removed: {err.strerror or err}"
+        return f"{removal.label}: not removed: {err.strerror or err}"
     return None
+
+
+def _take_over(removal: _Removal) -> str | None:
+    """Remove something whose lease is held by a process that seems to be dead, after watching it; return why it stays."""
+    assert removal.lease is not None
+    try:
+        with held(removal.lease, owner_name(), functools.partial(is_alive, removal.lease)) as lease:
+            if lease is None:
+                return _BUSY.format(removal.label)
+            _remove(removal, lease)
+    except OSError as err:
+        return f"{removal.label}: not removed: {err.strerror or err}"
+    return None
+
+
+def _remove(removal: _Removal, lease: Lease | None) -> None:
+    try:
+        hidden = removal.hide()
+    finally:
+        if lease is not None:
+            lease.release()
+            leave_work(lease.path.parent)
+    if hidden is not None:
+        shutil.rmtree(hidden)
+
+
+def _hide(folder: Path) -> Path:
+    """Rename a folder, so that nobody ever sees half of it; return its hidden name."""
+    hidden = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.old"
+    folder.rename(hidden)
+    return hidden
 
 
 def _digest(store: Store, ref: str) -> str | None:
@@ -206,45 +287,3 @@ def _digest(store: Store, ref: str) -> str | None:
         return store.manifest(ref)["digest"]
     except (ArtifactError, FileNotFoundError):
         return None
-
-
-def _remove_work(work: Work) -> str | None:
-    try:
-        with held(lease_path(work.path), owner_name(), lambda: is_alive(lease_path(work.path))) as lease:
-            if lease is None:
-                return f".work/{work.name}: stays, a job goes on with it"
-            for entry in list(work.path.iterdir()):
-                if is_lease_file(entry):
-                    continue
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry)
-                else:
-                    entry.unlink()
-        leave_work(work.path)
-    except OSError as err:
-        return f".work/{work.name}: not removed: {err.strerror or err}"
-    return None
-
-
-def _remove_remains(store: Store, each: Remains) -> str | None:
-    try:
-        if each.path.parent == store.root / ".set-aside":
-            shutil.rmtree(each.path)
-            return None
-        work = store.root / ".work" / each.name
-        with held(lease_path(work), owner_name(), lambda: is_alive(lease_path(work))) as lease:
-            if lease is None:
-                return f"{each.path}: stays, a job makes this artifact by now"
-            if each.path.exists():
-                shutil.rmtree(each.path)
-        leave_work(work)
-    except OSError as err:
-        return f"{each.path}: not removed: {err.strerror or err}"
-    return None
-
-
-def _remove_folder(folder: Path) -> None:
-    """Remove a folder so that nobody ever sees half of it: under a hidden name, which it gets in one rename."""
-    hidden = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.old"
-    folder.rename(hidden)
-    shutil.rmtree(hidden)

@@ -77,8 +77,14 @@ class LeaseLostError(ArtifactError):
 class Lease:
     """A lease that this process holds; `check` it before anything becomes final."""
 
-    def __init__(self, path: Path, owner: str) -> None:
-        """Describe a lease at `path` for the job `owner`; nothing is taken yet."""
+    def __init__(self, path: Path, owner: str, *, heartbeat: bool = True) -> None:
+        """Describe a lease at `path` for the job `owner`; nothing is taken yet.
+
+        Args:
+            path: the lease file.
+            owner: name of the job.
+            heartbeat: keep it alive; not needed for what takes much less than `STALE_S`.
+        """
         from snakemake_executor_plugin_submitit.processes import ProcessId
 
         self.path = path
@@ -95,7 +101,7 @@ class Lease:
         self._file = -1
         self._stop = threading.Event()
         self._ending = threading.Lock()
-        self._beat = threading.Thread(target=self._keep, name="lease-heartbeat", daemon=True)
+        self._beat = threading.Thread(target=self._keep, name="lease-heartbeat", daemon=True) if heartbeat else None
         self._lost = False
 
     def acquire(self) -> bool:
@@ -114,7 +120,8 @@ class Lease:
             return False
         finally:
             draft.unlink(missing_ok=True)
-        self._beat.start()
+        if self._beat is not None:
+            self._beat.start()
         return True
 
     def check(self) -> None:
@@ -147,7 +154,8 @@ class Lease:
         """Stop the heartbeat and remove the lease file if it is still this lease. May be called again."""
         with self._ending:
             self._stop.set()
-        self._beat.join()
+        if self._beat is not None:
+            self._beat.join()
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

@@ -175,12 +175,12 @@ def test_what_killed_builds_left_and_what_was_set_aside_goes_by_age(family):
 
 
 def test_what_cannot_be_removed_is_named_and_the_rest_goes(family, monkeypatch):
-    def refuse(folder, real=housekeeping._remove_folder):
+    def refuse(folder, real=housekeeping._hide):
         if folder == family.path(TEACHER):
             raise PermissionError(13, "Permission denied")
-        real(folder)
+        return real(folder)
 
-    monkeypatch.setattr(housekeeping, "_remove_folder", refuse)
+    monkeypatch.setattr(housekeeping, "_hide", refuse)
     assert remove(family, plan_prune(family, {}, 0)) == [f"{TEACHER}: not removed: Permission denied"]
     assert family.refs() == [TEACHER]
 
