@@ -27,7 +27,7 @@ MODULES = {
     "snakemake-executor-plugin-submitit": "snakemake_executor_plugin_submitit",
     "snakemake-interface-common": "snakemake_interface_common.exceptions",
     "snakemake-interface-executor-plugins": "snakemake_interface_executor_plugins.settings",
-    "tensorboard": "tensorboard tensorboard.program tensorboard.plugins.hparams tensorboard.backend.event_processing.event_accumulator",
+    "tensorboard": "tensorboard tensorboard.program tensorboard.plugins.hparams tensorboard.summary.writer.event_file_writer",
     "pyyaml": "yaml",
     "pydantic": "pydantic",
     "pillow": "PIL.Image",
@@ -126,9 +126,24 @@ def test_every_direct_dependency_is_imported_above():
     assert named - {"spikedistill"} - set(MODULES) == PROGRAMS_AND_STUBS
 
 
-def test_everything_that_is_installed_with_us_is_pinned():
+def pins():
     lines = (ROOT / "envs" / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pinned = {canonicalize_name(line.partition("==")[0]) for line in lines if line and not line.startswith("#")}
+    found = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in found}
+
+
+def test_the_table_of_drivers_starts_with_what_is_pinned():
+    names = ["torch", "torchvision", "torchaudio"]
+    rows = [
+        line.strip("|").split("|") for line in (ROOT / "envs" / "README.md").read_text("utf-8").splitlines() if line[:1] == "|"
+    ]
+    header = next(index for index, row in enumerate(rows) if row[0].strip() == "torch")
+    assert [cell.strip() for cell in rows[header][:3]] == names
+    assert [cell.strip("* ") for cell in rows[header + 2][:3]] == [pins()[name] for name in names]
+
+
+def test_everything_that_is_installed_with_us_is_pinned():
+    pinned = set(pins())
     waiting = [requirement for project in PROJECTS for requirement in declared(project)]
     reached = set()
     while waiting:
