@@ -152,7 +152,7 @@ def test_every_row_of_the_page_names_its_artifacts_and_commit(trained):
     assert "spikedistill trace NAME" in page
 
 
-def test_the_command_line(trained, reported, capsys):
+def test_the_command_line(trained, reported, capsys, caplog):
     store = ["--store", str(trained.store.root), "--results", str(reported)]
     assert cli.main(["trace", str(reported / "results.csv"), *store]) == 0
     assert trained.student in capsys.readouterr().out
@@ -160,4 +160,4 @@ def test_the_command_line(trained, reported, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["spec"]["method"] == "kd"
     assert cli.main(["trace", "no/such.svg", *store]) == 1
-    assert "no such file" in capsys.readouterr().err
+    assert "no such file" in caplog.text
