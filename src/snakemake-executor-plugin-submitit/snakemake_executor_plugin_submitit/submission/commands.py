@@ -38,8 +38,8 @@ def is_of_outer_job(name: str) -> bool:
 
 
 def query_environment() -> dict[str, str]:
-    """Return the environment for Slurm's commands, without the variables that stand for options."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(OPTION_PREFIXES)}
+    """Return the environment for Slurm's commands, without the variables that stand for options; lists of tasks are not cut."""
+    return {n: v for n, v in os.environ.items() if not n.startswith(OPTION_PREFIXES)} | {"SLURM_BITSTR_LEN": "0"}
 
 
 def restored_options() -> list[str]:

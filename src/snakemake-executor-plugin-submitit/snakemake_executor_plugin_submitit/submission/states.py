@@ -143,9 +143,22 @@ def _parse(listing: str, job_ids: Collection[str]) -> dict[str, State]:
         job_id, _, rest = line.strip().partition("|")
         state, _, rest = rest.partition("|")
         reason, _, nodes = rest.partition("|")
-        if job_id in wanted and state:
-            found[job_id] = State(state.split()[0].rstrip("+"), "" if reason == "None" else reason, nodes)
+        for each in _expand(job_id) if state else ():
+            if each in wanted:
+                found[each] = State(state.split()[0].rstrip("+"), "" if reason == "None" else reason, nodes)
     return found
+
+
+def _expand(job_id: str) -> Iterable[str]:
+    """Yield the ids of the tasks that share a line, as those that were cancelled before they started: 8_[1,3-5%2]."""
+    array, bracket, tasks = job_id.partition("_[")
+    if not bracket:
+        yield job_id
+        return
+    for part in tasks.partition("]")[0].partition("%")[0].split(","):
+        first, _, last = part.partition("-")
+        if first.isdigit() and (last or first).isdigit():
+            yield from (f"{array}_{index}" for index in range(int(first), int(last or first) + 1))
 
 
 def _output(command: list[str]) -> str:

@@ -111,9 +111,10 @@ def test_a_job_cancelled_by_hand_and_a_task_that_was_killed_are_noticed_with_the
         tmp_path,
         """
         rule all:
-            input: "doomed", "shot"
+            input: "0.doomed", "1.doomed", "shot"
         rule doomed:
-            output: "doomed"
+            output: "{n}.doomed"
+            resources: licenses="toolbox:4"  # all that there are: one waits
             shell: "sleep 600"
         rule shot:
             output: "shot"
@@ -122,13 +123,15 @@ def test_a_job_cancelled_by_hand_and_a_task_that_was_killed_are_noticed_with_the
         """,
     )
     main = Main(slurm_cluster, tmp_path, "--keep-going")
-    wait_for(lambda: slurm_cluster.queue_of("doomed", "%T") == ["RUNNING"], 60, "the job to run")
+    wait_for(lambda: sorted(slurm_cluster.queue_of("doomed", "%T")) == ["PENDING", "RUNNING"], 60, "the jobs")
+    slurm_cluster.call("scancel", "-n", "doomed", "-t", "PENDING")
+    wait_for(lambda: "state CANCELLED" in main.output, 30, "the verdict on a task of an array that never ran")
     slurm_cluster.call("scancel", "-n", "doomed")
     wait_for(lambda: slurm_cluster.processes("shot", "sleep 600"), 60, "the other job to run")
     ((task, _),) = slurm_cluster.processes("shot", "submitit.core._submit")
     os.kill(task, signal.SIGKILL)
     output = main.fails(60)
-    assert "state CANCELLED" in output
+    assert output.count("state CANCELLED") == 2
     assert "failed, killed by SIGKILL" in output
     assert "hint: SIGKILL is often out of memory: asked 234 MB (mem_mb)" in output
 

@@ -32,6 +32,22 @@ def test_the_living_are_asked_for_in_squeue_and_the_vanished_in_sacct(programs):
     assert (programs / "sacct.arguments").read_text().split()[-1] == "5"
 
 
+def test_tasks_of_an_array_that_share_a_line_of_accounting_are_found(programs):
+    write_program(programs, "squeue", "#!/bin/sh\n")
+    write_program(
+        programs,
+        "sacct",
+        "#!/bin/sh\necho $SLURM_BITSTR_LEN > $0.length\necho '8_[1,4-6%3]|CANCELLED by 0|None|'\necho '8_2|FAILED|None|n'\n",
+    )
+    answers = SlurmQueue().query([f"8_{index}" for index in range(8)])
+    assert answers is not None
+    assert {job_id: state.name for job_id, state in answers.items()} == {
+        "8_2": "FAILED",
+        **dict.fromkeys(("8_1", "8_4", "8_5", "8_6"), "CANCELLED"),
+    }
+    assert (programs / "sacct.length").read_text() == "0\n", "Slurm must not cut the list of tasks"
+
+
 def test_no_answer_means_alive(programs):
     write_program(programs, "squeue", "#!/bin/bash\nexit 1\n")
     assert SlurmQueue().query(["5"]) is None
