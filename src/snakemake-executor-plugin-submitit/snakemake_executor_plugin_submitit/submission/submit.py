@@ -200,10 +200,10 @@ class SubmittedJob:
         yield f"{self.name}: {self.cluster} job {self.job_id} failed"
         if state and not state.is_alive and state.name not in ("COMPLETED", "FAILED"):
             yield f"state {state.name}" + (f" ({state.reason})" if state.reason else "")
+        if result.get("status", -1) >= 0:
+            yield f"exit status {result['status']}"
         if killed_by:
             yield f"killed by {_signal_name(killed_by)}"
-        elif "status" in result:
-            yield f"exit status {result['status']}"
         if "rank" in failure:
             yield f"rank {failure['rank']} failed first ({describe_failure(failure)})"
         if failure.get("host"):

@@ -45,7 +45,7 @@ class SlurmCluster:
 
     def start(self) -> None:
         """Start all daemons; return when every node is idle."""
-        for name in ("etc", "spool", "state", "log", "db", "munge", "dev"):
+        for name in ("etc", "spool", "state", "log", "db", "tmp", "munge", "dev"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o755)
         (self.root / "munge").chmod(0o755)
@@ -85,11 +85,13 @@ class SlurmCluster:
 
     def _start_database(self) -> None:
         data, sock = self.root / "db", self.root / "db" / "sock"
+        tmpdir = f"--tmpdir={self.root / 'tmp'}"  # in a common one, a server removes the tables of another that starts beside it
         install = [
             "mysql_install_db",
             "--no-defaults",
             "--user=root",
             f"--datadir={data}",
+            tmpdir,
             "--auth-root-authentication-method=normal",
         ]
         done = subprocess.run(install, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -101,6 +103,7 @@ class SlurmCluster:
             "--no-defaults",
             "--user=root",
             f"--datadir={data}",
+            tmpdir,
             f"--socket={sock}",
             "--skip-networking",
             "--innodb-buffer-pool-size=64M",

@@ -56,7 +56,8 @@ def test_a_command_that_was_killed_is_told_with_the_memory_that_it_asked_for(job
     job.rank_log(0).write_text("/usr/bin/bash: line 1:  4711 Killed                  python train.py\n" if status > 0 else "")
     write_result(job, status=status)
     told = job.explain()
-    assert "failed, killed by SIGKILL, node node1" in told
+    assert ", killed by SIGKILL, node node1" in told
+    assert ("exit status 1" in told) == (status == 1)
     assert "hint: SIGKILL is often out of memory: asked 500 MB (mem_mb)" in told
 
 
