@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spikedistill import components
+from spikedistill.data.formats.files import explained
 from spikedistill.plan.stages import PreprocessSpec
 from spikedistill.stages.runner import StageJob
 
@@ -17,4 +18,5 @@ def build(spec: PreprocessSpec, job: StageJob) -> None:
     scratch = job.work / "scratch"
     scratch.mkdir(exist_ok=True)
     params = dataset.Params.model_validate(spec.params)
-    dataset.prepare(params, raw=job.options.raw, out=job.out, work=scratch, num_workers=job.options.num_workers)
+    prepare = explained(dataset.prepare)
+    prepare(params, raw=job.options.raw, out=job.out, work=scratch, num_workers=job.options.num_workers)

@@ -94,9 +94,9 @@ class Store:
             manifest = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise
-        except (OSError, ValueError) as err:
+        except (OSError, ValueError, RecursionError) as err:
             raise ArtifactError(f"{path}: damaged manifest ({err}); {REBUILD}") from err
-        if not isinstance(manifest, dict) or not {"spec", "files", "digest", "upstream"} <= manifest.keys():
+        if not _is_manifest(manifest):
             raise ArtifactError(f"{path}: not a manifest of an artifact; {REBUILD}")
         return manifest
 
@@ -328,6 +328,18 @@ class Build:
 
 
 REBUILD = "to have it built again: `spikedistill verify --set-aside`, then run snakemake"
+
+
+def _is_manifest(content: Any) -> bool:
+    """Return True if the content of a file has the form of a manifest, so that whoever reads it need not ask again."""
+    match content:
+        case {"spec": dict(), "files": dict(files), "digest": str(), "upstream": dict(upstream)}:
+            entries = all(
+                isinstance(entry, dict) and isinstance(entry.get("sha256"), str) and isinstance(entry.get("bytes"), int)
+                for entry in files.values()
+            )
+            return entries and all(isinstance(digest, str) for digest in upstream.values())
+    return False
 
 
 def _check_file(path: Path, entry: dict[str, Any]) -> str | None:

@@ -175,3 +175,23 @@ def test_a_manifest_names_the_commit_of_the_code_that_made_it():
     root = Path(__file__).parents[3]
     commit = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     assert Clock().provenance(device="cpu", world_size=1)["spikedistill"]["commit"] == commit or not (root / ".git").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{", "[" * 50_000, '{"spec": {}, "files": [], "digest": "", "upstream": {}}']
+    + [f'{{"spec": {{}}, "files": {{"a": {entry}}}, "digest": "", "upstream": {{}}}}' for entry in ("1", "{}", '{"sha256": 1}')]
+    + [
+        '{"spec": {}, "files": {}, "digest": "", "upstream": {"data/x": 1}}',
+        '{"spec": 1, "files": {}, "digest": "", "upstream": {}}',
+    ],
+    ids=lambda content: content[:60],
+)
+def test_a_damaged_manifest_is_named(tmp_path, content):
+    store = Store(tmp_path)
+    build(store)
+    store.manifest_path(REF).write_text(content)
+    with pytest.raises(ArtifactError, match=r"manifest\.json: (damaged manifest|not a manifest)"):
+        store.manifest(REF)
+    assert store.status(REF) == "unreadable"
+    assert "manifest.json" in str(store.verify(REF))
