@@ -104,8 +104,12 @@ TORCH_FREE = (
     "models",
     "plan.build",
     "plan.tables",
+    "plan.takeover",
     "plan.uptodate",
+    "report.trace",
     "store.artifacts",
+    "store.housekeeping",
+    "store.transfer",
 )
 
 
