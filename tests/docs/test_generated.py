@@ -3,8 +3,7 @@
 import pytest
 
 from spikedistill import components
-from spikedistill.config.generated import generated_files
-from spikedistill.config.generated import component_tables, update_marked
+from spikedistill.config.generated import component_tables, generated_files, update_marked
 
 FILES = generated_files()
 
