@@ -378,7 +378,7 @@ def _report(options: argparse.Namespace) -> None:
 
 def _sweep(options: argparse.Namespace) -> None:
     from spikedistill.report.collect import collect
-    from spikedistill.report.ranking import rank_sweeps, ranking_table
+    from spikedistill.report.sections.ranking import rank_sweeps, ranking_table
     from spikedistill.store.artifacts import Store
 
     plan = _load_plan(options)

@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
-from spikedistill.report import costs, provenance, ranking, trace
+from spikedistill.report import trace
 from spikedistill.report.records import Comparison, group_records
+from spikedistill.report.sections import costs, provenance, ranking
 from spikedistill.report.tables import (
     EFFICIENCY,
     MISSING,

@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from spikedistill.report import costs, page, tables, trace
+from spikedistill.report import page, tables, trace
 from spikedistill.report.plots import curves, pictures
 from spikedistill.report.records import Comparison, RunRecord
+from spikedistill.report.sections import costs
 from spikedistill.store.atomic import write_text
 
 LONG_AGO = 315_532_800  # 1980-01-01: older than any artifact, and the earliest date that ZIP archives can hold

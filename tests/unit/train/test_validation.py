@@ -13,7 +13,7 @@ from spikedistill.data.store import hold_out, open_store
 from spikedistill.errors import ConfigError, DataError
 from spikedistill.plan.build import build_plan
 from spikedistill.report.collect import collect
-from spikedistill.report.ranking import rank_sweeps, ranking_cells
+from spikedistill.report.sections.ranking import rank_sweeps, ranking_cells
 from spikedistill.stages.runner import RunOptions, run_stage
 from spikedistill.store.artifacts import Store
 from spikedistill.train.tracking import Tracker
