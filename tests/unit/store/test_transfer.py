@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from slurm_lab.requirements import require
 from spikedistill.errors import ArtifactError
 from spikedistill.store import transfer
 from spikedistill.store.artifacts import MANIFEST_BACKUP, Store
@@ -54,7 +55,13 @@ def other_machine(tmp_path, monkeypatch):
     return home
 
 
-needs_rsync = pytest.mark.skipif(shutil.which("rsync") is None, reason="there is no rsync")
+needs_rsync = pytest.mark.usefixtures("rsync")
+
+
+@pytest.fixture
+def rsync():
+    """Skip, or fail in CI, where there is no rsync."""
+    require("rsync", ["rsync"], "on Debian: apt-get install rsync")
 
 
 def visible(store):
