@@ -171,5 +171,5 @@ def test_resources_keep_their_spelling_and_a_contradiction_is_told_at_once(tmp_p
     assert run(folder, *command).returncode == 0
     refused = run(folder, *command, "distill:gpus_per_node=2")
     assert refused.returncode == 1
-    assert "distill: resource gres='gpu:a100:4': ask for GPUs once" in refused.stdout
+    assert "distill: resource gres='gpu:a100:4': request GPUs once" in refused.stdout
     assert "Traceback" not in refused.stdout
