@@ -8,7 +8,7 @@ import pytest
 from slurm_lab.running import environment
 from tests.workflow.project import ROOT, copy_project
 
-LATER = "--begin=now+12"
+LATER = "--begin=now+20"
 COMMANDS = {
     "submit": ["spikedistill", "submit", "data/digits-dvs-", "--wait", "--set", f"slurm_extra={LATER}"],
     "snakemake": ["snakemake", "--profile", "cluster", "--retries", "0", "--set-resources", f"preprocess:slurm_extra={LATER}"],
