@@ -43,7 +43,7 @@ def parse_config(values: Mapping[str, Any], source: str = "config.yaml") -> Conf
         if arch not in components.architectures():
             problems.add(key, components.unknown("architecture", arch, components.architectures()))
             unknown.append(key)
-    for label, experiment in _whole_experiments(values):
+    for label, experiment in config.experiments.items() if config is not None else _whole_experiments(values):
         key = ["experiments", label]
         if not any(each[:2] == key for each in unknown):
             _check_combinations(experiment, key, problems)

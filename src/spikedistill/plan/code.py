@@ -67,7 +67,7 @@ def code_of(modules: tuple[str, ...]) -> dict[str, str]:
     for module in closure(modules):
         entry = _entry(module)
         if entry != "v1":
-            found[module.removeprefix(f"{PACKAGE}.")] = entry
+            found[_short(module)] = entry
     return dict(sorted(found.items()))
 
 
@@ -102,7 +102,11 @@ def closure(modules: tuple[str, ...]) -> frozenset[str]:
 
 def digest_of(text: str) -> str:
     """Return the digest of the syntax tree of a source: equal for sources that differ in comments, docstrings and formatting."""
-    return hashlib.sha256(json.dumps(_plain(ast.parse(text)), separators=(",", ":")).encode()).hexdigest()[:16]
+    return _digest_of_tree(ast.parse(text))
+
+
+def _digest_of_tree(tree: ast.Module) -> str:
+    return _bytes_digest(json.dumps(_plain(tree), separators=(",", ":")).encode())
 
 
 def lockable() -> dict[str, Path]:
@@ -123,7 +127,7 @@ def lock(keep: Sequence[str], bump: Sequence[str]) -> None:
     Raises:
         ConfigError: if there is no such module.
     """
-    there = {module.removeprefix(f"{PACKAGE}."): file for module, file in lockable().items()}
+    there = {_short(module): file for module, file in lockable().items()}
     known = {module: entry for module, entry in _lock().items() if module in there or ("all" not in keep and module not in keep)}
     for module in (*(there if "all" in keep else keep), *bump):
         if module in there:
@@ -144,17 +148,17 @@ def unlocked() -> dict[str, str]:
     """Return the modules whose files do not fit the lock, each with the reason; empty in a release."""
     known, found = _lock(), {}
     for module in lockable():
-        short = module.removeprefix(f"{PACKAGE}.")
+        short = _short(module)
         if short not in known:
             found[short] = "is not in the lock"
         elif not _entry(module).startswith("v"):
             found[short] = "was edited"
-    gone = known.keys() - {module.removeprefix(f"{PACKAGE}.") for module in lockable()}
+    gone = known.keys() - {_short(module) for module in lockable()}
     return found | dict.fromkeys(sorted(gone), "is gone")
 
 
 def _entry(module: str) -> str:
-    locked = _lock().get(module.removeprefix(f"{PACKAGE}."), {}) if module.startswith(f"{PACKAGE}.") else {}
+    locked = _lock().get(_short(module), {}) if module.startswith(f"{PACKAGE}.") else {}
     if locked and _matches_bytes(module):
         return f"v{locked['version']}"
     source = _source(module)
@@ -162,8 +166,13 @@ def _entry(module: str) -> str:
 
 
 def _imports(module: str) -> tuple[str, ...]:
-    locked = _lock().get(module.removeprefix(f"{PACKAGE}."), {})
+    locked = _lock().get(_short(module), {})
     return tuple(locked["imports"]) if locked and _matches_bytes(module) else _source(module).imports
+
+
+def _short(module: str) -> str:
+    """Return the name of a module as the lock and the specs have it: without that of the package."""
+    return module.removeprefix(f"{PACKAGE}.")
 
 
 @functools.cache
@@ -174,7 +183,7 @@ def _lock() -> dict[str, dict[str, Any]]:
 @functools.cache
 def _matches_bytes(module: str) -> bool:
     """Return True if the file is byte for byte the locked one: the usual case, which spares parsing it."""
-    locked = _lock()[module.removeprefix(f"{PACKAGE}.")]
+    locked = _lock()[_short(module)]
     return _bytes_digest(_file(module).read_bytes()) == locked["bytes"]
 
 
@@ -189,8 +198,7 @@ def _source(module: str) -> _Source:
 
 def _parse(module: str, text: str) -> _Source:
     tree = ast.parse(text)
-    plain = json.dumps(_plain(tree), separators=(",", ":"))
-    return _Source(hashlib.sha256(plain.encode()).hexdigest()[:16], tuple(sorted(set(_imported(tree)) - {module})))
+    return _Source(_digest_of_tree(tree), tuple(sorted(set(_imported(tree)) - {module})))
 
 
 def _file(module: str) -> Path:

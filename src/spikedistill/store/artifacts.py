@@ -163,7 +163,7 @@ class Store:
 
     def made_from(self, ref: str, kind: str) -> dict[str, dict[str, Any]]:
         """Return the artifacts of a folder that were made from `ref` as it is now: reference -> manifest, oldest first."""
-        digest = self._stored_digest(ref)
+        digest = self.digest(ref)
         if digest is None:
             return {}
         manifests = {each: self._readable(each) for each in self.refs() if each.startswith(f"{kind}/")}
@@ -175,10 +175,11 @@ class Store:
         manifest = self._readable(ref)
         if manifest is None:
             return False
-        digests = ((manifest["upstream"].get(each), self._stored_digest(each)) for each in upstream)
+        digests = ((manifest["upstream"].get(each), self.digest(each)) for each in upstream)
         return all(stored is not None and used == stored for used, stored in digests)
 
-    def _stored_digest(self, ref: str) -> str | None:
+    def digest(self, ref: str) -> str | None:
+        """Return the digest of an artifact's files by its manifest, or None if there is no manifest that can be read."""
         manifest = self._readable(ref)
         return None if manifest is None else manifest["digest"]
 

@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spikedistill.errors import ArtifactError
 from spikedistill.store.artifacts import Store
 from spikedistill.store.inventory import (
     SET_ASIDE,
@@ -215,7 +214,7 @@ class _Removal:
 def _of_artifact(store: Store, entry: Entry) -> _Removal:
     def hide() -> Path | None:
         folder = store.path(entry.ref)
-        if not folder.exists() or _digest(store, entry.ref) != entry.digest:  # built anew since
+        if not folder.exists() or store.digest(entry.ref) != entry.digest:  # built anew since
             return None
         return _hide(folder)
 
@@ -280,10 +279,3 @@ def _hide(folder: Path) -> Path:
     hidden = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.old"
     folder.rename(hidden)
     return hidden
-
-
-def _digest(store: Store, ref: str) -> str | None:
-    try:
-        return store.manifest(ref)["digest"]
-    except (ArtifactError, FileNotFoundError):
-        return None

@@ -176,7 +176,7 @@ def pull(source: Place, store: Store, names: Sequence[str]) -> Iterator[str]:
         wanted = _select(catalogue, store, names, str(source))
         _check_space(store, wanted)
         for ref, manifest in wanted.items():
-            if _digest(store, ref) == manifest["digest"]:
+            if store.digest(ref) == manifest["digest"]:
                 yield f"there already  {ref}"
             elif _pull_one(source, store, ref, manifest, catalogue.manifest_path(ref).read_text(encoding="utf-8")):
                 yield f"copied  {ref}  {format_size(_size(manifest))}"
@@ -191,7 +191,7 @@ def push(target: Folder | Remote, store: Store, names: Sequence[str]) -> Iterato
         return
     with target.catalogue() as there:
         for ref, manifest in _select(store, there, names, str(store.root)).items():
-            if _digest(there, ref) == manifest["digest"]:
+            if there.digest(ref) == manifest["digest"]:
                 yield f"there already  {ref}"
                 continue
             damage = store.verify(ref)
@@ -204,8 +204,8 @@ def push(target: Folder | Remote, store: Store, names: Sequence[str]) -> Iterato
 def _pull_one(source: Place, store: Store, ref: str, manifest: Mapping[str, Any], text: str) -> bool:
     work = store.work(ref)
     folder = work / "transfer"
-    with held(lease_path(work), owner_name(), lambda: _digest(store, ref) is not None) as lease:
-        if lease is None or _digest(store, ref) is not None:
+    with held(lease_path(work), owner_name(), lambda: store.digest(ref) is not None) as lease:
+        if lease is None or store.digest(ref) is not None:
             return False
         write_text(work / TRANSFER, json.dumps({"upstream": list(manifest["upstream"])}) + "\n")
         folder.mkdir(exist_ok=True)
@@ -244,7 +244,7 @@ def _select(source: Store, target: Store, names: Sequence[str], place: str) -> d
         _add(ref, source, target, wanted, place)
     for ref, manifest in wanted.items():
         there = target.status(ref)
-        if there == "unreadable" or (there == "complete" and _digest(target, ref) != manifest["digest"]):
+        if there == "unreadable" or (there == "complete" and target.digest(ref) != manifest["digest"]):
             raise ArtifactError(
                 f"{ref}: the target has another one of this name than {place}, made by another run or damaged, and an "
                 "artifact is never replaced: remove one of the two (`spikedistill verify --set-aside` does, if it is damaged)"
@@ -258,12 +258,12 @@ def _add(ref: str, source: Store, target: Store, wanted: dict[str, dict[str, Any
     manifest = source.manifest(ref)
     _check_names(ref, manifest, place)
     for upstream, digest in manifest["upstream"].items():
-        if _REF.fullmatch(upstream) and _digest(target, upstream) == digest and source.status(upstream) == "missing":
+        if _REF.fullmatch(upstream) and target.digest(upstream) == digest and source.status(upstream) == "missing":
             continue
         _check_names(upstream, {"files": {}}, place)
         if source.status(upstream) == "missing":
             raise ArtifactError(f"{ref} in {place} was made from {upstream}, which is in neither store: copy that one first")
-        if _digest(source, upstream) != digest:
+        if source.digest(upstream) != digest:
             raise ArtifactError(
                 f"{ref} in {place} was made from another {upstream} than the one there, so no stage would use it; not copied"
             )
@@ -296,7 +296,7 @@ def _is_plain(name: str) -> bool:
 
 
 def _check_space(store: Store, wanted: Mapping[str, Mapping[str, Any]]) -> None:
-    needed = sum(_size(manifest) for ref, manifest in wanted.items() if _digest(store, ref) is None)
+    needed = sum(_size(manifest) for ref, manifest in wanted.items() if store.digest(ref) is None)
     existing = next(folder for folder in (store.root.absolute(), *store.root.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     if needed > free:
@@ -306,13 +306,6 @@ def _check_space(store: Store, wanted: Mapping[str, Mapping[str, Any]]) -> None:
 
 def _size(manifest: Mapping[str, Any]) -> int:
     return sum(entry["bytes"] for entry in manifest["files"].values())
-
-
-def _digest(store: Store, ref: str) -> str | None:
-    try:
-        return store.manifest(ref)["digest"]
-    except (FileNotFoundError, ArtifactError):
-        return None
 
 
 def _remove_surplus(folder: Path, manifest: Mapping[str, Any]) -> None:
