@@ -1,0 +1,46 @@
+"""Whether all is well: `doctor` for what a run needs, `verify` for what is in the store."""
+
+from __future__ import annotations
+
+import argparse
+
+from spikedistill.cli.arguments import Commands, load_plan
+
+
+def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
+    """Add the commands of this module."""
+    verify = commands.add_parser("verify", parents=[configured], help="compare every artifact with its checksums")
+    verify.add_argument("name", nargs="*", help="only these artifacts (default: the whole store)")
+    verify.add_argument("--set-aside", action="store_true", help="move damaged ones away, so that they are built again")
+    verify.set_defaults(command=_verify)
+    doctor = commands.add_parser("doctor", parents=[configured], help="check config, torch, Slurm and the store")
+    doctor.add_argument("--profile", help="the Snakemake profile to check (default: cluster, if there)")
+    doctor.set_defaults(command=_doctor)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from spikedistill.launch.doctor import run_checks
+
+    return run_checks(lambda: load_plan(options), options.profile)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from spikedistill.store.artifacts import Store
+
+    plan = load_plan(options)
+    store = Store(plan.config.store)
+    refs = [plan.find(name).ref for name in options.name] if options.name else store.refs()
+    damaged = 0
+    for ref in refs:
+        try:
+            damage = store.verify(ref)
+        except FileNotFoundError:
+            print(f"missing  {ref}")
+            continue
+        print(f"{'damaged' if damage else 'ok':8} {damage or ref}")
+        if damage:
+            damaged += 1
+            if options.set_aside:
+                print(f"         moved to {store.set_aside(ref)}; run snakemake to have it built again")
+    print(f"{len(refs)} artifacts, {damaged} damaged")
+    return 1 if damaged and not options.set_aside else 0

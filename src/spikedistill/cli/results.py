@@ -1,0 +1,111 @@
+"""What came out of the stages: `report`, `sweep`, `compare`, `trace`, `export`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from spikedistill.cli.arguments import Commands, load_plan, open_store
+from spikedistill.cli.logs import start_logging
+from spikedistill.config.files import read_resolved
+from spikedistill.plan.build import build_plan
+
+
+def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
+    """Add the commands of this module."""
+    for each in (_add_report, _add_sweep, _add_compare, _add_trace, _add_export):
+        each(commands, configured)
+
+
+def _add_report(commands: Commands, configured: argparse.ArgumentParser) -> None:
+    report = commands.add_parser("report", parents=[configured], help="write the tables and figures; print the table")
+    report.add_argument("--resolved", type=Path, metavar="FILE", help="the whole configuration as JSON, instead of --configfile")
+    report.add_argument("--log-file", type=Path, help="write the log there too")
+    report.set_defaults(command=_report)
+
+
+def _add_sweep(commands: Commands, configured: argparse.ArgumentParser) -> None:
+    sweep = commands.add_parser("sweep", parents=[configured], help="rank the runs of sweeps by the validation split")
+    sweep.add_argument("what", choices=["best"], help="best: every sweep, its best run first")
+    sweep.set_defaults(command=_sweep)
+
+
+def _add_compare(commands: Commands, configured: argparse.ArgumentParser) -> None:
+    compare = commands.add_parser("compare", parents=[configured], help="compare networks of the store side by side")
+    compare.add_argument(
+        "names", nargs="+", metavar="NAME", help="teacher, student or evaluation; the beginning of a name will do"
+    )
+    compare.add_argument("--store", help="folder of the artifacts (default: as configured)")
+    compare.set_defaults(command=_compare)
+
+
+def _add_trace(commands: Commands, configured: argparse.ArgumentParser) -> None:
+    trace = commands.add_parser(
+        "trace", parents=[configured], help="show what is behind a figure, a table or an artifact, and what was made of it"
+    )
+    trace.add_argument("target", help="a file of the report, such as results/results.csv, or an artifact; a beginning will do")
+    trace.add_argument("--store", help="folder of the artifacts (default: as configured)")
+    trace.add_argument("--results", help="folder of the report (default: as configured)")
+    trace.add_argument("--json", action="store_true", help="print it as JSON")
+    trace.set_defaults(command=_trace)
+
+
+def _add_export(commands: Commands, configured: argparse.ArgumentParser) -> None:
+    export = commands.add_parser("export", parents=[configured], help="write a network with a model card, on request as NIR")
+    export.add_argument("name", help="teacher or student; the beginning of a name will do")
+    export.add_argument("--store", help="folder of the artifacts (default: as configured)")
+    export.add_argument("--out", type=Path, help="a new folder (default: exports/NAME)")
+    export.add_argument("--nir", action="store_true", help="also as a NIR graph, for neuromorphic back ends")
+    export.set_defaults(command=_export)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from spikedistill.report.collect import collect
+    from spikedistill.report.tables import terminal_table
+    from spikedistill.report.tensorboard import write_tensorboard
+    from spikedistill.report.writer import backdate, write_report
+    from spikedistill.store.artifacts import Store
+
+    start_logging(options.log_file)
+    plan = build_plan(read_resolved(options.resolved)) if options.resolved else load_plan(options)
+    comparison = collect(plan, Store(plan.config.store))
+    files = write_report(comparison, Path(plan.config.results))
+    if comparison.is_partial:
+        backdate(files)
+    write_tensorboard(comparison.records, Path(plan.config.results) / "tensorboard")
+    print(terminal_table(comparison))
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    from spikedistill.report.collect import collect
+    from spikedistill.report.sections.ranking import rank_sweeps, ranking_table
+    from spikedistill.store.artifacts import Store
+
+    plan = load_plan(options)
+    print(ranking_table(rank_sweeps(collect(plan, Store(plan.config.store)).records)))
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from spikedistill.report.compare import compare
+    from spikedistill.store.artifacts import Store
+
+    print(compare(Store(options.store or load_plan(options).config.store), options.names))
+
+
+def _trace(options: argparse.Namespace) -> None:
+    from spikedistill.report.trace import as_text, trace
+
+    config = None if options.store and options.results else load_plan(options).config
+    results = Path(options.results or (config.results if config else "results"))
+    found = trace(options.target, open_store(options), results)
+    print(json.dumps(found, indent=1) if options.json else as_text(found))
+
+
+def _export(options: argparse.Namespace) -> None:
+    from spikedistill.export.folder import write_export
+    from spikedistill.store.artifacts import Store
+
+    store = Store(options.store or load_plan(options).config.store)
+    ref = store.find(options.name)
+    print(*write_export(store, ref, options.out or Path("exports") / Path(ref).name, nir=options.nir), sep="\n")
