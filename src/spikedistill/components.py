@@ -1,7 +1,9 @@
-"""Look-up of methods, datasets and architectures by file name. Imports no torch.
+"""Look-up of methods, datasets and architectures by name, in this package and in plug-ins. Imports no torch.
 
-A component is a file whose stem is its name in the config, where "-" and "_" are equivalent. Architectures are the keys of the
-literal `ARCHITECTURES` tables in the files of `models/`, which are read without importing these files.
+A component is a file whose stem is its name in the config, where "-" and "_" are equivalent. It lies in the room of its kind:
+`distill/`, `data/datasets/` (in a plug-in: `datasets/`) or `models/`. Architectures are the keys of the literal `ARCHITECTURES`
+tables in the files of `models/`, which are read without importing these files. A file there with a literal `ZOO = "NAME"` is an
+adapter to the models of another library, called `NAME/MODEL`; see `architecture`.
 """
 
 from __future__ import annotations
@@ -10,16 +12,27 @@ import ast
 import difflib
 import functools
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from spikedistill import plugins
+from spikedistill.errors import ConfigError
+from spikedistill.plugins import Source
+
 Kind = Literal["distill", "data.datasets"]
 
-_ROOT = Path(__file__).parent
+CONTRACT: dict[str, tuple[str, ...]] = {
+    "distill": ("Params", "needs", "loss"),
+    "data.datasets": ("Params", "NEEDS_RAW", "describe", "prepare"),
+    "models": ("build",),
+}
+"""What the files of each room define, see docs/extending.md."""
+WHAT: dict[str, str] = {"distill": "method", "data.datasets": "dataset", "models": "architecture"}
+"""What a component of each kind is called in messages."""
 
 
 class Section(BaseModel):
@@ -32,58 +45,110 @@ class ComponentParams(Section):
     """Base of a component's parameters."""
 
 
+class Architecture(NamedTuple):
+    """One architecture: the dotted name of the module that builds it, and its entry in the table there."""
+
+    module: str
+    entry: dict[str, Any]
+
+
 def canonical(name: str) -> str:
     """Return the name of a component as ids and messages have it, with "-" for "_"."""
     return name.replace("_", "-")
 
 
-def stem(name: str) -> str:
-    """Return the file stem of the component called `name` in the config."""
-    return name.replace("-", "_")
-
-
-@functools.cache
 def names(kind: Kind) -> tuple[str, ...]:
     """Return the sorted names of all components of a kind: the files that define a class `Params`."""
-    folder = _ROOT.joinpath(*kind.split("."))
-    return tuple(sorted(canonical(f.stem) for f in folder.glob("*.py") if _defines_params(f)))
+    return tuple(sorted({name for source in plugins.sources() for name in _files(source, kind)}))
 
 
-def _defines_params(file: Path) -> bool:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    return any(isinstance(node, ast.ClassDef) and node.name == "Params" for node in tree.body)
+def module_of(kind: Kind, name: str) -> str:
+    """Return the dotted name of the module of a component.
+
+    Raises:
+        KeyError: if no component has that name; see `unknown_component`.
+        ConfigError: if more than one has it.
+    """
+    name = canonical(name)
+    places = {source: files[name] for source in plugins.sources() if name in (files := _files(source, kind))}
+    if not places:
+        raise KeyError(name)
+    if len(places) > 1:
+        raise ConfigError(_clash(WHAT[kind], name, places.values()))
+    ((source, file),) = places.items()
+    return source.module(file)
 
 
 def load(kind: Kind, name: str) -> ModuleType:
     """Import one component.
 
     Raises:
-        KeyError: if no component has that name; see `names` and `unknown`.
+        KeyError: if no component has that name; see `unknown_component`.
+        ConfigError: if more than one has it, it cannot be imported, or it lacks something of its contract.
     """
-    if canonical(name) not in names(kind):
-        raise KeyError(name)
-    return importlib.import_module(f"spikedistill.{kind}.{stem(name)}")
+    return _import(module_of(kind, name), kind)
 
 
-@functools.cache
-def architectures() -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return all architectures: name -> (module of `models/` that defines it, its entry in the table)."""
-    found: dict[str, tuple[str, dict[str, Any]]] = {}
-    for file in sorted((_ROOT / "models").glob("*.py")):
-        for name, entry in _architecture_table(file).items():
-            if name in found:
-                raise ValueError(f"architecture {name} is defined in models/{found[name][0]}.py and models/{file.name}")
-            found[name] = (file.stem, entry)
-    return found
+def architectures() -> dict[str, Architecture]:
+    """Return all architectures that have tables, those of this package first; `architecture` finds those of zoos, too."""
+    return {name: found[0] for name, found in _tables(plugins.sources()).items()}
 
 
-def _architecture_table(file: Path) -> dict[str, dict[str, Any]]:
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        if any(isinstance(t, ast.Name) and t.id == "ARCHITECTURES" for t in targets):
-            assert isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
-            return ast.literal_eval(node.value)
-    return {}
+def architecture(name: str) -> Architecture:
+    """Return one architecture: of a table, or `ZOO/MODEL` of a zoo.
+
+    Raises:
+        KeyError: if there is none of that name; see `unknown_architecture`.
+        ConfigError: if more than one has it, or its zoo cannot be used.
+    """
+    zoo, separator, model = name.partition("/")
+    if separator:
+        module = zoos()[zoo]
+        return Architecture(module, _import(module, "models").entry(model))
+    found = _tables(plugins.sources())[name]
+    if len(found) > 1:
+        raise ConfigError(_clash("architecture", name, (plugins.file_of(each.module) for each in found)))
+    return found[0]
+
+
+def zoos() -> dict[str, str]:
+    """Return the adapters to the models of other libraries: prefix of their names -> dotted name of the module."""
+    return {
+        zoo: source.module(file)
+        for source in reversed(plugins.sources())
+        for file in _model_files(source)
+        if (zoo := _literal(file, "ZOO")) is not None
+    }
+
+
+def load_architecture(name: str) -> tuple[ModuleType, dict[str, Any]]:
+    """Import the module of an architecture; return it and the entry of the architecture.
+
+    Raises:
+        KeyError: if there is none of that name; see `unknown_architecture`.
+        ConfigError: as `architecture`, or if the module cannot be imported or has no `build`.
+    """
+    found = architecture(name)
+    return _import(found.module, "models"), found.entry
+
+
+def zoo_names(zoo: str) -> tuple[str, ...]:
+    """Return the names of the models of a zoo, without its prefix."""
+    return tuple(_import(zoos()[zoo], "models").names())
+
+
+def unknown_component(kind: Kind, name: str) -> str:
+    """Return a message about a name that no component has."""
+    return unknown(WHAT[kind], name, names(kind)) + _near_misses(kind, name)
+
+
+def unknown_architecture(name: str) -> str:
+    """Return a message about a name that no architecture has."""
+    zoo, separator, model = name.partition("/")
+    if separator and zoo in zoos():
+        return unknown(f"{zoo} model", model, zoo_names(zoo))
+    allowed = [*architectures(), *(f"{each}/…" for each in zoos())]
+    return unknown("architecture", name, allowed) + _near_misses("models", name)
 
 
 def matching(name: str, refs: Iterable[str]) -> list[str]:
@@ -99,3 +164,82 @@ def unknown(what: str, name: str, allowed: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"unknown {what} {name!r}.{hint} Allowed: {', '.join(options)}"
+
+
+def _files(source: Source, kind: Kind) -> dict[str, Path]:
+    """Return the files of a source that define a class `Params`, by name; one that cannot be parsed counts, too."""
+    return {
+        canonical(file.stem): file
+        for file in _python_files(source.room(kind))
+        if (tree := _tree(file)) is None or any(isinstance(node, ast.ClassDef) and node.name == "Params" for node in tree.body)
+    }
+
+
+@functools.cache
+def _tables(sources: tuple[Source, ...]) -> dict[str, list[Architecture]]:
+    found: dict[str, list[Architecture]] = {}
+    for source in sources:
+        for file in _model_files(source):
+            for name, entry in (_literal(file, "ARCHITECTURES") or {}).items():
+                found.setdefault(name, []).append(Architecture(source.module(file), entry))
+    return found
+
+
+def _model_files(source: Source) -> Iterator[Path]:
+    return (file for file in _python_files(source.room("models")) if _tree(file) is not None)
+
+
+@functools.cache
+def _python_files(folder: Path) -> tuple[Path, ...]:
+    return tuple(sorted(folder.glob("*.py")))
+
+
+@functools.cache
+def _tree(file: Path) -> ast.Module | None:
+    """Return the syntax tree of a file, None if it cannot be parsed."""
+    try:
+        return ast.parse(file.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError):
+        return None
+
+
+@functools.cache
+def _literal(file: Path, name: str) -> Any:
+    """Return the value of a literal at the top level of a file, None if there is none of that name."""
+    for node in _tree(file).body:  # type: ignore[union-attr]
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        if any(isinstance(t, ast.Name) and t.id == name for t in targets):
+            assert isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
+            try:
+                return ast.literal_eval(node.value)
+            except ValueError:
+                where = f"{file}, line {node.lineno}"
+                raise ConfigError(f"{where}: {name} must be a literal, which is read without running the file") from None
+    return None
+
+
+def _import(module: str, kind: str) -> ModuleType:
+    try:
+        found = importlib.import_module(module)
+    except Exception as err:
+        raise ConfigError(plugins.import_failure(module, err)) from err
+    missing = [name for name in CONTRACT[kind] if not hasattr(found, name)]
+    if missing:
+        raise ConfigError(f"{plugins.file_of(module)}: {WHAT[kind]} without {', '.join(missing)}; see docs/extending.md")
+    return found
+
+
+def _clash(what: str, name: str, places: Iterable[Path]) -> str:
+    return f"{what} {name!r} is defined more than once: {', '.join(map(str, places))}; rename all but one"
+
+
+def _near_misses(kind: str, name: str) -> str:
+    """Return what files of plug-ins may explain a missing name: one without `Params`, those that cannot be parsed."""
+    found = []
+    for source in plugins.sources():
+        for file in _python_files(source.room(kind)):
+            if _tree(file) is None:
+                found.append(f"{file} cannot be read: {plugins.parse_failure(file)}")
+            elif kind != "models" and canonical(file.stem) == canonical(name):
+                found.append(f"{file} has no class Params")
+    return "".join(f". {each}" for each in found)

@@ -23,6 +23,7 @@ ORDER = (
     {"neurons"},
     {"store"},
     {"components"},
+    {"plugins"},
     {"lazy", "errors"},
 )
 """Rooms from the top down; those of one line do not know each other."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from spikedistill.config.check import parse_config
+from spikedistill.config.check import activate_plugins, parse_config
 from spikedistill.config.files import read_config
 from spikedistill.plan.build import Plan, build_plan
 
@@ -45,6 +45,13 @@ def load_plan(options: argparse.Namespace) -> Plan:
     """Return the plan of the configuration that the arguments choose."""
     files = options.configfile or [Path("config.yaml")]
     return build_plan(parse_config(read_config(files, options.config), source=", ".join(map(str, files))))
+
+
+def use_plugins(options: argparse.Namespace) -> None:
+    """Use the plug-ins of the configuration, if there is one; the rest of it need not be valid."""
+    files = next(iter(given_configs(options)), None)
+    if files:
+        activate_plugins(read_config(files, options.config), ", ".join(map(str, files)))
 
 
 def open_store(options: argparse.Namespace) -> Store:

@@ -7,16 +7,20 @@ import json
 import textwrap
 from typing import Any
 
-from spikedistill import components
-from spikedistill.cli.arguments import Commands
+from spikedistill import components, plugins
+from spikedistill.cli.arguments import Commands, use_plugins
 from spikedistill.errors import ConfigError
 
 
 def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
     """Add the commands of this module."""
-    listing = commands.add_parser("list", help="list the methods, datasets or architectures that a config can name")
+    listing = commands.add_parser(
+        "list",
+        parents=[configured],
+        help="list the methods, datasets or architectures that a config can name, and where each comes from",
+    )
     listing.add_argument("what", choices=["methods", "datasets", "architectures"])
-    listing.add_argument("name", nargs="?", help="one method or dataset: its parameters, their defaults and meaning")
+    listing.add_argument("name", nargs="?", help="one of them: its parameters, their defaults and meaning, or its entry")
     listing.set_defaults(command=_list)
     schema = commands.add_parser("schema", help="print the JSON schema of config.yaml, for editors, or its reference, to read")
     schema.add_argument("--docs", action="store_true", help="the reference, in Markdown, instead of the schema")
@@ -24,27 +28,59 @@ def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
+    use_plugins(options)
     if options.what == "architectures":
-        if options.name:
-            raise ConfigError("an architecture has no parameters to list; say: spikedistill list architectures")
-        for name, (module, _) in components.architectures().items():
-            print(f"{name:20} models/{module}.py")
+        _list_architectures(options.name)
         return
     kind: components.Kind = "distill" if options.what == "methods" else "data.datasets"
     if options.name:
         _list_parameters(kind, options.name)
         return
     for name in components.names(kind):
-        first_line = (components.load(kind, name).__doc__ or "").strip().partition("\n")[0]
-        print(f"{name:20} {first_line}")
+        origin, about = _about(kind, name)
+        print(f"{name:20} {origin:16} {about}")
+
+
+def _about(kind: components.Kind, name: str) -> tuple[str, str]:
+    """Return the package that a component is from, and the first line of its docstring or why it cannot be used."""
+    origin = "?"
+    try:
+        origin = _package_of(components.module_of(kind, name))
+        return origin, (components.load(kind, name).__doc__ or "").strip().partition("\n")[0]
+    except ConfigError as err:
+        return origin, f"(cannot be used: {err})"
+
+
+def _package_of(module: str) -> str:
+    source = plugins.source_of(module)
+    assert source is not None
+    return source.package
+
+
+def _list_architectures(name: str | None) -> None:
+    if name is None:
+        for each, (module, _) in components.architectures().items():
+            print(f"{each:28} {_package_of(module):16} models/{plugins.file_of(module).name}")
+        for zoo, module in components.zoos().items():
+            print(f"{zoo + '/…':28} {_package_of(module):16} spikedistill list architectures {zoo}")
+        return
+    if name.rstrip("/") in components.zoos():
+        print(*(f"{name.rstrip('/')}/{each}" for each in components.zoo_names(name.rstrip("/"))), sep="\n")
+        return
+    try:
+        module, entry = components.architecture(name)
+    except KeyError:
+        raise ConfigError(components.unknown_architecture(name)) from None
+    print(f"{name}: {plugins.file_of(module)}")
+    for key, value in entry.items():
+        print(f"  {key}: {json.dumps(value)}")
 
 
 def _list_parameters(kind: components.Kind, name: str) -> None:
     try:
         component = components.load(kind, name)
-    except KeyError as err:
-        what = "method" if kind == "distill" else "dataset"
-        raise ConfigError(components.unknown(what, name, components.names(kind))) from err
+    except KeyError:
+        raise ConfigError(components.unknown_component(kind, name)) from None
     print((component.__doc__ or "").strip())
     for key, entry in component.Params.model_json_schema()["properties"].items():
         options: dict[str, Any] = next((each for each in [entry, *entry.get("anyOf", [])] if each.keys() & {"enum", "type"}), {})

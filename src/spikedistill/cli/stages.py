@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+from spikedistill import plugins
 from spikedistill.cli.arguments import Commands, load_plan
 from spikedistill.cli.logs import start_logging
 
@@ -24,6 +25,7 @@ def _add_run(commands: Commands, configured: argparse.ArgumentParser) -> None:
     run.add_argument("--store", help="folder of the artifacts (default: as configured)")
     run.add_argument("--results", help="folder of the report and TensorBoard logs (default: as configured)")
     run.add_argument("--engine", metavar="JSON", help="how training runs (default: as configured)")
+    run.add_argument("--plugins", nargs="+", default=[], metavar="PLUGIN", help="packages and folders (default: as configured)")
     run.add_argument("--raw", type=Path, help="folder of the downloaded data (default: as configured)")
     run.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs per node that the job requested: never use the CPU")
     run.add_argument("--log-file", type=Path, help="write the log there too")
@@ -51,6 +53,7 @@ def _run(options: argparse.Namespace) -> None:
 
     start_logging(options.log_file)
     if options.spec:
+        plugins.activate(options.plugins)
         spec = parse_spec(options.spec)
         store, results, raw = options.store or "store", options.results or "results", options.raw
         engine = EngineConfig()

@@ -12,11 +12,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from spikedistill import components
+from spikedistill import components, plugins
 from spikedistill.config.expand import expand
 from spikedistill.config.models import LABEL, Config, ExperimentConfig
 from spikedistill.config.problems import Problems
 from spikedistill.data.meta import DatasetMeta
+from spikedistill.errors import ConfigError
 
 
 def parse_config(values: Mapping[str, Any], source: str = "config.yaml") -> Config:
@@ -30,6 +31,7 @@ def parse_config(values: Mapping[str, Any], source: str = "config.yaml") -> Conf
         ConfigError: listing every problem.
     """
     problems = Problems(source)
+    activate_plugins(values, source)
     _check_labels(values, problems)
     _check_seeds(values.get("seeds"), problems)
     values = expand(values, problems)
@@ -40,8 +42,13 @@ def parse_config(values: Mapping[str, Any], source: str = "config.yaml") -> Conf
         problems.add_validation(err, Config)
     unknown = [entry[0] for entry in _component_entries(values) if not _check_component(problems, *entry)]
     for key, arch in _architecture_entries(values):
-        if arch not in components.architectures():
-            problems.add(key, components.unknown("architecture", arch, components.architectures()))
+        try:
+            components.architecture(arch)
+        except KeyError:
+            problems.add(key, components.unknown_architecture(arch))
+            unknown.append(key)
+        except ConfigError as err:
+            problems.add(key, str(err))
             unknown.append(key)
     for label, experiment in config.experiments.items() if config is not None else _whole_experiments(values):
         key = ["experiments", label]
@@ -50,6 +57,21 @@ def parse_config(values: Mapping[str, Any], source: str = "config.yaml") -> Conf
     problems.raise_if_any()
     assert config is not None
     return config
+
+
+def activate_plugins(values: Mapping[str, Any], source: str) -> None:
+    """Use the plug-ins of a configuration; without them, every name that they define would be reported as unknown.
+
+    Raises:
+        ConfigError: if one cannot be used.
+    """
+    names = values.get("plugins")
+    try:
+        plugins.activate([name for name in names if isinstance(name, str)] if isinstance(names, list) else [])
+    except ConfigError as err:
+        problems = Problems(source)
+        problems.add(["plugins"], str(err))
+        problems.raise_if_any()
 
 
 def _whole_experiments(values: Mapping[str, Any]) -> Iterator[tuple[str, ExperimentConfig]]:
@@ -88,11 +110,13 @@ def _architecture_entries(values: Mapping[str, Any]) -> Iterator[tuple[list[str]
 
 def _check_component(problems: Problems, key: list[str], kind: components.Kind, name: str, params: Any) -> bool:
     """Check the name and the parameters of a component; return True if both are valid."""
-    what = "dataset" if kind == "data.datasets" else "method"
     try:
         model = components.load(kind, name).Params
     except KeyError:
-        problems.add(key, components.unknown(what, name, components.names(kind)))
+        problems.add(key, components.unknown_component(kind, name))
+        return False
+    except ConfigError as err:
+        problems.add(key, str(err))
         return False
     try:
         model.model_validate(params if params is not None else {})
@@ -149,7 +173,7 @@ def _misfits(needs: frozenset[str], experiment: ExperimentConfig) -> Iterator[st
             "set backward to bptt, or use a method that works on the mean, such as ce, esd or kd with logits: mean"
         )
     if {"features", "teacher"} <= needs and experiment.teacher is not None:
-        entry = components.architectures()[experiment.teacher.arch][1]
+        entry = components.architecture(experiment.teacher.arch).entry
         if entry.get("hidden") or entry.get("pooled_size"):
             yield (
                 f"needs a teacher that classifies by one linear layer on pooled features, and {experiment.teacher.arch!r} "
@@ -192,7 +216,7 @@ def _check_inputs(experiment: ExperimentConfig, key: list[str], meta: DatasetMet
     for role, network in (("teacher", experiment.teacher), ("student", experiment.student)):
         if network is None:
             continue
-        least = components.architectures()[network.arch][1].get("min_side", 1)
+        least = components.architecture(network.arch).entry.get("min_side", 1)
         if min(height, width) < least:
             problems.add(
                 [*key, role, "arch"],

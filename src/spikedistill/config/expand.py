@@ -10,6 +10,7 @@ from spikedistill.config.models import MAX_RUNS, StudentConfig, TeacherConfig
 from spikedistill.config.problems import Problems
 from spikedistill.config.sweep import Path as KeyPath
 from spikedistill.config.sweep import SweepError, Variant, count, replaced, swept, variants
+from spikedistill.errors import ConfigError
 
 
 def expand(values: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
@@ -97,8 +98,13 @@ def _swept_of_experiment(experiment: Mapping[str, Any]) -> Iterator[tuple[KeyPat
 
 
 def _swept_params(kind: components.Kind, name: Any, params: Any, prefix: KeyPath) -> Iterator[tuple[KeyPath, list[Any]]]:
-    if isinstance(name, str) and isinstance(params, Mapping) and components.canonical(name) in components.names(kind):
-        yield from swept(params, components.load(kind, name).Params, prefix)
+    if not isinstance(name, str) or not isinstance(params, Mapping):
+        return
+    try:
+        model = components.load(kind, name).Params
+    except (KeyError, ConfigError):  # the check of components tells what is wrong
+        return
+    yield from swept(params, model, prefix)
 
 
 def _variants(

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
-from spikedistill import components
+from spikedistill import components, plugins
 from spikedistill.config.reference import REFERENCE_FILE, configuration_reference
 from spikedistill.config.schema import SCHEMA_FILE, schema_text
 from spikedistill.errors import ConfigError
@@ -163,8 +163,7 @@ def _summary(docstring: str | None) -> str:
 
 def _docstring(module: str) -> str | None:
     """Return the docstring of a file of `models/` without importing it, which would import torch."""
-    file = Path(components.__file__).with_name("models") / f"{module}.py"
-    return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+    return ast.get_docstring(ast.parse(plugins.file_of(module).read_text(encoding="utf-8")))
 
 
 def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

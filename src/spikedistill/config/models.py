@@ -121,4 +121,9 @@ class Config(Section):
         "as for the real run; the report goes to `results` with -rehearsal at the end.",
     )
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="How trained networks are measured.")
+    plugins: list[str] = Field(
+        [],
+        description="Packages (my_lab.snn) and folders (./ours) with methods, datasets and networks of your own: "
+        "docs/extending.md.",
+    )
     experiments: dict[str, ExperimentConfig] = Field(min_length=1, description="Comparisons, by a label of your choice.")

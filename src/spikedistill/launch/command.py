@@ -27,8 +27,10 @@ def stage_log(spec: Spec) -> Path:
 
 
 def stage_arguments(plan: Plan, spec: Spec) -> list[str]:
-    """Return the arguments of `spikedistill run` for a stage: its spec, the store, the results, the engine, the raw data."""
+    """Return the arguments of `spikedistill run` for a stage: spec, store, results, plug-ins, engine, raw data."""
     arguments = ["--spec", spec.model_dump_json(), "--store", plan.config.store, "--results", plan.config.results]
+    if plan.config.plugins:
+        arguments += ["--plugins", *plan.config.plugins]
     if not isinstance(spec, PreprocessSpec):  # works in processes of its own, without ranks
         arguments += ["--engine", plan.config.engine.model_dump_json()]
     return [*arguments, "--raw", plan.raw[spec.ref]] if spec.ref in plan.raw else arguments

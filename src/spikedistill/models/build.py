@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,7 +49,7 @@ def build_student(
 
 def add_exits(student: Student, name: str, *, num_classes: int, pooling: Pooling, entry: Mapping[str, Any] | None = None) -> None:
     """Add side branches for training to a student of architecture `name`, or of the hyperparameters `entry`; see `Exits`."""
-    residual = bool((components.architectures()[name][1] if entry is None else entry).get("residual_exits"))
+    residual = bool((components.architecture(name).entry if entry is None else entry).get("residual_exits"))
     student.exits = Exits(student.network.widths, num_classes, pooling=pooling, residual=residual)
 
 
@@ -69,10 +68,9 @@ def build_teacher(name: str, *, num_classes: int, in_channels: int, entry: Mappi
 
 def _build(name: str, num_classes: int, in_channels: int, activation: Activation, entry: Mapping[str, Any] | None) -> Network:
     try:
-        module, table_entry = components.architectures()[name]
+        family, table_entry = components.load_architecture(name)
     except KeyError:
-        raise ConfigError(components.unknown("architecture", name, components.architectures())) from None
-    family = importlib.import_module(f"spikedistill.models.{module}")
+        raise ConfigError(components.unknown_architecture(name)) from None
     return family.build(
         table_entry if entry is None else entry, num_classes=num_classes, in_channels=in_channels, activation=activation
     )

@@ -116,7 +116,7 @@ def _teacher(teacher: TeacherConfig, data: PreprocessSpec, dataset: DatasetConfi
 @functools.cache
 def network_of(arch: str, width: float) -> dict[str, Any]:
     """Return the hyperparameters of an architecture at a width: they change the result, so they are part of the spec."""
-    entry = json.loads(json.dumps(components.architectures()[arch][1]))
+    entry = json.loads(json.dumps(components.architecture(arch).entry))
     return {key: _scaled(value, width) if key in CHANNEL_KEYS else value for key, value in entry.items()}
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-import importlib.util
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,10 +22,10 @@ from typing import Any
 
 from spikedistill.components import unknown
 from spikedistill.errors import ConfigError
+from spikedistill.plugins import PACKAGE, file_of, source_of
 from spikedistill.store.atomic import write_text
 
 LOCK = Path(__file__).parents[1] / "components.lock"
-PACKAGE = "spikedistill"
 ROOMS = ("data", "neurons", "models", "distill", "train", "evaluate", "stages")
 NEUTRAL = frozenset(
     f"{PACKAGE}.{name}"
@@ -74,17 +73,24 @@ def code_of(modules: tuple[str, ...]) -> dict[str, str]:
 def code_changes(planned: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """Return what differs between the code of a plan and that of now, one line per module."""
     return [
-        f"{module} ({describe_code(planned.get(module))} when planned, {describe_code(now.get(module))} now)"
+        f"{module} ({describe_code(module, planned.get(module))} when planned, {describe_code(module, now.get(module))} now)"
         for module in sorted(planned.keys() | now.keys())
         if planned.get(module) != now.get(module)
     ]
 
 
-def describe_code(entry: str | None) -> str:
+def describe_code(module: str, entry: str | None) -> str:
     """Return an entry of `code_of` in words."""
+    if not is_released(module):
+        return f"of a plug-in, {entry[:8]}" if entry else "not used"
     if entry is None or entry.startswith("v"):
         return f"version {(entry or 'v1')[1:]}"
     return f"edited, {entry[:8]}"
+
+
+def is_released(module: str) -> bool:
+    """Return True for a module of this package, given as in `code_of`, and False for one of a plug-in."""
+    return module.partition(".")[0] in ROOMS and source_of(module) is None
 
 
 @functools.cache
@@ -184,7 +190,7 @@ def _lock() -> dict[str, dict[str, Any]]:
 def _matches_bytes(module: str) -> bool:
     """Return True if the file is byte for byte the locked one: the usual case, which spares parsing it."""
     locked = _lock()[_short(module)]
-    return _bytes_digest(_file(module).read_bytes()) == locked["bytes"]
+    return _bytes_digest(file_of(module).read_bytes()) == locked["bytes"]
 
 
 def _bytes_digest(content: bytes) -> str:
@@ -193,47 +199,61 @@ def _bytes_digest(content: bytes) -> str:
 
 @functools.cache
 def _source(module: str) -> _Source:
-    return _parse(module, _file(module).read_text(encoding="utf-8"))
+    return _parse(module, file_of(module).read_text(encoding="utf-8"))
 
 
 def _parse(module: str, text: str) -> _Source:
     tree = ast.parse(text)
-    return _Source(_digest_of_tree(tree), tuple(sorted(set(_imported(tree)) - {module})))
+    return _Source(_digest_of_tree(tree), tuple(sorted(set(_imported(tree, module)) - {module})))
 
 
-def _file(module: str) -> Path:
-    if module.startswith(f"{PACKAGE}."):
-        return LOCK.parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(module)
-    return Path(spec.origin)
-
-
-def _imported(tree: ast.Module) -> Iterator[str]:
-    """Yield the modules of the rooms that compute which a file imports, wherever the statement stands."""
+def _imported(tree: ast.Module, module: str) -> Iterator[str]:
+    """Yield the modules of the rooms that compute, and of plug-ins, which a file imports, wherever the statement stands."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+        if isinstance(node, ast.ImportFrom):
+            base = _absolute(node, module)
             for alias in node.names:
-                yield from _resolved(node.module, alias.name)
+                yield from _resolved(base, alias.name)
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                parent, _, last = alias.name.rpartition(".")
+                yield from _resolved(parent, last)
+
+
+def _absolute(node: ast.ImportFrom, module: str) -> str:
+    """Return the dotted name that an import in `module` is from; a relative one counts from the folder of its file."""
+    if not node.level:
+        return node.module or ""
+    package = module.split(".")[: len(module.split(".")) - node.level + (file_of(module).name == "__init__.py")]
+    return ".".join([*package, *([node.module] if node.module else [])])
 
 
 def _resolved(module: str, name: str) -> Iterator[str]:
-    """Yield the module that `from module import name` reads its name from, if it is of a room that computes."""
+    """Yield the module that `from module import name` reads its name from, if it is of a room that computes or of a plug-in."""
     parts = module.split(".")
-    if parts[0] != PACKAGE or (len(parts) > 1 and parts[1] not in ROOMS):
+    if parts[0] != PACKAGE:
+        source = source_of(f"{module}.{name}")
+        if source is not None:
+            yield from (each for each in (f"{module}.{name}", module) if source_of(each) == source and file_of(each).is_file())
+        return
+    if len(parts) > 1 and parts[1] not in ROOMS:
         return
     submodule = f"{module}.{name}"
-    if _file(submodule).is_file():
+    if _is_module(submodule):
         if submodule.split(".")[1] in ROOMS:
             yield submodule
-    elif len(parts) > 1 and _file(module).is_file():
+    elif len(parts) > 1 and _is_module(module):
         yield module
     elif len(parts) > 1:  # a name that the package itself offers, and that it imports from one of its modules
         package = LOCK.parent.joinpath(*parts[1:], "__init__.py")
         for node in ast.walk(ast.parse(package.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module and any(alias.name == name for alias in node.names):
                 yield node.module
+
+
+def _is_module(name: str) -> bool:
+    """Return True for a module of this package that is a file of its own: no room."""
+    return LOCK.parent.joinpath(*name.split(".")[1:]).with_suffix(".py").is_file()
 
 
 def _plain(node: Any) -> Any:

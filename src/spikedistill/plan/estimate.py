@@ -234,7 +234,7 @@ def _scaled_counts(spec: NetworkSpec, data: _Data) -> tuple[dict[str, float], fl
     """Return the counts of a network, its factors of pixels and of width, and what was guessed."""
     known = spec.arch in _counts()
     counts = _counts()[spec.arch if known else STAND_IN]
-    table = components.architectures()[spec.arch][1]
+    table = components.architecture(spec.arch).entry
     wide = next((_first(table[key]) for key in CHANNEL_KEYS if key in table), 1)
     width = next((_first(spec.network[key]) for key in CHANNEL_KEYS if key in spec.network), 1) / wide
     scale = data.height * data.width / counts["side"] ** 2

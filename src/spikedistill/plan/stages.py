@@ -46,7 +46,7 @@ class _Spec(BaseModel):
 
 
 def _modules(stage: str, *component_modules: str) -> tuple[str, ...]:
-    return tuple(f"spikedistill.{name}" for name in (f"stages.{stage}", *component_modules))
+    return (f"spikedistill.stages.{stage}", *component_modules)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -67,7 +67,7 @@ class PreprocessSpec(_Spec):
     @property
     def modules(self) -> tuple[str, ...]:
         """Modules whose code makes the artifact, with all that they import."""
-        return _modules(self.stage, f"data.datasets.{components.stem(self.dataset)}")
+        return _modules(self.stage, components.module_of("data.datasets", self.dataset))
 
     @property
     def ref(self) -> str:
@@ -98,7 +98,7 @@ class TeacherSpec(_Spec):
     @property
     def modules(self) -> tuple[str, ...]:
         """Modules whose code makes the artifact, with all that they import."""
-        return _modules(self.stage, f"models.{components.architectures()[self.arch][0]}")
+        return _modules(self.stage, components.architecture(self.arch).module)
 
     @property
     def ref(self) -> str:
@@ -137,8 +137,7 @@ class DistillSpec(_Spec):
     @property
     def modules(self) -> tuple[str, ...]:
         """Modules whose code makes the artifact, with all that they import."""
-        family = components.architectures()[self.arch][0]
-        return _modules(self.stage, f"models.{family}", f"distill.{components.stem(self.method)}")
+        return _modules(self.stage, components.architecture(self.arch).module, components.module_of("distill", self.method))
 
     @property
     def ref(self) -> str:

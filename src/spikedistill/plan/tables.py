@@ -9,7 +9,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from spikedistill.plan.build import Plan, Row
-from spikedistill.plan.code import describe_code
+from spikedistill.plan.code import describe_code, is_released
 from spikedistill.plan.estimate import Cost, in_hours, total
 from spikedistill.plan.stages import STAGES, DistillSpec, NetworkSpec, Spec
 from spikedistill.plan.uptodate import UpToDate
@@ -32,7 +32,7 @@ def plan_table(plan: Plan, cost_of: CostOf) -> str:
 
 
 def code_lines(plan: Plan) -> list[str]:
-    """Return a line for each module whose code is not as released, with what has another id for it."""
+    """Return a line for each module that is of a plug-in or not as released, with what has another id for it."""
     makers: dict[tuple[str, str], list[str]] = {}
     for ref, spec in plan.stages.items():
         for module_entry in spec.code.items():
@@ -42,7 +42,8 @@ def code_lines(plan: Plan) -> list[str]:
         following = {ref for ref, spec in plan.stages.items() if any(each.ref in refs for each in plan.with_upstream(spec))}
         counts = collections.Counter(str(plan.stages[ref].stage) for ref in following)
         what = ", ".join(f"{counts[stage]} {stage}" for stage in STAGES if counts[stage])
-        lines.append(f"code: {module} is {describe_code(entry)}: other ids for {what}")
+        follows = "other ids for" if is_released(module) else "its content is part of the ids of"
+        lines.append(f"code: {module} is {describe_code(module, entry)}: {follows} {what}")
     return lines
 
 

@@ -279,7 +279,7 @@ def _short_commit(commit: str | None) -> str:
 
 def _code_in_words(code: Mapping[str, str]) -> str:
     """Return which code is not at version 1, with the names of a few files that were edited; all are in the JSON."""
-    named = [f"{module} {describe_code(entry)}" for module, entry in sorted(code.items())]
+    named = [f"{module} {describe_code(module, entry)}" for module, entry in sorted(code.items())]
     more = f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
     return f"code: {', '.join(named[:MAX_NAMED])}{more}" if named else ""
 

@@ -153,7 +153,7 @@ def test_numbers_that_are_not_finite_are_refused(name, value):
 
 
 def test_importing_methods_and_settings_does_not_import_torch():
-    names = [f"spikedistill.distill.{components.stem(name)}" for name in METHODS]
+    names = [components.module_of("distill", name) for name in METHODS]
     modules = [*names, "spikedistill.neurons.settings", "spikedistill.train.settings"]
     code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,180 @@
+"""Plug-ins: packages and folders with components of others, beside those of this package. Imports no torch.
+
+A plug-in has the rooms `distill/`, `datasets/` and `models/`, or some of them, with files as in this package. It is named by
+`plugins:` in the configuration, as a package (`my_lab.snn`) or as a folder (`./ours`), or installed with an entry point of the
+group `spikedistill.plugins` whose value is a package.
+
+Whoever can write to a plug-in runs code as everybody who names it: a folder that all users of the machine can write to is
+refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import keyword
+import stat
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spikedistill.errors import ConfigError
+
+GROUP = "spikedistill.plugins"
+PACKAGE = "spikedistill"
+ROOMS = ("distill", "datasets", "models")
+TAKEN = frozenset({"data", "neurons", "models", "distill", "train", "evaluate", "stages"})
+"""Names that stand for rooms of this package where the code of an artifact is recorded, see `plan.code`."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A package with components.
+
+    Attributes:
+        package: its dotted name.
+        folder: where its files are.
+        origin: who named it, for messages.
+    """
+
+    package: str
+    folder: Path
+    origin: str
+
+    def room(self, kind: str) -> Path:
+        """Return the folder of the components of a kind, such as `distill` or `data.datasets`."""
+        parts = kind.split(".")
+        return self.folder.joinpath(*(parts if self.package == PACKAGE else parts[-1:]))
+
+    def module(self, file: Path) -> str:
+        """Return the dotted name of one of its files."""
+        return ".".join((self.package, *file.relative_to(self.folder).with_suffix("").parts))
+
+
+OWN = Source(PACKAGE, Path(__file__).parent, PACKAGE)
+_named: tuple[Source, ...] = ()
+
+
+def activate(names: Sequence[str]) -> None:
+    """Use the plug-ins that a configuration names, instead of those named before.
+
+    Args:
+        names: packages, and folders relative to the working directory: `./ours`, `/lab/snn`.
+
+    Raises:
+        ConfigError: if one cannot be used.
+    """
+    global _named
+    _named = tuple({source.package: source for source in map(_source, names)}.values())
+
+
+def sources() -> tuple[Source, ...]:
+    """Return this package, the plug-ins that the configuration names, and the installed ones."""
+    installed = _installed()
+    return (OWN, *_named, *(each for each in installed if each.package not in {source.package for source in _named}))
+
+
+def source_of(module: str) -> Source | None:
+    """Return what a module belongs to, None if it is neither of this package nor of a plug-in."""
+    fitting = [source for source in sources() if f"{module}.".startswith(f"{source.package}.")]
+    return max(fitting, key=lambda source: len(source.package), default=None)
+
+
+def file_of(module: str) -> Path:
+    """Return the file of a module of this package or of a plug-in; one that does not exist for a name that is no module."""
+    source = source_of(module)
+    assert source is not None, module
+    path = source.folder.joinpath(*module.removeprefix(source.package).split(".")[1:])
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def import_failure(module: str, err: Exception) -> str:
+    """Return a message about a module that cannot be imported, with the last line of its package that was reached."""
+    source, file = source_of(module), file_of(module)
+    line = ""
+    if isinstance(err, SyntaxError) and err.filename:
+        file, line = Path(err.filename), f", line {err.lineno}"
+    elif source is not None:
+        for frame in traceback.extract_tb(err.__traceback__):
+            if Path(frame.filename).is_relative_to(source.folder):
+                file, line = Path(frame.filename), f", line {frame.lineno}"
+    said = err.msg if isinstance(err, SyntaxError) else str(err)
+    return f"{file}{line}: cannot be imported: {type(err).__name__}: {said}"
+
+
+def parse_failure(file: Path) -> str:
+    """Return why a file is not Python."""
+    try:
+        compile(file.read_text(encoding="utf-8"), str(file), "exec")
+    except SyntaxError as err:
+        return f"line {err.lineno}: {err.msg}"
+    except ValueError as err:
+        return str(err)
+    return "changed meanwhile"
+
+
+@functools.cache
+def _installed() -> tuple[Source, ...]:
+    found = {}
+    for point in importlib.metadata.entry_points(group=GROUP):
+        origin = f"entry point {point.name} of {point.dist.name if point.dist else 'a package'}"
+        found[point.value] = _package(point.value, origin)
+    return tuple(found.values())
+
+
+def _source(name: str) -> Source:
+    return _folder(name) if name.startswith(("/", ".", "~")) or "/" in name else _package(name, f"plugins: {name}")
+
+
+def _package(name: str, origin: str) -> Source:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ConfigError(f"{origin}: neither the name of a package, such as my_lab.snn, nor a folder, such as ./ours")
+    try:
+        spec = importlib.util.find_spec(name)
+    except Exception as err:  # of the package that it lies in, which is imported to find it
+        raise ConfigError(f"{origin}: {type(err).__name__}: {err}") from err
+    if spec is None or not spec.submodule_search_locations:
+        what = "no package of that name is installed" if spec is None else "it is a module, not a package with rooms"
+        hint = f"; the folder here is called ./{name}" if Path(name).is_dir() else ""
+        raise ConfigError(f"{origin}: {what}{hint}")
+    return _checked(Source(name, Path(next(iter(spec.submodule_search_locations))), origin))
+
+
+def _folder(name: str) -> Source:
+    """Make a folder importable under its own name, behind everything that is importable already."""
+    origin = f"plugins: {name}"
+    folder = Path(name).expanduser().resolve()
+    if not folder.is_dir():
+        raise ConfigError(f"{origin}: no such folder: {folder}")
+    if not folder.name.isidentifier() or keyword.iskeyword(folder.name):
+        raise ConfigError(f"{origin}: imported under its name, and {folder.name!r} is none for Python: use letters, digits and _")
+    for each in _writable_by_all(folder):
+        raise ConfigError(f"{origin}: every user of this machine can write to {each}, and its code runs as you: chmod o-w it")
+    if str(folder.parent) not in sys.path:
+        sys.path.append(str(folder.parent))
+        importlib.invalidate_caches()
+    spec = importlib.util.find_spec(folder.name)
+    if spec is None or str(folder) not in [str(Path(each).resolve()) for each in spec.submodule_search_locations or ()]:
+        taken = spec and (spec.origin or list(spec.submodule_search_locations or ()))
+        raise ConfigError(f"{origin}: there is a Python package {folder.name!r} already ({taken}): rename the folder")
+    return _checked(Source(folder.name, folder, origin))
+
+
+def _writable_by_all(folder: Path) -> Iterator[Path]:
+    for path in (folder, *(folder / room for room in ROOMS), *folder.rglob("*.py")):
+        if path.exists() and path.stat().st_mode & stat.S_IWOTH:
+            yield path
+
+
+def _checked(source: Source) -> Source:
+    if source.package == PACKAGE or source.package.startswith(f"{PACKAGE}."):
+        raise ConfigError(f"{source.origin}: this is spikedistill itself")
+    if source.package.partition(".")[0] in TAKEN:
+        raise ConfigError(f"{source.origin}: code of spikedistill is recorded under this name, too: choose another")
+    if not any((source.folder / room).is_dir() for room in ROOMS):
+        raise ConfigError(f"{source.origin}: {source.folder} has none of the folders {', '.join(ROOMS)}; see docs/extending.md")
+    return source
