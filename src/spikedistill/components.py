@@ -62,6 +62,11 @@ def names(kind: Kind) -> tuple[str, ...]:
     return tuple(sorted({name for source in plugins.sources() for name in _files(source, kind)}))
 
 
+def names_in(source: Source, kind: Kind) -> tuple[str, ...]:
+    """Return the sorted names of the components of a kind in this package or in one plug-in."""
+    return tuple(sorted(_files(source, kind)))
+
+
 def module_of(kind: Kind, name: str) -> str:
     """Return the dotted name of the module of a component.
 

@@ -38,11 +38,13 @@ class Source:
     Attributes:
         package: its dotted name.
         folder: where its files are.
+        name: how a configuration names it.
         origin: who named it, for messages.
     """
 
     package: str
     folder: Path
+    name: str
     origin: str
 
     def room(self, kind: str) -> Path:
@@ -55,7 +57,7 @@ class Source:
         return ".".join((self.package, *file.relative_to(self.folder).with_suffix("").parts))
 
 
-OWN = Source(PACKAGE, Path(__file__).parent, PACKAGE)
+OWN = Source(PACKAGE, Path(__file__).parent, PACKAGE, PACKAGE)
 _named: tuple[Source, ...] = ()
 
 
@@ -70,6 +72,11 @@ def activate(names: Sequence[str]) -> None:
     """
     global _named
     _named = tuple({source.package: source for source in map(_source, names)}.values())
+
+
+def named() -> list[str]:
+    """Return the names by which `activate` finds the plug-ins of the configuration again."""
+    return [source.name for source in _named]
 
 
 def sources() -> tuple[Source, ...]:
@@ -141,7 +148,7 @@ def _package(name: str, origin: str) -> Source:
         what = "no package of that name is installed" if spec is None else "it is a module, not a package with rooms"
         hint = f"; the folder here is called ./{name}" if Path(name).is_dir() else ""
         raise ConfigError(f"{origin}: {what}{hint}")
-    return _checked(Source(name, Path(next(iter(spec.submodule_search_locations))), origin))
+    return _checked(Source(name, Path(next(iter(spec.submodule_search_locations))), name, origin))
 
 
 def _folder(name: str) -> Source:
@@ -161,7 +168,7 @@ def _folder(name: str) -> Source:
     if spec is None or str(folder) not in [str(Path(each).resolve()) for each in spec.submodule_search_locations or ()]:
         taken = spec and (spec.origin or list(spec.submodule_search_locations or ()))
         raise ConfigError(f"{origin}: there is a Python package {folder.name!r} already ({taken}): rename the folder")
-    return _checked(Source(folder.name, folder, origin))
+    return _checked(Source(folder.name, folder, name, origin))
 
 
 def _writable_by_all(folder: Path) -> Iterator[Path]:

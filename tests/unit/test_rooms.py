@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "spikedistill"
 ORDER = (
     {"cli"},
-    {"export"},
+    {"export", "contract"},
     {"report"},
     {"launch", "stages", "project"},
     {"plan"},

@@ -11,15 +11,19 @@ import torch
 
 from spikedistill import components
 from spikedistill.config.check import parse_config
+from spikedistill.contract.training import (
+    BACKWARDS,
+    SHAPES,
+    batch_of,
+    configuration,
+    networks_of,
+    one_step_changes_the_student_alone,
+    spec_of,
+)
 from spikedistill.errors import ConfigError
-from spikedistill.models import add_exits, build_student, build_teacher
-from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.models import build_teacher
 from spikedistill.stages.distill import Distillation
-from spikedistill.train.optim import build_optimizer
 from tests.unit.distill.batches import METHODS, with_every_choice
-from tests.unit.distill.networks import SHAPES, batch_of, configuration, networks_of, spec_of
-
-BACKWARDS = ["bptt", "rate"]
 
 
 def needs_of(name, params):
@@ -36,28 +40,7 @@ def combinations(*, refused):
 
 @pytest.mark.parametrize(("name", "params", "dataset", "backward"), list(combinations(refused=False)))
 def test_one_step_of_training(name, params, dataset, backward):
-    spec = spec_of(name, params, dataset=dataset, backward=backward)
-    student, teacher = networks_of(spec)
-    taught_before = [value.clone() for value in teacher.state_dict().values()] if teacher else []
-    before = {key: value.detach().clone() for key, value in student.named_parameters()}
-    batch = batch_of(spec)
-    optimizer = build_optimizer(student, spec.train)
-
-    terms = Distillation(spec, teacher)(student.train()(batch.inputs).in_full_precision(), batch)
-    torch.stack(list(terms.values())).sum().backward()
-    optimizer.step()
-
-    assert all(term.shape == () and term.isfinite() for term in terms.values())
-    assert (student.exits is not None) == ("exits" in needs_of(name, params))
-    for key, parameter in student.named_parameters():
-        assert parameter.grad is not None, f"{key} takes no part in the loss, which several processes cannot train with"
-        assert parameter.grad.isfinite().all() and parameter.isfinite().all(), key
-    learners = [key for key in before if key.startswith(("network.stem", "network.classifier", "exits.classifiers"))]
-    assert len(learners) >= 3
-    assert all(not torch.equal(before[key], student.get_parameter(key)) for key in learners)
-    if teacher:
-        assert all(p.grad is None for p in teacher.parameters())
-        assert all(map(torch.equal, taught_before, teacher.state_dict().values()))
+    one_step_changes_the_student_alone(name, params, dataset, backward)
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if "noise" in needs_of(name, {})])
@@ -108,18 +91,6 @@ def test_a_teacher_without_a_weight_for_its_features_is_refused(name, arch):
     else:
         with pytest.raises(ConfigError, match=rf"methods\.{name}: needs a teacher that classifies by one linear layer.*{arch}"):
             spec_of(name, {}, **choices)
-
-
-@pytest.mark.parametrize("backward", BACKWARDS)
-@pytest.mark.parametrize("arch", sorted(components.architectures()))
-def test_every_student_carries_side_branches(arch, backward):
-    sizes = {"num_classes": 10, "in_channels": 2}
-    side = components.architectures()[arch][1].get("min_side", 8)
-    with torch.device("meta"):
-        student = build_student(arch, time_steps=2, neuron=NeuronConfig(), backward=backward, **sizes)
-        add_exits(student, arch, num_classes=10, pooling="global")
-        outputs = student(torch.empty(2, 3, 2, side, side))
-    assert outputs.exits.shape == (len(student.network.widths), 3, 10)
 
 
 @pytest.mark.parametrize("residual", [False, True])

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from spikedistill import components
+from spikedistill.contract.methods import random_inputs
+from spikedistill.contract.training import SHAPES, TIME_STEPS, batch_of, networks_of, spec_of
 from spikedistill.stages.distill import Distillation
-from tests.unit.distill.batches import inputs_of, with_every_choice
-from tests.unit.distill.networks import SHAPES, TIME_STEPS, batch_of, networks_of, spec_of
+from tests.unit.distill.batches import with_every_choice
 from tests.unit.distill.straight_line import LOSSES
 
 
@@ -28,7 +29,7 @@ WRITTEN_OUT = [choice for choice in with_every_choice() if choice.values[0] in L
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_terms_of_fixed_logits_equal_the_equations(name, params, num_steps, seed):
     method = components.load("distill", name)
-    inputs = inputs_of(method, params, num_steps, dtype=torch.float64, seed=seed)
+    inputs = random_inputs(method, params, num_steps, dtype=torch.float64, seed=seed)
     settings = method.Params(**params)
     terms = {key: term.item() for key, term in method.loss(inputs, settings).items()}
     batch = as_lists({field.name: getattr(inputs, field.name) for field in dataclasses.fields(inputs)})

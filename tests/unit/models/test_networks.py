@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from spikedistill import components
+from spikedistill.contract import networks
 from spikedistill.errors import ConfigError
 from spikedistill.models import add_exits, build_student, build_teacher
 from spikedistill.models.exits import Exits
@@ -75,19 +76,10 @@ def test_size_of_reference_branches(key, name, classes):
     assert sum(p.numel() for p in student.parameters()) == expected["total_with_branches"]
 
 
+@pytest.mark.parametrize("check", networks.CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", sorted(components.architectures()))
-def test_every_architecture_learns_in_both_roles(name):
-    x, labels = torch.rand(3, 2, 32, 32), torch.tensor([0, 1, 2])
-    student = build_student(name, num_classes=3, in_channels=2, time_steps=2, neuron=NeuronConfig())
-    teacher = build_teacher(name, num_classes=3, in_channels=2)
-    for network, shape in ((student, (2, 3, 3)), (teacher, (3, 3))):
-        outputs = network(x)
-        assert outputs.logits.shape == shape
-        assert outputs.features.shape[:-3] == shape[:-1]
-        assert outputs.features.shape[-3] == network.network.widths[-1]
-        torch.nn.functional.cross_entropy(outputs.prediction, labels).backward()
-        assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
-        assert network.network.stem.weight.grad.abs().sum() > 0
+def test_architecture(name, check):
+    check(name)
 
 
 def test_student_and_teacher_share_their_parameters_by_name():

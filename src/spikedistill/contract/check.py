@@ -1,0 +1,79 @@
+"""Runs the checks of all components of a plug-in."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+from spikedistill import components
+from spikedistill.contract import datasets, methods, networks, training
+from spikedistill.errors import ConfigError
+from spikedistill.plugins import Source, file_of, source_of
+
+
+class Finding(NamedTuple):
+    """The result of one check of one component; `problem` is empty if the promise holds."""
+
+    component: str
+    promise: str
+    problem: str
+
+
+def check_plugin(source: Source) -> Iterator[Finding]:
+    """Yield a finding for each promise of each component of a plug-in."""
+    kinds: tuple[components.Kind, ...] = ("data.datasets", "distill")
+    for kind in kinds:
+        for name in components.names_in(source, kind):
+            label = f"{components.WHAT[kind]} {name}"
+            yield from _findings(label, kind, name)
+    for name, (module, _) in components.architectures().items():
+        if source_of(module) == source:
+            yield from (_finding(f"architecture {name}", check.__doc__, partial(check, name)) for check in networks.CHECKS)
+
+
+def _findings(label: str, kind: components.Kind, name: str) -> Iterator[Finding]:
+    """Yield the findings of a method or a dataset; only one if it cannot be used at all."""
+    try:
+        module = components.load(kind, name)
+    except ConfigError as err:
+        yield Finding(label, "The file can be imported and has all that its kind needs.", str(err))
+        return
+    yield _finding(label, _is_quick_to_import.__doc__, partial(_is_quick_to_import, module.__name__))
+    if kind == "data.datasets":
+        yield from (_finding(label, check.__doc__, partial(check, module)) for check in datasets.CHECKS)
+        return
+    yield from (_finding(label, check.__doc__, partial(check, module)) for check in methods.ONCE)
+    for params in methods.choices(module):
+        chosen = " ".join([label, *(f"{key}={value}" for key, value in params.items())])
+        yield from (_finding(chosen, check.__doc__, partial(check, module, params)) for check in methods.OF_EACH_CHOICE)
+        check = training.trains_on_every_kind_of_data
+        yield _finding(chosen, check.__doc__, partial(check, name, params))
+
+
+def _finding(component: str, promise: str | None, check: Callable[[], None]) -> Finding:
+    """Run one check; whatever the component raises is a finding."""
+    problem = ""
+    try:
+        check()
+    except AssertionError as err:
+        problem = str(err) or "an assertion of the component failed"
+    except Exception as err:
+        problem = f"{type(err).__name__}: {err}"
+    return Finding(component, (promise or "").partition("\n")[0], problem)
+
+
+def _is_quick_to_import(module: str) -> None:
+    """Importing the file does not import torch: `snakemake -n` imports what a configuration names."""
+    source = source_of(module)
+    assert source is not None
+    root = source.folder.parents[source.package.count(".")]
+    code = f"import sys; sys.path.append({str(root)!r}); import {module}; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    if done.returncode:
+        raise AssertionError(
+            f"{file_of(module)} imports torch when it is imported: write `from spikedistill.lazy import torch`, and import other "
+            "modules that need it inside functions"
+        )

@@ -1,0 +1,48 @@
+"""`spikedistill new`: the file of a component in a plug-in, which works as it is and is meant to be changed."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from pathlib import Path
+
+from spikedistill import components
+from spikedistill.errors import ConfigError
+
+TEMPLATES = Path(__file__).with_name("template") / "new"
+ROOMS = {"method": "distill", "dataset": "datasets", "architecture": "models"}
+"""Room of a plug-in by kind of component."""
+_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+
+
+def new_component(kind: str, name: str, plugin: Path) -> Path:
+    """Write the file of a new component into a plug-in's folder; return its path.
+
+    Args:
+        kind: a key of `ROOMS`.
+        name: its name in the configuration.
+        plugin: folder of the plug-in; it and its room are made if they are not there.
+
+    Raises:
+        ConfigError: if the name is none or taken, or the file exists.
+    """
+    stem = name.replace("-", "_")
+    if not _NAME.fullmatch(name) or keyword.iskeyword(stem):
+        raise ConfigError(f"{name!r} cannot name a {kind}: use small letters, digits, - and _, a letter first")
+    if components.canonical(name) in _taken(kind):
+        raise ConfigError(f"there is a {kind} {name!r} already; choose another name")
+    file = plugin / ROOMS[kind] / f"{stem}.py"
+    text = (TEMPLATES / f"{kind}.py").read_text(encoding="utf-8").replace('"NAME"', f'"{name}"')
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with file.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{file} exists and stays as it is; choose another name") from None
+    return file
+
+
+def _taken(kind: str) -> set[str]:
+    if kind == "architecture":
+        return set(map(components.canonical, components.architectures()))
+    return set(components.names("distill" if kind == "method" else "data.datasets"))
