@@ -58,7 +58,7 @@ def test_order_and_spelling_change_no_id(spell):
 def test_what_is_at_its_default_may_be_written_or_left_out():
     config = copy.deepcopy(CONFIG)
     student = config["experiments"]["digits"]["student"]
-    student["train"] = {"epochs": 12, "batch_size": 64, "augment": {"crop_padding": 1}, "warmup_epochs": 1}
+    student["train"] = {"epochs": 12, "batch_size": 64, "lr": 0.2, "augment": {"crop_padding": 1}, "warmup_epochs": 1}
     student["neuron"] = {}
     assert refs(config) == refs(CONFIG)
 
