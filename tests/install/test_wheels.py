@@ -1,13 +1,6 @@
-"""Both wheels, built and installed outside the checkout: what a user of a package has, without the source tree.
-
-What they depend on (torch above all, several GB) comes from the environment of the tests, by a path file; `make test` has
-installed it there from the same metadata.
-"""
+"""Both wheels, built and installed outside the checkout: what a user of a package has, without the source tree."""
 
 import subprocess
-import sys
-import sysconfig
-import venv
 import zipfile
 from pathlib import Path
 
@@ -15,29 +8,6 @@ import pytest
 
 from slurm_lab.running import run
 from tests.workflow.project import ROOT, copy_project
-
-PLUGIN = ROOT / "src" / "snakemake-executor-plugin-submitit"
-
-
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory):
-    out = tmp_path_factory.mktemp("wheels")
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(out)]
-    subprocess.run([*build, str(ROOT), str(PLUGIN)], check=True)
-    return sorted(out.glob("*.whl"))
-
-
-@pytest.fixture(scope="module")
-def installed(wheels, tmp_path_factory):
-    """The python of an environment with both wheels and nothing of the checkout."""
-    folder = tmp_path_factory.mktemp("installed") / "venv"
-    venv.create(folder, symlinks=True, with_pip=False)
-    (site,) = folder.glob("lib/python*/site-packages")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "--python", str(folder), "install", "--quiet", "--no-deps", *map(str, wheels)], check=True
-    )
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return folder / "bin" / "python"
 
 
 @pytest.fixture
