@@ -33,6 +33,8 @@ CONTRACT: dict[str, tuple[str, ...]] = {
 """What the files of each room define, see docs/extending.md."""
 WHAT: dict[str, str] = {"distill": "method", "data.datasets": "dataset", "models": "architecture"}
 """What a component of each kind is called in messages."""
+MAX_LISTED = 200
+"""Names that a message lists at most."""
 
 
 class Section(BaseModel):
@@ -164,10 +166,13 @@ def matching(name: str, refs: Iterable[str]) -> list[str]:
 
 
 def unknown(what: str, name: str, allowed: Iterable[str]) -> str:
-    """Return a message about an unknown name, with the allowed names and the most similar one."""
+    """Return a message about an unknown name, with the most similar one and the allowed names, of many only the closest."""
     options = sorted(allowed)
     close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
+    if len(options) > MAX_LISTED:
+        closest = difflib.get_close_matches(name, options, n=8, cutoff=0.0)
+        return f"unknown {what} {name!r}.{hint} {len(options)} are allowed; the closest: {', '.join(closest)}"
     return f"unknown {what} {name!r}.{hint} Allowed: {', '.join(options)}"
 
 

@@ -27,6 +27,7 @@ def _add_run(commands: Commands, configured: argparse.ArgumentParser) -> None:
     run.add_argument("--engine", metavar="JSON", help="how training runs (default: as configured)")
     run.add_argument("--plugins", nargs="+", default=[], metavar="PLUGIN", help="packages and folders (default: as configured)")
     run.add_argument("--raw", type=Path, help="folder of the downloaded data (default: as configured)")
+    run.add_argument("--weights", type=Path, help="checkpoint to import, if the stage does (default: as configured)")
     run.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs per node that the job requested: never use the CPU")
     run.add_argument("--log-file", type=Path, help="write the log there too")
     run.set_defaults(command=_run)
@@ -56,17 +57,19 @@ def _run(options: argparse.Namespace) -> None:
         plugins.activate(options.plugins)
         spec = parse_spec(options.spec)
         store, results, raw = options.store or "store", options.results or "results", options.raw
+        weights = options.weights
         engine = EngineConfig()
     else:
         plan = load_plan(options)
         spec = plan.find(options.name)
         store, results = options.store or plan.config.store, options.results or plan.config.results
         raw = options.raw or (Path(plan.raw[spec.ref]) if spec.ref in plan.raw else None)
+        weights = options.weights or (Path(plan.weights[spec.ref]) if spec.ref in plan.weights else None)
         engine = plan.config.engine
     if options.engine:
         engine = parse_engine_config(options.engine)
     Store(store).check()
-    run_stage(spec, Store(store), RunOptions(Path(results), raw, len(os.sched_getaffinity(0)), engine, options.gpus))
+    run_stage(spec, Store(store), RunOptions(Path(results), raw, len(os.sched_getaffinity(0)), engine, options.gpus, weights))
 
 
 def _submit(options: argparse.Namespace) -> int:

@@ -14,10 +14,12 @@ from pydantic import ValidationError
 
 from spikedistill import components, plugins
 from spikedistill.config.expand import expand
-from spikedistill.config.models import LABEL, Config, ExperimentConfig
+from spikedistill.config.imported import feature_problems, imported_problems
+from spikedistill.config.models import LABEL, Config, ExperimentConfig, TeacherConfig
 from spikedistill.config.problems import Problems
 from spikedistill.data.meta import DatasetMeta
-from spikedistill.errors import ConfigError
+from spikedistill.data.scan import filled_params
+from spikedistill.errors import ConfigError, DataError
 
 
 def parse_config(values: Mapping[str, Any], source: str = "config.yaml") -> Config:
@@ -149,12 +151,15 @@ def _check_combinations(experiment: ExperimentConfig, key: list[str], problems: 
     for method_label, method in experiment.methods.items():
         component = components.load("distill", method.method or method_label)
         needs = component.needs(component.Params.model_validate(method.params))
+        if method.weights is not None:
+            continue
         if "teacher" in needs and experiment.teacher is None:
             problems.add([*key, "teacher"], f"method {method_label!r} distils from a teacher, and none is given")
         for problem in _misfits(needs, experiment):
             problems.add([*key, "methods", method_label], problem)
     for role, network in (("teacher", experiment.teacher), ("student", experiment.student)):
-        if network is not None and network.train.select == "best" and not experiment.dataset.validation:
+        train = network.train if network is not None else None
+        if train is not None and train.select == "best" and not experiment.dataset.validation:
             reason = "best is chosen by the validation split; set dataset.validation, to 0.1 for instance, or select: last"
             problems.add([*key, role, "train", "select"], reason)
     if experiment.dataset.validation >= 1 and experiment.dataset.validation % 1:
@@ -173,29 +178,41 @@ def _misfits(needs: frozenset[str], experiment: ExperimentConfig) -> Iterator[st
             "set backward to bptt, or use a method that works on the mean, such as ce, esd or kd with logits: mean"
         )
     if {"features", "teacher"} <= needs and experiment.teacher is not None:
-        entry = components.architecture(experiment.teacher.arch).entry
-        if entry.get("hidden") or entry.get("pooled_size"):
-            yield (
-                f"needs a teacher that classifies by one linear layer on pooled features, and {experiment.teacher.arch!r} "
-                "does not; choose another teacher.arch, such as resnet18 or resnet34"
-            )
+        yield from feature_problems(experiment.teacher)
 
 
 def _check_data(experiment: ExperimentConfig, key: list[str], problems: Problems) -> None:
-    dataset = experiment.dataset
-    component = components.load("data.datasets", dataset.name)
-    meta = component.describe(component.Params.model_validate(dataset.params))
+    meta = _described(experiment, key, problems)
+    if meta is None:
+        return
     if meta.num_frames is not None and meta.num_frames != experiment.student.time_steps:
         problems.add(
             [*key, "student", "time_steps"],
             f"must equal the number of event frames, {meta.num_frames} (dataset.params.num_frames); "
             f"found {experiment.student.time_steps}",
         )
-    if component.NEEDS_RAW and dataset.root is None:
-        problems.add([*key, "dataset", "root"], f"dataset {dataset.name!r} needs the folder of its downloaded files")
-    if dataset.root is not None and (fault := _fault_of_folder(dataset.root)):
-        problems.add([*key, "dataset", "root"], f"{fault}: {dataset.root}. Put or link the files there, or name another")
     _check_inputs(experiment, key, meta, problems)
+    for part, reason in imported_problems(experiment, meta):
+        problems.add([*key, *part], reason)
+
+
+def _described(experiment: ExperimentConfig, key: list[str], problems: Problems) -> DatasetMeta | None:
+    """Return what a dataset is, and check its folder; None if only the folder says what it is, and that does not."""
+    dataset = experiment.dataset
+    component = components.load("data.datasets", dataset.name)
+    fault = None
+    if component.NEEDS_RAW and dataset.root is None:
+        fault = f"dataset {dataset.name!r} needs the folder of its files"
+    if dataset.root is not None and (found := _fault_of_folder(dataset.root)):
+        fault = f"{found}: {dataset.root}. Put or link the files there, or name another"
+    if fault:
+        problems.add([*key, "dataset", "root"], fault)
+    try:
+        return component.describe(filled_params(component, dataset.params, None if fault else dataset.root))
+    except DataError as err:
+        if not fault:
+            problems.add([*key, "dataset"], str(err))
+        return None
 
 
 def _fault_of_folder(name: str) -> str | None:
@@ -217,11 +234,12 @@ def _check_inputs(experiment: ExperimentConfig, key: list[str], meta: DatasetMet
         if network is None:
             continue
         least = components.architecture(network.arch).entry.get("min_side", 1)
-        if min(height, width) < least:
+        own = network.inputs.size if isinstance(network, TeacherConfig) else None
+        if (own if isinstance(own, int) else min(height, width)) < least:
             problems.add(
                 [*key, role, "arch"],
                 f"{network.arch!r} halves its inputs until nothing is left of {height}x{width}; it needs {least}x{least} "
                 "or more: choose another, such as resnet18, or enlarge them with dataset.inputs.resize",
             )
-        for name, reason in network.train.augment.problems(meta, inputs):
+        for name, reason in network.train.augment.problems(meta, inputs) if network.train is not None else ():
             problems.add([*key, role, "train", "augment", name], reason)

@@ -10,6 +10,7 @@ from pydantic import Field
 from spikedistill.components import Section
 from spikedistill.data.loading.inputs import InputConfig
 from spikedistill.evaluate.settings import EvaluateConfig
+from spikedistill.models.imported.settings import NetworkInputs
 from spikedistill.models.settings import Backward
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.train.settings import EngineConfig, TrainConfig
@@ -42,7 +43,10 @@ class DatasetConfig(Section):
 
 
 class _NetworkConfig(Section):
-    arch: str = Field(description="Architecture: a name of an ARCHITECTURES table in src/spikedistill/models.")
+    arch: str = Field(
+        description="Architecture: a name of an ARCHITECTURES table in src/spikedistill/models. Teachers can also be "
+        "torchvision/NAME and timm/NAME."
+    )
     width: float = Field(
         1.0,
         gt=0,
@@ -55,7 +59,22 @@ class TeacherConfig(_NetworkConfig):
     """The ANN whose knowledge is distilled. Experiments with an equal teacher share one."""
 
     seed: Seed = Field(0, description="Seed of the teacher's initial weights, sample order and augmentation.")
-    train: TrainConfig = Field(description="How the teacher is trained.")
+    weights: str | None = Field(
+        None,
+        description="Checkpoint to import: .safetensors, or .pth and the like without code in it. Its checksum is in the id.",
+    )
+    inputs: NetworkInputs = Field(
+        NetworkInputs(), description="What the teacher takes, if not what the student sees; the defaults suit the weights."
+    )
+    classes: list[int | list[int]] | dict[str, int | list[int]] | None = Field(
+        None,
+        description="Which classes of the checkpoint stand for those of the dataset: for each of them, in order or by name, an "
+        "index or several. Default: the checkpoint has the classes of the dataset, in the same order.",
+    )
+    train: TrainConfig | None = Field(
+        None,
+        description="How the teacher is trained; with `weights`, fine-tuned from them. Only with `weights` may it be left out.",
+    )
 
 
 class StudentConfig(_NetworkConfig):
@@ -72,7 +91,9 @@ class StudentConfig(_NetworkConfig):
     scale_grad_by_steps: bool = Field(
         True, description="With backward: rate, divide the gradient by T, as the authors' code does; no effect otherwise."
     )
-    train: TrainConfig = Field(description="How students are trained, whatever the method.")
+    train: TrainConfig | None = Field(
+        None, description="How students are trained, whatever the method. May be left out if every method has `weights`."
+    )
 
 
 class MethodConfig(Section):
@@ -82,6 +103,11 @@ class MethodConfig(Section):
         None, description="Method: the stem of a file in src/spikedistill/distill. Default: the label of this entry."
     )
     params: dict[str, Any] = Field({}, description="Parameters of the method; see its `Params`.")
+    weights: str | None = Field(
+        None,
+        description="Checkpoint of a student that was trained elsewhere, by this method: it is evaluated, once, and nothing is "
+        "trained.",
+    )
     together: list[list[str]] = Field(
         [], description="Groups of parameters given as lists that are walked in step, as in [[alpha, beta]], not crossed."
     )

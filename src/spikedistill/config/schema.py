@@ -29,7 +29,9 @@ def config_schema() -> dict[str, Any]:
     _narrow_params(definitions, "DatasetConfig", "name", "data.datasets")
     _narrow_params(definitions, "MethodConfig", "method", "distill")
     for section, model in (("TeacherConfig", TeacherConfig), ("StudentConfig", StudentConfig)):
-        definitions[section]["properties"]["arch"]["enum"] = sorted(components.architectures())
+        names: dict[str, Any] = {"enum": sorted(components.architectures())}
+        arch = definitions[section]["properties"]["arch"]
+        arch |= {"anyOf": [names, {"pattern": "^[a-z]+/."}]} if section == "TeacherConfig" else names
         _allow_sweeps(definitions, model, section)
     return schema
 

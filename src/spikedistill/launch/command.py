@@ -27,13 +27,15 @@ def stage_log(spec: Spec) -> Path:
 
 
 def stage_arguments(plan: Plan, spec: Spec) -> list[str]:
-    """Return the arguments of `spikedistill run` for a stage: spec, store, results, plug-ins, engine, raw data."""
+    """Return the arguments of `spikedistill run` for a stage: spec, store, results, plug-ins, engine, raw data, weights."""
     arguments = ["--spec", spec.model_dump_json(), "--store", plan.config.store, "--results", plan.config.results]
     if plan.config.plugins:
         arguments += ["--plugins", *plan.config.plugins]
     if not isinstance(spec, PreprocessSpec):  # works in processes of its own, without ranks
         arguments += ["--engine", plan.config.engine.model_dump_json()]
-    return [*arguments, "--raw", plan.raw[spec.ref]] if spec.ref in plan.raw else arguments
+    for name, files in (("--raw", plan.raw), ("--weights", plan.weights)):
+        arguments += [name, files[spec.ref]] if spec.ref in files else []
+    return arguments
 
 
 def stage_command(plan: Plan, spec: Spec, gpus_per_node: int) -> list[str]:

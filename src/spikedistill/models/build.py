@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -10,6 +10,8 @@ from torch import nn
 from spikedistill import components
 from spikedistill.errors import ConfigError
 from spikedistill.models.exits import Exits
+from spikedistill.models.imported.inputs import Conversion, InputAdapter
+from spikedistill.models.imported.zoo_network import ZooNetwork
 from spikedistill.models.network import Activation, Network, init_fan_out
 from spikedistill.models.settings import Backward, Pooling
 from spikedistill.models.wrappers import Student, Teacher
@@ -53,16 +55,36 @@ def add_exits(student: Student, name: str, *, num_classes: int, pooling: Pooling
     student.exits = Exits(student.network.widths, num_classes, pooling=pooling, residual=residual)
 
 
-def build_teacher(name: str, *, num_classes: int, in_channels: int, entry: Mapping[str, Any] | None = None) -> Teacher:
+def build_teacher(
+    name: str,
+    *,
+    num_classes: int,
+    in_channels: int,
+    entry: Mapping[str, Any] | None = None,
+    conversion: Conversion | None = None,
+    groups: Sequence[int] = (),
+) -> Teacher:
     """Return a ReLU network that maps images [B, C, H, W], or the mean of frames [T, B, C, H, W], to logits [B, num_classes].
 
-    Convolutions are initialised from He's normal distribution over the fan-out, as in the teachers of SeAl-KD and TDD.
+    Convolutions are initialised from He's normal distribution over the fan-out, as in the teachers of SeAl-KD and TDD; a model of
+    another library keeps its own initialisation.
+
+    Args:
+        name: name of the architecture.
+        num_classes: number of outputs of the network; with `groups`, their sum.
+        in_channels: channels that the network takes, after the conversion.
+        entry: hyperparameters that replace those of the architecture's table.
+        conversion: of the batch to what the network takes.
+        groups: number of outputs that make each class, see `Teacher`.
 
     Raises:
         ConfigError: if there is no architecture of that name.
     """
-    teacher = Teacher(_build(name, num_classes, in_channels, nn.ReLU, entry))
-    init_fan_out(teacher)
+    network = _build(name, num_classes, in_channels, nn.ReLU, entry)
+    adapter = None if conversion is None or conversion.is_identity else InputAdapter(conversion)
+    teacher = Teacher(network, adapter=adapter, groups=groups)
+    if not isinstance(network, ZooNetwork):
+        init_fan_out(teacher)
     return teacher
 
 

@@ -5,13 +5,15 @@ Letters: T step, B batch, C input channel, D channel, E exit, K class.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from spikedistill.models.exits import Exits
+from spikedistill.models.imported.inputs import InputAdapter
+from spikedistill.models.imported.zoo_network import ZooNetwork
 from spikedistill.models.network import Network
 from spikedistill.models.settings import Backward
 from spikedistill.neurons.dynamics import to_float32
@@ -125,12 +127,33 @@ class _ScaledGradient(torch.autograd.Function):
 class Teacher(nn.Module):
     """An ANN; its input is an image, or the mean of event frames over time."""
 
-    def __init__(self, network: Network) -> None:
-        """Wrap a network whose activations have no time."""
+    def __init__(self, network: Network | ZooNetwork, *, adapter: InputAdapter | None = None, groups: Sequence[int] = ()) -> None:
+        """Wrap a network whose activations have no time.
+
+        Args:
+            network: the layers.
+            adapter: converts the batch to what the network takes; None: it takes the batch as it is.
+            groups: number of the network's outputs that make each class, in order; empty: one each.
+        """
         super().__init__()
         self.network = network
+        self.adapter = adapter
+        self.groups = tuple(groups) if any(size != 1 for size in groups) else ()
 
     def forward(self, x: Tensor) -> ModelOutput:
         """Return the outputs for images [B, C, H, W] or frames [T, B, C, H, W]."""
-        features = self.network.last_features(self.network.encode(x.mean(0) if x.dim() == 5 else x))
-        return ModelOutput(self.network.classify(features), features)
+        x = self.adapter(x) if self.adapter is not None else x.mean(0) if x.dim() == 5 else x
+        features = self.network.last_features(self.network.encode(x))
+        return ModelOutput(self.classify(features), features)
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Return logits [B, K] of the last features; that of a class of several outputs adds up their probabilities."""
+        logits = self.network.classify(features)
+        if not self.groups:
+            return logits
+        return torch.stack([outputs.logsumexp(1) for outputs in logits.split(self.groups, dim=1)], dim=1)
+
+    @property
+    def class_weight(self) -> Tensor | None:
+        """Weight [K, D] of a classifier that is one linear layer on globally pooled features; None for other classifiers."""
+        return None if self.groups else self.network.class_weight

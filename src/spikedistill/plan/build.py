@@ -1,6 +1,6 @@
 """Build the plan of a configuration: its stages, each with a content id, and the rows of its report.
 
-Imports no torch and touches no file.
+Imports no torch. Of files it reads the checkpoints to import, for their checksums.
 """
 
 from __future__ import annotations
@@ -9,14 +9,19 @@ import functools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from spikedistill import components
+from spikedistill.config.imported import class_indices
 from spikedistill.config.models import Config, DatasetConfig, ExperimentConfig, TeacherConfig
+from spikedistill.data.scan import filled_params
 from spikedistill.errors import ConfigError
+from spikedistill.models.imported.settings import NetworkInputs
 from spikedistill.plan.code import code_of
 from spikedistill.plan.rehearsal import rehearsal
 from spikedistill.plan.stages import DistillSpec, EvaluateSpec, NetworkSpec, PreprocessSpec, Spec, TeacherSpec
+from spikedistill.plan.weights import weights_digest
 
 # On CPUs the gradient of a strided 1x1 convolution of fewer channels corrupts memory: oneDNN issue 6035.
 LEAST_CHANNELS = 16
@@ -45,6 +50,8 @@ class Plan:
     stages: dict[str, Spec]
     rows: tuple[Row, ...]
     raw: dict[str, str]
+    weights: dict[str, str]
+    """Checkpoints to import: reference -> file."""
 
     def find(self, name: str) -> Spec:
         """Return the stage that makes the artifact called `name`, with or without its folder; an unambiguous beginning will do.
@@ -73,16 +80,19 @@ def build_plan(config: Config) -> Plan:
     stages: dict[str, Spec] = {}
     rows: list[Row] = []
     raw: dict[str, str] = {}
+    weights: dict[str, str] = {}
     for label, experiment in config.experiments.items():
         data = _with_code(_preprocess(experiment))
         if experiment.dataset.root is not None:
-            raw[data.ref] = experiment.dataset.root
+            raw[data.ref] = str(Path(experiment.dataset.root).expanduser())
         stages[data.ref] = data
         for method, model, teacher in _models(experiment, data, config.seeds):
+            if file := weights_file(experiment, method):
+                weights[model.ref] = file
             evaluation = _with_code(EvaluateSpec(data=data.ref, model=model.ref, teacher=teacher, settings=config.evaluate))
             stages |= {model.ref: model, evaluation.ref: evaluation}
             rows.append(Row(label, method, model.seed, model.ref, evaluation.ref))
-    return Plan(config, stages, tuple(rows), raw)
+    return Plan(config, stages, tuple(rows), raw, weights)
 
 
 def _with_code(spec: AnySpec) -> AnySpec:
@@ -91,13 +101,21 @@ def _with_code(spec: AnySpec) -> AnySpec:
     return spec.model_copy(update={"code": code}) if code else spec
 
 
-def _resolved(kind: components.Kind, name: str, params: dict[str, Any]) -> dict[str, Any]:
-    return components.load(kind, name).Params.model_validate(params).model_dump(mode="json")
-
-
 def _preprocess(experiment: ExperimentConfig) -> PreprocessSpec:
     name = components.canonical(experiment.dataset.name)
-    return PreprocessSpec(dataset=name, params=_resolved("data.datasets", name, experiment.dataset.params))
+    params = filled_params(components.load("data.datasets", name), experiment.dataset.params, experiment.dataset.root)
+    return PreprocessSpec(dataset=name, params=params.model_dump(mode="json"))
+
+
+def weights_file(experiment: ExperimentConfig, method: str) -> str | None:
+    """Return the checkpoint that the network of a row is imported from, None if it is not; `method` is the label of the row."""
+    section = experiment.teacher if method == "teacher" else experiment.methods[method]
+    return None if section is None else section.weights
+
+
+def _class_names(data: PreprocessSpec) -> tuple[str, ...]:
+    component = components.load("data.datasets", data.dataset)
+    return component.describe(component.Params.model_validate(data.params)).class_names
 
 
 def _teacher(teacher: TeacherConfig, data: PreprocessSpec, dataset: DatasetConfig) -> TeacherSpec:
@@ -108,8 +126,11 @@ def _teacher(teacher: TeacherConfig, data: PreprocessSpec, dataset: DatasetConfi
         inputs=dataset.inputs,
         arch=teacher.arch,
         network=network_of(teacher.arch, teacher.width),
+        weights=weights_digest(teacher.weights) if teacher.weights else None,
+        own_inputs=teacher.inputs if teacher.inputs != NetworkInputs() else None,
+        classes=class_indices(teacher.classes, _class_names(data)) if teacher.classes else None,
         train=teacher.train,
-        seed=teacher.seed,
+        seed=teacher.seed if teacher.train else 0,  # nothing is drawn
     )
 
 
@@ -141,8 +162,9 @@ def _models(
         name = components.canonical(method.method or label)
         component = components.load("distill", name)
         checked = component.Params.model_validate(method.params)
-        needs_teacher, params = "teacher" in component.needs(checked), checked.model_dump(mode="json")
-        for seed in seeds:
+        params, imported = checked.model_dump(mode="json"), method.weights is not None
+        needs_teacher = "teacher" in component.needs(checked) and not imported
+        for seed in [0] if imported else seeds:
             yield (
                 label,
                 _with_code(
@@ -160,7 +182,8 @@ def _models(
                         scale_grad_by_steps=student.scale_grad_by_steps or student.backward != "rate",
                         method=name,
                         params=params,
-                        train=student.train,
+                        weights=weights_digest(method.weights) if method.weights else None,
+                        train=None if imported else student.train,
                         seed=seed,
                     )
                 ),

@@ -33,6 +33,7 @@ NEUTRAL = frozenset(
         "data.malloc",
         "distill.method_inputs",
         "evaluate.settings",
+        "models.imported.settings",
         "models.settings",
         "neurons.settings",
         "stages.runner",

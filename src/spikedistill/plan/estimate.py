@@ -10,9 +10,10 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from spikedistill import components
@@ -54,6 +55,7 @@ FILES_SIDE = 160  # datasets of images larger than this stay in the user's files
 
 STAND_IN = "resnet18"  # counts for an architecture that is not in costs.json
 STAND_IN_SAMPLES = (50_000, 10_000)
+USUAL_SIDE = 224  # of images for another library's weights
 SMALL_HOURS = 0.5  # stages shorter than this on CPUs request no GPU
 LONGEST_HOURS = 24.0  # a job that would take longer than this requests more GPUs
 GPU_COUNTS = (1, 2, 4, 8)
@@ -140,10 +142,13 @@ class Estimator:
         model = STAGES[spec.stage].cost
         if model == "preprocessing":
             return _preprocess(spec)
+        if model == "training" and spec.train is None:  # imported
+            return Cost(START_S / 3600, 0, CPUS, 0, RANK_BASE_MB)
         work = self._evaluation(spec) if model == "evaluation" else self._training(spec)
         return _chosen(work, divisible=model == "training") if gpus is None else _on(work, gpus)
 
     def _training(self, spec: NetworkSpec) -> _Work:
+        assert spec.train is not None
         data = _Data.of(self._plan, spec)
         network, scale, width, guessed = _scaled_counts(spec, data)
         macs, elements = network["macs"] * scale * width**2, network["elements"] * scale * width
@@ -217,7 +222,7 @@ class _Data:
         component = components.load("data.datasets", data.dataset)
         meta = component.describe(component.Params.model_validate(data.params))
         height, width = spec.inputs.size(meta.height, meta.width)
-        samples = getattr(component, "SPLIT_SAMPLES", None)
+        samples = _split_samples(component, data.params)
         frames = meta.num_frames or 1
         return cls(
             samples=samples or STAND_IN_SAMPLES,
@@ -230,6 +235,12 @@ class _Data:
         )
 
 
+def _split_samples(component: ModuleType, params: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return how many samples a dataset has to train and to test on: as published, as found in its folder, or None."""
+    found = params.get("samples")
+    return (found["train"], found["test"]) if found else getattr(component, "SPLIT_SAMPLES", None)
+
+
 def _scaled_counts(spec: NetworkSpec, data: _Data) -> tuple[dict[str, float], float, float, tuple[str, ...]]:
     """Return the counts of a network, its factors of pixels and of width, and what was guessed."""
     known = spec.arch in _counts()
@@ -237,8 +248,19 @@ def _scaled_counts(spec: NetworkSpec, data: _Data) -> tuple[dict[str, float], fl
     table = components.architecture(spec.arch).entry
     wide = next((_first(table[key]) for key in CHANNEL_KEYS if key in table), 1)
     width = next((_first(spec.network[key]) for key in CHANNEL_KEYS if key in spec.network), 1) / wide
-    scale = data.height * data.width / counts["side"] ** 2
+    scale = _pixels(spec, data) / counts["side"] ** 2
     return counts, scale, width, () if known else (f"size of {spec.arch}",)
+
+
+def _pixels(spec: NetworkSpec, data: _Data) -> int:
+    """Return the number of pixels of the images that a network computes on."""
+    if isinstance(spec, TeacherSpec):
+        size = spec.own_inputs.size if spec.own_inputs else None
+        if size is None and spec.weights and "/" in spec.arch:  # of another library: mostly of ImageNet
+            return USUAL_SIDE**2
+        if isinstance(size, int):
+            return size**2
+    return data.height * data.width
 
 
 def _first(channels: Any) -> float:
@@ -276,7 +298,7 @@ def _on(work: _Work, gpus: int) -> Cost:
 def _preprocess(spec: PreprocessSpec) -> Cost:
     """Return the cost of a preparation, at a hundred recordings or images per second and core."""
     component = components.load("data.datasets", spec.dataset)
-    samples = sum(getattr(component, "SPLIT_SAMPLES", STAND_IN_SAMPLES))
+    samples = sum(_split_samples(component, spec.params) or STAND_IN_SAMPLES)
     cpus = 4 if samples > 5_000 else CPUS
     return Cost((START_S + samples / (100 * cpus)) / 3600, 0, cpus, 0, 4_000)
 

@@ -18,10 +18,11 @@ def rehearsal(config: Config) -> Config:
 
 
 def _rehearsed(experiment: ExperimentConfig) -> ExperimentConfig:
-    teacher = experiment.teacher and _small(experiment.teacher)
-    return experiment.model_copy(update={"teacher": teacher, "student": _small(experiment.student)})
+    imported = any(method.weights for method in experiment.methods.values())  # weights fit one width only
+    teacher = experiment.teacher and _small(experiment.teacher, fixed_width=experiment.teacher.weights is not None)
+    return experiment.model_copy(update={"teacher": teacher, "student": _small(experiment.student, fixed_width=imported)})
 
 
-def _small(section: Section) -> Section:
-    train = section.train.model_copy(update={"epochs": 1, "warmup_epochs": 0})
-    return section.model_copy(update={"width": section.width * WIDTH, "train": train})
+def _small(section: Section, *, fixed_width: bool) -> Section:
+    train = section.train and section.train.model_copy(update={"epochs": 1, "warmup_epochs": 0})
+    return section.model_copy(update={"width": section.width * (1 if fixed_width else WIDTH), "train": train})

@@ -17,6 +17,7 @@ from spikedistill import components
 from spikedistill.data.loading.inputs import InputConfig
 from spikedistill.errors import ConfigError, StaleCodeError
 from spikedistill.evaluate.settings import EvaluateConfig
+from spikedistill.models.imported.settings import NetworkInputs
 from spikedistill.models.settings import Backward
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.plan.code import code_changes, code_of
@@ -81,7 +82,7 @@ class PreprocessSpec(_Spec):
 
 
 class TeacherSpec(_Spec):
-    """Train one ANN teacher."""
+    """Train one ANN teacher, or import it."""
 
     folder: ClassVar[str] = "teachers"
     role: ClassVar[str] = "teacher"
@@ -92,7 +93,14 @@ class TeacherSpec(_Spec):
     inputs: InputConfig
     arch: str
     network: dict[str, Any]
-    train: TrainConfig
+    weights: str | None = None
+    """sha256 of the checkpoint that it is imported from; None: none."""
+    own_inputs: NetworkInputs | None = None
+    """What the network takes, if that differs from what the student sees."""
+    classes: tuple[tuple[int, ...], ...] | None = None
+    """Indices of the checkpoint's classes for each class of the dataset; None: its classes are those of the dataset."""
+    train: TrainConfig | None
+    """None: imported as it is."""
     seed: int
 
     @property
@@ -103,7 +111,7 @@ class TeacherSpec(_Spec):
     @property
     def ref(self) -> str:
         """Reference of the artifact that this stage makes."""
-        return f"{self.folder}/{self.dataset}-{self.arch}-seed{self.seed}-{self.id}"
+        return f"{self.folder}/{self.dataset}-{self.arch.replace('/', '-')}-seed{self.seed}-{self.id}"
 
     @property
     def upstream(self) -> dict[str, str]:
@@ -112,7 +120,7 @@ class TeacherSpec(_Spec):
 
 
 class DistillSpec(_Spec):
-    """Train one SNN student."""
+    """Train one SNN student, or import it."""
 
     component: ClassVar[tuple[components.Kind, str] | None] = ("distill", "method")
     folder: ClassVar[str] = "students"
@@ -131,7 +139,10 @@ class DistillSpec(_Spec):
     scale_grad_by_steps: bool
     method: str
     params: dict[str, Any]
-    train: TrainConfig
+    weights: str | None = None
+    """sha256 of the checkpoint that it is imported from; None: it is trained."""
+    train: TrainConfig | None
+    """None: imported."""
     seed: int
 
     @property
@@ -142,7 +153,7 @@ class DistillSpec(_Spec):
     @property
     def ref(self) -> str:
         """Reference of the artifact that this stage makes."""
-        return f"{self.folder}/{self.dataset}-{self.arch}-{self.method}-seed{self.seed}-{self.id}"
+        return f"{self.folder}/{self.dataset}-{self.arch.replace('/', '-')}-{self.method}-seed{self.seed}-{self.id}"
 
     @property
     def upstream(self) -> dict[str, str]:

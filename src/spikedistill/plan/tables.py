@@ -8,10 +8,12 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from spikedistill import components
+from spikedistill.data.scan import summary
 from spikedistill.plan.build import Plan, Row
 from spikedistill.plan.code import describe_code, is_released
 from spikedistill.plan.estimate import Cost, in_hours, total
-from spikedistill.plan.stages import STAGES, DistillSpec, NetworkSpec, Spec
+from spikedistill.plan.stages import STAGES, DistillSpec, NetworkSpec, PreprocessSpec, Spec
 from spikedistill.plan.uptodate import UpToDate
 from spikedistill.store.artifacts import Store
 
@@ -28,7 +30,14 @@ def plan_table(plan: Plan, cost_of: CostOf) -> str:
     ]
     headers = ["stage", "artifact", "state", "GPUs", "hours"]
     table = tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)
-    return "\n".join([table, "", *code_lines(plan), cost_line(plan, up_to_date, cost_of)])
+    return "\n".join([table, "", *data_lines(plan), *code_lines(plan), cost_line(plan, up_to_date, cost_of)])
+
+
+def data_lines(plan: Plan) -> list[str]:
+    """Return a line for each dataset whose folder was looked into, with what was found there or stated."""
+    specs = [spec for spec in plan.stages.values() if isinstance(spec, PreprocessSpec)]
+    found = [(Path(spec.ref).name, summary(components.load("data.datasets", spec.dataset), spec.params)) for spec in specs]
+    return [f"data: {name}: {text}" for name, text in found if text]
 
 
 def code_lines(plan: Plan) -> list[str]:
@@ -80,7 +89,8 @@ def _run_cells(plan: Plan, rows: list[Row], up_to_date: UpToDate, cost_of: CostO
     done = sum(row.evaluation in up_to_date for row in rows)
     todo = [plan.stages[ref] for row in rows for ref in (row.model, row.evaluation) if ref not in up_to_date]
     gpu_hours = in_hours(sum(cost_of(each).gpu_hours for each in todo))
-    return [spec.arch, steps, *map(str, (spec.train.epochs, spec.train.batch_size, spec.train.lr, len(rows), done)), gpu_hours]
+    recipe = ("imported", "", "") if spec.train is None else (spec.train.epochs, spec.train.batch_size, spec.train.lr)
+    return [spec.arch, steps, *map(str, (*recipe, len(rows), done)), gpu_hours]
 
 
 def _cached(store: Store, spec: Spec, up_to_date: UpToDate) -> str:

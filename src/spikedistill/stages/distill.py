@@ -1,4 +1,4 @@
-"""Stage `distill`: trains an SNN on prepared data with one method, for most methods from a teacher."""
+"""Stage `distill`: trains an SNN on prepared data with one method, for most methods from a teacher; or imports one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ from spikedistill.data.store import SampleStore
 from spikedistill.distill.method_inputs import MethodInputs
 from spikedistill.models import ModelOutput, Student, Teacher, add_exits
 from spikedistill.plan.stages import DistillSpec
+from spikedistill.stages.imports import check_weights
 from spikedistill.stages.network_io import build_network, load_network, read_model_spec
 from spikedistill.stages.runner import StageJob
-from spikedistill.stages.training import open_training, train_and_save
+from spikedistill.stages.training import import_and_save, open_training, train_and_save
 from spikedistill.train.engine import Batch
 
 
 def build(spec: DistillSpec, job: StageJob) -> None:
-    """Train the student of `spec` with its method."""
+    """Train the student of `spec` with its method, or import it."""
+    if spec.train is None:
+        check_weights(spec, job)
+        import_and_save(spec, job)
+        return
     with open_training(spec, job) as setup:
         torch.manual_seed(spec.seed)  # of the initial weights
         student = build_student_of(spec, setup.data).to(setup.world.device)
@@ -58,7 +63,7 @@ class Distillation:
         self._teacher = teacher
         self._seed = spec.seed
         self._time_steps = spec.time_steps
-        self._in_bf16 = spec.train.precision == "bf16"
+        self._in_bf16 = spec.train is not None and spec.train.precision == "bf16"
 
     def __call__(self, outputs: ModelOutput, batch: Batch) -> dict[str, Tensor]:
         """Return the terms of the method's loss by name."""
@@ -72,7 +77,7 @@ class Distillation:
                 exits=outputs.exits,
                 features=outputs.features if with_features else None,
                 teacher_features=teacher.features if with_features and teacher else None,
-                teacher_weight=self._teacher.network.class_weight if with_features and self._teacher else None,
+                teacher_weight=self._teacher.class_weight if with_features and self._teacher else None,
                 noise=self._noise(outputs, batch) if "noise" in self._needs else None,
                 steps_per_row=self._time_steps // len(outputs.logits),
             ),

@@ -12,15 +12,27 @@ from spikedistill.data.store import SampleStore
 from spikedistill.errors import ConfigError
 from spikedistill.models import Student, Teacher, build_student, build_teacher
 from spikedistill.plan.stages import NetworkSpec, TeacherSpec, parse_spec
+from spikedistill.stages.imports import DataFacts, flat_classes, teacher_inputs
 from spikedistill.store.artifacts import MANIFEST
 
 WEIGHTS = "weights.safetensors"
 
 
-def build_network(spec: NetworkSpec, data: SampleStore) -> Student | Teacher:
+def build_network(spec: NetworkSpec, data: SampleStore | DataFacts) -> Student | Teacher:
     """Build the network of a spec with fresh weights, for the classes and channels of `data`."""
+    if isinstance(data, SampleStore):
+        data = DataFacts.of(data, spec.inputs)
     if isinstance(spec, TeacherSpec):
-        return build_teacher(spec.arch, num_classes=data.num_classes, in_channels=data.channels, entry=spec.network)
+        rows, groups = flat_classes(spec)
+        channels, conversion = teacher_inputs(spec, data)
+        return build_teacher(
+            spec.arch,
+            num_classes=data.num_classes if rows is None else len(rows),
+            in_channels=channels,
+            entry=spec.network,
+            conversion=conversion,
+            groups=groups,
+        )
     return build_student(
         spec.arch,
         num_classes=data.num_classes,

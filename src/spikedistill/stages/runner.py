@@ -32,6 +32,7 @@ class RunOptions:
         num_workers: number of processes that prepare data.
         engine: speed, memory and checkpoints of training.
         gpus: GPUs that the job requested on each node; with any, running on the CPU is an error.
+        weights: checkpoint of a network that is imported; None for others.
     """
 
     results: Path = Path("results")
@@ -39,6 +40,7 @@ class RunOptions:
     num_workers: int = 1
     engine: EngineConfig = field(default_factory=EngineConfig)
     gpus: int = 0
+    weights: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class StageJob:
         out: folder of the artifact being built; only rank 0 writes to it.
         work: folder for resumable state; it survives an interruption.
         options: settings that do not change the result.
-        provenance: facts to record in the manifest; a stage sets "device" and "world_size".
+        provenance: where it ran, for the manifest; a stage sets "device" and "world_size".
+        facts: further facts for the manifest, by name.
     """
 
     inputs: dict[str, Path]
@@ -58,6 +61,7 @@ class StageJob:
     work: Path
     options: RunOptions
     provenance: dict[str, Any] = field(default_factory=lambda: {"device": "cpu", "world_size": 1})
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def run_stage(spec: Spec, store: Store, options: RunOptions) -> Path:
@@ -99,7 +103,7 @@ def _build_and_commit(spec: Spec, store: Store, work: Path, options: RunOptions,
     with store.building(spec.ref, spec.model_dump(mode="json"), upstream, fence=mine.check) as build:
         job = StageJob(inputs, build.folder, work, options)
         _build(spec, job)
-        build.provenance.update(clock.provenance(**job.provenance), starts=starts)
+        build.provenance.update(clock.provenance(**job.provenance), starts=starts, **job.facts)
 
 
 def _build(spec: Spec, job: StageJob) -> None:

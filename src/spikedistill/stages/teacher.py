@@ -1,4 +1,4 @@
-"""Stage `teacher`: trains an ANN on prepared data by cross-entropy."""
+"""Stage `teacher`: trains an ANN on prepared data by cross-entropy, from a checkpoint if one is given; or only imports it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ from torch.nn import functional
 
 from spikedistill.models import ModelOutput
 from spikedistill.plan.stages import TeacherSpec
+from spikedistill.stages.imports import check_weights, load_into
 from spikedistill.stages.network_io import build_network
 from spikedistill.stages.runner import StageJob
-from spikedistill.stages.training import open_training, train_and_save
+from spikedistill.stages.training import import_and_save, open_training, train_and_save
 from spikedistill.train.engine import Batch
 
 
 def build(spec: TeacherSpec, job: StageJob) -> None:
-    """Train the teacher of `spec` by cross-entropy."""
+    """Train the teacher of `spec` by cross-entropy, or import it."""
+    check_weights(spec, job)
+    if spec.train is None:
+        import_and_save(spec, job)
+        return
     with open_training(spec, job) as setup:
         torch.manual_seed(spec.seed)  # of the initial weights
-        teacher = build_network(spec, setup.data).to(setup.world.device)
-        train_and_save(setup, teacher, _cross_entropy)
+        teacher = build_network(spec, setup.data)
+        load_into(teacher, spec, job, setup.data)
+        train_and_save(setup, teacher.to(setup.world.device), _cross_entropy)
 
 
 def _cross_entropy(outputs: ModelOutput, batch: Batch) -> dict[str, Tensor]:

@@ -1,9 +1,13 @@
-"""The common part of the stages `teacher` and `distill`: ranks and data before training, the network's files after it."""
+"""The common part of the stages `teacher` and `distill`: ranks and data before training, the network's files after it.
+
+A network that is imported takes part in none of it but the files.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +18,13 @@ from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import SampleStore, open_store
 from spikedistill.evaluate.measure import evaluation_loader
 from spikedistill.plan.stages import NetworkSpec
-from spikedistill.stages.network_io import save_network
+from spikedistill.stages.imports import load_into
+from spikedistill.stages.network_io import build_network, save_network
 from spikedistill.stages.runner import StageJob
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World
 from spikedistill.train.engine import Objective, Run, train
+from spikedistill.train.settings import TrainConfig
 from spikedistill.train.tracking import METRICS, Tracker
 
 
@@ -28,6 +34,7 @@ class TrainingSetup:
 
     Attributes:
         spec: the teacher or student to train.
+        train: its recipe.
         job: inputs and outputs of the stage.
         world: the ranks.
         data: the prepared dataset.
@@ -36,6 +43,7 @@ class TrainingSetup:
     """
 
     spec: NetworkSpec
+    train: TrainConfig
     job: StageJob
     world: World
     data: SampleStore
@@ -51,6 +59,7 @@ def open_training(spec: NetworkSpec, job: StageJob) -> Iterator[TrainingSetup]:
         ConfigError: if the ranks' environment is incomplete, or the batch size does not fit the ranks or the data.
         TrainingError: if the ranks do not meet, or lose contact within the block.
     """
+    assert spec.train is not None, "a network without a recipe is imported"
     timeout = datetime.timedelta(minutes=job.options.engine.rank_timeout_minutes)
     with World.from_environment(timeout, gpus=job.options.gpus) as world:
         data = open_store(job.inputs["data"]).with_validation(spec.validation)
@@ -67,7 +76,7 @@ def open_training(spec: NetworkSpec, job: StageJob) -> Iterator[TrainingSetup]:
             device=world.device,
         )
         validation = evaluation_loader(data, "validation", spec.inputs, world) if spec.validation else None
-        yield TrainingSetup(spec, job, world, data, loader, validation)
+        yield TrainingSetup(spec, spec.train, job, world, data, loader, validation)
 
 
 def train_and_save(setup: TrainingSetup, model: nn.Module, objective: Objective) -> None:
@@ -83,7 +92,7 @@ def train_and_save(setup: TrainingSetup, model: nn.Module, objective: Objective)
     tracker = Tracker(
         metrics,
         job.options.results / "tensorboard" / spec.ref,
-        num_epochs=spec.train.epochs,
+        num_epochs=setup.train.epochs,
         steps_per_epoch=setup.loader.steps_per_epoch,
         active=world.is_main_process,
     )
@@ -91,7 +100,7 @@ def train_and_save(setup: TrainingSetup, model: nn.Module, objective: Objective)
         model=model,
         objective=objective,
         loader=setup.loader,
-        config=spec.train,
+        config=setup.train,
         seed=spec.seed,
         world=world,
         checkpoints=CheckpointFolder(job.work / "checkpoints", spec.id),
@@ -104,3 +113,17 @@ def train_and_save(setup: TrainingSetup, model: nn.Module, objective: Objective)
     if world.is_main_process:
         save_network(model, job.out)
         shutil.copyfile(metrics, job.out / METRICS)
+
+
+def import_and_save(spec: NetworkSpec, job: StageJob) -> None:
+    """Write a network with the weights of its checkpoint into the artifact, on the main process.
+
+    Raises:
+        ConfigError: if the checkpoint does not fit the network, or the network the dataset.
+    """
+    if int(os.environ.get("RANK", "0")) != 0:  # nothing is computed, so the ranks do not meet
+        return
+    data = open_store(job.inputs["data"]).with_validation(spec.validation)
+    network = build_network(spec, data)
+    load_into(network, spec, job, data)
+    save_network(network, job.out)

@@ -1,0 +1,66 @@
+"""Reader of checkpoint files: safetensors, and what `torch.save` writes, without running code that a file may hold."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from spikedistill.errors import ConfigError
+
+SAFETENSORS = ".safetensors"
+SUFFIXES = (SAFETENSORS, ".pth", ".pt", ".tar", ".ckpt", ".bin")
+
+
+def read_checkpoint(file: Path) -> Any:
+    """Return the content of a checkpoint on the CPU: a state dict, or mappings around one.
+
+    Of Python objects it may hold numbers, texts, containers, tensors, and `argparse.Namespace`, the options of many training
+    scripts, which is a plain record of values.
+
+    Raises:
+        ConfigError: if the file cannot be read, is no checkpoint, or holds code.
+    """
+    try:
+        if file.suffix == SAFETENSORS:
+            return load_file(str(file))
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such file") from None
+    except pickle.UnpicklingError as err:
+        raise ConfigError(_why_refused(file, str(err))) from None
+    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as err:
+        raise ConfigError(
+            f"{file}: not a checkpoint, or damaged ({_first_line(err)}); expected {', '.join(SUFFIXES[:3])} and the like, as "
+            "safetensors or torch.save write them"
+        ) from None
+
+
+def _why_refused(file: Path, message: str) -> str:
+    """Explain torch's refusal: objects of classes that could run code, or no pickle at all."""
+    marker = "Unsupported global: GLOBAL "
+    if marker not in message and "Unsupported" not in message:
+        return f"{file}: not a checkpoint, or damaged ({message.partition(chr(10))[0]:.200})"
+    held = message.partition(marker)[2].split(" ", 1)[0] or "Python objects"
+    return (
+        f"{file}: holds {held}, and loading such objects can run code, so it is refused. If you trust where the file comes from, "
+        "write its weights alone into a new file, in an environment where it loads: "
+        'state = torch.load("OLD", weights_only=False); torch.save(state["state_dict"], "NEW.pth")'
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]:.200}"
+
+
+def is_state_dict(content: Any) -> bool:
+    """Return True for a mapping from names to tensors; other values beside the tensors do not matter."""
+    return isinstance(content, Mapping) and any(isinstance(value, torch.Tensor) for value in content.values())

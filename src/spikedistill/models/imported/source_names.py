@@ -1,0 +1,33 @@
+"""Names of the models that another library registers, read from its source files without importing it. Imports no torch."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+from pathlib import Path
+
+_REGISTERED = re.compile(r"^@register_model\b[^\n]*\n(?:@[^\n]*\n)*def (\w+)\(", re.MULTILINE)
+
+
+@functools.cache
+def registered(package: str) -> dict[str, str]:
+    """Return the models of a package, sorted: name -> stem of the file in `package/models/` that defines it.
+
+    Args:
+        package: "torchvision" or "timm"; both mark the functions that build models with `@register_model`.
+
+    Returns:
+        Empty if the package is not installed.
+    """
+    folder = _folder(package)
+    if folder is None:
+        return {}
+    files = sorted((folder / "models").glob("*.py"))
+    found = {name: file.stem for file in files for name in _REGISTERED.findall(file.read_text(encoding="utf-8"))}
+    return dict(sorted(found.items()))
+
+
+def _folder(package: str) -> Path | None:
+    spec = importlib.util.find_spec(package)
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent

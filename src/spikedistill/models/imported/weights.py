@@ -1,0 +1,112 @@
+"""Loads the weights of a checkpoint file into a network.
+
+Letters: K class.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from spikedistill.errors import ConfigError
+from spikedistill.models.imported.checkpoint import SAFETENSORS, read_checkpoint
+from spikedistill.models.imported.layouts import parts
+from spikedistill.models.imported.matching import Match, find_match
+from spikedistill.models.imported.zoo_network import ZooNetwork
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What was loaded.
+
+    Attributes:
+        how: "by name" or "by order".
+        place: where in the checkpoint the weights are; empty for the file itself.
+        fresh: names of the tensors that keep their initial values: a classifier of another size.
+    """
+
+    how: str
+    place: str
+    fresh: tuple[str, ...]
+
+
+def load_weights(network: nn.Module, file: Path, *, rows: Sequence[int] | None = None, fine_tune: bool = False) -> Imported:
+    """Load a checkpoint into a network.
+
+    Args:
+        network: a `Network` or a `ZooNetwork`.
+        file: the checkpoint.
+        rows: the classes of the checkpoint that the network's outputs stand for, in order; None: all of them.
+        fine_tune: whether a classifier for another number of classes is left out, to be trained.
+
+    Raises:
+        ConfigError: naming the file, what does not fit, and what to do.
+    """
+    zoo = isinstance(network, ZooNetwork)
+    module: nn.Module = network.model if zoo else network  # type: ignore[assignment]
+    final = [name.removeprefix("model.") for name in network.final_layers] if zoo else [_last_layer(network)]  # type: ignore[union-attr,operator]
+    rowwise = [f"{name}.{kind}" for name in final for kind in ("weight", "bias")]
+    target = module.state_dict()
+    content = read_checkpoint(file)
+    try:
+        match = find_match(
+            target,
+            parts(content),
+            final=rowwise,
+            training_only=network.training_only if zoo else (),  # type: ignore[arg-type]
+            ordered=file.suffix != SAFETENSORS,
+        )
+        tensors = _with_rows(match, target, rowwise, rows, fine_tune=fine_tune)
+        _check_finite(tensors)
+    except ConfigError as err:
+        raise ConfigError(f"{file}: {err}") from None
+    module.load_state_dict({**target, **tensors})
+    imported = Imported(match.how, match.place, tuple(name for name in match.tensors if name not in tensors))
+    _tell(file, imported)
+    return imported
+
+
+def _last_layer(network: nn.Module) -> str:
+    """Return the name of the layer whose output is the logits."""
+    return next(name for name, m in reversed(list(network.named_modules())) if isinstance(m, nn.Linear))
+
+
+def _with_rows(
+    match: Match, target: dict[str, torch.Tensor], rowwise: Sequence[str], rows: Sequence[int] | None, *, fine_tune: bool
+) -> dict[str, torch.Tensor]:
+    """Return the tensors with the chosen rows of the classifier, or without a classifier of another size."""
+    tensors = dict(match.tensors)
+    for name in (each for each in rowwise if each in tensors):
+        found = len(tensors[name])
+        if rows is not None:
+            if max(rows) >= found:
+                raise ConfigError(f"has {found} classes, 0 to {found - 1}, and `classes` names class {max(rows)}")
+            tensors[name] = tensors[name][torch.tensor(rows)]
+        elif found != len(target[name]):
+            if not fine_tune:
+                raise ConfigError(
+                    f"has {found} classes, and the dataset has {len(target[name])}. Give the teacher a `train:` section to "
+                    "fine-tune it with a new classifier, or list in `classes:` which of its classes those of the dataset are"
+                )
+            del tensors[name]
+    return tensors
+
+
+def _check_finite(tensors: dict[str, torch.Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ConfigError(f"{name} has values that are not finite; the checkpoint is of a run that diverged, or damaged")
+
+
+def _tell(file: Path, imported: Imported) -> None:
+    place = f", {imported.place}" if imported.place else ""
+    log.info("weights of %s%s, matched %s", file, place, imported.how)
+    if imported.fresh:
+        log.info("new, with other classes than the checkpoint's: %s", ", ".join(imported.fresh))
