@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "spikedistill"
 ORDER = (
-    {"cli"},
+    {"cli", "api"},
     {"export", "contract"},
     {"report"},
     {"launch", "stages", "project"},
@@ -91,6 +91,7 @@ def test_no_folder_holds_more_than_a_reader_can_take_in():
 
 
 TORCH_FREE = (
+    "api.lookup",
     "cli",
     "config.check",
     "config.files",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ from safetensors.torch import load_model
 
 from spikedistill.data.loading.inputs import STATISTICS
 from spikedistill.data.store import SampleStore, open_store
-from spikedistill.errors import ConfigError
+from spikedistill.errors import ArtifactError, ConfigError
 from spikedistill.export.card import model_card
 from spikedistill.models import Student, Teacher, build_student, build_teacher
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.plan.stages import DistillSpec, NetworkSpec
 from spikedistill.report.compare import newest_evaluation
 from spikedistill.stages.network_io import WEIGHTS, load_network, read_model_spec, save_network
-from spikedistill.store.artifacts import Store
+from spikedistill.store.artifacts import Store, sha256
 from spikedistill.store.atomic import share
 
 MODEL = "model.json"
@@ -55,7 +56,7 @@ def write_export(store: Store, ref: str, out: Path, *, nir: bool = False) -> lis
     draft.mkdir(parents=True)
     try:
         save_network(network, draft)
-        about = describe(spec, data)
+        about = describe(spec, data) | {"sha256": {WEIGHTS: sha256(draft / WEIGHTS)}}
         (draft / MODEL).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         if nir:
             from spikedistill.export.nir import write_nir
@@ -96,6 +97,7 @@ def load(folder: Path | str) -> Student | Teacher:
 
     Raises:
         ConfigError: if the folder is not an export that this version can read.
+        ArtifactError: if the weights are not those that were exported.
     """
     try:
         about = json.loads((Path(folder) / MODEL).read_text(encoding="utf-8"))
@@ -103,6 +105,7 @@ def load(folder: Path | str) -> Student | Teacher:
         raise ConfigError(f"{folder}: not an exported network: {err}") from err
     if about.get("schema") != SCHEMA:
         raise ConfigError(f"{folder}: exported in format {about.get('schema')}; this version reads format {SCHEMA}")
+    _verify(Path(folder), about.get("sha256", {}))
     shape = {"num_classes": about["num_classes"], "in_channels": about["in_channels"], "entry": about["spec"]["network"]}
     network: Student | Teacher
     if about["role"] == "teacher":
@@ -112,3 +115,10 @@ def load(folder: Path | str) -> Student | Teacher:
         network = build_student(about["arch"], **shape, time_steps=about["time_steps"], neuron=neuron)
     load_model(network, str(Path(folder) / WEIGHTS))
     return network.requires_grad_(False).eval()
+
+
+def _verify(folder: Path, checksums: Mapping[str, str]) -> None:
+    """Compare files of an export with their checksums; exports of earlier versions have none."""
+    for name, expected in checksums.items():
+        if sha256(folder / name) != expected:
+            raise ArtifactError(f"{folder / name}: does not match its checksum in {MODEL}; copy or export the network again")

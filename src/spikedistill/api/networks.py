@@ -1,0 +1,50 @@
+"""Untrained networks by the name of their architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from spikedistill.models import Student, Teacher, build_student, build_teacher
+from spikedistill.neurons.settings import NeuronConfig
+
+
+def create_student(
+    arch: str, *, num_classes: int, in_channels: int, time_steps: int, neuron: NeuronConfig | Mapping[str, Any] | None = None
+) -> Student:
+    """Return a spiking network with fresh weights.
+
+    Args:
+        arch: name of the architecture, see `list_architectures`.
+        num_classes: K.
+        in_channels: C; 2 for event frames.
+        time_steps: T.
+        neuron: parameters of its LIF neurons, such as `{"decay": 0.5}`; what is not given is at its default.
+
+    Returns:
+        A module that maps images [B, C, H, W], or frames [T, B, C, H, W], to a `ModelOutput` with logits [T, B, K].
+
+    Raises:
+        ConfigError: if there is no architecture of that name.
+        ValueError: if a parameter of the neuron is unknown or out of range.
+    """
+    config = neuron if isinstance(neuron, NeuronConfig) else NeuronConfig.model_validate(neuron or {})
+    return build_student(arch, num_classes=num_classes, in_channels=in_channels, time_steps=time_steps, neuron=config)
+
+
+def create_teacher(arch: str, *, num_classes: int, in_channels: int) -> Teacher:
+    """Return the ANN of the same definition with fresh weights.
+
+    Args:
+        arch: name of the architecture, see `list_architectures`.
+        num_classes: K.
+        in_channels: C; 2 for event frames.
+
+    Returns:
+        A module that maps images [B, C, H, W], or the mean over time of frames [T, B, C, H, W], to a `ModelOutput` with logits
+        [B, K].
+
+    Raises:
+        ConfigError: if there is no architecture of that name.
+    """
+    return build_teacher(arch, num_classes=num_classes, in_channels=in_channels)
