@@ -28,6 +28,8 @@ ORDER = (
 )
 """Rooms from the top down; those of one line do not know each other."""
 MAX_MODULES = 11
+COMPONENTS = [PACKAGE / "distill", PACKAGE / "data" / "datasets"]
+"""Folders that have a file for each thing a configuration can name; they grow with what there is."""
 
 
 def imports(file):
@@ -87,6 +89,8 @@ def test_no_module_imports_itself_in_a_circle():
 def test_no_folder_holds_more_than_a_reader_can_take_in():
     for folder in {file.parent for file in PACKAGE.rglob("*.py")}:
         found = [file.name for file in folder.glob("*.py") if file.name != "__init__.py"]
+        if folder in COMPONENTS:
+            continue
         assert len(found) <= MAX_MODULES, f"{folder}: {len(found)} modules"
 
 

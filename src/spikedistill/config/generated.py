@@ -119,6 +119,10 @@ def dataset_table() -> str:
     rows = []
     for name in components.names("data.datasets"):
         dataset = components.load("data.datasets", name)
+        if hasattr(dataset, "scan"):
+            sample = "frames" if "num_frames" in dataset.Params.model_fields else "image"
+            rows.append((f"`{name}`", sample, "as found", "as found", _summary(dataset.__doc__)))
+            continue
         meta = dataset.describe(dataset.Params())
         shape = [meta.channels, meta.height, meta.width]
         sample = f"frames {_times(meta.num_frames, *shape)}" if meta.kind == "frames" else f"image {_times(*shape)}"

@@ -121,7 +121,7 @@ class ImageFiles:
     def _decoded(self, row: int, content: bytes) -> Image.Image:
         image = read_image(self.name(row), content)
         side, (shorter, longer) = self.shape[-1], sorted(image.size)
-        if side * side * longer > _max_pixels() * shorter:
+        if side * side * longer > largest_image() * shorter:
             width, height = image.size
             raise DataError(f"{self.name(row)}: {width} x {height} pixels, too narrow to be resized to {side}; another file?")
         return image
@@ -222,17 +222,18 @@ def read_image(name: str, content: bytes) -> Image.Image:
 
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            if image.width * image.height <= _max_pixels():
+            if image.width * image.height <= largest_image():
                 return image.convert("RGB")
             size = f"{image.width} x {image.height} pixels"
     except Exception as err:  # damaged bytes can make a decoder raise anything
         said = "neither JPEG nor PNG" if isinstance(err, Image.UnidentifiedImageError) else str(err) or repr(err)
         start = f"; its first bytes are {content[:8]!r}" if isinstance(err, Image.UnidentifiedImageError) else ""
         raise DataError(f"{name}: not an image that can be decoded ({said}{start}); get it again") from err
-    raise DataError(f"{name}: not an image that can be decoded ({size}, more than {_max_pixels()} in all); another file?")
+    raise DataError(f"{name}: not an image that can be decoded ({size}, more than {largest_image()} in all); another file?")
 
 
-def _max_pixels() -> int:
+def largest_image() -> int:
+    """Return the number of pixels above which an image is not decoded."""
     from PIL import Image
 
     return Image.MAX_IMAGE_PIXELS or 1 << 27

@@ -1,0 +1,130 @@
+"""A table of one's own samples: a CSV file with the columns path, label and perhaps split. Standard library only."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from spikedistill.data.formats.files import MAX_TEXT_BYTES, read_file, read_text
+from spikedistill.errors import DataError
+
+COLUMNS = {
+    "path": ("path", "file", "filename", "file_name", "filepath", "image"),
+    "label": ("label", "class", "class_name", "category"),
+    "split": ("split", "part", "set", "subset"),
+}
+_MAX_NAMED = 20
+_MAX_HEADING = 4096
+
+
+class Entry(NamedTuple):
+    """One line: path below the root, name of the class, and what the column split has, empty if there is none."""
+
+    path: str
+    label: str
+    split: str
+
+
+def find(root: Path, stated: str | None) -> Path | None:
+    """Return the table of a folder, or None if it has none.
+
+    Raises:
+        DataError: if the stated one is missing, or there are several and none is stated.
+    """
+    if stated is not None:
+        if not _is_below(stated) or not (root / stated).is_file():
+            raise DataError(f"{root / stated}: no such file below root; see dataset.params.table")
+        return root / stated
+    found = sorted(path for path in root.iterdir() if path.suffix.lower() == ".csv" and path.is_file() and _has_heading(path))
+    if len(found) > 1:
+        raise DataError(
+            f"{root}: {', '.join(path.name for path in found)} are tables of paths and labels; state one, for instance "
+            f"dataset.params.table: {found[0].name}"
+        )
+    return found[0] if found else None
+
+
+def _is_below(path: str) -> bool:
+    pure = PurePosixPath(path)
+    return bool(path) and not pure.is_absolute() and ".." not in pure.parts and "\0" not in path
+
+
+def _has_heading(path: Path) -> bool:
+    with path.open("rb") as stream:
+        first = stream.readline(_MAX_HEADING).decode("utf-8-sig", "replace")
+    return {"path", "label"} <= _places(next(csv.reader([first], dialect=_dialect(first)), [])).keys()
+
+
+def _dialect(heading: str) -> type[csv.Dialect]:
+    delimiter_ = next((each for each in ",;\t" if each in heading), ",")
+
+    class Dialect(csv.excel):
+        delimiter = delimiter_
+
+    return Dialect
+
+
+def _places(heading: list[str]) -> dict[str, int]:
+    """Return which column has what."""
+    names = [field.strip().lower() for field in heading]
+    found = {what: [at for at, name in enumerate(names) if name in aliases] for what, aliases in COLUMNS.items()}
+    return {what: places[0] for what, places in found.items() if len(places) == 1}
+
+
+def read(path: Path, root: Path) -> tuple[list[Entry], bytes]:
+    """Read a table.
+
+    Returns:
+        Its lines, and its bytes.
+
+    Raises:
+        DataError: naming every line that cannot be used: without path or label, a path twice, outside of root or to no file.
+    """
+    text = read_text(path)
+    heading = text.partition("\n")[0]
+    places = _places(next(csv.reader([heading], dialect=_dialect(heading)), []))
+    if not {"path", "label"} <= places.keys():
+        raise DataError(f"{path}: line 1 must name the columns path, label and perhaps split; found {heading[:80]!r}")
+    entries: list[Entry] = []
+    problems: list[str] = []
+    seen: dict[str, int] = {}
+    try:
+        lines = csv.reader(io.StringIO(text, newline=""), dialect=_dialect(heading), strict=True)
+        next(lines)
+        for fields in lines:
+            if any(field.strip() for field in fields):
+                _take(fields, places, lines.line_num, root, (entries, problems, seen))
+    except csv.Error as err:
+        problems.append(f"line {lines.line_num}: {err}")
+    if problems:
+        more = f"\n  and {len(problems) - _MAX_NAMED} more" if len(problems) > _MAX_NAMED else ""
+        raise DataError(f"{path}: {len(problems)} lines cannot be used:\n  " + "\n  ".join(problems[:_MAX_NAMED]) + more)
+    return entries, read_file(path, limit=MAX_TEXT_BYTES)
+
+
+def _take(
+    fields: list[str], places: dict[str, int], line: int, root: Path, to: tuple[list[Entry], list[str], dict[str, int]]
+) -> None:
+    """Add a line to the entries, or what is wrong with it to the problems."""
+    entries, problems, seen = to
+    values = {what: fields[at].strip() if at < len(fields) else "" for what, at in places.items()}
+    entry = Entry(values["path"], values["label"], values.get("split", ""))
+    if not entry.path or not entry.label or ("split" in places and not entry.split):
+        problems.append(f"line {line}: expected {', '.join(places)}; found {', '.join(fields)[:80]!r}")
+    elif not _is_below(entry.path):
+        problems.append(f"line {line}: {entry.path[:80]!r} leads out of root; give paths below it")
+    elif (first := seen.setdefault(str(PurePosixPath(entry.path)), line)) != line:
+        problems.append(f"line {line}: {entry.path[:80]} is in line {first}, too")
+    elif len(entry.path) > 4000 or not _is_file(root / entry.path):
+        problems.append(f"line {line}: no file {entry.path[:80]}")
+    else:
+        entries.append(entry._replace(path=str(PurePosixPath(entry.path))))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, for instance
+        return False
