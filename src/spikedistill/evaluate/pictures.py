@@ -57,16 +57,29 @@ def saliency(model: Student | Teacher, inputs: Tensor, labels: Tensor) -> tuple[
     """Return the predicted classes [B] of a batch and its saliency maps [B, h, w].
 
     The map of a teacher is the gradient-weighted class activation map of the true class after the last stage (Selvaraju et al.
-    2017, arXiv 1610.02391), which with global pooling and one linear layer equals the class activation map of Zhou et al. 2016.
+    2017, arXiv 1610.02391), which with global pooling and one linear layer equals the class activation map of Zhou et al. 2016;
+    that of a teacher without such maps is the gradient of the true class by the input (Simonyan et al. 2013, arXiv 1312.6034).
     The map of a student is the mean of the last stage's spikes over time and channels.
     """
     outputs = model(inputs)
     predictions = outputs.prediction.argmax(-1)
     if isinstance(model, Student):
         return predictions, outputs.features.mean((0, 2)).float()
+    if outputs.features.dim() != 4:  # tokens of a transformer
+        return predictions, _input_gradient(model, inputs, labels)
     with torch.enable_grad():
         features = outputs.features.detach().clone().requires_grad_()
-        chosen = model.network.classify(features).gather(1, labels[:, None]).sum()
+        chosen = model.classify(features).gather(1, labels[:, None]).sum()
         (gradient,) = torch.autograd.grad(chosen, features)
     weights = gradient.mean((2, 3), keepdim=True)
     return predictions, (weights * outputs.features).sum(1).relu().float()
+
+
+def _input_gradient(model: Teacher, inputs: Tensor, labels: Tensor) -> Tensor:
+    """Return the absolute gradient of the true class's logit by the pixels, summed over channels and frames: [B, H, W]."""
+    with torch.enable_grad():
+        pixels = inputs.detach().clone().requires_grad_()
+        chosen = model(pixels).logits.gather(1, labels[:, None]).sum()
+        (gradient,) = torch.autograd.grad(chosen, pixels)
+    gradient = gradient.abs().sum(-3)
+    return (gradient.sum(0) if gradient.dim() == 4 else gradient).float()

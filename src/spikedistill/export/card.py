@@ -84,6 +84,9 @@ def model_card(
     is_student = about["role"] == "student"
     what = f"a spiking network ({about['time_steps']} time steps)" if is_student else "a non-spiking network"
     how = f"trained by `{spec['method']}`" if is_student else "trained by cross-entropy, as a teacher"
+    if spec.get("weights"):
+        origin = f"a checkpoint of sha256 {spec['weights'][:12]}…"
+        how = f"imported from {origin}" if spec["train"] is None else f"{how}, from {origin}"
     teacher = spec.get("teacher")
     front = {
         "library_name": "spikedistill",

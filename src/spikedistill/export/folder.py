@@ -17,9 +17,10 @@ from spikedistill.errors import ArtifactError, ConfigError
 from spikedistill.export.card import model_card
 from spikedistill.models import Student, Teacher, build_student, build_teacher
 from spikedistill.neurons.settings import NeuronConfig
-from spikedistill.plan.stages import DistillSpec, NetworkSpec
+from spikedistill.plan.stages import DistillSpec, NetworkSpec, TeacherSpec, parse_spec
 from spikedistill.report.compare import newest_evaluation
-from spikedistill.stages.network_io import WEIGHTS, load_network, read_model_spec, save_network
+from spikedistill.stages.imports import DataFacts
+from spikedistill.stages.network_io import WEIGHTS, build_network, load_network, read_model_spec, save_network
 from spikedistill.store.artifacts import Store, sha256
 from spikedistill.store.atomic import share
 
@@ -106,15 +107,25 @@ def load(folder: Path | str) -> Student | Teacher:
     if about.get("schema") != SCHEMA:
         raise ConfigError(f"{folder}: exported in format {about.get('schema')}; this version reads format {SCHEMA}")
     _verify(Path(folder), about.get("sha256", {}))
-    shape = {"num_classes": about["num_classes"], "in_channels": about["in_channels"], "entry": about["spec"]["network"]}
-    network: Student | Teacher
-    if about["role"] == "teacher":
-        network = build_teacher(about["arch"], **shape)
-    else:
-        neuron = NeuronConfig.model_validate(about["neuron"])
-        network = build_student(about["arch"], **shape, time_steps=about["time_steps"], neuron=neuron)
+    network = _rebuilt(about)
     load_model(network, str(Path(folder) / WEIGHTS))
     return network.requires_grad_(False).eval()
+
+
+def _rebuilt(about: Mapping[str, Any]) -> Student | Teacher:
+    """Build the network that `describe` described, with fresh weights."""
+    if about["role"] == "teacher" and any(about["spec"].get(key) for key in ("weights", "own_inputs", "classes")):
+        given = about["input"]
+        statistics = (given["mean"], given["std"]) if given["kind"] == "images" else None
+        facts = DataFacts(given["kind"], about["num_classes"], about["in_channels"], statistics)
+        spec = parse_spec(json.dumps(about["spec"]))
+        assert isinstance(spec, TeacherSpec)
+        return build_network(spec, facts)
+    shape = {"num_classes": about["num_classes"], "in_channels": about["in_channels"], "entry": about["spec"]["network"]}
+    if about["role"] == "teacher":
+        return build_teacher(about["arch"], **shape)
+    neuron = NeuronConfig.model_validate(about["neuron"])
+    return build_student(about["arch"], **shape, time_steps=about["time_steps"], neuron=neuron)
 
 
 def _verify(folder: Path, checksums: Mapping[str, str]) -> None:

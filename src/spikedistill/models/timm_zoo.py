@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from spikedistill.errors import ConfigError
+from spikedistill.lazy import torch
 from spikedistill.models.imported.source_names import registered
 
 if TYPE_CHECKING:
@@ -106,11 +107,17 @@ def _timm() -> ModuleType:
 
 
 def _features(model: nn.Module, images: Tensor) -> Tensor:
-    return model.forward_features(images)  # type: ignore[operator]
+    features = model.forward_features(images)  # type: ignore[operator]
+    return features.permute(0, 3, 1, 2) if _channels_last(model, features) else features
 
 
 def _head(model: nn.Module, features: Tensor) -> Tensor:
-    return model.forward_head(features)  # type: ignore[operator]
+    return model.forward_head(features.permute(0, 2, 3, 1) if _channels_last(model, features) else features)  # type: ignore[operator]
+
+
+def _channels_last(model: nn.Module, features: Tensor) -> bool:
+    """Return True for maps that the model keeps as [N, h, w, D], as Swin transformers do."""
+    return isinstance(features, torch.Tensor) and features.dim() == 4 and str(getattr(model, "output_fmt", "")).endswith("NHWC")
 
 
 def _final_layers(model: nn.Module) -> list[str]:

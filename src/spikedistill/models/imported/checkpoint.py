@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from spikedistill.errors import ConfigError
 
 SAFETENSORS = ".safetensors"
+_OBJECT = re.compile(r"GLOBAL ([\w.]+)")  # in torch's message about an object that it does not load
 SUFFIXES = (SAFETENSORS, ".pth", ".pt", ".tar", ".ckpt", ".bin")
 
 
@@ -46,12 +48,11 @@ def read_checkpoint(file: Path) -> Any:
 
 def _why_refused(file: Path, message: str) -> str:
     """Explain torch's refusal: objects of classes that could run code, or no pickle at all."""
-    marker = "Unsupported global: GLOBAL "
-    if marker not in message and "Unsupported" not in message:
-        return f"{file}: not a checkpoint, or damaged ({message.partition(chr(10))[0]:.200})"
-    held = message.partition(marker)[2].split(" ", 1)[0] or "Python objects"
+    held = _OBJECT.search(message)
+    if held is None:
+        return f"{file}: not a checkpoint, or damaged ({message.partition(chr(10))[0]:.100})"
     return (
-        f"{file}: holds {held}, and loading such objects can run code, so it is refused. If you trust where the file comes from, "
+        f"{file}: holds {held[1]}, and loading such objects can run code, so it is refused. If you trust its source, "
         "write its weights alone into a new file, in an environment where it loads: "
         'state = torch.load("OLD", weights_only=False); torch.save(state["state_dict"], "NEW.pth")'
     )
