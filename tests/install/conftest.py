@@ -34,4 +34,7 @@ def installed(wheels, tmp_path_factory):
         [sys.executable, "-m", "pip", "--python", str(folder), "install", "--quiet", "--no-deps", *map(str, wheels)], check=True
     )
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return folder / "bin" / "python"
+    python, snakemake = folder / "bin" / "python", folder / "bin" / "snakemake"
+    snakemake.write_text(f"#!{python}\nfrom snakemake.cli import main\n\nmain()\n")
+    snakemake.chmod(0o755)
+    return python

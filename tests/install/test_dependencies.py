@@ -51,6 +51,9 @@ MODULES = {
     "hypothesis": "hypothesis",
     "mypy": "mypy.api",
     "snakefmt": "snakefmt",
+    "nbclient": "nbclient",
+    "nbformat": "nbformat",
+    "ipykernel": "ipykernel.kernelapp",
     "norse": "norse.torch",
     "snntorch": "snntorch snntorch.import_nir snntorch.functional",
 }

@@ -16,16 +16,20 @@ def project(tmp_path):
     return copy_project(tmp_path / "project")
 
 
+WORKFLOW = ["Snakefile", "config.yaml", "workflow", "cluster", "envs"]
+
+
+def tracked(*places):
+    """What git tracks, or would."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *places]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    return {name for name in names if (ROOT / name).is_file()}
+
+
 def test_they_hold_everything_but_the_tests(wheels):
     names = {name for wheel in wheels for name in zipfile.ZipFile(wheel).namelist()}
-    tracked = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "src"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
-    shipped = {path.removeprefix("src/").removeprefix("snakemake-executor-plugin-submitit/") for path in tracked}
+    shipped = {name.removeprefix("src/").removeprefix("snakemake-executor-plugin-submitit/") for name in tracked("src")}
+    shipped |= {f"spikedistill/project/files/{name}" for name in tracked(*WORKFLOW)}
     packages = ("spikedistill/", "snakemake_executor_plugin_submitit/")
     assert {name for name in shipped if name.startswith(packages)} == {name for name in names if name.startswith(packages)}
 
