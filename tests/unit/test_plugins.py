@@ -1,0 +1,299 @@
+"""Plug-ins: how they are named and found, what their errors say, and that ids follow every edit of theirs."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from spikedistill import components, plugins
+from spikedistill.cli import main
+from spikedistill.config.check import parse_config
+from spikedistill.errors import ConfigError
+from spikedistill.plan.build import build_plan
+from spikedistill.project.new import new_component
+
+METHOD = '''
+"""A method of a test."""
+from spikedistill.components import ComponentParams
+from .. import terms
+
+
+class Params(ComponentParams):
+    """No parameters."""
+
+
+def needs(params):
+    """Return nothing."""
+    return frozenset()
+
+
+def loss(inputs, params):
+    """Return the terms."""
+    return terms.all_of(inputs)
+'''
+TERMS = """
+def all_of(inputs):
+    from spikedistill.distill.ce import mean_cross_entropy
+
+    return {"ce": mean_cross_entropy(inputs.logits, inputs.labels)}
+"""
+COUNT = iter(range(1000))
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """A folder with one method and a module beside the rooms; its name is new, because Python imports a name once."""
+    folder = tmp_path / f"plugin_{os.getpid()}_{next(COUNT)}"
+    (folder / "distill").mkdir(parents=True)
+    (folder / "distill" / "mine.py").write_text(METHOD)
+    (folder / "terms.py").write_text(TERMS)
+    monkeypatch.chdir(tmp_path)
+    path = list(sys.path)
+    yield folder
+    plugins.activate([])
+    sys.path[:] = path
+    for cache in (components._python_files, components._tree, components._literal, components._tables):
+        cache.cache_clear()
+
+
+def config(folder, method="mine", **sections):
+    train = {"epochs": 1, "batch_size": 8}
+    experiment = {
+        "dataset": {"name": "digits"},
+        "student": {"arch": "resnet8", "time_steps": 2, "train": train},
+        "methods": {method: {}},
+    }
+    return {"plugins": [f"./{folder.name}"], "experiments": {"one": experiment | sections}}
+
+
+def student_of(values):
+    return next(spec for spec in build_plan(parse_config(values)).stages.values() if spec.stage == "distill")
+
+
+def in_new_process(folder, method="mine"):
+    """The code that the spec of a student records, planned by a process that sees the files as they are now."""
+    code = (
+        "import sys, json\n"
+        "from spikedistill.config.check import parse_config\n"
+        "from spikedistill.plan.build import build_plan\n"
+        "plan = build_plan(parse_config(json.loads(sys.argv[1])))\n"
+        "print(next(json.dumps(spec.code) for spec in plan.stages.values() if spec.stage == 'distill'))\n"
+    )
+    import json
+
+    values = json.dumps(config(folder, method))
+    done = subprocess.run([sys.executable, "-c", code, values], cwd=folder.parent, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_a_folder_is_found_by_its_path_and_its_components_by_their_names(plugin):
+    spec = student_of(config(plugin))
+    assert spec.method == "mine"
+    assert set(spec.code) == {f"{plugin.name}.distill.mine", f"{plugin.name}.terms"}
+    assert components.module_of("distill", "mine") == f"{plugin.name}.distill.mine"
+    assert plugins.named() == [f"./{plugin.name}"]
+
+
+def test_a_configuration_without_the_plug_in_does_not_find_them(plugin):
+    student_of(config(plugin))
+    values = config(plugin) | {"plugins": []}
+    with pytest.raises(ConfigError, match="unknown method 'mine'"):
+        parse_config(values)
+
+
+def test_an_edit_of_the_method_or_of_what_it_imports_changes_the_recorded_code(plugin):
+    before = in_new_process(plugin)
+    (plugin / "terms.py").write_text(TERMS.replace('"ce"', '"loss"'))
+    after = in_new_process(plugin)
+    changed = {module for module in before if before[module] != after[module]}
+    assert changed == {f"{plugin.name}.terms"}
+    (plugin / "terms.py").write_text("# a comment\n" + TERMS.replace('"ce"', '"loss"'))
+    assert in_new_process(plugin) == after
+
+
+@pytest.mark.parametrize(
+    ("statement", "module"),
+    [
+        ("import {name}.extra", "extra"),
+        ("from {name} import extra", "extra"),
+        ("from {name}.extra import VALUE", "extra"),
+        ("from ..extra import VALUE", "extra"),
+        ("from .. import extra", "extra"),
+        ("from . import beside", "distill.beside"),
+    ],
+)
+def test_every_form_of_import_within_a_plug_in_is_followed(plugin, statement, module):
+    (plugin / "extra.py").write_text("VALUE = 1\n")
+    (plugin / "distill" / "beside.py").write_text("VALUE = 1\n")
+    (plugin / "distill" / "mine.py").write_text(METHOD + statement.format(name=plugin.name) + "\n")
+    assert f"{plugin.name}.{module}" in in_new_process(plugin)
+
+
+def broken(plugin, text, method="mine"):
+    (plugin / "distill" / "mine.py").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        parse_config(config(plugin, method))
+    return str(caught.value)
+
+
+def test_an_import_that_fails_names_file_and_line(plugin):
+    message = broken(plugin, METHOD + "\nimport a_module_that_nobody_has\n")
+    line = METHOD.count("\n") + 2
+    assert f"methods.mine: {plugin / 'distill' / 'mine.py'}, line {line}: cannot be imported: ModuleNotFoundError" in message
+    assert "a_module_that_nobody_has" in message
+
+
+def test_a_failure_in_a_module_that_is_imported_names_that_module(plugin):
+    (plugin / "terms.py").write_text("x = 1\ny = x / 0\n")
+    message = broken(plugin, METHOD)
+    assert f"{plugin / 'terms.py'}, line 2: cannot be imported: ZeroDivisionError" in message
+
+
+def test_a_syntax_error_names_file_and_line(plugin):
+    message = broken(plugin, METHOD.replace("return frozenset()", "return frozenset(("))
+    assert re.search(rf"{re.escape(str(plugin / 'distill' / 'mine.py'))}, line \d+: cannot be imported: SyntaxError", message)
+
+
+def test_a_syntax_error_in_one_file_leaves_the_others_usable(plugin):
+    (plugin / "distill" / "other.py").write_text("def (:\n")
+    (plugin / "models").mkdir()
+    (plugin / "models" / "half.py").write_text("ARCHITECTURES = {\n")
+    assert student_of(config(plugin)).method == "mine"
+    with pytest.raises(ConfigError, match=r"unknown architecture 'mynet'.*half\.py cannot be read: line 1"):
+        values = config(plugin)
+        values["experiments"]["one"]["student"]["arch"] = "mynet"
+        parse_config(values)
+
+
+def test_a_file_without_params_is_named_when_it_is_asked_for(plugin):
+    message = broken(plugin, METHOD.replace("class Params", "class Parameters"))
+    assert (
+        f"unknown method 'mine'. Allowed: ce, ckdsnn, esd, kd, sealkd, tdd, tet. {plugin / 'distill' / 'mine.py'} has no class Params"
+        in (message)
+    )
+
+
+def test_a_file_that_lacks_something_of_its_contract_is_named(plugin):
+    message = broken(plugin, METHOD.replace("def loss", "def lost"))
+    assert f"{plugin / 'distill' / 'mine.py'}: method without loss; see docs/extending.md" in message
+
+
+def test_a_table_that_is_no_literal_is_named(plugin):
+    (plugin / "models").mkdir()
+    (plugin / "models" / "net.py").write_text("WIDTH = 3\nARCHITECTURES = {'net': {'widths': (WIDTH,)}}\n")
+    with pytest.raises(ConfigError, match=r"net\.py, line 2: ARCHITECTURES must be a literal"):
+        parse_config(config(plugin))
+
+
+def test_two_components_of_one_name_are_an_error_that_names_both_files_where_the_name_is_used(plugin):
+    (plugin / "distill" / "kd.py").write_text(METHOD)
+    assert student_of(config(plugin)).method == "mine"
+    with pytest.raises(ConfigError, match="is defined more than once") as caught:
+        parse_config(config(plugin, "kd", teacher={"arch": "resnet8", "train": {"epochs": 1, "batch_size": 8}}))
+    assert str(plugin / "distill" / "kd.py") in str(caught.value)
+    assert "spikedistill/distill/kd.py" in str(caught.value)
+
+
+def test_two_architectures_of_one_name_likewise(plugin):
+    (plugin / "models").mkdir()
+    (plugin / "models" / "net.py").write_text("ARCHITECTURES = {'resnet8': {}}\n")
+    with pytest.raises(ConfigError, match=r"architecture 'resnet8' is defined more than once: .*resnet\.py, .*net\.py"):
+        parse_config(config(plugin))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("./nowhere", r"plugins: \./nowhere: no such folder"),
+        ("./not-a-name", "'not-a-name' is none for Python"),
+        ("./class", "'class' is none for Python"),
+        ("./json", "there is a Python package 'json' already"),
+        ("./models", "recorded under this name"),
+        ("./empty", r"none of the folders distill, datasets, models"),
+        ("nowhere_at_all", "no package of that name is installed"),
+        ("empty", r"no package of that name is installed; the folder here is called \./empty"),
+        ("json.decoder", "a module, not a package with rooms"),
+        ("os;rm", "neither the name of a package"),
+        ("spikedistill", "this is spikedistill itself"),
+        ("spikedistill.data", "this is spikedistill itself"),
+    ],
+)
+def test_what_cannot_be_a_plug_in_is_refused_with_the_reason(plugin, tmp_path, name, reason):
+    for folder in ("not-a-name/distill", "class/distill", "json/distill", "models/distill", "empty"):
+        (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(ConfigError, match=rf"config\.yaml: plugins: {'plugins: ' if name[0] != '.' else ''}.*{reason}"):
+        parse_config(config(plugin) | {"plugins": [name]}, source="config.yaml")
+
+
+@pytest.mark.parametrize("place", [".", "distill", "distill/mine.py", "terms.py"])
+def test_a_plug_in_that_every_user_can_write_to_is_refused(plugin, place):
+    path = plugin / place
+    path.chmod(path.stat().st_mode | 0o002)
+    with pytest.raises(ConfigError, match=r"every user of this machine can write to .*chmod o-w"):
+        parse_config(config(plugin))
+
+
+def test_it_may_lie_anywhere_and_its_path_may_hold_spaces_and_quotes(plugin, tmp_path):
+    place = tmp_path / 'a lab\'s "own" $HOME'
+    place.mkdir()
+    moved = plugin.rename(place / plugin.name)
+    spec = student_of(config(plugin) | {"plugins": [str(moved)]})
+    assert set(spec.code) == {f"{plugin.name}.distill.mine", f"{plugin.name}.terms"}
+
+
+def test_the_list_shows_where_each_comes_from_and_what_cannot_be_used(plugin, capsys, tmp_path):
+    (plugin / "distill" / "broken.py").write_text(METHOD + "\n1 / 0\n")
+    (tmp_path / "config.yaml").write_text(f"plugins: [./{plugin.name}]\n")
+    assert main(["list", "methods"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^kd +spikedistill +Logit distillation", said, re.MULTILINE)
+    assert re.search(rf"^mine +{plugin.name} +A method of a test\.", said, re.MULTILINE)
+    assert re.search(
+        rf"^broken +{plugin.name} +\(cannot be used: .*broken\.py, line \d+: .*ZeroDivisionError", said, re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize("kind", ["method", "dataset", "architecture"])
+def test_a_new_component_passes_its_contract(plugin, kind, capsys):
+    file = new_component(kind, "fresh-one", plugin)
+    assert file.name == "fresh_one.py"
+    (plugin / "distill" / "mine.py").unlink()
+    assert main(["check-plugin", f"./{plugin.name}"]) == 0
+    assert re.search(r"1 components checked, \d+ promises, 0 broken", capsys.readouterr().out)
+    with pytest.raises(ConfigError, match="already|exists"):
+        new_component(kind, "fresh-one", plugin)
+
+
+@pytest.mark.parametrize("name", ["2x", "a b", "../x", "Kd", "class", "", "a.b"])
+def test_a_name_that_cannot_be_one_is_refused(plugin, name):
+    with pytest.raises(ConfigError, match="cannot name a method"):
+        new_component("method", name, plugin)
+    assert sorted(path.name for path in (plugin / "distill").iterdir()) == ["mine.py"]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (("terms.all_of(inputs)", '{"ce": terms.all_of(inputs)["ce"] / 0.0}'), "gets a finite gradient"),
+        (
+            ("terms.all_of(inputs)", '{"ce": terms.all_of(inputs)["ce"].half()}'),
+            "a float32 scalar is expected; found torch.float16",
+        ),
+        (
+            ("terms.all_of(inputs)", '{"ce": inputs.logits.mean() * float(inputs.logits[0, 0, 0])}'),
+            "the order of the samples changes",
+        ),
+        (("return frozenset()", 'return frozenset({"everything"})'), "needs returns some of teacher, steps"),
+        (('"""A method of a test."""', '"""A method"""'), "begins with one sentence about the method; found 'A method'"),
+        (("from .. import terms", "from .. import terms\nimport torch"), "imports torch when it is imported"),
+        (("return terms.all_of(inputs)", "raise RuntimeError('not yet')"), "RuntimeError: not yet"),
+    ],
+)
+def test_check_plugin_names_the_broken_promise(plugin, capsys, change, problem):
+    (plugin / "distill" / "mine.py").write_text(METHOD.replace(*change))
+    assert main(["check-plugin", f"./{plugin.name}"]) == 1
+    said = capsys.readouterr().out
+    assert "FAILED  method mine: " in said
+    assert problem in said
