@@ -1,5 +1,6 @@
 """Plug-ins: how they are named and found, what their errors say, and that ids follow every edit of theirs."""
 
+import json
 import os
 import re
 import subprocess
@@ -54,8 +55,6 @@ def plugin(tmp_path, monkeypatch):
     yield folder
     plugins.activate([])
     sys.path[:] = path
-    for cache in (components._python_files, components._tree, components._literal, components._tables):
-        cache.cache_clear()
 
 
 def config(folder, method="mine", **sections):
@@ -81,8 +80,6 @@ def in_new_process(folder, method="mine"):
         "plan = build_plan(parse_config(json.loads(sys.argv[1])))\n"
         "print(next(json.dumps(spec.code) for spec in plan.stages.values() if spec.stage == 'distill'))\n"
     )
-    import json
-
     values = json.dumps(config(folder, method))
     done = subprocess.run([sys.executable, "-c", code, values], cwd=folder.parent, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
@@ -169,10 +166,8 @@ def test_a_syntax_error_in_one_file_leaves_the_others_usable(plugin):
 
 def test_a_file_without_params_is_named_when_it_is_asked_for(plugin):
     message = broken(plugin, METHOD.replace("class Params", "class Parameters"))
-    assert (
-        f"unknown method 'mine'. Allowed: ce, ckdsnn, esd, kd, sealkd, tdd, tet. {plugin / 'distill' / 'mine.py'} has no class Params"
-        in (message)
-    )
+    assert "unknown method 'mine'. Allowed: ce, ckdsnn" in message
+    assert f"{plugin / 'distill' / 'mine.py'} has no class Params" in message
 
 
 def test_a_file_that_lacks_something_of_its_contract_is_named(plugin):
@@ -262,7 +257,7 @@ def test_a_new_component_passes_its_contract(plugin, kind, capsys):
     (plugin / "distill" / "mine.py").unlink()
     assert main(["check-plugin", f"./{plugin.name}"]) == 0
     assert re.search(r"1 components checked, \d+ promises, 0 broken", capsys.readouterr().out)
-    with pytest.raises(ConfigError, match="already|exists"):
+    with pytest.raises(ConfigError, match="exists and stays as it is"):
         new_component(kind, "fresh-one", plugin)
 
 
@@ -282,7 +277,7 @@ def test_a_name_that_cannot_be_one_is_refused(plugin, name):
             "a float32 scalar is expected; found torch.float16",
         ),
         (
-            ("terms.all_of(inputs)", '{"ce": inputs.logits.mean() * float(inputs.logits[0, 0, 0])}'),
+            ("terms.all_of(inputs)", '{"ce": inputs.logits.mean() * inputs.logits[0, 0, 0]}'),
             "the order of the samples changes",
         ),
         (("return frozenset()", 'return frozenset({"everything"})'), "needs returns some of teacher, steps"),
