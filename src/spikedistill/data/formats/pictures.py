@@ -151,8 +151,10 @@ def _covering(image: Image.Image, name: str, fit: Fit) -> Image.Image:
     """Resize a picture, antialiased, so that it just covers a shape, and crop the middle."""
     from PIL import Image
 
-    scale = max(fit.width / image.width, fit.height / image.height)
-    size = (max(fit.width, int(image.width * scale)), max(fit.height, int(image.height * scale)))
+    if image.width * fit.height <= image.height * fit.width:
+        size = (fit.width, image.height * fit.width // image.width)
+    else:
+        size = (image.width * fit.height // image.height, fit.height)
     if size[0] * size[1] > largest_image():
         raise DataError(f"{name}: {image.width} x {image.height} pixels, too narrow to be resized; another file?")
     if size != image.size:
