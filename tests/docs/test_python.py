@@ -46,6 +46,7 @@ def run_in_order(blocks):
         exec(compile(block, "example", "exec"), scope)
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_page_run_in_order(beside_a_store, monkeypatch, capsys):
     monkeypatch.chdir(beside_a_store)
     blocks = examples("docs/python.md")
@@ -57,6 +58,7 @@ def test_the_examples_of_the_page_run_in_order(beside_a_store, monkeypatch, caps
     assert re.search(r"^stem\.lif +0\.\d{3} spikes", said, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_the_example_of_the_readme_runs(beside_a_store, monkeypatch):
     monkeypatch.chdir(beside_a_store)
     blocks = examples("README.md")
