@@ -257,7 +257,7 @@ def test_a_new_component_passes_its_contract(plugin, kind, capsys):
     (plugin / "distill" / "mine.py").unlink()
     assert main(["check-plugin", f"./{plugin.name}"]) == 0
     assert re.search(r"1 components checked, \d+ promises, 0 broken", capsys.readouterr().out)
-    with pytest.raises(ConfigError, match="exists and stays as it is"):
+    with pytest.raises(ConfigError, match=r"'fresh-one' is the name of another"):
         new_component(kind, "fresh-one", plugin)
 
 

@@ -30,7 +30,7 @@ def new_component(kind: str, name: str, plugin: Path) -> Path:
     if not _NAME.fullmatch(name) or keyword.iskeyword(stem):
         raise ConfigError(f"{name!r} cannot name a {kind}: use small letters, digits, - and _, a letter first")
     if components.canonical(name) in _taken(kind):
-        raise ConfigError(f"there is a {kind} {name!r} already; choose another name")
+        raise ConfigError(f"{name!r} is the name of another {kind}; choose a different one")
     file = plugin / ROOMS[kind] / f"{stem}.py"
     text = (TEMPLATES / f"{kind}.py").read_text(encoding="utf-8").replace('"NAME"', f'"{name}"')
     file.parent.mkdir(parents=True, exist_ok=True)
