@@ -226,4 +226,6 @@ def _samples(
             raise DataError(f"{name}: SpikingJelly made frames of shape {list(counts.shape)}, expected {list(shape)}")
         if not (counts.min() >= 0 and counts.max() <= MAX_COUNT and (counts == np.floor(counts)).all()):
             raise DataError(f"{name}: SpikingJelly made frames that are no counts up to {MAX_COUNT}")
+        if not counts.max():
+            raise DataError(f"{name}: SpikingJelly made frames without events of it; damaged? Get the file again")
         yield counts.astype(np.int64), int(label), name
