@@ -33,13 +33,7 @@ help:
 	@echo "PYTHON=$(PYTHON) and VENV=$(VENV) can be set on the command line."
 
 demo: $(VENV)/.installed
-	snakemake --profile cluster/local
-	@test results/report.html -nt results/results.html \
-		|| snakemake --report results/report.html
-	@echo
-	@cat results/results.md
-	@echo
-	@echo "Report: $(CURDIR)/results/report.html"
+	spikedistill demo .
 
 quick: $(VENV)/.installed-dev
 	$(PYTEST) -m "not slow" tests/unit tests/docs $(PLUGIN)/tests/unit $(PYTEST_ARGS)

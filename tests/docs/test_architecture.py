@@ -16,7 +16,8 @@ ROOMS = NAMES - NOT_DRAWN
 def imported_rooms(room):
     """The rooms that the modules of a room import, wherever the statement stands."""
     names = set()
-    for file in [*PACKAGE.glob(f"{room}.py"), *PACKAGE.glob(f"{room}/**/*.py")]:
+    files = [*PACKAGE.glob(f"{room}.py"), *PACKAGE.glob(f"{room}/**/*.py")]
+    for file in (file for file in files if "template" not in file.parts):  # what is copied into projects, not imported
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module:
                 names |= {f"{node.module}.{alias.name}" for alias in node.names}

@@ -1,4 +1,4 @@
-"""The demo of config.yaml from end to end on this machine, and what happens when things change afterwards."""
+"""The demo from end to end on this machine, without a checkout, and what happens when things change afterwards."""
 
 import json
 import re
@@ -37,9 +37,12 @@ def planned(folder, *arguments):
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    folder = copy_project(tmp_path_factory.mktemp("demo"))
-    done = go(folder)
+    folder = tmp_path_factory.mktemp("demo")
+    done = run(folder, "spikedistill", "demo")
     assert done.returncode == 0, done.stdout[-5000:]
+    table, _, ending = done.stdout.partition("| experiment")[2].partition("On one page: ")
+    assert all(word in table for word in ("teacher", "tet", "kd", "digits-dvs"))
+    assert str(folder / "results" / "results.html") in ending
     return folder
 
 
