@@ -10,7 +10,7 @@ from slurm_lab.running import run
 from tests.workflow.test_demo import SMALL
 
 pytestmark = pytest.mark.slow
-NAME = "it's a {new} \"project\""
+NAME = 'it\'s a {new} "project"'
 
 
 def digests(folder):
@@ -41,18 +41,18 @@ def project(installed, tmp_path_factory):
 
 def test_it_is_planned_run_and_reported_with_the_rules_of_the_package(project):
     go, folder = project
-    planned = go("python", "-m", "snakemake", "-n", "--profile", "cluster")
+    planned = go("snakemake", "-n", "--profile", "cluster")
     assert "7 stages: 0 cached in store, 7 to run" in planned
-    go("python", "-m", "snakemake", "--profile", "cluster/local")
+    go("snakemake", "--profile", "cluster/local")
     assert "| kd " in (folder / "results" / "results.md").read_text()
-    assert "7 stages: 7 cached in store, 0 to run" in go("python", "-m", "snakemake", "-n")
-    go("python", "-m", "snakemake", "--report", "report.html")
+    assert "7 stages: 7 cached in store, 0 to run" in go("snakemake", "-n")
+    go("snakemake", "--report", "report.html")
     assert "accuracy after t time steps" in (folder / "report.html").read_text()
 
 
 def test_the_linter_is_content_and_the_conda_environment_is_found(project):
     go, folder = project
-    assert "good condition" in go("python", "-m", "snakemake", "--lint")
+    assert "good condition" in go("snakemake", "--lint")
     rules = folder.parent / "rules.txt"
     rules.write_text(go("python", "-c", PROGRAM))
     assert rules.read_text().split("\n")[:2] == ["True", "True"]
