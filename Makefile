@@ -45,7 +45,7 @@ check: $(VENV)/.installed-dev
 	ruff check .
 	ruff format --check .
 	mypy
-	snakefmt --check Snakefile workflow/rules
+	snakefmt --check Snakefile workflow/rules src/spikedistill/project/template/Snakefile
 	snakemake --lint
 
 docs: $(VENV)/.installed-dev

@@ -41,7 +41,7 @@ def run_demo(folder: Path) -> int:
 
 def _is_demo(folder: Path) -> bool:
     """Tell whether a folder is a project of the shipped configuration, or the checkout, whose config.yaml is the demo's."""
-    if folder.resolve() == ROOT:
+    if folder.resolve() == ROOT.resolve():
         return True
     contents = project_files()
     return all(_content(folder / name) == contents[name] for name in ("Snakefile", "config.yaml"))

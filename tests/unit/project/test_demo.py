@@ -47,6 +47,16 @@ def test_it_runs_nothing_in_a_folder_that_holds_something_else(started, caplog):
     assert started == []
 
 
+def test_in_a_checkout_it_runs_the_configuration_there_as_it_was_edited(started, monkeypatch, tmp_path):
+    (tmp_path / "checkout").mkdir()
+    (tmp_path / "checkout" / "config.yaml").write_text("edited")
+    (tmp_path / "link").symlink_to("checkout")
+    monkeypatch.setattr(demo, "ROOT", tmp_path / "link")
+    assert main(["demo", "checkout"]) == 3
+    assert started == [(Path("checkout"), "--profile", "cluster/local")]
+    assert [path.name for path in (tmp_path / "checkout").iterdir()] == ["config.yaml"]
+
+
 def test_snakemake_is_that_of_this_python_and_finds_its_commands(tmp_path, monkeypatch):
     (tmp_path / "snakemake.py").write_text(
         "import shutil, sys, pathlib\n"
