@@ -1,9 +1,10 @@
 """Look-up of methods, datasets and architectures by name, in this package and in plug-ins. Imports no torch.
 
 A component is a file whose stem is its name in the config, where "-" and "_" are equivalent. It lies in the room of its kind:
-`distill/`, `data/datasets/` (in a plug-in: `datasets/`) or `models/`. Architectures are the keys of the literal `ARCHITECTURES`
+`distill/`, `data/datasets/` (in a plug-in: `datasets/`), `neurons/kinds/` (`neurons/`),
+`train/optimizers/` (`optimizers/`), `train/schedules/` (`schedules/`) or `models/`. Architectures are the keys of the literal `ARCHITECTURES`
 tables in the files of `models/`, which are read without importing these files. A file there with a literal `ZOO = "NAME"` is an
-adapter to the models of another library, called `NAME/MODEL`; see `architecture`.
+adapter to the models of another library, called `NAME/MODEL`; see `architecture`. So is one in `neurons/kinds/`; see `load`.
 """
 
 from __future__ import annotations
@@ -15,23 +16,33 @@ import importlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from spikedistill import plugins
 from spikedistill.errors import ConfigError
 from spikedistill.plugins import Source
 
-Kind = Literal["distill", "data.datasets"]
+Kind = Literal["distill", "data.datasets", "neurons.kinds", "train.optimizers", "train.schedules"]
 
 CONTRACT: dict[str, tuple[str, ...]] = {
     "distill": ("Params", "needs", "loss"),
     "data.datasets": ("Params", "NEEDS_RAW", "describe", "prepare"),
+    "train.optimizers": ("Params", "build"),
+    "train.schedules": ("Params", "factor"),
+    "neurons.kinds": ("Params", "USES", "SUPPORTS", "build"),
     "models": ("build",),
 }
 """What the files of each room define, see docs/extending.md."""
-WHAT: dict[str, str] = {"distill": "method", "data.datasets": "dataset", "models": "architecture"}
+WHAT: dict[str, str] = {
+    "distill": "method",
+    "data.datasets": "dataset",
+    "neurons.kinds": "neuron",
+    "train.optimizers": "optimizer",
+    "train.schedules": "schedule",
+    "models": "architecture",
+}
 """What a component of each kind is called in messages."""
 MAX_LISTED = 200
 """Names that a message lists at most."""
@@ -45,6 +56,47 @@ class Section(BaseModel):
 
 class ComponentParams(Section):
     """Base of a component's parameters."""
+
+
+class Choice(Section):
+    """Base of a section that names a component and gives its parameters; those at their default are left out, also of ids."""
+
+    KIND: ClassVar[Kind]
+
+    name: str
+    params: dict[str, Any] = Field({}, description="Its parameters.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_section(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError(f"a section is expected: {{name: {value}}}")
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _canonical(cls, value: str) -> str:
+        return canonical(value)
+
+    @field_validator("params")
+    @classmethod
+    def _without_defaults(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        """Leave what is wrong as it is: `config.check` tells of it, with the keys."""
+        try:
+            model = load(cls.KIND, info.data.get("name", "")).Params
+            return model.model_validate(value).model_dump(mode="json", exclude_defaults=True)
+        except (KeyError, ConfigError, ValidationError):
+            return value
+
+    @property
+    def component(self) -> ModuleType:
+        """The module of the component."""
+        return load(self.KIND, self.name)
+
+    @property
+    def checked_params(self) -> Any:
+        """The parameters, as the component's `Params`."""
+        return self.component.Params.model_validate(self.params)
 
 
 class Architecture(NamedTuple):
@@ -76,6 +128,9 @@ def module_of(kind: Kind, name: str) -> str:
         KeyError: if no component has that name; see `unknown_component`.
         ConfigError: if more than one has it.
     """
+    zoo, separator, _ = name.partition("/")
+    if separator:
+        return zoos(kind)[zoo]
     name = canonical(name)
     places = {source: files[name] for source in plugins.sources() if name in (files := _files(source, kind))}
     if not places:
@@ -87,13 +142,16 @@ def module_of(kind: Kind, name: str) -> str:
 
 
 def load(kind: Kind, name: str) -> ModuleType:
-    """Import one component.
+    """Import one component; `ZOO/NAME` is what the adapter of another library offers in place of a module.
 
     Raises:
         KeyError: if no component has that name; see `unknown_component`.
         ConfigError: if more than one has it, it cannot be imported, or it lacks something of its contract.
     """
-    return _import(module_of(kind, name), kind)
+    module = module_of(kind, name)
+    if "/" in name:
+        return _import(module, kind, ("names", "component")).component(name.partition("/")[2])
+    return _import(module, kind)
 
 
 def architectures() -> dict[str, Architecture]:
@@ -118,12 +176,13 @@ def architecture(name: str) -> Architecture:
     return found[0]
 
 
-def zoos() -> dict[str, str]:
-    """Return the adapters to the models of other libraries: prefix of their names -> dotted name of the module."""
+def zoos(kind: str = "models") -> dict[str, str]:
+    """Return the adapters to the models, or other components, of other libraries: prefix of their names -> module."""
     return {
         zoo: source.module(file)
         for source in reversed(plugins.sources())
-        for file in _model_files(source)
+        for file in _python_files(source.room(kind))
+        if _tree(file) is not None
         if (zoo := _literal(file, "ZOO")) is not None
     }
 
@@ -139,14 +198,17 @@ def load_architecture(name: str) -> tuple[ModuleType, dict[str, Any]]:
     return _import(found.module, "models"), found.entry
 
 
-def zoo_names(zoo: str) -> tuple[str, ...]:
-    """Return the names of the models of a zoo, without its prefix."""
-    return tuple(_import(zoos()[zoo], "models").names())
+def zoo_names(zoo: str, kind: str = "models") -> tuple[str, ...]:
+    """Return the names of the models, or other components, of a zoo, without its prefix."""
+    return tuple(_import(zoos(kind)[zoo], kind, ("names",)).names())
 
 
 def unknown_component(kind: Kind, name: str) -> str:
     """Return a message about a name that no component has."""
-    return unknown(WHAT[kind], name, names(kind)) + _near_misses(kind, name)
+    zoo, separator, member = name.partition("/")
+    if separator and zoo in zoos(kind):
+        return unknown(f"{zoo} {WHAT[kind]}", member, zoo_names(zoo, kind))
+    return unknown(WHAT[kind], name, [*names(kind), *(f"{each}/…" for each in zoos(kind))]) + _near_misses(kind, name)
 
 
 def unknown_architecture(name: str) -> str:
@@ -228,12 +290,12 @@ def _literal(file: Path, name: str) -> Any:
     return None
 
 
-def _import(module: str, kind: str) -> ModuleType:
+def _import(module: str, kind: str, contract: tuple[str, ...] | None = None) -> ModuleType:
     try:
         found = importlib.import_module(module)
     except Exception as err:
         raise ConfigError(plugins.import_failure(module, err)) from err
-    missing = [name for name in CONTRACT[kind] if not hasattr(found, name)]
+    missing = [name for name in (CONTRACT[kind] if contract is None else contract) if not hasattr(found, name)]
     if missing:
         raise ConfigError(f"{plugins.file_of(module)}: {WHAT[kind]} without {', '.join(missing)}; see docs/extending.md")
     return found

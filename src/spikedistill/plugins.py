@@ -1,8 +1,8 @@
 """Plug-ins: packages and folders with components of others, beside those of this package. Imports no torch.
 
-A plug-in has the rooms `distill/`, `datasets/` and `models/`, or some of them, with files as in this package. It is named by
-`plugins:` in the configuration, as a package (`my_lab.snn`) or as a folder (`./ours`), or installed with an entry point of the
-group `spikedistill.plugins` whose value is a package.
+A plug-in has the rooms `distill/`, `datasets/`, `models/`, `neurons/`, `optimizers/` and `schedules/`, or some of them, with
+files as in this package. It is named by `plugins:` in the configuration, as a package (`my_lab.snn`) or as a folder (`./ours`), or installed
+with an entry point of the group `spikedistill.plugins` whose value is a package.
 
 Whoever can write to a plug-in runs code as everybody who names it: a folder that all users of the machine can write to is
 refused.
@@ -26,7 +26,7 @@ from spikedistill.errors import ConfigError
 
 GROUP = "spikedistill.plugins"
 PACKAGE = "spikedistill"
-ROOMS = ("distill", "datasets", "models")
+ROOMS = ("distill", "datasets", "models", "neurons", "optimizers", "schedules")
 TAKEN = frozenset({"data", "neurons", "models", "distill", "train", "evaluate", "stages"})
 """Names that stand for rooms of this package where the code of an artifact is recorded, see `plan.code`."""
 
@@ -49,8 +49,9 @@ class Source:
 
     def room(self, kind: str) -> Path:
         """Return the folder of the components of a kind, such as `distill` or `data.datasets`."""
-        parts = kind.split(".")
-        return self.folder.joinpath(*(parts if self.package == PACKAGE else parts[-1:]))
+        if self.package == PACKAGE:
+            return self.folder.joinpath(*kind.split("."))
+        return self.folder / ("neurons" if kind == "neurons.kinds" else kind.rpartition(".")[2])
 
     def module(self, file: Path) -> str:
         """Return the dotted name of one of its files."""

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from spikedistill import components, plugins
 from spikedistill.config.expand import expand
 from spikedistill.config.imported import feature_problems, imported_problems
-from spikedistill.config.models import LABEL, Config, ExperimentConfig, TeacherConfig
+from spikedistill.config.models import LABEL, Config, ExperimentConfig, StudentConfig, TeacherConfig
 from spikedistill.config.problems import Problems
+from spikedistill.config.sweep import model_of
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.scan import filled_params
 from spikedistill.errors import ConfigError, DataError
@@ -100,6 +102,25 @@ def _component_entries(values: Mapping[str, Any]) -> Iterator[tuple[list[str], c
             name = method.get("method") or method_label
             if isinstance(name, str):
                 yield ["experiments", label, "methods", method_label], "distill", name, method.get("params", {})
+        for role, model in (("teacher", TeacherConfig), ("student", StudentConfig)):
+            section = experiment.get(role)
+            if isinstance(section, Mapping):
+                yield from _choice_entries(section, model, ["experiments", label, role])
+
+
+def _choice_entries(
+    section: Mapping[str, Any], model: type[BaseModel], key: list[str]
+) -> Iterator[tuple[list[str], components.Kind, str, Any]]:
+    """Yield the components that are named by a section within a section."""
+    for name, value in section.items():
+        inner = model_of(field.annotation) if (field := model.model_fields.get(name)) else None
+        if inner is None or not isinstance(value, Mapping):
+            continue
+        if issubclass(inner, components.Choice):
+            chosen = value.get("name", inner.model_fields["name"].default)
+            if isinstance(chosen, str):
+                yield [*key, name], inner.KIND, chosen, value.get("params", {})
+        yield from _choice_entries(value, inner, [*key, name])
 
 
 def _architecture_entries(values: Mapping[str, Any]) -> Iterator[tuple[list[str], str]]:
@@ -155,13 +176,9 @@ def _check_combinations(experiment: ExperimentConfig, key: list[str], problems: 
             continue
         if "teacher" in needs and experiment.teacher is None:
             problems.add([*key, "teacher"], f"method {method_label!r} distils from a teacher, and none is given")
-        for problem in _misfits(needs, experiment):
+        for problem in _misfits(component, needs, experiment):
             problems.add([*key, "methods", method_label], problem)
-    for role, network in (("teacher", experiment.teacher), ("student", experiment.student)):
-        train = network.train if network is not None else None
-        if train is not None and train.select == "best" and not experiment.dataset.validation:
-            reason = "best is chosen by the validation split; set dataset.validation, to 0.1 for instance, or select: last"
-            problems.add([*key, role, "train", "select"], reason)
+    _check_recipes(experiment, key, problems)
     if experiment.dataset.validation >= 1 and experiment.dataset.validation % 1:
         found = experiment.dataset.validation
         problems.add([*key, "dataset", "validation"], f"a share below 1, or a whole number of samples; found {found}")
@@ -170,8 +187,23 @@ def _check_combinations(experiment: ExperimentConfig, key: list[str], problems: 
     _check_data(experiment, key, problems)
 
 
-def _misfits(needs: frozenset[str], experiment: ExperimentConfig) -> Iterator[str]:
-    """Yield the reasons why a method cannot work with the networks of an experiment."""
+def _check_recipes(experiment: ExperimentConfig, key: list[str], problems: Problems) -> None:
+    for role, network in (("teacher", experiment.teacher), ("student", experiment.student)):
+        train = network.train if network is not None else None
+        if network is None or train is None:
+            continue
+        for name, reason in train.problems(network.arch, components.architecture(network.arch).entry):
+            problems.add([*key, role, "train", name], reason)
+        if train.select == "best" and not experiment.dataset.validation:
+            reason = "best is chosen by the validation split; set dataset.validation, to 0.1 for instance, or select: last"
+            problems.add([*key, role, "train", "select"], reason)
+
+
+def _misfits(component: ModuleType, needs: frozenset[str], experiment: ExperimentConfig) -> Iterator[str]:
+    """Yield the reasons why a method cannot work with the networks and the recipe of an experiment."""
+    train = experiment.student.train
+    if train is not None and train.label_smoothing and not getattr(component, "SMOOTHS_LABELS", False):
+        yield "takes no label smoothing, and student.train.label_smoothing is set; set it to 0, or use another method"
     if "steps" in needs and experiment.student.backward == "rate":
         yield (
             "needs the logits of every time step, and student.backward: rate has a gradient for their mean alone; "
@@ -241,5 +273,6 @@ def _check_inputs(experiment: ExperimentConfig, key: list[str], meta: DatasetMet
                 f"{network.arch!r} halves its inputs until nothing is left of {height}x{width}; it needs {least}x{least} "
                 "or more: choose another, such as resnet18, or enlarge them with dataset.inputs.resize",
             )
-        for name, reason in network.train.augment.problems(meta, inputs) if network.train is not None else ():
-            problems.add([*key, role, "train", "augment", name], reason)
+        if network.train is not None:
+            for name, reason in network.train.augment.problems(meta, inputs):
+                problems.add([*key, role, "train", "augment", name], reason)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from spikedistill import components
 from spikedistill.config.models import MAX_RUNS, StudentConfig, TeacherConfig
 from spikedistill.config.problems import Problems
 from spikedistill.config.sweep import Path as KeyPath
-from spikedistill.config.sweep import SweepError, Variant, count, replaced, swept, variants
-from spikedistill.errors import ConfigError
+from spikedistill.config.sweep import SweepError, Variant, count, replaced, swept, swept_params, variants
 
 
 def expand(values: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
@@ -67,7 +65,7 @@ def _groups_of(section: Any) -> list[list[str]]:
 def _swept_of_method(label: Any, method: Any) -> dict[KeyPath, list[Any]]:
     if not isinstance(method, Mapping):
         return {}
-    return dict(_swept_params("distill", method.get("method") or label, method.get("params"), ()))
+    return dict(swept_params("distill", method.get("method") or label, method.get("params"), ()))
 
 
 def _expand_methods(experiment: Mapping[str, Any], key: list[str], problems: Problems) -> dict[str, Any]:
@@ -94,17 +92,7 @@ def _swept_of_experiment(experiment: Mapping[str, Any]) -> Iterator[tuple[KeyPat
         if key in ("teacher", "student") and isinstance(section, Mapping):
             yield from swept(section, TeacherConfig if key == "teacher" else StudentConfig, (key,))
         elif key == "dataset" and isinstance(section, Mapping):
-            yield from _swept_params("data.datasets", section.get("name"), section.get("params"), ("dataset", "params"))
-
-
-def _swept_params(kind: components.Kind, name: Any, params: Any, prefix: KeyPath) -> Iterator[tuple[KeyPath, list[Any]]]:
-    if not isinstance(name, str) or not isinstance(params, Mapping):
-        return
-    try:
-        model = components.load(kind, name).Params
-    except (KeyError, ConfigError):  # the check of components tells what is wrong
-        return
-    yield from swept(params, model, prefix)
+            yield from swept_params("data.datasets", section.get("name"), section.get("params"), ("dataset", "params"))
 
 
 def _variants(

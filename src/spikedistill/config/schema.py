@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from spikedistill import components
 from spikedistill.config.models import Config, StudentConfig, TeacherConfig
 from spikedistill.config.sweep import model_of, takes_plain_values
+from spikedistill.train.settings import OptimizerConfig, ScheduleConfig
 
 SCHEMA_FILE = Path(__file__).with_name("config.schema.json")
 
@@ -21,13 +22,15 @@ def schema_text() -> str:
 
 
 def config_schema() -> dict[str, Any]:
-    """Return the JSON schema of config.yaml, with the parameters of every method and dataset."""
+    """Return the JSON schema of config.yaml, with the parameters of every component."""
     schema = Config.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "spikedistill config.yaml"
     definitions = schema["$defs"]
     _narrow_params(definitions, "DatasetConfig", "name", "data.datasets")
     _narrow_params(definitions, "MethodConfig", "method", "distill")
+    for choice in (OptimizerConfig, ScheduleConfig):
+        _narrow_params(definitions, choice.__name__, "name", choice.KIND)
     for section, model in (("TeacherConfig", TeacherConfig), ("StudentConfig", StudentConfig)):
         names: dict[str, Any] = {"enum": sorted(components.architectures())}
         arch = definitions[section]["properties"]["arch"]

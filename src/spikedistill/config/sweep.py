@@ -15,7 +15,9 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
+from spikedistill import components
 from spikedistill.components import unknown
+from spikedistill.errors import ConfigError
 
 Path = tuple[str, ...]
 
@@ -75,8 +77,22 @@ def swept(values: Mapping[str, Any], model: type[BaseModel], prefix: Path = ()) 
         section = model_of(field.annotation)
         if section and isinstance(value, Mapping):
             yield from swept(value, section, (*prefix, key))
+            if issubclass(section, components.Choice):
+                name = value.get("name", section.model_fields["name"].default)
+                yield from swept_params(section.KIND, name, value.get("params"), (*prefix, key, "params"))
         elif isinstance(value, list) and takes_plain_values(field.annotation):
             yield (*prefix, key), value
+
+
+def swept_params(kind: components.Kind, name: Any, params: Any, prefix: Path) -> Iterator[tuple[Path, list[Any]]]:
+    """Yield the parameters of a component that hold a list where a single value belongs; none if it cannot be used."""
+    if not isinstance(name, str) or not isinstance(params, Mapping):
+        return
+    try:
+        model = components.load(kind, name).Params
+    except (KeyError, ConfigError):  # the check of components tells what is wrong
+        return
+    yield from swept(params, model, prefix)
 
 
 def variants(lists: Mapping[Path, list[Any]], together: Sequence[Sequence[str]]) -> list[Variant]:

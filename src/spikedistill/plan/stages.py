@@ -50,6 +50,12 @@ def _modules(stage: str, *component_modules: str) -> tuple[str, ...]:
     return (f"spikedistill.stages.{stage}", *component_modules)
 
 
+def _recipe_modules(train: TrainConfig | None) -> tuple[str, ...]:
+    """Return the modules of the optimizer and the schedule of a recipe, if there is one."""
+    choices = (train.optimizer, train.schedule) if train is not None else ()
+    return tuple(components.module_of(choice.KIND, choice.name) for choice in choices)
+
+
 @functools.lru_cache(maxsize=4096)
 def _given_params(kind: components.Kind, name: str, params: str) -> dict[str, Any]:
     """Return the parameters of a component, given as JSON, that are not at their default."""
@@ -106,7 +112,7 @@ class TeacherSpec(_Spec):
     @property
     def modules(self) -> tuple[str, ...]:
         """Modules whose code makes the artifact, with all that they import."""
-        return _modules(self.stage, components.architecture(self.arch).module)
+        return _modules(self.stage, components.architecture(self.arch).module, *_recipe_modules(self.train))
 
     @property
     def ref(self) -> str:
@@ -148,7 +154,12 @@ class DistillSpec(_Spec):
     @property
     def modules(self) -> tuple[str, ...]:
         """Modules whose code makes the artifact, with all that they import."""
-        return _modules(self.stage, components.architecture(self.arch).module, components.module_of("distill", self.method))
+        return _modules(
+            self.stage,
+            components.architecture(self.arch).module,
+            components.module_of("distill", self.method),
+            *_recipe_modules(self.train),
+        )
 
     @property
     def ref(self) -> str:

@@ -1,17 +1,18 @@
-"""Optimizer and learning-rate schedule of a recipe."""
+"""Parameter groups, optimizer and learning rate of a recipe."""
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import torch
 from torch import nn
 
+from spikedistill.train.schedules.position import Position
 from spikedistill.train.settings import TrainConfig
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Build SGD with momentum, in the fused implementation on CPUs and GPUs.
+    """Build the optimizer of a recipe.
 
     Weight decay applies to the weights of convolutions and linear layers, or, if `weight_decay_on` is "all", to biases and
     normalisation parameters as well.
@@ -19,20 +20,32 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     parameters = [p for p in model.parameters() if p.requires_grad]
     decayed = [p for p in parameters if config.weight_decay_on == "all" or p.dim() > 1]
     not_decayed = [p for p in parameters if config.weight_decay_on != "all" and p.dim() <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}]
+    groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": config.weight_decay}]
     if not_decayed:
         groups.append({"params": not_decayed, "weight_decay": 0.0})
-    fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
+    optimizer = config.optimizer.component
+    if getattr(optimizer, "USES_MOMENTUM", False):
+        groups = [{**group, "momentum": config.momentum} for group in groups]
+    return optimizer.build(groups, config.lr, config.optimizer.checked_params)
 
 
-def learning_rate(config: TrainConfig, epoch: int) -> float:
-    """Return the learning rate of an epoch, from 0: linear warm-up, then half a cosine from lr down to 0."""
-    warmup = config.warmup_epochs
-    if epoch < warmup:
-        return config.lr * (epoch + 1) / warmup
-    progress = (epoch - warmup) / max(1, config.epochs - warmup)
-    return config.lr * 0.5 * (1 + math.cos(math.pi * progress))
+def learning_rate(config: TrainConfig, epoch: int, step: int = 0, steps_per_epoch: int = 1) -> float:
+    """Return the learning rate of a step: linear warm-up, then the schedule.
+
+    Args:
+        config: the recipe.
+        epoch: from 0.
+        step: in the epoch, from 0; it counts with `schedule.per: step` only.
+        steps_per_epoch: steps of an epoch.
+    """
+    by_step = config.schedule.per == "step"
+    unit = steps_per_epoch if by_step else 1
+    done, warmup = epoch * unit + (step if by_step else 0), config.warmup_epochs * unit
+    if done < warmup:
+        return config.lr * (done + 1) / warmup
+    progress = (done - warmup) / max(1, config.epochs * unit - warmup)
+    position = Position(progress, done / unit, config.epochs)
+    return config.lr * config.schedule.component.factor(position, config.schedule.checked_params)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from spikedistill.components import Section
+from spikedistill.components import Choice, Kind, Section
 from spikedistill.data.loading.augment import Augment
 from spikedistill.errors import ConfigError
+
+
+class OptimizerConfig(Choice):
+    """What turns gradients into new weights."""
+
+    KIND: ClassVar[Kind] = "train.optimizers"
+
+    name: str = Field("sgd", description="Optimizer: the stem of a file in src/spikedistill/train/optimizers, or of a plug-in.")
+    params: dict[str, Any] = Field({}, description="Parameters of the optimizer; see its `Params`.")
+
+
+class ScheduleConfig(Choice):
+    """How the learning rate changes after warm-up."""
+
+    KIND: ClassVar[Kind] = "train.schedules"
+
+    name: str = Field("cosine", description="Schedule: the stem of a file in src/spikedistill/train/schedules, or of a plug-in.")
+    per: Literal["epoch", "step"] = Field(
+        "epoch", description="When the learning rate is set: at the start of each epoch, or at each step; of warm-up, too."
+    )
+    params: dict[str, Any] = Field({}, description="Parameters of the schedule; see its `Params`.")
+
+
+def _none(params: Any, epochs: int) -> Iterator[tuple[str, str]]:
+    """Yield no problem, for schedules that have no function `problems`."""
+    return iter(())
 
 
 class TrainConfig(Section):
     """The recipe of one network; teachers and students have the same keys."""
 
-    FORMER_KEYS: ClassVar[dict[str, str]] = {
-        "decay": "is called weight_decay_on now, with the same values",
-        "schedule": "was removed, since there was only one schedule: the learning rate follows a cosine; delete the key",
-    }
+    FORMER_KEYS: ClassVar[dict[str, str]] = {"decay": "is called weight_decay_on now, with the same values"}
 
     epochs: int = Field(
         ge=1, le=2**31 - 1, description="Number of passes over the training split; the network after the last one is kept."
@@ -27,11 +51,21 @@ class TrainConfig(Section):
         le=2**20,
         description="Global batch size in samples, split equally among all ranks: the number of GPUs does not change it.",
     )
-    lr: float = Field(
-        0.1, gt=0, description="Peak learning rate; it is set once per epoch and, after warm-up, follows half a cosine towards 0."
+    lr: float = Field(0.1, gt=0, description="Peak learning rate; after warm-up it follows `schedule`.")
+    optimizer: OptimizerConfig = Field(OptimizerConfig(), description="The optimizer.")
+    schedule: ScheduleConfig = Field(ScheduleConfig(), description="The learning-rate schedule.")
+    momentum: float = Field(
+        0.9,
+        ge=0,
+        lt=1,
+        description="Momentum of sgd. Other optimizers have parameters of their own, such as betas of adamw.",
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD, without Nesterov.")
-    weight_decay: float = Field(5e-4, ge=0, description="L2 penalty: weight_decay times the weight is added to its gradient.")
+    weight_decay: float = Field(
+        5e-4,
+        ge=0,
+        description="With sgd an L2 penalty: weight_decay times the weight is added to its gradient. With adamw decoupled: each "
+        "step takes lr times weight_decay times the weight from it.",
+    )
     weight_decay_on: Literal["weights", "all"] = Field(
         "weights",
         description="Parameters that weight decay applies to: the weights of convolutions and linear layers, or all "
@@ -39,6 +73,38 @@ class TrainConfig(Section):
     )
     warmup_epochs: int = Field(
         0, ge=0, description="Epochs of linear warm-up, from lr / warmup_epochs in the first to lr in the last."
+    )
+    clip_grad_norm: float | None = Field(
+        None,
+        gt=0,
+        description="Largest norm of the whole gradient; a larger one is scaled down to it. Default: no limit.",
+    )
+    label_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the target that is spread over all classes, in the cross-entropy with the labels; for methods that "
+        "have one.",
+    )
+    mixup: float = Field(0.0, ge=0, description="Mixup: alpha of the Beta distribution of the shares, 0.2 for instance; 0: none.")
+    cutmix: float = Field(
+        0.0,
+        ge=0,
+        description="CutMix: alpha of the Beta distribution of the areas, 1 for instance; 0: none. With mixup: either.",
+    )
+    mix_probability: float = Field(1.0, gt=0, le=1, description="Probability that mixup or cutmix is applied to a batch.")
+    ema: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Decay per step of an exponential moving average of the weights and of the statistics of batch norms, which "
+        "is what is validated and kept; 0.999 for instance. Default: none.",
+    )
+    drop_path: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Stochastic depth: probability that a branch is left out, for architectures that have it.",
     )
     precision: Literal["float32", "bf16"] = Field(
         "float32",
@@ -59,6 +125,35 @@ class TrainConfig(Section):
         if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
             raise ValueError(f"warmup_epochs {self.warmup_epochs} must be below epochs {self.epochs}")
         return self
+
+    @model_validator(mode="after")
+    def _check_mixing(self) -> TrainConfig:
+        if self.mix_probability < 1 and not self.mixes:
+            raise ValueError("mix_probability has no effect without mixup or cutmix; set one of them")
+        return self
+
+    def problems(self, arch: str, entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Yield the keys that do not fit the optimizer, the schedule or the network, each with the reason.
+
+        Args:
+            arch: name of the architecture.
+            entry: its entry in the table of architectures.
+        """
+        if "momentum" in self.model_fields_set and not getattr(self.optimizer.component, "USES_MOMENTUM", False):
+            own = ", ".join(self.optimizer.component.Params.model_fields) or "none"
+            yield "momentum", f"is not for {self.optimizer.name}, whose own are under optimizer.params ({own}); delete the key"
+        for key, reason in getattr(self.schedule.component, "problems", _none)(self.schedule.checked_params, self.epochs):
+            yield f"schedule.params.{key}", reason
+        if self.drop_path and "drop_path" not in entry:
+            yield (
+                "drop_path",
+                f"{arch} has no stochastic depth: those that do have drop_path in their entry; set it to 0",
+            )
+
+    @property
+    def mixes(self) -> bool:
+        """True if samples of a batch are mixed."""
+        return self.mixup > 0 or self.cutmix > 0
 
 
 class EngineConfig(Section):

@@ -107,7 +107,7 @@ def test_a_combination_that_cannot_work_is_refused_with_the_reason(method, backw
     ("path", "value", "message"),
     [
         ("student/train/decay", "all", "student.train.decay: 'decay' is called weight_decay_on now"),
-        ("student/train/schedule", "cosine", "student.train.schedule: 'schedule' was removed"),
+        ("student/train/schedule", "cosine", "student.train.schedule: value error, a section is expected: {name: cosine}"),
         ("student/neuron/fires", "above", "student.neuron.fires: 'fires' is called spike_at_threshold now: true for"),
         ("student/divide_by_steps", True, "student.divide_by_steps: 'divide_by_steps' is called scale_grad_by_steps now"),
     ],

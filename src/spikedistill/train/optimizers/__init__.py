@@ -1,0 +1,1 @@
+"""Optimizers, one file each; see docs/extending.md."""
