@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import spikedistill
 from slurm_lab.running import run
 from tests.workflow.project import copy_project
 
@@ -65,6 +66,17 @@ def test_students_of_the_demo_reach_their_accuracy(demo):
             assert evaluation["accuracy"] >= least, file
     table = (demo / "results/results.md").read_text()
     assert all(word in table for word in ("teacher", "tet", "kd", "digits-dvs"))
+
+
+def test_every_network_that_python_loads_is_as_accurate_as_evaluated(demo):
+    files = list((demo / "store/evaluations").glob("*/evaluation.json"))
+    assert len(files) == 10
+    for file in files:
+        ref = json.loads((file.parent / "manifest.json").read_text())["spec"]["model"]
+        network, data = (function(ref, demo / "store") for function in (spikedistill.load, spikedistill.open_data))
+        rows = data.split("test")
+        samples = data.take(rows).swapaxes(0, 1) if data.kind == "frames" else data.take(rows)
+        assert (network.predict(samples) == data.labels[rows]).mean() == json.loads(file.read_text())["accuracy"], ref
 
 
 def test_the_demo_again_has_nothing_to_do_and_the_html_report_builds(demo):
