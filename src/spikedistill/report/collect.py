@@ -58,7 +58,7 @@ def _record(
         "dataset": spec.dataset,
         "role": spec.role,
         "method": row.method,
-        "arch": spec.arch,
+        "arch": spec.arch if spec.train is not None else f"{spec.arch} (imported)",
         "time_steps": None if isinstance(spec, TeacherSpec) else spec.time_steps,
         "seed": row.seed,
         "artifact": Path(row.model).name,
