@@ -1,8 +1,8 @@
 """Plug-ins: packages and folders with components of others, beside those of this package. Imports no torch.
 
 A plug-in has the rooms `distill/`, `datasets/`, `models/`, `neurons/`, `optimizers/` and `schedules/`, or some of them, with
-files as in this package. It is named by `plugins:` in the configuration, as a package (`my_lab.snn`) or as a folder (`./ours`), or installed
-with an entry point of the group `spikedistill.plugins` whose value is a package.
+files as in this package. It is named by `plugins:` in the configuration, as a package (`my_lab.snn`) or as a folder (`./ours`),
+or installed with an entry point of the group `spikedistill.plugins` whose value is a package.
 
 Whoever can write to a plug-in runs code as everybody who names it: a folder that all users of the machine can write to is
 refused.

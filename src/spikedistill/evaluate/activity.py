@@ -12,28 +12,27 @@ import torch
 from torch import Tensor, nn
 
 from spikedistill.evaluate.layers import LayerMeter
-from spikedistill.neurons.dynamics import potentials_after_reset
-from spikedistill.neurons.lif import LIF
+from spikedistill.neurons.neuron import SpikingNeuron
 from spikedistill.train.distributed import World
 
 
 class ActivityMeter(LayerMeter):
-    """Counts the activity of every LIF and every ReLU layer."""
+    """Counts the activity of every layer of spiking neurons and every ReLU layer."""
 
     def __init__(self, model: nn.Module) -> None:
         """Observe the layers of `model`."""
-        super().__init__(model, "lif", "relu")
+        super().__init__(model, "neuron", "relu")
 
     @staticmethod
     def count(layer: nn.Module, x: Tensor, out: Tensor) -> dict[str, Tensor | int]:
-        """Count the non-zero outputs; for LIF layers also the spikes per neuron and per step, and the membrane updates."""
+        """Count the non-zero outputs; for neurons also the spikes per neuron and per step, and the membrane updates."""
         active = out != 0
         values: dict[str, Tensor | int] = {"activations": out.numel(), "active": active.sum()}
-        if isinstance(layer, LIF):
-            spikes = active.unflatten(0, (layer.time_steps, -1))
+        if isinstance(layer, SpikingNeuron):
+            spikes = number_of_spikes(layer, out, active).unflatten(0, (layer.time_steps, -1))
             values["of_neuron"] = spikes.sum((0, 1))
             values["of_step"] = spikes.flatten(1).sum(1)
-            values["updates"] = _membrane_updates(layer, x, spikes)
+            values["updates"] = _membrane_updates(layer, x, out)
         return values
 
     def summary(self, world: World, num_samples: int) -> dict[str, Any]:
@@ -44,10 +43,10 @@ class ActivityMeter(LayerMeter):
             num_samples: number of samples over all ranks.
 
         Returns:
-            "activation_sparsity", the share of zero outputs over LIF and ReLU layers; "membrane_updates" per sample. For a
-            network with LIF layers also "firing_rate" (spikes per neuron and step): its "mean" over neurons and steps, and
+            "activation_sparsity", the share of zero outputs over neurons and ReLU layers; "membrane_updates" per sample. For a
+            spiking network also "firing_rate" (spikes per neuron and step): its "mean" over neurons and steps, and
             "layers", which holds for each layer its name, rate, rate per step, number of neurons, and how many of them are dead
-            (never fired) or saturated (fired at every step).
+            (never fired) or saturated (fired as often as they can at every step).
         """
         layers = []
         activations = active = updates = 0
@@ -55,7 +54,7 @@ class ActivityMeter(LayerMeter):
         for name, layer, counts in self.totals(world):
             activations += int(counts["activations"])
             active += int(counts["active"])
-            if not isinstance(layer, LIF):
+            if not isinstance(layer, SpikingNeuron):
                 continue
             updates += int(counts["updates"])
             of_neuron, chances = counts["of_neuron"], num_samples * layer.time_steps
@@ -70,7 +69,7 @@ class ActivityMeter(LayerMeter):
                     "rate_per_step": [spikes / (neurons * num_samples) for spikes in per_step],
                     "neurons": neurons,
                     "dead": int((of_neuron == 0).sum()),
-                    "saturated": int((of_neuron == chances).sum()),
+                    "saturated": int((of_neuron == layer.most_spikes * chances).sum()),
                 }
             )
         result: dict[str, Any] = {
@@ -82,13 +81,27 @@ class ActivityMeter(LayerMeter):
         return result
 
 
-def _membrane_updates(layer: LIF, x: Tensor, spikes: Tensor) -> Tensor:
+def number_of_spikes(layer: SpikingNeuron, out: Tensor, active: Tensor) -> Tensor:
+    """Return how many spikes each output stands for: itself, as an integer, where a neuron fires several in a step.
+
+    Args:
+        layer: the neurons.
+        out: their output.
+        active: where it is not 0.
+    """
+    return active if layer.most_spikes == 1 else out.abs().round().long()
+
+
+def _membrane_updates(layer: SpikingNeuron, x: Tensor, out: Tensor) -> Tensor:
     """Count how often a potential after a step differs from the one before; the first step counts for every neuron.
 
     Reference: the definition of NeuroBench (Yik et al. 2025, https://doi.org/10.1038/s41467-025-56739-4).
     """
-    currents = x.unflatten(0, (layer.time_steps, -1))
+    currents, spikes = (each.unflatten(0, (layer.time_steps, -1)) for each in (x, out))
+    potentials = layer.potentials(currents, spikes)
+    if potentials is None:
+        return torch.tensor(currents.numel(), device=x.device)
     updates = torch.tensor(currents[0].numel(), device=x.device)
-    for before, after in pairwise(potentials_after_reset(currents, spikes, layer.dynamics)):
+    for before, after in pairwise(potentials):
         updates = updates + (after != before).sum()
     return updates

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from spikedistill.neurons.firing import observed
-from spikedistill.neurons.lif import LIF
+from spikedistill.neurons.neuron import SpikingNeuron
 from spikedistill.train.distributed import World
 
 KINDS: dict[str, tuple[type[nn.Module], ...]] = {
     "conv": (nn.Conv1d, nn.Conv2d, nn.Conv3d),
     "linear": (nn.Linear,),
-    "lif": (LIF,),
+    "neuron": (SpikingNeuron,),
     "relu": (nn.ReLU,),
 }
 
@@ -27,9 +27,9 @@ def find_layers(model: nn.Module, *kinds: str) -> dict[str, nn.Module]:
     """Return the layers of some `KINDS` in the order of the network, by readable name.
 
     A name consists of place and kind, with a number if a place has several layers of a kind: stem.lif, stage1.block2.conv1,
-    stage2.block1.shortcut.conv, head.linear.
+    stage2.block1.shortcut.conv, head.linear. The kind of neurons is their `label`.
     """
-    found = [(path, kind, module) for path, module in model.named_modules() for kind in kinds if isinstance(module, KINDS[kind])]
+    found = [(path, _label(kind, module), module) for path, module in model.named_modules() for kind in kinds if isinstance(module, KINDS[kind])]
     places = [(_place(path.split(".")), kind) for path, kind, _ in found]
     repeated, seen = Counter(places), Counter[tuple[str, str]]()
     names = []
@@ -38,6 +38,10 @@ def find_layers(model: nn.Module, *kinds: str) -> dict[str, nn.Module]:
         number = str(seen[place, kind]) if repeated[place, kind] > 1 else ""
         names.append(f"{place}.{kind}{number}" if place else f"{kind}{number}")
     return {name: module for name, (_, _, module) in zip(names, found, strict=True)}
+
+
+def _label(kind: str, module: nn.Module) -> str:
+    return module.label if isinstance(module, SpikingNeuron) else kind
 
 
 def _place(path: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from spikedistill.models.imported.zoo_network import ZooNetwork
 from spikedistill.models.network import Activation, Network, init_fan_out
 from spikedistill.models.settings import Backward, Pooling
 from spikedistill.models.wrappers import Student, Teacher
-from spikedistill.neurons.lif import LIF
+from spikedistill.neurons.neuron import spiking_layers
 from spikedistill.neurons.settings import NeuronConfig
 
 
@@ -37,15 +37,16 @@ def build_student(
         num_classes: number of classes.
         in_channels: C.
         time_steps: T.
-        neuron: parameters of every spiking layer.
+        neuron: which neurons, and their parameters.
         backward: how gradients are computed, see `Student`.
         scale_grad_by_steps: see `Student`.
         entry: hyperparameters that replace those of the architecture's table.
 
     Raises:
-        ConfigError: if there is no architecture of that name.
+        ConfigError: if there is no architecture, or no neuron, of that name.
+        ValueError: if a parameter of the neuron is unknown or out of range.
     """
-    network = _build(name, num_classes, in_channels, lambda: LIF(neuron, time_steps), entry)
+    network = _build(name, num_classes, in_channels, spiking_layers(neuron, time_steps), entry)
     return Student(network, time_steps, backward=backward, scale_grad_by_steps=scale_grad_by_steps)
 
 

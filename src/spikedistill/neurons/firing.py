@@ -1,4 +1,4 @@
-"""What layers put out during forward passes, observed through hooks; the firing rates of a network's LIF layers."""
+"""What layers put out during forward passes, observed through hooks; the firing rates of a network's neurons."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from spikedistill.neurons.lif import LIF
+from spikedistill.neurons.neuron import SpikingNeuron
 
 
 @contextlib.contextmanager
@@ -32,7 +32,7 @@ def observed(layers: Mapping[str, nn.Module], see: Callable[[str, nn.Module, Ten
 
 @torch.no_grad()
 def firing_rates(model: nn.Module, inputs: Tensor) -> dict[str, float]:
-    """Return the firing rate (spikes per neuron and step) of each LIF layer on one batch, in evaluation mode.
+    """Return the firing rate (spikes per neuron and step) of each layer of neurons on one batch, in evaluation mode.
 
     Args:
         model: any network; it is left in the mode it was in.
@@ -41,13 +41,13 @@ def firing_rates(model: nn.Module, inputs: Tensor) -> dict[str, float]:
     Returns:
         "spike/rate", the mean over all neurons, and "spike/rate_NAME" for each layer; empty for a network without neurons.
     """
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, LIF)}
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, SpikingNeuron)}
     if not layers:
         return {}
     seen: dict[str, tuple[Tensor, int]] = {}  # rate, number of chances to fire
 
     def see(name: str, layer: nn.Module, x: Tensor, out: Tensor) -> None:
-        seen[name] = out.float().mean(), out.numel()
+        seen[name] = out.float().abs().mean(), out.numel()
 
     training = model.training
     model.eval()

@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from spikedistill.neurons import execution, triton_lif
-from spikedistill.neurons.dynamics import Dynamics, differentiate, integrate
+from spikedistill.neurons.dynamics import Dynamics, differentiate, integrate, potentials_after_reset, spike_statistics
+from spikedistill.neurons.neuron import SpikingNeuron
 from spikedistill.neurons.settings import NeuronConfig, Surrogate
 
 
@@ -76,25 +78,30 @@ class _Lif(torch.autograd.Function):
         return ctx.layout.restore(grad_x), None, None
 
 
-class LIF(nn.Module):
-    """A layer of LIF neurons on time-folded input [T * B, ...], row t * B + b; it has no parameters and keeps no state.
+class LIF(SpikingNeuron):
+    """A layer of LIF neurons; it has no parameters."""
 
-    Attributes:
-        compiled: whether a CPU runs code made by torch.compile, see `neurons.execution`.
-    """
+    label = "lif"
 
     def __init__(self, neuron: NeuronConfig, time_steps: int) -> None:
         """Create a layer that runs `time_steps` steps per forward."""
-        super().__init__()
-        self.neuron = neuron
-        self.time_steps = time_steps
+        super().__init__(neuron, time_steps)
         self.dynamics = Dynamics.from_config(neuron)  # the same parameters, as the equations take them
-        self.compiled = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the spikes [T * B, ...] of the currents [T * B, ...]."""
         return _Lif.apply(x.unflatten(0, (self.time_steps, -1)), self.dynamics, self.compiled).flatten(0, 1)
 
-    def extra_repr(self) -> str:
-        """Return the text in the parentheses of `print(model)`."""
-        return f"time_steps={self.time_steps}, {self.neuron}"
+    def potentials(self, x: Tensor, spikes: Tensor) -> Iterator[Tensor]:
+        """Return the potentials after each step."""
+        return potentials_after_reset(x, spikes, self.dynamics)
+
+    def rate_statistics(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the spikes [T, B, ...], mean firing rate and eligibility [B, ...] of the currents [T, B, ...]."""
+        layout = execution.Layout(x)
+        spikes, rate, eligibility = execution.run(spike_statistics, [layout.flatten(x)], self.dynamics, compiled=self.compiled)
+        return layout.restore(spikes), layout.restore(rate), layout.restore(eligibility)
+
+    def equivalent_lif(self) -> NeuronConfig:
+        """Return its configuration."""
+        return self.neuron

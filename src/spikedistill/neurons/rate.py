@@ -24,10 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from spikedistill.neurons import execution
-from spikedistill.neurons.dynamics import spike_statistics
+from spikedistill.errors import ConfigError
 from spikedistill.neurons.lif import LIF
-from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.neurons.neuron import SpikingNeuron
 
 
 class RateModule(nn.Module):
@@ -60,13 +59,16 @@ def convert_to_rate(network: nn.Module, time_steps: int) -> None:
     Parameters keep their names, so converted and other networks can load each other's weights.
 
     Args:
-        network: a network whose neurons are `LIF`.
+        network: a network whose neurons support "rate".
         time_steps: T.
+
+    Raises:
+        ConfigError: if they do not.
     """
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, LIF):
-                setattr(module, name, RateLIF(child.neuron, child.time_steps))
+            if isinstance(child, SpikingNeuron):
+                setattr(module, name, _with_rate_pass(child))
             elif isinstance(child, nn.BatchNorm2d):
                 setattr(module, name, RateBatchNorm2d.from_batchnorm(child))
             elif isinstance(child, nn.MaxPool2d | nn.ReLU):
@@ -88,32 +90,37 @@ class _ValueWithGradient(torch.autograd.Function):
         return (gradients[0] * derivative).to(gradients[0].dtype), None, None
 
 
-class RateLIF(RateModule, LIF):
-    """LIF neurons on [T * B, ...] in the spike pass, on mean currents [B, ...] in the rate pass."""
+class RateNeuron(RateModule, SpikingNeuron):
+    """Neurons on [T * B, ...] in the spike pass, on mean currents [B, ...] in the rate pass; mixed into the class of a neuron."""
 
-    def __init__(self, neuron: NeuronConfig, time_steps: int) -> None:
-        """Create a layer that runs `time_steps` steps in the spike pass."""
-        super().__init__(neuron, time_steps)
-        self.rate: Tensor | None = None
-        self.eligibility: Tensor | None = None
+    rate: Tensor | None = None
+    eligibility: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return spikes in the spike pass and in evaluation, mean firing rates in the rate pass."""
         if not self.training:
             return super().forward(x)
         if self.recording:
-            return self._record(x.unflatten(0, (self.time_steps, -1))).flatten(0, 1)
+            spikes, self.rate, self.eligibility = self.rate_statistics(x.unflatten(0, (self.time_steps, -1)))
+            return spikes.flatten(0, 1)
         rate, eligibility = self.rate, self.eligibility
         self.rate = self.eligibility = None
         assert rate is not None and eligibility is not None, "a rate pass follows a spike pass"
         return _ValueWithGradient.apply(x, rate, eligibility)
 
-    def _record(self, x_seq: Tensor) -> Tensor:
-        layout = execution.Layout(x_seq)
-        flat = [layout.flatten(x_seq)]
-        spikes, rate, eligibility = execution.run(spike_statistics, flat, self.dynamics, compiled=self.compiled)
-        self.rate, self.eligibility = layout.restore(rate), layout.restore(eligibility)
-        return layout.restore(spikes)
+
+class RateLIF(RateNeuron, LIF):
+    """LIF neurons of a network that trains with rate-based backpropagation."""
+
+
+def _with_rate_pass(neuron: SpikingNeuron) -> RateNeuron:
+    """Return a neuron with a rate pass: the same parameters under the same names."""
+    if type(neuron).rate_statistics is SpikingNeuron.rate_statistics:
+        raise ConfigError(f"neuron {neuron.neuron.name!r} has no rate-based backward pass; set student.backward to bptt")
+    kind = type(neuron)
+    neuron.__class__ = RateLIF if kind is LIF else type(f"Rate{kind.__name__}", (RateNeuron, kind), {})
+    assert isinstance(neuron, RateNeuron)
+    return neuron
 
 
 class StraightThrough(RateModule):

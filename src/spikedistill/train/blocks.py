@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from spikedistill.neurons.execution import raise_recompile_limit
-from spikedistill.neurons.lif import LIF
+from spikedistill.neurons.neuron import SpikingNeuron
 from spikedistill.neurons.rate import RateModule
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList)
@@ -49,9 +49,9 @@ def compile_blocks(model: nn.Module) -> None:
 
 
 def compile_neurons(model: nn.Module) -> None:
-    """Run the LIF neurons of a network as compiled code on the CPU, see `neurons.execution`."""
+    """Run the neurons of a network, those of which there is compiled code, as such on the CPU; see `neurons.execution`."""
     for module in model.modules():
-        if isinstance(module, LIF):
+        if isinstance(module, SpikingNeuron):
             module.compiled = True
 
 

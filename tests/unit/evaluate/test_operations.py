@@ -116,7 +116,7 @@ def test_footprint_is_bytes_of_parameters_and_buffers():
 
 def test_layers_are_named_by_stage_block_and_kind():
     student = build_student("resnet8", num_classes=2, in_channels=1, time_steps=1, neuron=NeuronConfig())
-    assert list(find_layers(student, "conv", "linear", "lif")) == [
+    assert list(find_layers(student, "conv", "linear", "neuron")) == [
         "stem.conv",
         "stem.lif",
         "stage1.block1.conv1",
@@ -140,7 +140,7 @@ def test_layers_are_named_by_stage_block_and_kind():
 @pytest.mark.parametrize("name", ["vggsnn", "sew_resnet18", "preact_resnet18", "resnet19"])
 def test_every_layer_of_every_family_has_a_name_of_its_own(name):
     student = build_student(name, num_classes=2, in_channels=2, time_steps=1, neuron=NeuronConfig())
-    names = list(find_layers(student, "conv", "linear", "lif"))
+    names = list(find_layers(student, "conv", "linear", "neuron"))
     assert len(set(names)) == len(names)
     assert len(names) == sum(isinstance(m, nn.Conv2d | nn.Linear | LIF) for m in student.modules())
     assert np.all([name.split(".")[0] in ("stem", "head") or name.startswith("stage") for name in names])
