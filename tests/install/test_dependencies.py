@@ -40,6 +40,7 @@ MODULES = {
     "tqdm": "tqdm.auto",
     "isal": "isal.isal_zlib isal.igzip",
     "pygments": "pygments.lexers pygments.formatters",
+    "timm": "timm timm.models",
     "nir": "nir",
     "nirtorch": "nirtorch",
     "spikingjelly[nir]": "spikingjelly.activation_based.nir_exchange",
