@@ -3,14 +3,18 @@
 import io
 import json
 import logging
+import os
+import signal
 import struct
+import time
 
 import numpy as np
 import pytest
 
 from spikedistill.data.datasets import event_folder
 from spikedistill.data.formats.events import Events
-from spikedistill.data.formats.recordings.columns import How
+from spikedistill.data.formats.recordings import guarded
+from spikedistill.data.formats.recordings.columns import How, Table
 from spikedistill.data.formats.recordings.kinds import decode
 from spikedistill.data.store import open_store
 from spikedistill.errors import DataError
@@ -398,3 +402,27 @@ def test_the_recipe_in_the_index_has_everything_that_was_found(tmp_path):
     recipe = json.loads((tmp_path / "out/index.json").read_text())["recipe"]
     assert recipe["dataset"] == "event-folder"
     assert (recipe["format"], recipe["sensor"], recipe["time_unit"]) == ("raw", {"height": SIDE, "width": SIDE}, "us")
+
+
+@pytest.mark.parametrize(
+    ("read", "message"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGSEGV), "the library crashed or ran out of memory"),
+        (lambda: time.sleep(60), "the library took more than 0 s"),
+        (lambda: np.ones(1 << 40), "unpacks to more than fits into the memory"),
+    ],
+)
+def test_a_library_that_crashes_never_ends_or_fills_the_memory_takes_only_its_file_along(monkeypatch, read, message):
+    monkeypatch.setattr(guarded, "SECONDS", 0.3)
+    with pytest.raises(DataError, match=message) as caught:
+        guarded.guarded(read, "a.h5", 0)
+    assert str(caught.value).startswith("a.h5: ")
+
+
+def test_a_table_comes_back_from_another_process_as_it_was_read():
+    table = Table(np.arange(5)[::2], np.zeros(3, ">u2"), np.ones(3, np.float32), np.ones(3, bool), "us", (3, 4), "0/1", 7)
+    found = guarded.guarded(lambda: table, "a.h5", 0)
+    for column, expected in zip(found[:4], table[:4], strict=True):
+        np.testing.assert_array_equal(column, expected)
+        assert column.dtype == expected.dtype
+    assert found[4:] == table[4:]

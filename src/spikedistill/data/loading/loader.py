@@ -20,6 +20,7 @@ import torch
 from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.loading.augment import BOX_WORDS, Augment, augment_batch, erase, resized_crop_boxes
 from spikedistill.data.loading.inputs import STATISTICS, InputConfig, crop_images, encode_frames, normalize
+from spikedistill.data.loading.mixing import Mixing, Mixture, draw_mixture, mix, with_predecessor
 from spikedistill.data.loading.prefetch import prefetched
 from spikedistill.data.loading.resample import resized_crop, send
 from spikedistill.data.loading.rng import SampleRng, Stream, epoch_permutation
@@ -52,6 +53,7 @@ class Loader:
         seed: int = 0,
         inputs: InputConfig | None = None,
         augment: Augment | None = None,
+        mixing: Mixing | None = None,
         shuffle: bool = False,
         rank: int = 0,
         world_size: int = 1,
@@ -66,6 +68,7 @@ class Loader:
             seed: of the order and the augmentation.
             inputs: how samples become inputs; None: the defaults.
             augment: random changes; None: no changes.
+            mixing: mixup and CutMix of training batches; None: neither.
             shuffle: whether to serve training batches; evaluation batches otherwise.
             rank: number of this process.
             world_size: number of processes.
@@ -81,6 +84,7 @@ class Loader:
             raise ConfigError(f"train.batch_size {batch_size} exceeds the {len(rows)} samples of split {split!r}")
         self._inputs = inputs if inputs is not None else InputConfig()
         self._augment = augment if augment is not None else Augment()
+        self._mixing = mixing
         self._seed, self._rank, self._world_size = seed, rank, world_size
         self._shuffle, self.batch_size = shuffle, batch_size
         self._device = torch.device(device)
@@ -130,6 +134,26 @@ class Loader:
         """Number of samples in a full batch on this rank."""
         return self.batch_size // self._world_size if self._shuffle else self.batch_size
 
+    @property
+    def _most_loaded(self) -> int:
+        """Number of samples that a batch on this rank is made from, at most."""
+        return self._local_batch + self._loads_predecessor
+
+    @property
+    def _loads_predecessor(self) -> bool:
+        """True if samples are mixed with one of another rank: the sample before the part of this rank in the global batch."""
+        return self._mixing is not None and self._world_size > 1
+
+    def share(self, epoch: int, step: int) -> float:
+        """Return the share that samples have in the mixed batch of a step; 1 if it is not mixed."""
+        return self._mixture(epoch, step).share
+
+    def _mixture(self, epoch: int, step: int) -> Mixture:
+        if self._mixing is None:
+            return Mixture()
+        height, width = self._inputs.size(*self._samples.shape[-2:])
+        return draw_mixture(self._mixing, self._seed, epoch, step, height, width)
+
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch.
 
@@ -138,7 +162,8 @@ class Loader:
             start_step: first step to yield; earlier ones are skipped without work, and later ones are not affected.
 
         Yields:
-            Inputs, float32: images [B, C, H, W], normalised, or frames [T, B, 2, H, W]; and labels, int64 [B].
+            Inputs, float32: images [B, C, H, W], normalised, or frames [T, B, 2, H, W]; and labels, int64 [B], or with mixing
+            [2, B]: those of the samples, and those of what is mixed into them.
         """
         order = self._order(epoch)
         stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
@@ -147,7 +172,7 @@ class Loader:
 
         def make(step: int) -> tuple[Batch, torch.cuda.Event | None]:
             with torch.cuda.stream(stream) if stream else contextlib.nullcontext():
-                batch = self._make(source, epoch, order, self._positions(step))
+                batch = self._make(source, epoch, order, step)
                 return batch, stream.record_event() if stream else None
 
         steps = range(start_step, self.steps_per_epoch)
@@ -186,9 +211,9 @@ class Loader:
             yield None
         elif isinstance(self._samples, ImageFiles):
             with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-                yield FileSource(self._samples, self._local_batch, self._device, self._side, pool)
+                yield FileSource(self._samples, self._most_loaded, self._device, self._side, pool)
         else:
-            yield RowSource(self._samples, self._local_batch, self._device)
+            yield RowSource(self._samples, self._most_loaded, self._device)
 
     @property
     def _side(self) -> int:
@@ -196,9 +221,19 @@ class Loader:
         height, width = self._samples.shape[-2:]
         return self._inputs.size(height, width)[0]
 
-    def _make(
+    def _make(self, source: RowSource | FileSource | None, epoch: int, order: npt.NDArray[np.int64], step: int) -> Batch:
+        positions = self._positions(step)
+        if self._mixing is None:
+            return self._load(source, epoch, order, positions)
+        if self._loads_predecessor:
+            positions = with_predecessor(positions, self.batch_size)
+        inputs, labels = self._load(source, epoch, order, positions)
+        return mix(inputs, labels, self._mixture(epoch, step), led=self._loads_predecessor)
+
+    def _load(
         self, source: RowSource | FileSource | None, epoch: int, order: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]
     ) -> Batch:
+        """Return the samples at some positions of an epoch, augmented."""
         index = order[positions]
         rng = SampleRng(self._seed, epoch, positions)
         samples = self._take(source, index, rng)

@@ -29,6 +29,7 @@ class Stream(enum.IntEnum):
     RESIZED_CROP = 4
     EVENTS = 5
     ERASING = 6
+    MIXING = 7
 
 
 def _generator(seed: int, epoch: int, stream: Stream, counter: int = 0) -> np.random.Philox:
@@ -55,6 +56,11 @@ def derived_seed(purpose: str, seed: int, epoch: int, step: int, rank: int | Non
 def epoch_permutation(seed: int, epoch: int, num_samples: int) -> npt.NDArray[np.int64]:
     """Return the training order of an epoch: a permutation of the sample numbers."""
     return np.argsort(_generator(seed, epoch, Stream.ORDER).random_raw(num_samples), kind="stable")
+
+
+def batch_words(seed: int, epoch: int, step: int) -> Words:
+    """Return the random words [8] of one global batch."""
+    return _generator(seed, epoch, Stream.MIXING, counter=2 * step).random_raw(2 * _BLOCK)
 
 
 class SampleRng:

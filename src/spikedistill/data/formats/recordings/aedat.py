@@ -12,6 +12,7 @@ from spikedistill.data.formats.archives import MAX_RECORDING_BYTES
 from spikedistill.data.formats.events import AEDAT2_MAGIC, DVS128, CellEvents, aedat3_chunks, decode_aedat2
 from spikedistill.data.formats.files import in_units
 from spikedistill.data.formats.recordings.columns import How, Table
+from spikedistill.data.formats.recordings.guarded import guarded
 from spikedistill.errors import DataError
 
 AEDAT4_MAGIC = b"#!AER-DAT4.0\r\n"
@@ -33,7 +34,8 @@ def read_aedat(content: bytes, name: str, how: How) -> Table | CellEvents:
         DataError: if it is damaged, or of another version.
     """
     if content.startswith(AEDAT4_MAGIC):
-        return _read_aedat4(content, name)
+        library = _library(name)
+        return guarded(lambda: _read_aedat4(name, library), name, len(content))
     if not content.startswith(b"#!AER-DAT3"):
         if content.startswith(b"#!AER-DAT") and not content.startswith(AEDAT2_MAGIC):
             raise DataError(
@@ -48,12 +50,16 @@ def read_aedat(content: bytes, name: str, how: How) -> Table | CellEvents:
     return Table(t, data >> 17, (data >> 2) & 0x7FFF, (data >> 1) & 1, "us", sensor, "0/1")
 
 
-def _read_aedat4(content: bytes, name: str) -> Table:
-    """Read an AEDAT 4 file from the disk, where the library opens it."""
+def _library(name: str) -> Any:
     try:
         import aedat
     except ImportError as err:
         raise DataError(f"{name}: reading AEDAT 4 needs the library aedat; pip install 'spikedistill[events]'") from err
+    return aedat
+
+
+def _read_aedat4(name: str, aedat: Any) -> Table:
+    """Read an AEDAT 4 file from the disk, where the library opens it."""
     try:
         decoder = aedat.Decoder(name)
         streams = {number: stream for number, stream in decoder.id_to_stream().items() if stream.get("type") == "events"}

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from spikedistill.data.formats.archives import MAX_RECORDING_BYTES
 from spikedistill.data.formats.files import in_units
 from spikedistill.data.formats.recordings.columns import PER_SECOND, How, Table, TimeUnit, named, of_columns, of_fields, table_of
+from spikedistill.data.formats.recordings.guarded import guarded
 from spikedistill.errors import DataError
 
 PLACES = ("events", "CD/events", "")
@@ -34,11 +35,17 @@ def read_h5(content: bytes, name: str, how: How) -> Table:
             layout that is known.
     """
     try:
-        import h5py
+        import h5py  # noqa: F401 - before the fork, not for each file
     except ImportError as err:
         raise DataError(f"{name}: reading HDF5 needs h5py; {_INSTALL}") from err
     with contextlib.suppress(ImportError):
         import hdf5plugin  # noqa: F401 - importing it registers further filters
+
+    return guarded(lambda: _read(content, name, how), name, len(content))
+
+
+def _read(content: bytes, name: str, how: How) -> Table:
+    import h5py
 
     with _damages_told(name), h5py.File(io.BytesIO(content), "r") as file:
         place, found = _find(file, name, how.inside)
