@@ -142,10 +142,18 @@ class Estimator:
         model = STAGES[spec.stage].cost
         if model == "preprocessing":
             return _preprocess(spec)
-        if model == "training" and spec.train is None:  # imported
-            return Cost(START_S / 3600, 0, CPUS, 0, RANK_BASE_MB)
+        if model == "training" and spec.train is None:
+            return self._import(spec)
         work = self._evaluation(spec) if model == "evaluation" else self._training(spec)
         return _chosen(work, divisible=model == "training") if gpus is None else _on(work, gpus)
+
+    def _import(self, spec: NetworkSpec) -> Cost:
+        """Return the cost of an import: the file is in memory three times, as bytes, as tensors and as a network."""
+        try:
+            size = Path(self._plan.weights[spec.ref]).expanduser().stat().st_size
+        except OSError:
+            size = 0
+        return Cost(START_S / 3600, 0, CPUS, 0, RANK_BASE_MB + math.ceil(3 * size / 1e6))
 
     def _training(self, spec: NetworkSpec) -> _Work:
         assert spec.train is not None

@@ -19,8 +19,13 @@ def rehearsal(config: Config) -> Config:
 
 def _rehearsed(experiment: ExperimentConfig) -> ExperimentConfig:
     imported = any(method.weights for method in experiment.methods.values())  # weights fit one width only
-    teacher = experiment.teacher and _small(experiment.teacher, fixed_width=experiment.teacher.weights is not None)
+    teacher = experiment.teacher and _small(experiment.teacher, fixed_width=_is_fixed(experiment.teacher))
     return experiment.model_copy(update={"teacher": teacher, "student": _small(experiment.student, fixed_width=imported)})
+
+
+def _is_fixed(teacher: TeacherConfig) -> bool:
+    """Return True for a teacher of one width: one that is imported, or a model of another library."""
+    return teacher.weights is not None or "/" in teacher.arch
 
 
 def _small(section: Section, *, fixed_width: bool) -> Section:

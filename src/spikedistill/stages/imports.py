@@ -84,7 +84,7 @@ def _zoo_inputs(spec: TeacherSpec) -> ZooInputs | None:
     if "/" not in spec.arch:
         return None
     module, _ = components.load_architecture(spec.arch)
-    return module.inputs(spec.network)
+    return module.inputs(spec.network) if hasattr(module, "inputs") else None
 
 
 def flat_classes(spec: TeacherSpec) -> tuple[list[int] | None, Sequence[int]]:
@@ -122,7 +122,7 @@ def load_into(network: Student | Teacher, spec: NetworkSpec, job: StageJob, data
     assert job.options.weights is not None, "check_weights comes first"
     rows, _ = flat_classes(spec) if isinstance(spec, TeacherSpec) else (None, ())
     file = job.options.weights.expanduser()
-    found = load_weights(network.network, file, rows=rows, fine_tune=spec.train is not None)
+    found = load_weights(network.network, file, sha256=spec.weights, rows=rows, fine_tune=spec.train is not None)
     imported: dict[str, Any] = {"file": file.name, "sha256": spec.weights, "matched": found.how, "place": found.place}
     job.facts["imported"] = imported | {"new_layers": list(found.fresh)}
     _check_forward(network, next(Loader(data, "train", batch_size=1, inputs=spec.inputs).epoch(0))[0])

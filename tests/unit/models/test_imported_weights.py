@@ -1,6 +1,7 @@
 """Reading checkpoint files, and fitting them to networks."""
 
 import argparse
+import hashlib
 import os
 import pickle
 
@@ -177,8 +178,17 @@ def test_files_that_are_no_checkpoints_are_told_apart_from_bugs(tmp_path, name, 
         load_weights(network(), file)
 
 
+def test_a_file_that_is_exchanged_after_its_checksum_was_taken_is_refused(tmp_path):
+    file = saved(random_state(network()), tmp_path)
+    checksum = hashlib.sha256(file.read_bytes()).hexdigest()
+    load_weights(network(), file, sha256=checksum)
+    saved({name: tensor + 1 for name, tensor in random_state(network()).items()}, tmp_path)
+    with pytest.raises(ConfigError, match="was changed while this stage started"):
+        load_weights(network(), file, sha256=checksum)
+
+
 def test_a_missing_file_and_a_file_without_tensors(tmp_path):
-    with pytest.raises(ConfigError, match="no such file"):
+    with pytest.raises(ConfigError, match="No such file"):
         load_weights(network(), tmp_path / "none.pth")
     with pytest.raises(ConfigError, match="holds no tensors"):
         load_weights(network(), saved({"epoch": 3}, tmp_path))

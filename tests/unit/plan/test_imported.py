@@ -121,6 +121,13 @@ def test_a_rehearsal_keeps_the_width_that_the_weights_fit(weights):
     assert next(s for s in small.stages.values() if s.stage == "distill").network["widths"] == [16, 32, 64]
 
 
+@pytest.mark.parametrize("weights_given", [True, False])
+def test_what_a_rehearsal_prints_is_valid_for_models_of_other_libraries(weights, weights_given):
+    teacher = imported(weights, train=TRAIN) if weights_given else {"arch": "torchvision/resnet18", "train": TRAIN}
+    small = plan_of(teacher, rehearse=True)
+    assert build_plan(parse_config(small.config.model_dump(mode="json"))).stages.keys() == small.stages.keys()
+
+
 def test_a_file_is_read_once_until_it_changes(weights, monkeypatch):
     from spikedistill.plan import weights as module
 

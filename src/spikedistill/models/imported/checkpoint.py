@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import io
 import pickle
 import re
 import zipfile
@@ -12,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from spikedistill.errors import ConfigError
 
@@ -21,22 +23,34 @@ _OBJECT = re.compile(r"GLOBAL ([\w.]+)")  # in torch's message about an object t
 SUFFIXES = (SAFETENSORS, ".pth", ".pt", ".tar", ".ckpt", ".bin")
 
 
-def read_checkpoint(file: Path) -> Any:
+def read_checkpoint(file: Path, checksum: str | None = None) -> Any:
     """Return the content of a checkpoint on the CPU: a state dict, or mappings around one.
 
     Of Python objects it may hold numbers, texts, containers, tensors, and `argparse.Namespace`, the options of many training
     scripts, which is a plain record of values.
 
+    Args:
+        file: the checkpoint.
+        checksum: sha256 of what is read, in hex, so that nobody can exchange the file after it was checked; None: any.
+
     Raises:
-        ConfigError: if the file cannot be read, is no checkpoint, or holds code.
+        ConfigError: if the file cannot be read, is another one, is no checkpoint, or holds code.
     """
     try:
+        content = file.read_bytes()
+    except OSError as err:
+        raise ConfigError(f"{file}: {err.strerror or err}") from None
+    if checksum is not None and hashlib.sha256(content).hexdigest() != checksum:
+        raise ConfigError(f"{file}: was changed while this stage started; plan and submit it again")
+    return _parsed(file, content)
+
+
+def _parsed(file: Path, content: bytes) -> Any:
+    try:
         if file.suffix == SAFETENSORS:
-            return load_file(str(file))
+            return load(content)
         with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ConfigError(f"{file}: no such file") from None
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as err:
         raise ConfigError(_why_refused(file, str(err))) from None
     except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as err:

@@ -37,12 +37,15 @@ class Imported:
     fresh: tuple[str, ...]
 
 
-def load_weights(network: nn.Module, file: Path, *, rows: Sequence[int] | None = None, fine_tune: bool = False) -> Imported:
+def load_weights(
+    network: nn.Module, file: Path, *, sha256: str | None = None, rows: Sequence[int] | None = None, fine_tune: bool = False
+) -> Imported:
     """Load a checkpoint into a network.
 
     Args:
         network: a `Network` or a `ZooNetwork`.
         file: the checkpoint.
+        sha256: checksum that it must have, in hex; None: any.
         rows: the classes of the checkpoint that the network's outputs stand for, in order; None: all of them.
         fine_tune: whether a classifier for another number of classes is left out, to be trained.
 
@@ -51,10 +54,10 @@ def load_weights(network: nn.Module, file: Path, *, rows: Sequence[int] | None =
     """
     zoo = isinstance(network, ZooNetwork)
     module: nn.Module = network.model if zoo else network  # type: ignore[assignment]
-    final = [name.removeprefix("model.") for name in network.final_layers] if zoo else [_last_layer(network)]  # type: ignore[union-attr,operator]
+    final = [name.removeprefix("model.") for name in network.final_layers] if zoo else _last_layer(network)  # type: ignore[union-attr,operator]
     rowwise = [f"{name}.{kind}" for name in final for kind in ("weight", "bias")]
     target = module.state_dict()
-    content = read_checkpoint(file)
+    content = read_checkpoint(file, sha256)
     try:
         match = find_match(
             target,
@@ -73,9 +76,9 @@ def load_weights(network: nn.Module, file: Path, *, rows: Sequence[int] | None =
     return imported
 
 
-def _last_layer(network: nn.Module) -> str:
-    """Return the name of the layer whose output is the logits."""
-    return next(name for name, m in reversed(list(network.named_modules())) if isinstance(m, nn.Linear))
+def _last_layer(network: nn.Module) -> list[str]:
+    """Return the name of the layer whose output is the logits, the last linear one; none in a network without any."""
+    return [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1:]
 
 
 def _with_rows(
