@@ -25,8 +25,18 @@ def build(spec: TeacherSpec, job: StageJob) -> None:
         torch.manual_seed(spec.seed)  # of the initial weights
         teacher = build_network(spec, setup.data)
         load_into(teacher, spec, job, setup.data)
-        train_and_save(setup, teacher.to(setup.world.device), _cross_entropy)
+        train_and_save(setup, teacher.to(setup.world.device), CrossEntropy(setup.train.label_smoothing))
 
 
-def _cross_entropy(outputs: ModelOutput, batch: Batch) -> dict[str, Tensor]:
-    return {"ce": functional.cross_entropy(outputs.logits, batch.labels)}
+class CrossEntropy:
+    """Cross-entropy of an ANN's logits with the labels."""
+
+    def __init__(self, label_smoothing: float) -> None:
+        """Spread this share of the target over all classes."""
+        self._label_smoothing = label_smoothing
+
+    def __call__(self, outputs: ModelOutput, batch: Batch) -> dict[str, Tensor]:
+        """Return the one term of the loss."""
+        return batch.over_labels(
+            lambda labels: {"ce": functional.cross_entropy(outputs.logits, labels, label_smoothing=self._label_smoothing)}
+        )

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from spikedistill.data.loading.loader import Loader
+from spikedistill.data.loading.mixing import Mixing
 from spikedistill.data.store import SampleStore, open_store
 from spikedistill.evaluate.measure import evaluation_loader
 from spikedistill.plan.stages import NetworkSpec
@@ -70,6 +71,7 @@ def open_training(spec: NetworkSpec, job: StageJob) -> Iterator[TrainingSetup]:
             seed=spec.seed,
             inputs=spec.inputs,
             augment=spec.train.augment,
+            mixing=_mixing(spec.train),
             shuffle=True,
             rank=world.rank,
             world_size=world.world_size,
@@ -77,6 +79,10 @@ def open_training(spec: NetworkSpec, job: StageJob) -> Iterator[TrainingSetup]:
         )
         validation = evaluation_loader(data, "validation", spec.inputs, world) if spec.validation else None
         yield TrainingSetup(spec, spec.train, job, world, data, loader, validation)
+
+
+def _mixing(train: TrainConfig) -> Mixing | None:
+    return Mixing(train.mixup, train.cutmix, train.mix_probability) if train.mixes else None
 
 
 def train_and_save(setup: TrainingSetup, model: nn.Module, objective: Objective) -> None:

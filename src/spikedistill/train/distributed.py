@@ -91,6 +91,12 @@ class World:
         dist.all_reduce(maxima, dist.ReduceOp.MAX)
         return maxima.tolist()
 
+    def broadcast_buffers(self, model: torch.nn.Module) -> None:
+        """Give the buffers of a model, such as running statistics, the values that they have on rank 0."""
+        if self.world_size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
+
     def broadcast(self, value: Any) -> Any:
         """Return the value that rank 0 passes, on all ranks; those of the others are ignored. Tensors must be on the CPU."""
         if self.world_size == 1:

@@ -1,20 +1,17 @@
 """The training loop, one for teachers and students.
 
-An interrupted run resumes exactly, within an epoch too: the order and the augmentation of samples are functions of (seed, epoch),
-the learning rate is a function of the epoch, all other random draws are functions of (seed, epoch, step, rank), and everything
-else is in the checkpoint. On the CPU the weights come out bit-identical.
+An interrupted run resumes exactly, within an epoch too: the order, the augmentation and the mixing of samples are functions of
+(seed, epoch), the learning rate is a function of epoch and step, all other random draws are functions of (seed, epoch, step,
+rank), and everything else is in the checkpoint. On the CPU the weights come out bit-identical.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import resource
-import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,58 +19,24 @@ from torch.nn.parallel import DistributedDataParallel
 
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.loading.rng import derived_seed
-from spikedistill.data.malloc import keep_freed_memory
-from spikedistill.errors import ConfigError, TrainingError
-from spikedistill.models import ModelOutput
+from spikedistill.errors import TrainingError
 from spikedistill.neurons.firing import firing_rates
-from spikedistill.train.batchnorm import synchronise
-from spikedistill.train.blocks import checkpoint_blocks, compile_blocks, compile_neurons
+from spikedistill.train.averaging import Average
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World
-from spikedistill.train.history import History, first_bad_column
 from spikedistill.train.interrupt import Interrupted, StopRequest
+from spikedistill.train.network.preparation import prepare
+from spikedistill.train.objective import Batch, Objective
 from spikedistill.train.optim import build_optimizer, learning_rate, set_learning_rate
+from spikedistill.train.records.epoch import Clock, memory, summarise
+from spikedistill.train.records.history import History, first_bad_column
 from spikedistill.train.settings import EngineConfig, TrainConfig
 from spikedistill.train.tracking import Tracker
 from spikedistill.train.validation import ACCURACY, Best, validate
 
 log = logging.getLogger(__name__)
 
-COMPILERS = ("g++", "clang++")
 FINITE_CHECK_EVERY = 20  # steps between checks that the loss is finite
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The samples of one step on one rank.
-
-    Attributes:
-        inputs: images [B, C, H, W] or frames [T, B, C, H, W], as the model gets them.
-        labels: class numbers [B].
-        epoch: number of the epoch, from 0.
-        step: number of the step in the epoch, from 0.
-        first: position of the first sample in the global batch of this step.
-        global_size: number of samples in the global batch of this step, over all ranks.
-    """
-
-    inputs: Tensor
-    labels: Tensor
-    epoch: int
-    step: int
-    first: int
-    global_size: int
-
-
-class Objective(Protocol):
-    """The loss that training minimises."""
-
-    def __call__(self, outputs: ModelOutput, batch: Batch) -> dict[str, Tensor]:
-        """Return the terms of the loss, weighted, by name; their sum is minimised.
-
-        Args:
-            outputs: output of the model, in float32 or float64.
-            batch: the samples that it was computed from.
-        """
 
 
 @dataclass(frozen=True)
@@ -123,7 +86,8 @@ class _Training:
     def __init__(self, run: Run, stop: StopRequest) -> None:
         self._run = run
         self._stop = stop
-        self._replica = _prepare(run)
+        self._average = Average(run.model, run.config.ema) if run.config.ema is not None else None
+        self._replica = prepare(run.model, run.config, run.engine, run.world)
         self._optimizer = build_optimizer(run.model, run.config)
         self._best = Best() if run.config.select == "best" else None
         self._epoch = 0
@@ -136,11 +100,17 @@ class _Training:
         run = self._run
         with run.tracker.open(self._epoch, self._start_step):
             while self._epoch < run.config.epochs:
-                set_learning_rate(self._optimizer, learning_rate(run.config, self._epoch))
                 self._train_epoch()
+        if self._average is not None:
+            run.model.load_state_dict(self._average.network.state_dict())
         if self._best is not None:
             self._best.restore(run.model)
             log.info("kept the network of epoch %d, the best by validation: %.2f %%", self._best.epoch + 1, self._best.accuracy)
+
+    @property
+    def _kept(self) -> nn.Module:
+        """The network that is validated and kept: that with averaged weights, if there is one."""
+        return self._run.model if self._average is None else self._average.network
 
     def _resume(self) -> int:
         """Load the newest checkpoint, if there is one; return how many steps of its epoch are done."""
@@ -155,6 +125,8 @@ class _Training:
             self._history = History(run.loader.steps_per_epoch, state["history"])
             if self._best is not None:
                 self._best.load_state_dict(state["best"])
+            if self._average is not None:
+                self._average.load_state_dict(state["average"])
         except (KeyError, RuntimeError, ValueError) as err:
             raise TrainingError(
                 f"{run.checkpoints.folder}: the newest checkpoint does not fit this network and its optimizer; move it away "
@@ -168,21 +140,22 @@ class _Training:
         run = self._run
         self._replica.train()
         num_steps = run.loader.steps_per_epoch
-        clock = _Clock()
+        clock = Clock()
         batches = clock.time_data(run.loader.epoch(self._epoch, self._start_step))
         for step, (inputs, labels) in enumerate(batches, self._start_step):
             torch.manual_seed(derived_seed("step", run.seed, self._epoch, step, run.world.rank))
+            set_learning_rate(self._optimizer, learning_rate(run.config, self._epoch, step, num_steps))
             self._history.record(step, self._step(step, inputs, labels))
-            clock.samples += len(labels) * run.world.world_size
+            clock.samples += labels.shape[-1] * run.world.world_size
             self._check_and_checkpoint(step + 1, last=step + 1 == num_steps)
             if run.tracker.is_due():
                 self._show(step + 1, clock)
         totals = self._check_finite(num_steps)
         clock.stop()
-        metrics = _summarise(totals) | clock.metrics() | _memory(run.world)
+        metrics = summarise(totals) | clock.metrics() | memory(run.world)
         metrics["optim/lr"] = self._optimizer.param_groups[0]["lr"]
         if run.world.is_main_process:
-            metrics |= firing_rates(run.model, _split(inputs, run.engine.accumulate)[0])
+            metrics |= firing_rates(self._kept, _split(inputs, run.engine.accumulate)[0])
         metrics |= self._validate()
         run.tracker.record(self._epoch, metrics)
         self._epoch += 1
@@ -198,33 +171,61 @@ class _Training:
         run = self._run
         if run.validation is None:
             return {}
-        metrics = validate(run.model, run.validation, run.world)
+        run.world.broadcast_buffers(self._kept)  # each rank has its own statistics; those of the main process are kept
+        metrics = validate(self._kept, run.validation, run.world)
         if self._best is not None:
-            self._best.offer(self._epoch, metrics[ACCURACY], run.model)
+            self._best.offer(self._epoch, metrics[ACCURACY], self._kept)
         return metrics
 
     def _step(self, step: int, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Update the weights once; return the metrics of the step as tensors on the device, without waiting for them."""
-        run, parts = self._run, self._run.engine.accumulate
-        first, global_size = run.world.rank * len(labels), run.world.world_size * len(labels)
+        run = self._run
         self._optimizer.zero_grad(set_to_none=True)
         metrics: dict[str, Tensor] = {}
-        pieces = zip(_split(inputs, parts), labels.chunk(parts), strict=True)
-        for part, (x, y) in enumerate(pieces):
-            with self._gradient_sync(part + 1 == parts):
+        batches = self._batches(step, inputs, labels)
+        for batch in batches:
+            with self._gradient_sync(batch is batches[-1]):
                 with torch.autocast(run.world.device.type, torch.bfloat16, enabled=run.config.precision == "bf16"):
-                    outputs = self._replica(x)
+                    outputs = self._replica(batch.inputs)
                 outputs = outputs.in_full_precision()
-                terms = run.objective(outputs, Batch(x, y, self._epoch, step, first + part * len(y), global_size))
+                terms = run.objective(outputs, batch)
                 loss = torch.stack(list(terms.values())).sum()
-                (loss / parts).backward()
-            found = {"loss": loss, "accuracy": _accuracy(outputs, y), **{f"loss_{k}": v for k, v in terms.items()}}
+                (loss / len(batches)).backward()
+            found = {"loss": loss, "accuracy": batch.accuracy(outputs), **{f"loss_{k}": v for k, v in terms.items()}}
             for name, value in found.items():
-                metrics[name] = metrics.get(name, 0) + value.detach() / parts
-        gradients = [p.grad for p in run.model.parameters() if p.grad is not None]
-        metrics["grad_norm"] = torch.nn.utils.get_total_norm(gradients)
+                metrics[name] = metrics.get(name, 0) + value.detach() / len(batches)
+        metrics["grad_norm"] = self._clip_gradient()
         self._optimizer.step()
+        if self._average is not None:
+            self._average.update(run.model)
         return metrics
+
+    def _batches(self, step: int, inputs: Tensor, labels: Tensor) -> list[Batch]:
+        """Return the parts that this rank processes its samples in; `labels` are as the loader yields them."""
+        run, parts = self._run, self._run.engine.accumulate
+        share = run.loader.share(self._epoch, step) if run.config.mixes else 1.0
+        own, partners = labels if run.config.mixes else (labels, None)
+        first, global_size = run.world.rank * len(own), run.world.world_size * len(own)
+        each = len(own) // parts
+        return [
+            Batch(x, y, self._epoch, step, first + part * each, global_size, z, share)
+            for part, (x, y, z) in enumerate(
+                zip(
+                    _split(inputs, parts),
+                    own.chunk(parts),
+                    [None] * parts if partners is None else partners.chunk(parts),
+                    strict=True,
+                )
+            )
+        ]
+
+    def _clip_gradient(self) -> Tensor:
+        """Scale the gradient down to the recipe's largest norm, if it has one; return the norm before, which all ranks share."""
+        parameters = [p for p in self._run.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self._run.config.clip_grad_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self._run.config.clip_grad_norm, norm)
+        return norm
 
     def _gradient_sync(self, enabled: bool) -> contextlib.AbstractContextManager[None]:
         """Return a context in which backward averages the gradients over the ranks, or, if not `enabled`, keeps them local."""
@@ -276,6 +277,8 @@ class _Training:
             state = {"model": run.model.state_dict(), "optimizer": self._optimizer.state_dict(), "history": totals}
             if self._best is not None:
                 state["best"] = self._best.state_dict()
+            if self._average is not None:
+                state["average"] = self._average.state_dict()
             run.checkpoints.save(self._epoch, steps, state)
         self._saved_at = time.monotonic()
         self._last_good = _moment(self._epoch, steps)
@@ -284,81 +287,11 @@ class _Training:
         log.warning("stopped by signal %d; saved %s; run the same command again to resume", number, self._last_good)
         raise Interrupted(number)
 
-    def _show(self, steps: int, clock: _Clock) -> None:
+    def _show(self, steps: int, clock: Clock) -> None:
         table = self._history.snapshot(steps)
         if table and len(table["loss"]):
             loss, accuracy = float(table["loss"][-1]), 100 * float(table["accuracy"].mean())
             self._run.tracker.show_step(self._epoch, steps, loss=loss, accuracy=accuracy, samples_per_s=clock.speed)
-
-
-class _Clock:
-    """The time that an epoch takes, and the share of it spent waiting for data, in this process."""
-
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-        self._seconds = 0.0
-        self._data_s = 0.0
-        self.samples = 0
-
-    def time_data(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pass batches on and measure the time spent waiting for them."""
-        while True:
-            waiting_since = time.perf_counter()
-            batch = next(batches, None)
-            self._data_s += time.perf_counter() - waiting_since
-            if batch is None:
-                return
-            yield batch
-
-    def stop(self) -> None:
-        self._seconds = time.perf_counter() - self._started
-
-    @property
-    def speed(self) -> float:
-        """Samples per second so far, over all ranks."""
-        return self.samples / (self._seconds or time.perf_counter() - self._started)
-
-    def metrics(self) -> dict[str, float]:
-        share = 100 * self._data_s / self._seconds
-        return {"time/epoch(s)": self._seconds, "time/throughput(samples/s)": self.speed, "time/data(%)": share}
-
-
-def _prepare(run: Run) -> nn.Module:
-    """Prepare the model for training: memory layout, compilation, activation checkpointing, DDP on several ranks."""
-    model, engine, device = run.model, run.engine, run.world.device
-    per_rank = run.config.batch_size // run.world.world_size
-    if per_rank % engine.accumulate:
-        raise ConfigError(
-            f"engine.accumulate {engine.accumulate} does not divide the {per_rank} samples that each of the "
-            f"{run.world.world_size} ranks gets of train.batch_size {run.config.batch_size}; change one of them"
-        )
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions, same values
-    if device.type == "cuda":
-        torch.backends.cudnn.benchmark = True
-    else:
-        keep_freed_memory()
-    if run.world.world_size > 1 and run.config.sync_batchnorm:
-        synchronise(model, device)
-    if engine.compile:
-        _compile(model, device)
-    if engine.checkpoint_activations:
-        checkpoint_blocks(model)
-    if run.world.world_size == 1:
-        return model
-    device_ids = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=device_ids, gradient_as_bucket_view=True)
-
-
-def _compile(model: nn.Module, device: torch.device) -> None:
-    """Compile whole blocks on a GPU; on a CPU only the neurons, which takes seconds: convolutions are the library's there."""
-    if device.type == "cuda":
-        compile_blocks(model)
-        return
-    if not any(shutil.which(name) for name in COMPILERS):
-        raise ConfigError(
-            f"engine.compile: needs one of {', '.join(COMPILERS)}, but none is installed; install one, or set it to false"
-        )
-    compile_neurons(model)
 
 
 def _read_checkpoint(run: Run) -> dict[str, Any] | None:
@@ -382,26 +315,3 @@ def _moment(epoch: int, step: int) -> str:
 def _split(inputs: Tensor, parts: int) -> tuple[Tensor, ...]:
     """Split images [B, C, H, W] or frames [T, B, C, H, W] along the batch."""
     return inputs.chunk(parts, dim=inputs.dim() - 4)
-
-
-def _accuracy(outputs: ModelOutput, labels: Tensor) -> Tensor:
-    """Return the share of samples whose predicted class is right."""
-    return (outputs.prediction.detach().argmax(-1) == labels).double().mean()
-
-
-def _summarise(totals: dict[str, Tensor]) -> dict[str, float]:
-    """Return the scalars of an epoch: means over its steps."""
-    mean = {name: float(row.mean()) for name, row in totals.items()}
-    accuracy, grad_norm = mean.pop("accuracy"), mean.pop("grad_norm")
-    return {
-        **{f"train/{name}": value for name, value in mean.items()},
-        "train/accuracy(%)": 100 * accuracy,
-        "optim/grad_norm": grad_norm,
-    }
-
-
-def _memory(world: World) -> dict[str, float]:
-    """Return the peak memory of this process on its device."""
-    if world.device.type == "cuda":
-        return {"mem/peak(GiB)": torch.cuda.max_memory_allocated(world.device) / 2**30}
-    return {"mem/peak(GiB)": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}

@@ -1,7 +1,7 @@
 """Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019) of a global batch, by torchvision's rules.
 
 Every sample is mixed with the one before it in the global batch, the first with the last, in one share for the whole batch. The
-draws are functions of (seed, epoch, step). So the mixture does not depend on the number of ranks: a rank loads one sample more, the
+draws are functions of (seed, epoch, step). So the mixture does not depend on the number of ranks: each loads one sample more, the
 one before its part.
 """
 
@@ -106,6 +106,8 @@ def mix(inputs: torch.Tensor, labels: torch.Tensor, mixture: Mixture, *, led: bo
     else:
         own, others = inputs, inputs.roll(1, dim)
         pair = torch.stack([labels, labels.roll(1)])
+    if mixture.share == 1:
+        return own, pair
     if mixture.box is None:
         return others.mul(1 - mixture.share).add_(own.mul(mixture.share)), pair
     top, left, bottom, right = mixture.box

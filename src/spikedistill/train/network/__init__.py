@@ -1,0 +1,1 @@
+"""The network as it is trained: layout, compilation, activation checkpointing, ranks."""
