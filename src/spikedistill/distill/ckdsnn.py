@@ -17,6 +17,8 @@ from spikedistill.lazy import torch
 MapVariant = Literal["code", "paper", "per_sample"]
 NoiseVariant = Literal["code", "paper", "paper_attached"]
 
+SMOOTHS_LABELS = True
+
 
 class Params(ComponentParams):
     """L = CE of the mean logits + beta * SAMD + gamma * NLD."""
@@ -220,7 +222,7 @@ def loss(inputs: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
         noise_scale=params.noise_scale,
     )
     return {
-        "ce": mean_cross_entropy(inputs.logits, inputs.labels),
+        "ce": mean_cross_entropy(inputs.logits, inputs.labels, inputs.label_smoothing),
         "samd": params.beta * samd,
         "nld": params.gamma * nld,
     }

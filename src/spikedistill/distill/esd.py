@@ -16,6 +16,8 @@ from spikedistill.models.settings import Pooling
 
 Variant = Literal["cifar", "dvs", "imagenet"]
 
+SMOOTHS_LABELS = True
+
 
 class Params(ComponentParams):
     """L = weighted sum over exits of CE + beta * sum over exits of KD from the reliable teacher."""
@@ -56,7 +58,9 @@ def reliable_teacher(exits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.T
 
 
 @full_precision
-def exits_cross_entropy(exits: torch.Tensor, labels: torch.Tensor, alpha: float, variant: Variant) -> torch.Tensor:
+def exits_cross_entropy(
+    exits: torch.Tensor, labels: torch.Tensor, alpha: float, variant: Variant, label_smoothing: float = 0.0
+) -> torch.Tensor:
     """Return the weighted sum over k of CE(q[k], y), with the variant's weights of (branches, last exit).
 
     Args:
@@ -64,6 +68,7 @@ def exits_cross_entropy(exits: torch.Tensor, labels: torch.Tensor, alpha: float,
         labels: y [B].
         alpha: weight of the exits that the variant weights.
         variant: `cifar` (alpha, alpha), `imagenet` (alpha, 1) or `dvs` (1, 1).
+        label_smoothing: share of the target that is spread over all classes.
 
     Returns:
         Scalar in nats.
@@ -75,7 +80,8 @@ def exits_cross_entropy(exits: torch.Tensor, labels: torch.Tensor, alpha: float,
     if variant not in weights:
         raise ValueError(unknown("variant", variant, get_args(Variant)))
     branches, last = weights[variant]
-    rows = torch.nn.functional.cross_entropy(exits.flatten(0, 1), labels.repeat(len(exits)), reduction="none")
+    targets = labels.repeat(len(exits))
+    rows = torch.nn.functional.cross_entropy(exits.flatten(0, 1), targets, reduction="none", label_smoothing=label_smoothing)
     each = rows.view(len(exits), -1).mean(1)
     return branches * each[:-1].sum() + last * each[-1]
 
@@ -126,6 +132,6 @@ def loss(inputs: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
     """Return the weighted terms of the loss."""
     assert inputs.exits is not None, "the stage provides what a method needs"
     return {
-        "ce": exits_cross_entropy(inputs.exits, inputs.labels, params.alpha, params.variant),
+        "ce": exits_cross_entropy(inputs.exits, inputs.labels, params.alpha, params.variant, inputs.label_smoothing),
         "self": params.beta * exits_distillation(inputs.exits, inputs.labels, params.temperature),
     }

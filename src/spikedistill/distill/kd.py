@@ -13,6 +13,8 @@ from spikedistill.distill.precision import full_precision
 from spikedistill.distill.tet import per_step_cross_entropy
 from spikedistill.lazy import torch
 
+SMOOTHS_LABELS = True
+
 
 class Params(ComponentParams):
     """L = CE + alpha * KD, both on the logits of every step or both on their mean over time."""
@@ -85,6 +87,6 @@ def loss(inputs: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
     per_step = params.logits == "per_step"
     cross_entropy, distillation = (per_step_cross_entropy, per_step_kd) if per_step else (mean_cross_entropy, mean_kd)
     return {
-        "ce": cross_entropy(inputs.logits, inputs.labels),
+        "ce": cross_entropy(inputs.logits, inputs.labels, inputs.label_smoothing),
         "kd": params.alpha * distillation(inputs.logits, inputs.teacher, params.temperature),
     }

@@ -13,6 +13,8 @@ from spikedistill.distill.precision import full_precision
 from spikedistill.distill.tet import per_step_cross_entropy
 from spikedistill.lazy import torch
 
+SMOOTHS_LABELS = True
+
 
 class Params(ComponentParams):
     """L = per-step CE + alpha * ELA + beta * STA."""
@@ -113,7 +115,7 @@ def loss(inputs: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
     """Return the weighted terms of the loss."""
     ela = error_aware_alignment(inputs.logits, inputs.teacher, inputs.labels, params.temperature)
     return {
-        "ce": per_step_cross_entropy(inputs.logits, inputs.labels),
+        "ce": per_step_cross_entropy(inputs.logits, inputs.labels, inputs.label_smoothing),
         "ela": params.alpha * ela,
         "sta": params.beta * temporal_alignment(inputs.logits, params.temperature),
     }

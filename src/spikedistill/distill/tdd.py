@@ -15,6 +15,8 @@ from spikedistill.lazy import torch
 
 SelfTarget = Literal["ensemble", "correct_mean"]
 
+SMOOTHS_LABELS = True
+
 
 class Params(ComponentParams):
     """L = per-step CE + alpha * per-step KD from the teacher + beta * per-step KD from the student's own target."""
@@ -93,7 +95,7 @@ def loss(inputs: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
     """Return the weighted terms of the loss."""
     target = self_target(inputs.logits, inputs.labels, params.self_target)
     return {
-        "ce": per_step_cross_entropy(inputs.logits, inputs.labels),
+        "ce": per_step_cross_entropy(inputs.logits, inputs.labels, inputs.label_smoothing),
         "kd": params.alpha * per_step_kd(inputs.logits, inputs.teacher, params.temperature),
         "self": params.beta * per_step_kd(inputs.logits, target, params.temperature),
     }
