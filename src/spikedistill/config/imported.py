@@ -111,7 +111,10 @@ def feature_problems(teacher: TeacherConfig) -> Iterator[str]:
     """Yield why a method that compares feature maps cannot use a teacher."""
     entry = components.architecture(teacher.arch).entry
     zoo = zoo_of(teacher.arch)
-    plain = not (entry.get("hidden") or entry.get("pooled_size")) if zoo is None else zoo.plain_classifier(entry)
+    if zoo is None:
+        plain = not (entry.get("hidden") or entry.get("pooled_size"))
+    else:
+        plain = hasattr(zoo, "plain_classifier") and zoo.plain_classifier(entry)
     if not plain:
         yield (
             f"needs a teacher that classifies by one linear layer on pooled features, and {teacher.arch!r} "
