@@ -31,6 +31,11 @@ TAKEN = frozenset({"data", "neurons", "models", "distill", "train", "evaluate", 
 """Names that stand for rooms of this package where the code of an artifact is recorded, see `plan.code`."""
 
 
+def room_of(kind: str) -> str:
+    """Return the folder of a plug-in that holds the components of a kind, such as `datasets` for `data.datasets`."""
+    return "neurons" if kind == "neurons.kinds" else kind.rpartition(".")[2]
+
+
 @dataclass(frozen=True)
 class Source:
     """A package with components.
@@ -51,7 +56,7 @@ class Source:
         """Return the folder of the components of a kind, such as `distill` or `data.datasets`."""
         if self.package == PACKAGE:
             return self.folder.joinpath(*kind.split("."))
-        return self.folder / ("neurons" if kind == "neurons.kinds" else kind.rpartition(".")[2])
+        return self.folder / room_of(kind)
 
     def module(self, file: Path) -> str:
         """Return the dotted name of one of its files."""

@@ -13,7 +13,7 @@ from spikedistill.cli import main
 from spikedistill.config.check import parse_config
 from spikedistill.errors import ConfigError
 from spikedistill.plan.build import build_plan
-from spikedistill.project.new import new_component
+from spikedistill.project.new import NAMES, new_component
 
 METHOD = '''
 """A method of a test."""
@@ -250,7 +250,7 @@ def test_the_list_shows_where_each_comes_from_and_what_cannot_be_used(plugin, ca
     )
 
 
-@pytest.mark.parametrize("kind", ["method", "dataset", "architecture"])
+@pytest.mark.parametrize("kind", NAMES)
 def test_a_new_component_passes_its_contract(plugin, kind, capsys):
     file = new_component(kind, "fresh-one", plugin)
     assert file.name == "fresh_one.py"

@@ -10,6 +10,10 @@ from typing import Any
 from spikedistill import components, plugins
 from spikedistill.cli.arguments import Commands, use_plugins
 from spikedistill.errors import ConfigError
+from spikedistill.project.new import KINDS
+
+LISTED: dict[str, components.Kind] = {f"{name}s": kind for name, kind in KINDS.items()}
+"""Kinds of component by what a list of them is called."""
 
 
 def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
@@ -17,9 +21,9 @@ def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
     listing = commands.add_parser(
         "list",
         parents=[configured],
-        help="list the methods, datasets or architectures that a config can name, and where each comes from",
+        help="list the methods, datasets, architectures, optimizers or schedules that a config can name, and where each is from",
     )
-    listing.add_argument("what", choices=["methods", "datasets", "architectures"])
+    listing.add_argument("what", choices=["architectures", *LISTED])
     listing.add_argument("name", nargs="?", help="one of them: its parameters, their defaults and meaning, or its entry")
     listing.set_defaults(command=_list)
     schema = commands.add_parser("schema", help="print the JSON schema of config.yaml, for editors, or its reference, to read")
@@ -32,7 +36,7 @@ def _list(options: argparse.Namespace) -> None:
     if options.what == "architectures":
         _list_architectures(options.name)
         return
-    kind: components.Kind = "distill" if options.what == "methods" else "data.datasets"
+    kind = LISTED[options.what]
     if options.name:
         _list_parameters(kind, options.name)
         return
@@ -82,7 +86,7 @@ def _list_parameters(kind: components.Kind, name: str) -> None:
     except KeyError:
         raise ConfigError(components.unknown_component(kind, name)) from None
     print((component.__doc__ or "").strip())
-    for key, entry in component.Params.model_json_schema()["properties"].items():
+    for key, entry in component.Params.model_json_schema().get("properties", {}).items():
         options: dict[str, Any] = next((each for each in [entry, *entry.get("anyOf", [])] if each.keys() & {"enum", "type"}), {})
         allowed = " | ".join(map(str, options.get("enum", [options.get("type", "")])))
         text = f"{allowed}, default {json.dumps(entry.get('default'))}. {entry.get('description', '')}"

@@ -8,12 +8,13 @@ from pathlib import Path
 from spikedistill import plugins
 from spikedistill.cli.arguments import Commands, use_plugins
 from spikedistill.errors import ConfigError
+from spikedistill.project.new import NAMES, new_component
 
 
 def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
     """Add the commands of this module."""
-    new = commands.add_parser("new", parents=[configured], help="write the file of a method, dataset or architecture of your own")
-    new.add_argument("kind", choices=["method", "dataset", "architecture"])
+    new = commands.add_parser("new", parents=[configured], help="write the file of a component of your own")
+    new.add_argument("kind", choices=NAMES)
     new.add_argument("name", help="its name in the configuration")
     new.add_argument("--plugin", type=Path, metavar="FOLDER", help="the plug-in (default: the first folder of `plugins:`)")
     new.set_defaults(command=_new)
@@ -26,8 +27,6 @@ def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
 
 
 def _new(options: argparse.Namespace) -> None:
-    from spikedistill.project.new import new_component
-
     use_plugins(options)
     folders = [Path(name) for name in plugins.named() if "/" in name]
     folder = options.plugin or next(iter(folders), Path("plugins"))

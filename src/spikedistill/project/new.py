@@ -8,10 +8,18 @@ from pathlib import Path
 
 from spikedistill import components
 from spikedistill.errors import ConfigError
+from spikedistill.plugins import room_of
 
 TEMPLATES = Path(__file__).with_name("template") / "new"
-ROOMS = {"method": "distill", "dataset": "datasets", "architecture": "models"}
-"""Room of a plug-in by kind of component."""
+KINDS: dict[str, components.Kind] = {
+    "method": "distill",
+    "dataset": "data.datasets",
+    "optimizer": "train.optimizers",
+    "schedule": "train.schedules",
+}
+"""Kinds whose components are files of their own, by what they are called."""
+NAMES = (*KINDS, "architecture")
+"""What can be written."""
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 
@@ -19,7 +27,7 @@ def new_component(kind: str, name: str, plugin: Path) -> Path:
     """Write the file of a new component into a plug-in's folder; return its path.
 
     Args:
-        kind: a key of `ROOMS`.
+        kind: one of `NAMES`.
         name: its name in the configuration.
         plugin: folder of the plug-in; it and its room are made if they are not there.
 
@@ -31,7 +39,7 @@ def new_component(kind: str, name: str, plugin: Path) -> Path:
         raise ConfigError(f"{name!r} cannot name a {kind}: use small letters, digits, - and _, a letter first")
     if components.canonical(name) in _taken(kind):
         raise ConfigError(f"{name!r} is the name of another {kind}; choose a different one")
-    file = plugin / ROOMS[kind] / f"{stem}.py"
+    file = plugin / room_of(KINDS.get(kind, "models")) / f"{stem}.py"
     text = (TEMPLATES / f"{kind}.py").read_text(encoding="utf-8").replace('"NAME"', f'"{name}"')
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -45,4 +53,4 @@ def new_component(kind: str, name: str, plugin: Path) -> Path:
 def _taken(kind: str) -> set[str]:
     if kind == "architecture":
         return set(map(components.canonical, components.architectures()))
-    return set(components.names("distill" if kind == "method" else "data.datasets"))
+    return set(components.names(KINDS[kind]))
