@@ -54,7 +54,8 @@ def teacher_inputs(spec: TeacherSpec, data: DataFacts) -> tuple[int, Conversion]
     What the spec does not say is as the student sees it; for weights of another library's model, as their library says.
 
     Raises:
-        ConfigError: if the model takes images of one size only, and is to be given another.
+        ConfigError: if the model takes images of one size only, and is to be given another, or mean and standard deviation are for
+            another number of channels.
     """
     own, zoo = spec.own_inputs or NetworkInputs(), _zoo_inputs(spec)
     given = 1 if own.events else data.channels
@@ -63,21 +64,31 @@ def teacher_inputs(spec: TeacherSpec, data: DataFacts) -> tuple[int, Conversion]
     size = own.size if isinstance(own.size, int) else defaults.size if defaults and own.size is None else None
     if zoo is not None and zoo.fixed_size and size != zoo.size:
         raise ConfigError(f"teacher.inputs.size: {spec.arch!r} takes images of {zoo.size}x{zoo.size} only; set size: {zoo.size}")
-    wanted: Statistics | None = None
-    if own.mean is not None and own.std is not None:
-        wanted = (own.mean, own.std)
-    elif own.normalize is not None:
-        wanted = STATISTICS.get(own.normalize)
-    elif defaults is not None and (data.kind == "images" or own.events):
-        wanted = (defaults.mean, defaults.std)
     conversion = Conversion(
         given=data.statistics,
-        wanted=wanted,
+        wanted=_wanted_statistics(own, defaults if data.kind == "images" or own.events else None, channels),
         channels=channels if channels != given else None,
         size=size,
         grey_events=own.events is not None,
     )
     return channels, conversion
+
+
+def _wanted_statistics(own: NetworkInputs, defaults: ZooInputs | None, channels: int) -> Statistics | None:
+    """Return the mean and standard deviation that a teacher expects; None: those of the student's batch."""
+    wanted: Statistics | None = None
+    if own.mean is not None and own.std is not None:
+        wanted = (own.mean, own.std)
+    elif own.normalize is not None:
+        wanted = STATISTICS.get(own.normalize)
+    elif defaults is not None:
+        wanted = (defaults.mean, defaults.std)
+    if wanted is not None and len(wanted[0]) != channels:
+        raise ConfigError(
+            f"teacher.inputs: mean and standard deviation of {len(wanted[0])} channels for a teacher that takes {channels}; give its "
+            "own as mean: and std:, or set normalize: dataset"
+        )
+    return wanted
 
 
 def _zoo_inputs(spec: TeacherSpec) -> ZooInputs | None:

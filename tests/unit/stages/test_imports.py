@@ -158,6 +158,16 @@ def test_a_model_of_one_size_says_which(store, tmp_path):
         run(plan, store, "preprocess", "teacher")
 
 
+def test_statistics_of_other_channels_are_not_spread_over_a_grey_image(store, tmp_path):
+    theirs = torchvision.models.get_model(ARCH, num_classes=10)
+    theirs.conv1[0] = torch.nn.Conv2d(1, 24, 3, stride=2, padding=1, bias=False)
+    torch.save(theirs.state_dict(), tmp_path / "grey.pth")
+    plan = plan_of(zoo(tmp_path / "grey.pth", inputs={"size": 32, "channels": 1}))
+    with pytest.raises(ConfigError, match="deviation of 3 channels for a teacher that takes 1; give its own"):
+        run(plan, store, "preprocess", "teacher")
+    run(plan_of(zoo(tmp_path / "grey.pth", inputs={"size": 32, "channels": 1, "normalize": "dataset"})), store, "teacher")
+
+
 def test_our_own_weights_come_back_as_teacher_and_as_published_student(trained, store):
     teacher, student = (trained.store.path(ref) / WEIGHTS for ref in (trained.teacher, trained.student))
     plan = plan_of({"arch": "resnet8", "width": 1.25, "weights": str(teacher)}, {"kd": {"weights": str(student)}})
