@@ -54,7 +54,7 @@ def teacher_inputs(spec: TeacherSpec, data: DataFacts) -> tuple[int, Conversion]
     What the spec does not say is as the student sees it; for weights of another library's model, as their library says.
 
     Raises:
-        ConfigError: if the model takes images of one size only, and is to be given another, or mean and standard deviation are for
+        ConfigError: if the model takes images of one size only, and is to be given another; or if mean and std are for
             another number of channels.
     """
     own, zoo = spec.own_inputs or NetworkInputs(), _zoo_inputs(spec)
@@ -85,8 +85,8 @@ def _wanted_statistics(own: NetworkInputs, defaults: ZooInputs | None, channels:
         wanted = (defaults.mean, defaults.std)
     if wanted is not None and len(wanted[0]) != channels:
         raise ConfigError(
-            f"teacher.inputs: mean and standard deviation of {len(wanted[0])} channels for a teacher that takes {channels}; give its "
-            "own as mean: and std:, or set normalize: dataset"
+            f"teacher.inputs: mean and standard deviation of {len(wanted[0])} channels for a teacher that takes {channels}; give "
+            "others as mean: and std:, or set normalize: dataset"
         )
     return wanted
 

@@ -163,7 +163,7 @@ def test_statistics_of_other_channels_are_not_spread_over_a_grey_image(store, tm
     theirs.conv1[0] = torch.nn.Conv2d(1, 24, 3, stride=2, padding=1, bias=False)
     torch.save(theirs.state_dict(), tmp_path / "grey.pth")
     plan = plan_of(zoo(tmp_path / "grey.pth", inputs={"size": 32, "channels": 1}))
-    with pytest.raises(ConfigError, match="deviation of 3 channels for a teacher that takes 1; give its own"):
+    with pytest.raises(ConfigError, match="deviation of 3 channels for a teacher that takes 1; give others"):
         run(plan, store, "preprocess", "teacher")
     run(plan_of(zoo(tmp_path / "grey.pth", inputs={"size": 32, "channels": 1, "normalize": "dataset"})), store, "teacher")
 
