@@ -6,12 +6,20 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import ModuleType
 from typing import NamedTuple
 
 from spikedistill import components
-from spikedistill.contract import datasets, methods, networks, training
+from spikedistill.contract import batches, datasets, methods, networks, optimizers, schedules, training
 from spikedistill.errors import ConfigError
 from spikedistill.plugins import Source, file_of, source_of
+
+CHECKS: dict[components.Kind, tuple[Callable[[ModuleType], None], ...]] = {
+    "data.datasets": datasets.CHECKS,
+    "train.optimizers": optimizers.CHECKS,
+    "train.schedules": schedules.CHECKS,
+}
+"""Checks of the kinds that have only checks of the module."""
 
 
 class Finding(NamedTuple):
@@ -24,7 +32,7 @@ class Finding(NamedTuple):
 
 def check_plugin(source: Source) -> Iterator[Finding]:
     """Yield a finding for each promise of each component of a plug-in."""
-    kinds: tuple[components.Kind, ...] = ("data.datasets", "distill")
+    kinds: tuple[components.Kind, ...] = (*CHECKS, "distill")
     for kind in kinds:
         for name in components.names_in(source, kind):
             label = f"{components.WHAT[kind]} {name}"
@@ -35,18 +43,18 @@ def check_plugin(source: Source) -> Iterator[Finding]:
 
 
 def _findings(label: str, kind: components.Kind, name: str) -> Iterator[Finding]:
-    """Yield the findings of a method or a dataset; only one if it cannot be used at all."""
+    """Yield the findings of a component that is a file of its own; only one if it cannot be used at all."""
     try:
         module = components.load(kind, name)
     except ConfigError as err:
         yield Finding(label, "The file can be imported and has all that its kind needs.", str(err))
         return
     yield _finding(label, _is_quick_to_import.__doc__, partial(_is_quick_to_import, module.__name__))
-    if kind == "data.datasets":
-        yield from (_finding(label, check.__doc__, partial(check, module)) for check in datasets.CHECKS)
+    if kind in CHECKS:
+        yield from (_finding(label, check.__doc__, partial(check, module)) for check in CHECKS[kind])
         return
     yield from (_finding(label, check.__doc__, partial(check, module)) for check in methods.ONCE)
-    for params in methods.choices(module):
+    for params in batches.choices(module):
         chosen = " ".join([label, *(f"{key}={value}" for key, value in params.items())])
         yield from (_finding(chosen, check.__doc__, partial(check, module, params)) for check in methods.OF_EACH_CHOICE)
         check = training.trains_on_every_kind_of_data

@@ -1,16 +1,13 @@
-"""What every method promises of its parameters and of its loss, on batches of random values.
-
-Letters: T step, B batch, C class, D channel, E exit.
-"""
+"""What every method promises of its parameters, its loss and its trainable parts, on batches of random values."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, get_args
 
 import torch
 from pydantic import ValidationError
@@ -18,76 +15,27 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from spikedistill.components import ComponentParams
+from spikedistill.contract.batches import (
+    BATCH_FIRST,
+    SITUATIONS,
+    STUDENT,
+    TEACHER,
+    built_parts,
+    changed,
+    each_changed,
+    learners_of,
+    random_inputs,
+    tensors_of,
+)
 from spikedistill.contract.findings import require
 from spikedistill.distill.method_inputs import MethodInputs, Need
 
-STUDENT = ("logits", "exits", "features")
-"""What has a gradient."""
-TEACHER = ("teacher_logits", "teacher_features", "teacher_weight")
-BATCH_FIRST = ("labels", "teacher_logits", "teacher_features", "noise")
 STEPS = (1, 4)
-
-
-def choices(method: ModuleType) -> Iterator[dict[str, Any]]:
-    """Yield every combination of the parameters that are a choice among names; the defaults, if there is none."""
-    fields = method.Params.model_fields
-    named = {key: get_args(field.annotation) for key, field in fields.items() if get_origin(field.annotation) is Literal}
-    for values in itertools.product(*named.values()):
-        yield dict(zip(named, values, strict=True))
-
-
-def random_inputs(
-    method: ModuleType,
-    params: dict[str, Any],
-    num_steps: int = 4,
-    *,
-    largest: float = 2.0,
-    dtype: torch.dtype = torch.float32,
-    seed: int = 0,
-) -> MethodInputs:
-    """Return a batch with no more in it than a method declares: T steps, B=4, C=5, E=3 exits, D=6 maps of 4x4.
-
-    Args:
-        method: module of the method.
-        params: its parameters.
-        num_steps: T.
-        largest: bound of the absolute values of logits.
-        dtype: of all floats.
-        seed: of the random values.
-    """
-    generator = torch.Generator().manual_seed(seed)
-
-    def uniform(*shape: int) -> Tensor:
-        return largest * (2 * torch.rand(*shape, generator=generator, dtype=torch.float64) - 1)
-
-    fields = {"logits": uniform(num_steps, 4, 5), "teacher_logits": uniform(4, 5), "exits": uniform(3, 4, 5)}
-    fields["features"] = (uniform(num_steps, 4, 6, 4, 4) > 0).double()
-    fields["teacher_features"] = uniform(4, 8, 4, 4).relu()
-    fields["teacher_weight"] = uniform(5, 8)
-    fields["noise"] = torch.randn(4, 5, generator=generator, dtype=torch.float64)
-    needs = method.needs(method.Params(**params))
-    declared = {"logits", *needs} | ({"teacher_logits"} if "teacher" in needs else set())
-    declared |= {"teacher_features", "teacher_weight"} if {"features", "teacher"} <= needs else set()
-    given: dict[str, Any] = {name: value.to(dtype) for name, value in fields.items() if name in declared}
-    return MethodInputs(labels=torch.tensor([0, 1, 2, 4]), **given)
-
-
-def changed(inputs: MethodInputs, change: Callable[[Tensor], Tensor]) -> MethodInputs:
-    """Return the inputs with every tensor of floating point changed."""
-    floats = {name: value for name, value in _tensors(inputs).items() if value.is_floating_point()}
-    values: dict[str, Any] = {name: change(value) for name, value in floats.items()}
-    return dataclasses.replace(inputs, **values)
 
 
 def total(method: ModuleType, inputs: MethodInputs, params: dict[str, Any]) -> Tensor:
     """Return the sum of the terms of a loss."""
     return torch.stack(list(method.loss(inputs, method.Params(**params)).values())).sum()
-
-
-def learners_of(inputs: MethodInputs) -> dict[str, Tensor]:
-    """Return the student's tensors that a method is to move, with gradients on."""
-    names = ["exits" if inputs.exits is not None else "logits", *(["features"] if inputs.features is not None else [])]
-    return {name: getattr(inputs, name).requires_grad_() for name in names}
 
 
 def is_described(method: ModuleType) -> None:
@@ -125,36 +73,63 @@ def terms_are_finite_scalars_and_reach_every_step(method: ModuleType, params: di
                 term.shape == () and term.dtype == torch.float32, f"term {name!r}: a float32 scalar is expected; found {found}"
             )
         torch.stack(list(terms.values())).sum().backward()
-        for name, learner in learners.items():
+        for name, learner in _taught(learners, f"T={num_steps}").items():
             gradient = learner.grad
-            require(gradient is not None and gradient.isfinite().all(), f"T={num_steps}: {name} gets a finite gradient")
             assert gradient is not None
+            require(gradient.isfinite().all(), f"T={num_steps}: {name} gets a finite gradient")
             require((gradient.abs().flatten(1).sum(1) > 0).all(), f"T={num_steps}: every step or exit of {name} gets a gradient")
+
+
+def _taught(learners: dict[str, Tensor], where: str) -> dict[str, Tensor]:
+    """Return the learners with a gradient, after checking that only a stage is without, and not every one."""
+    untaught = [name for name, learner in learners.items() if learner.grad is None]
+    stages = [name for name in learners if name.startswith("stage ")]
+    missing = [name for name in untaught if name not in stages or len(untaught) == len(stages)]
+    require(not missing, f"{where}: {', '.join(missing)} gets a finite gradient; found none")
+    return {name: learner for name, learner in learners.items() if name not in untaught}
+
+
+def parts_are_trained(method: ModuleType, params: dict[str, Any]) -> None:
+    """What `build` makes is decided by shapes and torch's seed, and every parameter in it gets a finite gradient."""
+    inputs = random_inputs(method, params)
+    if inputs.parts is None:
+        return
+    again = built_parts(method, params)
+    assert again is not None
+    same = all(map(torch.equal, inputs.parts.state_dict().values(), again.state_dict().values()))
+    require(same, "build twice, from one seed of torch, gives the same weights")
+    total(method, inputs, params).backward()
+    for name, parameter in inputs.parts.named_parameters():
+        gradient = parameter.grad
+        require(gradient is not None, f"parameter {name} of the parts takes no part in the loss")
+        assert gradient is not None
+        require(gradient.isfinite().all() and gradient.any(), f"parameter {name} of the parts gets a finite gradient")
 
 
 def the_order_of_samples_does_not_matter(method: ModuleType, params: dict[str, Any]) -> None:
     """The loss of a batch is that of the same batch in another order."""
     inputs, order = random_inputs(method, params), torch.tensor([2, 0, 3, 1])
-    given = _tensors(inputs)
-    ordered: dict[str, Any] = {key: given[key][order] for key in BATCH_FIRST if key in given}
-    ordered |= {key: given[key][:, order] for key in STUDENT if key in given}
+    given = tensors_of(inputs)
+    ordered = each_changed(lambda value: value[order], {key: given[key] for key in BATCH_FIRST if key in given})
+    ordered |= each_changed(lambda value: value[:, order], {key: given[key] for key in STUDENT if key in given})
     one, other = total(method, inputs, params), total(method, dataclasses.replace(inputs, **ordered), params)
     require(torch.allclose(one, other), f"the order of the samples changes the loss: {one.item()} and {other.item()}")
 
 
 def extreme_batches_give_finite_losses(method: ModuleType, params: dict[str, Any]) -> None:
     """Loss and gradients are finite where all samples are right, all are wrong, or all logits are equal."""
-    for num_steps, (what, situation) in itertools.product(STEPS, _SITUATIONS.items()):
+    for num_steps, (what, situation) in itertools.product(STEPS, SITUATIONS.items()):
         inputs = random_inputs(method, params, num_steps)
-        given = _tensors(inputs)
+        given = tensors_of(inputs)
         extreme: dict[str, Any] = {key: situation(given[key], inputs.labels) for key in ("logits", "exits") if key in given}
         if what == "all equal":
-            extreme |= {key: torch.zeros_like(given[key]) for key in ("features", "teacher_features") if key in given}
+            maps = ("features", "teacher_features", "stages", "teacher_stages")
+            extreme |= each_changed(torch.zeros_like, {key: given[key] for key in maps if key in given})
         inputs = dataclasses.replace(inputs, **extreme)
         learners = learners_of(inputs)
         loss = total(method, inputs, params)
         loss.backward()
-        finite = all(learner.grad is not None and learner.grad.isfinite().all() for learner in learners.values())
+        finite = all(learner.grad.isfinite().all() for learner in _taught(learners, what).values() if learner.grad is not None)
         require(loss.isfinite() and finite, f"{what}, T={num_steps}: loss {loss.item()}; it and its gradients are to be finite")
 
 
@@ -183,11 +158,12 @@ def half_precision_is_converted_first(method: ModuleType, params: dict[str, Any]
 def the_host_never_waits_for_the_device(method: ModuleType, params: dict[str, Any]) -> None:
     """No value is read: `.item()`, an `if` on a tensor or indexing with a mask would wait for the GPU at every step."""
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        inputs = changed(random_inputs(method, params), mode.from_tensor)
-        inputs = dataclasses.replace(inputs, labels=mode.from_tensor(inputs.labels))
+        given = random_inputs(method, params)  # in this mode, parts are made without values, too
+        inputs = changed(dataclasses.replace(given, parts=None), mode.from_tensor)
+        inputs = dataclasses.replace(inputs, labels=mode.from_tensor(inputs.labels), parts=given.parts)
         learners = learners_of(inputs)
         total(method, inputs, params).backward()
-        for name, learner in learners.items():
+        for name, learner in _taught(learners, "on a GPU").items():
             require(learner.grad is not None and learner.grad.shape == learner.shape, f"{name} gets a gradient of its shape")
 
 
@@ -195,10 +171,12 @@ def no_gradient_flows_into_the_teacher(method: ModuleType, params: dict[str, Any
     """The teacher's tensors are constants."""
     inputs = random_inputs(method, params)
     learners_of(inputs)
-    given = _tensors(inputs)
-    teachers = {key: given[key].requires_grad_() for key in TEACHER if key in given}
+    given = tensors_of(inputs)
+    teachers = {key: given[key] if isinstance(given[key], tuple) else (given[key],) for key in TEACHER if key in given}
+    for tensor in itertools.chain.from_iterable(teachers.values()):
+        tensor.requires_grad_()
     total(method, inputs, params).backward()
-    taught = [key for key, tensor in teachers.items() if tensor.grad is not None]
+    taught = [key for key, tensors in teachers.items() if any(tensor.grad is not None for tensor in tensors)]
     require(not taught, f"detach what comes from the teacher: {', '.join(taught)} got a gradient")
 
 
@@ -212,25 +190,6 @@ OF_EACH_CHOICE: tuple[Callable[[ModuleType, dict[str, Any]], None], ...] = (
     half_precision_is_converted_first,
     the_host_never_waits_for_the_device,
     no_gradient_flows_into_the_teacher,
+    parts_are_trained,
 )
 """Checks of a method with each of its `choices`."""
-
-
-def _tensors(inputs: MethodInputs) -> dict[str, Tensor]:
-    fields = {field.name: getattr(inputs, field.name) for field in dataclasses.fields(inputs)}
-    return {name: value for name, value in fields.items() if isinstance(value, Tensor)}
-
-
-def _all_right(logits: Tensor, labels: Tensor) -> Tensor:
-    return logits.scatter(-1, labels.expand(len(logits), -1)[..., None], 99.0)
-
-
-def _all_wrong(logits: Tensor, labels: Tensor) -> Tensor:
-    return logits.scatter(-1, labels.expand(len(logits), -1)[..., None], -99.0)
-
-
-def _all_equal(logits: Tensor, labels: Tensor) -> Tensor:
-    return torch.zeros_like(logits)
-
-
-_SITUATIONS = {"all right": _all_right, "all wrong": _all_wrong, "all equal": _all_equal}

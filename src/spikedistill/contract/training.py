@@ -18,6 +18,7 @@ from spikedistill.plan.build import build_plan
 from spikedistill.plan.stages import DistillSpec
 from spikedistill.plugins import named
 from spikedistill.stages.distill import Distillation, build_student_of
+from spikedistill.stages.method_parts import add_parts
 from spikedistill.train.engine import Batch
 from spikedistill.train.optim import build_optimizer
 
@@ -54,14 +55,17 @@ def spec_of(name: str, params: dict[str, Any], **choices: Any) -> DistillSpec:
 
 
 def networks_of(spec: DistillSpec) -> tuple[Student, Teacher | None]:
-    """Return the student as stage `distill` makes it, and a teacher as that stage reads it, None for a method without."""
+    """Return the student and its parts as stage `distill` makes them, and a teacher as it reads it, None for a method without."""
     torch.manual_seed(spec.seed)
     data = cast(SampleStore, SimpleNamespace(num_classes=10, channels=SHAPES[spec.dataset][-3]))
     student = build_student_of(spec, data)
     teacher = build_teacher(spec.arch, num_classes=data.num_classes, in_channels=data.channels)
     method = components.load("distill", spec.method)
     with_teacher = "teacher" in method.needs(method.Params(**spec.params))
-    return student, teacher.requires_grad_(False).eval() if with_teacher else None
+    taught_by = teacher.requires_grad_(False).eval() if with_teacher else None
+    inputs = batch_of(spec).inputs
+    add_parts(student, taught_by, spec, inputs[:1] if inputs.dim() == 4 else inputs[:, :1])
+    return student, taught_by
 
 
 def batch_of(spec: DistillSpec, dtype: torch.dtype = torch.float32) -> Batch:
@@ -72,7 +76,7 @@ def batch_of(spec: DistillSpec, dtype: torch.dtype = torch.float32) -> Batch:
 
 
 def one_step_changes_the_student_alone(name: str, params: dict[str, Any], dataset: str, backward: Backward) -> None:
-    """Every parameter of the student gets a finite gradient, first and last layers change, and the teacher stays as it was."""
+    """All parameters get a finite gradient, first and last layers and parts change, and the teacher stays as it was."""
     spec = spec_of(name, params, dataset=dataset, backward=backward)
     student, teacher = networks_of(spec)
     taught_before = [value.clone() for value in teacher.state_dict().values()] if teacher else []
@@ -80,7 +84,7 @@ def one_step_changes_the_student_alone(name: str, params: dict[str, Any], datase
     batch = batch_of(spec)
     assert spec.train is not None
     optimizer = build_optimizer(student, spec.train)
-    terms = Distillation(spec, teacher)(student.train()(batch.inputs).in_full_precision(), batch)
+    terms = Distillation(spec, teacher, student)(student.train()(batch.inputs).in_full_precision(), batch)
     torch.stack(list(terms.values())).sum().backward()
     optimizer.step()
 
@@ -92,7 +96,7 @@ def one_step_changes_the_student_alone(name: str, params: dict[str, Any], datase
         )
         assert parameter.grad is not None
         require(parameter.grad.isfinite().all() and parameter.isfinite().all(), f"{where}: {key} and its gradient stay finite")
-    learners = [key for key in before if key.startswith(("network.stem", "network.classifier", "exits.classifiers"))]
+    learners = [key for key in before if key.startswith(("network.stem", "network.classifier", "exits.classifiers", "parts."))]
     same = [key for key in learners if torch.equal(before[key], student.get_parameter(key))]
     require(len(learners) >= 3 and not same, f"{where}: a step changes the student; unchanged: {', '.join(same)}")
     if teacher:

@@ -29,11 +29,13 @@ class ModelOutput:
             the mean over time.
         features: maps after the last stage, [T, B, D, h, w] of a student, [B, D, h, w] of a teacher; likewise [1, B, D, h, w].
         exits: logits [E, B, K] of the side branches, then of the network itself; None without branches.
+        stages: as `features`, after every stage, in order; None if they were not asked for.
     """
 
     logits: Tensor
     features: Tensor
     exits: Tensor | None = None
+    stages: tuple[Tensor, ...] | None = None
 
     @property
     def prediction(self) -> Tensor:
@@ -46,11 +48,20 @@ class ModelOutput:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> ModelOutput:
         """Apply a function to every tensor."""
-        return ModelOutput(change(self.logits), change(self.features), None if self.exits is None else change(self.exits))
+        exits = None if self.exits is None else change(self.exits)
+        stages = None if self.stages is None else tuple(change(stage) for stage in self.stages)
+        return ModelOutput(change(self.logits), change(self.features), exits, stages)
 
 
 class Student(nn.Module):
-    """A spiking network over T time steps; inside, time is folded into the batch, row t * B + b."""
+    """A spiking network over T time steps; inside, time is folded into the batch, row t * B + b.
+
+    Attributes:
+        exits: side branches, see `models.exits`; training only.
+        parts: what the method trains beside the network; training only, and not run by `forward`. It lies here so that it is
+            optimised, synchronised and saved in checkpoints with the network.
+        returns_stages: whether outputs have `stages`.
+    """
 
     def __init__(
         self, network: Network, time_steps: int, *, backward: Backward = "bptt", scale_grad_by_steps: bool = True
@@ -69,6 +80,8 @@ class Student(nn.Module):
         self.backward = backward
         self.scale_grad_by_steps = scale_grad_by_steps
         self.exits: Exits | None = None
+        self.parts: nn.Module | None = None
+        self.returns_stages = False
         if backward == "rate":
             convert_to_rate(network, time_steps)
 
@@ -84,11 +97,12 @@ class Student(nn.Module):
             return self._rate_forward(x)
         stages = self.network.features(self._fold(x))
         logits = self.network.classify(stages[-1]).unflatten(0, (self.time_steps, -1))
-        features = stages[-1].unflatten(0, (self.time_steps, -1))
+        over_time = [stage.unflatten(0, (self.time_steps, -1)) for stage in stages]
+        kept = tuple(over_time) if self.returns_stages else None
         if self.exits is None or not self.training:
-            return ModelOutput(logits, features)
-        rates = [stage.unflatten(0, (self.time_steps, -1)).mean(0) for stage in stages[:-1]]
-        return ModelOutput(logits, features, torch.cat([self.exits(rates), logits.mean(0, keepdim=True)]))
+            return ModelOutput(logits, over_time[-1], stages=kept)
+        exits = torch.cat([self.exits([stage.mean(0) for stage in over_time[:-1]]), logits.mean(0, keepdim=True)])
+        return ModelOutput(logits, over_time[-1], exits, kept)
 
     def _fold(self, x: Tensor) -> Tensor:
         """Return the stem's output for every step [T * B, D, h, w]."""
@@ -104,7 +118,8 @@ class Student(nn.Module):
         stages = self.network.features(self.network.encode(x if x.dim() == 4 else x.mean(0)))
         logits = self.network.classify(stages[-1])[None]
         exits = None if self.exits is None else torch.cat([self.exits(stages[:-1]), logits])
-        outputs = ModelOutput(logits, stages[-1][None], exits)
+        kept = tuple(stage[None] for stage in stages) if self.returns_stages else None
+        outputs = ModelOutput(logits, stages[-1][None], exits, kept)
         return outputs.map(self._with_scaled_gradient) if self.scale_grad_by_steps else outputs
 
     def _with_scaled_gradient(self, x: Tensor) -> Tensor:
@@ -140,11 +155,15 @@ class Teacher(nn.Module):
         self.adapter = adapter
         self.groups = tuple(groups) if any(size != 1 for size in groups) else ()
 
-    def forward(self, x: Tensor) -> ModelOutput:
-        """Return the outputs for images [B, C, H, W] or frames [T, B, C, H, W]."""
+    def forward(self, x: Tensor, *, returns_stages: bool = False) -> ModelOutput:
+        """Return the outputs for images [B, C, H, W] or frames [T, B, C, H, W], on request with the maps of every stage."""
         x = self.adapter(x) if self.adapter is not None else x.mean(0) if x.dim() == 5 else x
-        features = self.network.last_features(self.network.encode(x))
-        return ModelOutput(self.classify(features), features)
+        y = self.network.encode(x)
+        if not returns_stages:
+            features = self.network.last_features(y)
+            return ModelOutput(self.classify(features), features)
+        stages = tuple(self.network.features(y))
+        return ModelOutput(self.classify(stages[-1]), stages[-1], stages=stages)
 
     def classify(self, features: Tensor) -> Tensor:
         """Return logits [B, K] of the last features; that of a class of several outputs adds up their probabilities."""

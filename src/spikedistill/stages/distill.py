@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -12,6 +15,7 @@ from spikedistill.distill.method_inputs import MethodInputs
 from spikedistill.models import ModelOutput, Student, Teacher, add_exits
 from spikedistill.plan.stages import DistillSpec
 from spikedistill.stages.imports import check_weights
+from spikedistill.stages.method_parts import add_parts, example_input
 from spikedistill.stages.network_io import build_network, load_network, read_model_spec
 from spikedistill.stages.runner import StageJob
 from spikedistill.stages.training import import_and_save, open_training, train_and_save
@@ -26,18 +30,21 @@ def build(spec: DistillSpec, job: StageJob) -> None:
         return
     with open_training(spec, job) as setup:
         torch.manual_seed(spec.seed)  # of the initial weights
-        student = build_student_of(spec, setup.data).to(setup.world.device)
+        student = build_student_of(spec, setup.data)
         teacher = _load_teacher(job, setup.data, setup.world.device)
-        train_and_save(setup, student, Distillation(spec, teacher))
+        add_parts(student, teacher, spec, example_input(setup.data, spec))
+        train_and_save(setup, student.to(setup.world.device), Distillation(spec, teacher, student))
 
 
 def build_student_of(spec: DistillSpec, data: SampleStore) -> Student:
-    """Build the student of `spec` with fresh weights, and with side branches if its method needs them."""
+    """Build the student of `spec` with fresh weights, and with the side branches and maps that its method needs."""
     student = build_network(spec, data)
     assert isinstance(student, Student)
     method = components.load("distill", spec.method)
     params = method.Params.model_validate(spec.params)
-    if "exits" in method.needs(params):
+    needs = method.needs(params)
+    student.returns_stages = "stages" in needs
+    if "exits" in needs:
         add_exits(student, spec.arch, num_classes=data.num_classes, pooling=params.pooling, entry=spec.network)
     return student
 
@@ -55,46 +62,72 @@ def _load_teacher(job: StageJob, data: SampleStore, device: torch.device) -> Tea
 class Distillation:
     """A method as the objective of the engine; it runs the teacher, if there is one, on the batch that the student saw."""
 
-    def __init__(self, spec: DistillSpec, teacher: Teacher | None) -> None:
-        """Use the method of `spec` and a teacher in evaluation mode."""
+    def __init__(self, spec: DistillSpec, teacher: Teacher | None, student: Student | None = None) -> None:
+        """Use the method of `spec`, a teacher in evaluation mode, and the parts of the student, for methods that have some."""
         self._method = components.load("distill", spec.method)
         self._params = self._method.Params.model_validate(spec.params)
         self._needs = self._method.needs(self._params)
         self._teacher = teacher
+        self._student = student
         self._seed = spec.seed
         self._time_steps = spec.time_steps
         self._in_bf16 = spec.train is not None and spec.train.precision == "bf16"
+        self._label_smoothing = spec.train.label_smoothing if spec.train is not None else 0.0
 
     def __call__(self, outputs: ModelOutput, batch: Batch) -> dict[str, Tensor]:
         """Return the terms of the method's loss by name."""
+        inputs = self._inputs(outputs, batch)
+        return batch.over_labels(lambda labels: self._method.loss(replace(inputs, labels=labels), self._params))
+
+    def _inputs(self, outputs: ModelOutput, batch: Batch) -> MethodInputs:
+        """Run the teacher, if there is one, and collect what the method needs."""
         teacher = None if self._teacher is None else self._run_teacher(self._teacher, batch.inputs, outputs.logits.dtype)
         with_features = "features" in self._needs
-        return self._method.loss(
-            MethodInputs(
-                logits=outputs.logits,
-                labels=batch.labels,
-                teacher_logits=None if teacher is None else teacher.logits,
-                exits=outputs.exits,
-                features=outputs.features if with_features else None,
-                teacher_features=teacher.features if with_features and teacher else None,
-                teacher_weight=self._teacher.class_weight if with_features and self._teacher else None,
-                noise=self._noise(outputs, batch) if "noise" in self._needs else None,
-                steps_per_row=self._time_steps // len(outputs.logits),
-            ),
-            self._params,
+        return MethodInputs(
+            logits=outputs.logits,
+            labels=batch.labels,
+            teacher_logits=None if teacher is None else teacher.logits,
+            exits=outputs.exits,
+            features=outputs.features if with_features else None,
+            teacher_features=teacher.features if with_features and teacher else None,
+            teacher_weight=self._teacher.class_weight if with_features and self._teacher else None,
+            noise=self._noise(outputs, batch) if "noise" in self._needs else None,
+            stages=self._stages(outputs),
+            teacher_stages=None if teacher is None else self._stages(teacher),
+            uniform=self._uniform(teacher, batch) if "uniform" in self._needs and teacher else None,
+            parts=None if self._student is None else self._student.parts,
+            steps_per_row=self._time_steps // len(outputs.logits),
+            label_smoothing=self._label_smoothing,
         )
+
+    def _stages(self, outputs: ModelOutput) -> tuple[Tensor, ...] | None:
+        """Return the maps that the method needs, of the student or the teacher."""
+        if "stages" in self._needs:
+            return outputs.stages
+        return (outputs.features,) if "last_stage" in self._needs else None
 
     def _run_teacher(self, teacher: Teacher, inputs: Tensor, dtype: torch.dtype) -> ModelOutput:
         """Return the teacher's output in `dtype`, computed in the precision of the student's forward pass."""
         with torch.inference_mode(), torch.autocast(inputs.device.type, torch.bfloat16, enabled=self._in_bf16):
-            outputs = teacher(inputs)
+            outputs = teacher(inputs, returns_stages="stages" in self._needs)
         # copied, because autograd cannot save tensors made in inference mode
-        features = outputs.features.to(dtype, copy=True) if "features" in self._needs else outputs.features
-        return ModelOutput(outputs.logits.to(dtype, copy=True), features)
+        logits, features, stages = outputs.logits.to(dtype, copy=True), outputs.features, outputs.stages
+        if self._needs & {"features", "last_stage"}:
+            features = features.to(dtype, copy=True)
+        if stages is not None:
+            stages = tuple(stage.to(dtype, copy=True) for stage in stages)
+        return ModelOutput(logits, features, stages=stages)
 
     def _noise(self, outputs: ModelOutput, batch: Batch) -> Tensor:
         """Draw standard normal noise [B, C]: this rank's rows of one draw for the global batch."""
-        logits = outputs.logits
-        generator = torch.Generator(logits.device).manual_seed(derived_seed("noise", self._seed, batch.epoch, batch.step))
-        draws = torch.randn(batch.global_size, logits.shape[-1], generator=generator, device=logits.device, dtype=logits.dtype)
+        return self._draw("noise", torch.randn, outputs.logits, batch)
+
+    def _uniform(self, teacher: ModelOutput, batch: Batch) -> Tensor:
+        """Draw numbers in [0, 1) [B, D] for the channels of the teacher's last stage: this rank's rows, as for `_noise`."""
+        return self._draw("uniform", torch.rand, teacher.logits.new_empty(teacher.features.shape[:2]), batch)
+
+    def _draw(self, name: str, function: Callable[..., Tensor], like: Tensor, batch: Batch) -> Tensor:
+        """Draw a number for each sample and column of [B, N]; the draws of the global batch are the same on every rank."""
+        generator = torch.Generator(like.device).manual_seed(derived_seed(name, self._seed, batch.epoch, batch.step))
+        draws = function(batch.global_size, like.shape[-1], generator=generator, device=like.device, dtype=like.dtype)
         return draws[batch.first : batch.first + len(batch.labels)]

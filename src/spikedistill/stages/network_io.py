@@ -42,13 +42,15 @@ def build_network(spec: NetworkSpec, data: SampleStore | DataFacts) -> Student |
         backward=spec.backward,
         scale_grad_by_steps=spec.scale_grad_by_steps,
         entry=spec.network,
+        encoding=spec.encoding,
+        statistics=None if spec.encoding == "direct" else data.statistics,
     )
 
 
 def save_network(network: nn.Module, folder: Path) -> None:
-    """Write the weights as safetensors, without side branches, which are removed: only training needs them."""
+    """Write the weights as safetensors, without side branches and parts of the method, which are removed: training's alone."""
     if isinstance(network, Student):
-        network.exits = None
+        network.exits = network.parts = None
     save_model(network, str(folder / WEIGHTS))
 
 

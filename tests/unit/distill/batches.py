@@ -3,7 +3,7 @@
 import pytest
 
 from spikedistill import components
-from spikedistill.contract.methods import choices
+from spikedistill.contract.batches import choices
 
 METHODS = components.names("distill")
 

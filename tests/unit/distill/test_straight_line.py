@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spikedistill import components
-from spikedistill.contract.methods import random_inputs
+from spikedistill.contract.batches import random_inputs
 from spikedistill.contract.training import SHAPES, TIME_STEPS, batch_of, networks_of, spec_of
 from spikedistill.stages.distill import Distillation
 from tests.unit.distill.batches import with_every_choice
