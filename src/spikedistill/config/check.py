@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from spikedistill import components, plugins
 from spikedistill.config.expand import expand
-from spikedistill.config.imported import feature_problems, imported_problems
+from spikedistill.config.imported import feature_problems, imported_problems, map_problems
 from spikedistill.config.models import LABEL, Config, ExperimentConfig, StudentConfig, TeacherConfig
 from spikedistill.config.problems import Problems
 from spikedistill.config.sweep import model_of
@@ -207,10 +207,12 @@ def _misfits(component: ModuleType, needs: frozenset[str], experiment: Experimen
     if "steps" in needs and experiment.student.backward == "rate":
         yield (
             "needs the logits of every time step, and student.backward: rate has a gradient for their mean alone; "
-            "set backward to bptt, or use a method that works on the mean, such as ce, esd or kd with logits: mean"
+            "set backward to bptt, or use a method that works on the mean, such as ce, esd, bkdsnn, kdsnn or kd with logits: mean"
         )
     if {"features", "teacher"} <= needs and experiment.teacher is not None:
         yield from feature_problems(experiment.teacher)
+    if {"stages", "last_stage"} & needs and experiment.teacher is not None:
+        yield from map_problems(experiment.teacher)
 
 
 def _check_data(experiment: ExperimentConfig, key: list[str], problems: Problems) -> None:

@@ -126,6 +126,17 @@ def feature_problems(teacher: TeacherConfig) -> Iterator[str]:
         yield "needs a teacher with one output for each class, and teacher.classes joins several"
 
 
+def map_problems(teacher: TeacherConfig) -> Iterator[str]:
+    """Yield why a method that compares maps [B, D, h, w] stage by stage cannot use a teacher."""
+    zoo = zoo_of(teacher.arch)
+    entry = components.architecture(teacher.arch).entry
+    if zoo is not None and not (hasattr(zoo, "plain_classifier") and zoo.plain_classifier(entry)):
+        yield (
+            f"compares feature maps, and none are known of {teacher.arch!r}; choose a convolutional teacher.arch, such as "
+            "resnet34, or torchvision/resnet50, whose last maps are known"
+        )
+
+
 def fault_of_weights(name: str) -> str | None:
     """Return why a file cannot be a checkpoint, or None if it may be one."""
     try:
