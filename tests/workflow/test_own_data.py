@@ -15,6 +15,7 @@ from tests.workflow.project import copy_project
 
 pytestmark = pytest.mark.slow
 
+ODD = ("left", "it's {odd} $(x)")  # names of classes pass through the command line of the jobs
 TRAIN = {"epochs": 1, "batch_size": 4}
 
 
@@ -30,12 +31,15 @@ def project(folder, experiments):
 
 
 def test_own_recordings_come_to_the_report(tmp_path):
-    raw = write_files(tmp_path / "raw data", folder_files("npz columns", per_class=6))
+    raw = write_files(tmp_path / "raw data", folder_files("npz columns", per_class=6, classes=ODD))
     before = contents(raw)
     params = {"num_frames": 2, "height": 16, "width": 16}
     folder = project(tmp_path / "project", {"own": experiment("event-folder", raw, params, "resnet8_dvs", 2)})
     told = run(folder, "spikedistill", "plan")
-    assert "2 classes (left, right), 12 + 12 samples (to train on: train, to test on: test), npz, sensor 128 x 128" in told.stdout
+    assert (
+        "2 classes (it's {odd} $(x), left), 12 + 12 samples (to train on: train, to test on: test), npz, sensor 128 x 128"
+        in told.stdout
+    )
     ended = run(folder, "snakemake", "--profile", "cluster/local")
     assert ended.returncode == 0, ended.stdout[-5000:]
     assert contents(raw) == before

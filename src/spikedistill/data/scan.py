@@ -30,13 +30,13 @@ def filled_params(component: ModuleType, params: Mapping[str, Any], root: str | 
         DataError: if what the folder should say is not there.
     """
     checked: ComponentParams = component.Params.model_validate(dict(params))
-    return checked if root is None or not hasattr(component, "scan") else _scanned(component, checked, root)
+    return checked if root is None or not hasattr(component, "scan") else _scanned(component, checked.model_dump_json(), root)
 
 
 @functools.lru_cache(maxsize=256)
-def _scanned(component: ModuleType, params: ComponentParams, root: str) -> ComponentParams:
+def _scanned(component: ModuleType, params: str, root: str) -> ComponentParams:
     try:
-        return component.scan(params, Path(root).expanduser())
+        return component.scan(component.Params.model_validate_json(params), Path(root).expanduser())
     except OSError as err:
         raise DataError(f"{err.filename or root}: {reason(err)}") from err
 

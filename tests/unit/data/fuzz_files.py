@@ -1,4 +1,4 @@
-"""Mutated files of every format through their readers: `python tests/unit/data/fuzz_files.py --cases 20000 --seed 1`.
+"""Mutated files of every format through their readers: `python -m tests.unit.data.fuzz_files --cases 20000 --seed 1`.
 
 Each case takes the valid files of one format, damages one of them (flipped bits, cut, spliced, repeated, other text) and reads
 them as a dataset is read. The reader must succeed or raise a DataError that names a file, within SECONDS and MEGABYTES. A case is
