@@ -226,6 +226,8 @@ def _check_data(experiment: ExperimentConfig, key: list[str], problems: Problems
             f"found {experiment.student.time_steps}",
         )
     _check_inputs(experiment, key, meta, problems)
+    for part, reason in experiment.student.problems(meta.kind):
+        problems.add([*key, "student", *part], reason)
     for part, reason in imported_problems(experiment, meta):
         problems.add([*key, *part], reason)
 

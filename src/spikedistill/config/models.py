@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -12,7 +13,7 @@ from spikedistill.data.loading.inputs import InputConfig
 from spikedistill.evaluate.settings import EvaluateConfig
 from spikedistill.models.imported.settings import NetworkInputs
 from spikedistill.models.settings import Backward
-from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.neurons.settings import Encoding, NeuronConfig, neuron_problems
 from spikedistill.train.settings import EngineConfig, TrainConfig
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -84,6 +85,12 @@ class StudentConfig(_NetworkConfig):
 
     time_steps: int = Field(ge=1, description="Time steps T per sample. With event frames: the number of frames.")
     neuron: NeuronConfig = Field(default_factory=NeuronConfig, description="The spiking neuron.")
+    encoding: Encoding = Field(
+        "direct",
+        description="Images: what the first layer gets. direct, the image at every step; poisson, at each step a spike with the "
+        "probability of the intensity; latency, one spike, the earlier the brighter. Intensities are the pixels before "
+        "normalisation.",
+    )
     backward: Backward = Field(
         "bptt",
         description="How gradients are computed: through all time steps, or rate-based, whose memory does not grow with T.",
@@ -94,6 +101,14 @@ class StudentConfig(_NetworkConfig):
     train: TrainConfig | None = Field(
         None, description="How students are trained, whatever the method. May be left out if every method has `weights`."
     )
+
+    def problems(self, kind: str) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Yield the keys that do not fit each other, or data of a kind ("images" or "frames"), each with the reason."""
+        yield from ((("neuron", key), reason) for key, reason in neuron_problems(self.neuron))
+        if self.backward == "rate" and "rate" not in self.neuron.component.SUPPORTS:
+            yield ("backward",), f"neuron {self.neuron.name!r} has no rate-based backward pass, as lif does: set it to bptt"
+        if kind == "frames" and self.encoding != "direct":
+            yield ("encoding",), f"{self.encoding} is for images; event frames have their own time: set it to direct"
 
 
 class MethodConfig(Section):

@@ -32,6 +32,7 @@ def configuration_reference() -> str:
     for heading, kind, place in (
         ("Parameters of methods", "distill", "methods.LABEL.params"),
         ("Parameters of datasets", "data.datasets", "dataset.params"),
+        ("Parameters of neurons", "neurons.kinds", "student.neuron.params"),
         ("Parameters of optimizers", "train.optimizers", "teacher.train.optimizer.params` and `student.train.optimizer.params"),
         ("Parameters of schedules", "train.schedules", "teacher.train.schedule.params` and `student.train.schedule.params"),
     ):

@@ -11,6 +11,8 @@ from pydantic import BaseModel
 from spikedistill import components
 from spikedistill.config.models import Config, StudentConfig, TeacherConfig
 from spikedistill.config.sweep import model_of, takes_plain_values
+from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.plugins import room_of
 from spikedistill.train.settings import OptimizerConfig, ScheduleConfig
 
 SCHEMA_FILE = Path(__file__).with_name("config.schema.json")
@@ -29,7 +31,7 @@ def config_schema() -> dict[str, Any]:
     definitions = schema["$defs"]
     _narrow_params(definitions, "DatasetConfig", "name", "data.datasets")
     _narrow_params(definitions, "MethodConfig", "method", "distill")
-    for choice in (OptimizerConfig, ScheduleConfig):
+    for choice in (NeuronConfig, OptimizerConfig, ScheduleConfig):
         _narrow_params(definitions, choice.__name__, "name", choice.KIND)
     for section, model in (("TeacherConfig", TeacherConfig), ("StudentConfig", StudentConfig)):
         names: dict[str, Any] = {"enum": sorted(components.architectures())}
@@ -58,7 +60,7 @@ def _narrow_params(definitions: dict[str, Any], section: str, key: str, kind: co
         model = components.load(kind, name).Params
         params = model.model_json_schema(ref_template="#/$defs/{model}")
         definitions.update(params.pop("$defs", {}))
-        definition = f"{kind.rpartition('.')[2]}.{name}"
+        definition = f"{room_of(kind)}.{name}"
         definitions[definition] = params
         if "properties" in params:
             _allow_sweeps(definitions, model, definition)
@@ -67,4 +69,8 @@ def _narrow_params(definitions: dict[str, Any], section: str, key: str, kind: co
     definitions[section]["allOf"] = conditions
     names = list(components.names(kind))
     target = definitions[section]["properties"][key]
+    patterns = [{"pattern": f"^{zoo}/."} for zoo in components.zoos(kind)]
+    if patterns:
+        target["anyOf"] = [{"enum": names}, *patterns]
+        return
     target.update({"enum": names} if "anyOf" not in target else {"anyOf": [{"enum": names}, {"type": "null"}]})

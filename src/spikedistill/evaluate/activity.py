@@ -23,8 +23,7 @@ class ActivityMeter(LayerMeter):
         """Observe the layers of `model`."""
         super().__init__(model, "neuron", "relu")
 
-    @staticmethod
-    def count(layer: nn.Module, x: Tensor, out: Tensor) -> dict[str, Tensor | int]:
+    def count(self, layer: nn.Module, x: Tensor, out: Tensor) -> dict[str, Tensor | int]:
         """Count the non-zero outputs; for neurons also the spikes per neuron and per step, and the membrane updates."""
         active = out != 0
         values: dict[str, Tensor | int] = {"activations": out.numel(), "active": active.sum()}

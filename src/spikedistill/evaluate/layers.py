@@ -29,7 +29,12 @@ def find_layers(model: nn.Module, *kinds: str) -> dict[str, nn.Module]:
     A name consists of place and kind, with a number if a place has several layers of a kind: stem.lif, stage1.block2.conv1,
     stage2.block1.shortcut.conv, head.linear. The kind of neurons is their `label`.
     """
-    found = [(path, _label(kind, module), module) for path, module in model.named_modules() for kind in kinds if isinstance(module, KINDS[kind])]
+    found = [
+        (path, _label(kind, module), module)
+        for path, module in model.named_modules()
+        for kind in kinds
+        if isinstance(module, KINDS[kind])
+    ]
     places = [(_place(path.split(".")), kind) for path, kind, _ in found]
     repeated, seen = Counter(places), Counter[tuple[str, str]]()
     names = []
@@ -82,9 +87,8 @@ class LayerMeter(ABC):
         for key, value in self.count(layer, x.detach(), out.detach()).items():
             counts[key] = counts.get(key, 0) + torch.as_tensor(value, device=out.device)
 
-    @staticmethod
     @abstractmethod
-    def count(layer: nn.Module, x: Tensor, out: Tensor) -> dict[str, Tensor | int]:
+    def count(self, layer: nn.Module, x: Tensor, out: Tensor) -> dict[str, Tensor | int]:
         """Return integer counts of one forward pass of a layer, by name."""
 
     def totals(self, world: World) -> Iterator[tuple[str, nn.Module, dict[str, Tensor]]]:

@@ -4,7 +4,8 @@ Counted per convolution and linear layer from its actual inputs:
 
     macs         multiply-accumulates of a layer with real-valued input: at every output position, padding included, as FLOP
                  counters do
-    synops       additions of a layer with spiking input (0 or 1): one for each spike and each weight that it reaches
+    synops       additions of a layer with spiking input: one for each spike and each weight that it reaches. Spikes are 0 or 1;
+                 behind neurons that fire several in a step, an integer n is n spikes
     energy       pj_per_mac * macs + pj_per_ac * synops, in pJ
 
 A static image passes the stem once for all T steps, and is counted once. Averaged spikes are real-valued.
@@ -26,30 +27,34 @@ from torch import Tensor, nn
 
 from spikedistill.evaluate.layers import LayerMeter, find_layers
 from spikedistill.evaluate.settings import EnergyConfig
+from spikedistill.neurons.neuron import SpikingNeuron
 from spikedistill.train.distributed import World
 
 
 class OperationMeter(LayerMeter):
     """Counts the operations of every convolution and linear layer.
 
-    It counts, per layer and position of its input, how often the input was not zero. The number of weights that a position
-    reaches is a property of the layer; the product of both is the number of operations.
+    It counts, per layer and position of its input, how often the input was not zero, or how many spikes it was. The number of
+    weights that a position reaches is a property of the layer; the product of both is the number of operations.
     """
 
     def __init__(self, model: nn.Module) -> None:
         """Observe the layers of `model`."""
         super().__init__(model, "conv", "linear")
+        neurons = [module for module in model.modules() if isinstance(module, SpikingNeuron)]
+        self._most = max((each.most_spikes for each in neurons), default=1)
+        self._signed = any(each.signed for each in neurons)
+        self._first = next(iter(self._layers.values()), None)
 
-    @staticmethod
-    def count(layer: nn.Module, x: Tensor, out: Tensor) -> dict[str, Tensor | int]:
-        """Count how often each position of the input is not zero, and how many values are neither 0 nor 1."""
+    def count(self, layer: nn.Module, x: Tensor, out: Tensor) -> dict[str, Tensor | int]:
+        """Count the spikes at each position of the input, and the values that are none: by default all but 0 and 1."""
         nonzero = x != 0
-        return {
-            "calls": len(x),
-            "outputs": out.numel(),
-            "nonzero": nonzero.sum(0),
-            "not_binary": (nonzero & (x != 1)).sum(),
-        }
+        counts: dict[str, Tensor | int] = {"calls": len(x), "outputs": out.numel(), "nonzero": nonzero.sum(0)}
+        if layer is self._first or (self._most == 1 and not self._signed):  # the first layer's input is of no neurons
+            return counts | {"not_spikes": (nonzero & (x != 1)).sum()}
+        size = x.abs() if self._signed else x
+        fits = (size >= 0) & (size <= self._most) & (size == size.round())
+        return counts | {"not_spikes": (~fits).sum(), "spikes": size.nan_to_num().clamp(0, self._most).round().long().sum(0)}
 
     def summary(self, world: World, num_samples: int, energy: EnergyConfig) -> dict[str, Any]:
         """Return the operations per sample over the batches of all ranks.
@@ -77,8 +82,8 @@ class OperationMeter(LayerMeter):
 
 
 def _layer_operations(layer: nn.Module, counts: dict[str, Tensor], num_samples: int, energy: EnergyConfig) -> dict[str, Any]:
-    calls, nonzero = int(counts["calls"]), counts["nonzero"]
-    spiking = not int(counts["not_binary"])
+    calls, spiking = int(counts["calls"]), not int(counts["not_spikes"])
+    nonzero = counts.get("spikes", counts["nonzero"]) if spiking else counts["nonzero"]
     reached, reached_nonzero = _fan_out(layer, nonzero, all_weights=True), _fan_out(layer, nonzero, all_weights=False)
     weight: Tensor = layer.weight  # type: ignore[assignment]
     dense_macs = int(counts["outputs"]) * (weight.numel() // len(weight)) / num_samples

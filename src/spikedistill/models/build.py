@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -15,8 +16,9 @@ from spikedistill.models.imported.zoo_network import ZooNetwork
 from spikedistill.models.network import Activation, Network, init_fan_out
 from spikedistill.models.settings import Backward, Pooling
 from spikedistill.models.wrappers import Student, Teacher
+from spikedistill.neurons.encoding import ENCODERS
 from spikedistill.neurons.neuron import spiking_layers
-from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.neurons.settings import Encoding, NeuronConfig
 
 
 def build_student(
@@ -29,6 +31,8 @@ def build_student(
     backward: Backward = "bptt",
     scale_grad_by_steps: bool = True,
     entry: Mapping[str, Any] | None = None,
+    encoding: Encoding = "direct",
+    statistics: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> Student:
     """Return a spiking network that maps images [B, C, H, W] or frames [T, B, C, H, W] to logits [T, B, num_classes].
 
@@ -41,13 +45,20 @@ def build_student(
         backward: how gradients are computed, see `Student`.
         scale_grad_by_steps: see `Student`.
         entry: hyperparameters that replace those of the architecture's table.
+        encoding: what the first layer gets of an image, see `neurons.encoding`.
+        statistics: mean and standard deviation that images were normalised by, for an encoding other than "direct".
 
     Raises:
         ConfigError: if there is no architecture, or no neuron, of that name.
         ValueError: if a parameter of the neuron is unknown or out of range.
     """
-    network = _build(name, num_classes, in_channels, spiking_layers(neuron, time_steps), entry)
-    return Student(network, time_steps, backward=backward, scale_grad_by_steps=scale_grad_by_steps)
+    network = _build_spiking(name, num_classes, in_channels, time_steps, neuron, entry)
+    student = Student(network, time_steps, backward=backward, scale_grad_by_steps=scale_grad_by_steps)
+    if encoding != "direct":
+        if statistics is None:
+            raise ConfigError(f"student.encoding: {encoding} is for images; event frames have their own time: set it to direct")
+        student.encoder = ENCODERS[encoding](time_steps, *statistics)
+    return student
 
 
 def add_exits(student: Student, name: str, *, num_classes: int, pooling: Pooling, entry: Mapping[str, Any] | None = None) -> None:
@@ -89,11 +100,36 @@ def build_teacher(
     return teacher
 
 
+def _build_spiking(
+    name: str, num_classes: int, in_channels: int, time_steps: int, neuron: NeuronConfig, entry: Mapping[str, Any] | None
+) -> Network:
+    """Build the network of a student: of a definition that serves both roles, or one that runs all steps at once."""
+    family, chosen = _load(name, entry)
+    make_layer = spiking_layers(neuron, time_steps)
+    if not chosen.get("multi_step"):
+        return family.build(chosen, num_classes=num_classes, in_channels=in_channels, activation=make_layer)
+    from spikedistill.models.imported.multi_step import MultiStepNeuron, as_network  # imports SpikingJelly
+
+    built = family.build_multi_step(
+        chosen,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        time_steps=time_steps,
+        neuron=lambda: MultiStepNeuron(make_layer()),
+    )
+    return as_network(built, time_steps)  # type: ignore[return-value]  # of the interface of `Network`
+
+
 def _build(name: str, num_classes: int, in_channels: int, activation: Activation, entry: Mapping[str, Any] | None) -> Network:
+    family, chosen = _load(name, entry)
+    if chosen.get("multi_step"):
+        raise ConfigError(f"{name!r} is an SNN that runs all time steps at once, for students; choose another teacher.arch")
+    return family.build(chosen, num_classes=num_classes, in_channels=in_channels, activation=activation)
+
+
+def _load(name: str, entry: Mapping[str, Any] | None) -> tuple[ModuleType, Mapping[str, Any]]:
     try:
         family, table_entry = components.load_architecture(name)
     except KeyError:
         raise ConfigError(components.unknown_architecture(name)) from None
-    return family.build(
-        table_entry if entry is None else entry, num_classes=num_classes, in_channels=in_channels, activation=activation
-    )
+    return family, table_entry if entry is None else entry

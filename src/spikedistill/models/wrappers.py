@@ -17,6 +17,7 @@ from spikedistill.models.imported.zoo_network import ZooNetwork
 from spikedistill.models.network import Network
 from spikedistill.models.settings import Backward
 from spikedistill.neurons.dynamics import to_float32
+from spikedistill.neurons.encoding import Encoder
 from spikedistill.neurons.rate import convert_to_rate, spike_pass
 
 
@@ -57,6 +58,7 @@ class Student(nn.Module):
     """A spiking network over T time steps; inside, time is folded into the batch, row t * B + b.
 
     Attributes:
+        encoder: turns images into spikes for the first layer; None: it gets the image itself at every step.
         exits: side branches, see `models.exits`; training only.
         parts: what the method trains beside the network; training only, and not run by `forward`. It lies here so that it is
             optimised, synchronised and saved in checkpoints with the network.
@@ -79,6 +81,7 @@ class Student(nn.Module):
         self.time_steps = time_steps
         self.backward = backward
         self.scale_grad_by_steps = scale_grad_by_steps
+        self.encoder: Encoder | None = None
         self.exits: Exits | None = None
         self.parts: nn.Module | None = None
         self.returns_stages = False
@@ -88,11 +91,13 @@ class Student(nn.Module):
     def forward(self, x: Tensor) -> ModelOutput:
         """Return the outputs for images [B, C, H, W], which are presented at every step, or frames [T, B, C, H, W].
 
-        The first convolution of an image is computed once, because it is the same at every step.
+        The first convolution of an image is computed once, because it is the same at every step; unless it gets spikes.
 
         Raises:
             ValueError: if the number of frames is not T.
         """
+        if self.encoder is not None and x.dim() == 4:
+            x = self.encoder(x)
         if self.backward == "rate" and self.training:
             return self._rate_forward(x)
         stages = self.network.features(self._fold(x))

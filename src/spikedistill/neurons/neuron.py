@@ -82,8 +82,7 @@ def spiking_layers(neuron: NeuronConfig, time_steps: int) -> Callable[[], Spikin
         ValueError: if a parameter of the neuron is unknown or out of range.
     """
     try:
-        component = components.load("neurons.kinds", neuron.name)
+        component, params = neuron.component, neuron.checked_params
     except KeyError:
-        raise ConfigError(components.unknown_component("neurons.kinds", neuron.name)) from None
-    params = component.Params.model_validate(neuron.params)
+        raise ConfigError(components.unknown_component(neuron.KIND, neuron.name)) from None
     return lambda: component.build(neuron, params, time_steps)

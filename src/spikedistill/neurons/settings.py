@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from spikedistill import components
-from spikedistill.components import Section
+from spikedistill.components import Choice, Kind
 
 Surrogate = Literal["sigmoid", "triangle"]
+Encoding = Literal["direct", "poisson", "latency"]
+"""What the first layer of a student gets of an image: the image at every step, or spikes (see `neurons.encoding`)."""
 
 
-class NeuronConfig(Section):
+class NeuronConfig(Choice):
     """The spiking neuron; by default leaky integrate-and-fire: h = decay * v + x, a spike at the threshold, then a reset."""
 
+    KIND: ClassVar[Kind] = "neurons.kinds"
     FORMER_KEYS: ClassVar[dict[str, str]] = {
         "fires": "is called spike_at_threshold now: true for what was `at`, false for `above`",
     }
@@ -42,27 +44,18 @@ class NeuronConfig(Section):
         description="Slope of the surrogate gradient, which is alpha / 4 high for sigmoid, and alpha high and 2 / alpha wide for "
         "triangle.",
     )
-    params: dict[str, Any] = Field({}, description="Parameters of this neuron alone; see its `Params`.")
 
 
 COMMON_KEYS = frozenset(NeuronConfig.model_fields) - {"name", "params"}
 """Keys of `neuron` that several neurons use; each says which in its `USES`."""
 
 
-def filled_neuron(neuron: NeuronConfig) -> NeuronConfig:
-    """Return a checked configuration with the name as ids have it, and all parameters written out."""
-    params = components.load("neurons.kinds", neuron.name).Params.model_validate(neuron.params)
-    return neuron.model_copy(
-        update={"name": components.canonical(neuron.name), "params": params.model_dump(mode="json")}
-    )
-
-
 def neuron_problems(neuron: NeuronConfig) -> Iterator[tuple[str, str]]:
     """Yield the keys that do not fit a neuron whose name and parameters are valid, each with the reason."""
-    component = components.load("neurons.kinds", neuron.name)
+    component = neuron.component
     for key in sorted((COMMON_KEYS - component.USES) & neuron.model_fields_set):
         if getattr(neuron, key) != NeuronConfig.model_fields[key].default:
             used = ", ".join(sorted(component.USES)) or "none of the common keys"
             yield key, f"has no effect on {neuron.name!r}, which uses {used}; its own parameters belong under params"
     if hasattr(component, "problems"):
-        yield from component.problems(neuron, component.Params.model_validate(neuron.params))
+        yield from component.problems(neuron, neuron.checked_params)

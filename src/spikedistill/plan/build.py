@@ -178,6 +178,7 @@ def _models(
                         network=network_of(student.arch, student.width),
                         time_steps=student.time_steps,
                         neuron=student.neuron,
+                        encoding=student.encoding,
                         backward=student.backward,
                         scale_grad_by_steps=student.scale_grad_by_steps or student.backward != "rate",
                         method=name,

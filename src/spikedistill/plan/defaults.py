@@ -18,7 +18,7 @@ from spikedistill.config.sweep import model_of
 from spikedistill.plan.stages import STAGES
 
 FILE = Path(__file__).with_name("defaults.json")
-KINDS: tuple[components.Kind, ...] = ("data.datasets", "distill", "train.optimizers", "train.schedules")
+KINDS: tuple[components.Kind, ...] = ("data.datasets", "distill", "neurons.kinds", "train.optimizers", "train.schedules")
 
 
 def current_defaults() -> dict[str, Any]:

@@ -19,7 +19,7 @@ from spikedistill.errors import ConfigError, StaleCodeError
 from spikedistill.evaluate.settings import EvaluateConfig
 from spikedistill.models.imported.settings import NetworkInputs
 from spikedistill.models.settings import Backward
-from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.neurons.settings import Encoding, NeuronConfig
 from spikedistill.plan.code import code_changes, code_of
 from spikedistill.plan.identity import content_id
 from spikedistill.train.settings import TrainConfig
@@ -141,6 +141,7 @@ class DistillSpec(_Spec):
     network: dict[str, Any]
     time_steps: int
     neuron: NeuronConfig
+    encoding: Encoding = "direct"
     backward: Backward
     scale_grad_by_steps: bool
     method: str
@@ -158,6 +159,7 @@ class DistillSpec(_Spec):
             self.stage,
             components.architecture(self.arch).module,
             components.module_of("distill", self.method),
+            components.module_of(self.neuron.KIND, self.neuron.name),
             *_recipe_modules(self.train),
         )
 

@@ -1,1 +1,1 @@
-"""Spiking neurons, one file each: parameters, what they use and support, and their equations. Importing them does not import torch."""
+"""Spiking neurons, one file each: parameters, what they use and support, equations. Importing them does not import torch."""
