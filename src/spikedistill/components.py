@@ -35,6 +35,8 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "models": ("build",),
 }
 """What the files of each room define, see docs/extending.md."""
+INSTEAD = {"build": "build_multi_step"}
+"""What a file may define instead of something of its contract: networks that run all time steps at once are built otherwise."""
 WHAT: dict[str, str] = {
     "distill": "method",
     "data.datasets": "dataset",
@@ -295,7 +297,8 @@ def _import(module: str, kind: str, contract: tuple[str, ...] | None = None) -> 
         found = importlib.import_module(module)
     except Exception as err:
         raise ConfigError(plugins.import_failure(module, err)) from err
-    missing = [name for name in (CONTRACT[kind] if contract is None else contract) if not hasattr(found, name)]
+    promised = CONTRACT[kind] if contract is None else contract
+    missing = [name for name in promised if not hasattr(found, name) and not hasattr(found, INSTEAD.get(name, name))]
     if missing:
         raise ConfigError(f"{plugins.file_of(module)}: {WHAT[kind]} without {', '.join(missing)}; see docs/extending.md")
     return found
