@@ -16,8 +16,9 @@ from spikedistill.models.imported.zoo_network import ZooNetwork
 from spikedistill.models.network import Activation, Network, init_fan_out
 from spikedistill.models.settings import Backward, Pooling
 from spikedistill.models.wrappers import Student, Teacher
+from spikedistill.neurons.encoding import ENCODERS
 from spikedistill.neurons.neuron import spiking_layers
-from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.neurons.settings import Encoding, NeuronConfig
 
 
 def build_student(
@@ -30,6 +31,8 @@ def build_student(
     backward: Backward = "bptt",
     scale_grad_by_steps: bool = True,
     entry: Mapping[str, Any] | None = None,
+    encoding: Encoding = "direct",
+    statistics: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> Student:
     """Return a spiking network that maps images [B, C, H, W] or frames [T, B, C, H, W] to logits [T, B, num_classes].
 
@@ -42,13 +45,20 @@ def build_student(
         backward: how gradients are computed, see `Student`.
         scale_grad_by_steps: see `Student`.
         entry: hyperparameters that replace those of the architecture's table.
+        encoding: what the first layer gets of an image, see `neurons.encoding`.
+        statistics: mean and standard deviation that images were normalised by, for an encoding other than "direct".
 
     Raises:
         ConfigError: if there is no architecture, or no neuron, of that name.
         ValueError: if a parameter of the neuron is unknown or out of range.
     """
     network = _build_spiking(name, num_classes, in_channels, time_steps, neuron, entry)
-    return Student(network, time_steps, backward=backward, scale_grad_by_steps=scale_grad_by_steps)
+    student = Student(network, time_steps, backward=backward, scale_grad_by_steps=scale_grad_by_steps)
+    if encoding != "direct":
+        if statistics is None:
+            raise ConfigError(f"student.encoding: {encoding} is for images; event frames have their own time: set it to direct")
+        student.encoder = ENCODERS[encoding](time_steps, *statistics)
+    return student
 
 
 def add_exits(student: Student, name: str, *, num_classes: int, pooling: Pooling, entry: Mapping[str, Any] | None = None) -> None:
