@@ -25,6 +25,7 @@ from spikedistill.train.averaging import Average
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World
 from spikedistill.train.interrupt import Interrupted, StopRequest
+from spikedistill.train.network.encoding import key_samples
 from spikedistill.train.network.preparation import prepare
 from spikedistill.train.objective import Batch, Objective
 from spikedistill.train.optim import build_optimizer, learning_rate, set_learning_rate
@@ -184,6 +185,7 @@ class _Training:
         metrics: dict[str, Tensor] = {}
         batches = self._batches(step, inputs, labels)
         for batch in batches:
+            key_samples(run.model, batch, run.seed)
             with self._gradient_sync(batch is batches[-1]):
                 with torch.autocast(run.world.device.type, torch.bfloat16, enabled=run.config.precision == "bf16"):
                     outputs = self._replica(batch.inputs)

@@ -30,6 +30,7 @@ class Stream(enum.IntEnum):
     EVENTS = 5
     ERASING = 6
     MIXING = 7
+    ENCODING = 8
 
 
 def _generator(seed: int, epoch: int, stream: Stream, counter: int = 0) -> np.random.Philox:
