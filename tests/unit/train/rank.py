@@ -28,6 +28,7 @@ from torch.utils.tensorboard import SummaryWriter  # noqa: F401 - so that forked
 
 from spikedistill.data.loading.augment import Augment
 from spikedistill.data.loading.loader import Loader
+from spikedistill.data.loading.mixing import Mixing
 from spikedistill.data.store import SampleStore
 from spikedistill.distill.tet import per_step_cross_entropy
 from spikedistill.errors import ConfigError, TrainingError
@@ -105,12 +106,11 @@ def build(kind, data="images", backward="bptt", exits=False):
     return student
 
 
-def distillation(method, params, data, double):
+def distillation(method, params, data, double, config):
     """Return the objective of the distill stage, with a teacher of random weights."""
     torch.manual_seed(1)
     channels = 1 if data == "images" else 2
     teacher = build_teacher("resnet8", num_classes=len(CLASSES), in_channels=channels).requires_grad_(False).eval()
-    config = TrainConfig(epochs=1, batch_size=8)
     spec = DistillSpec.model_construct(method=method, params=params, seed=3, time_steps=STEPS, train=config)
     return Distillation(spec, teacher.double() if double else teacher)
 
@@ -123,7 +123,11 @@ class Objective:
 
     def __call__(self, outputs, batch):
         self.calls += 1
-        terms = self.method(outputs, batch) if self.method else {"ce": per_step_cross_entropy(outputs.logits, batch.labels)}
+        terms = (
+            self.method(outputs, batch)
+            if self.method
+            else batch.over_labels(lambda labels: {"ce": per_step_cross_entropy(outputs.logits, labels)})
+        )
         if self.noise:  # drawn from the global generator, as dropout would
             terms["noise"] = (outputs.logits * torch.randn_like(outputs.logits)).mean()
         if self.calls == self.at:
@@ -151,34 +155,34 @@ def run_training(
     precision="float32",
     sync_batchnorm=False,
     double=False,
+    recipe=None,
+    validation=False,
     **engine,
 ):
-    """Train; at call `at` of the objective on `at_rank` (default: every rank) do `action`: a signal's name, or "nan"."""
+    """Train, with further keys of the `recipe`; at call `at` of the objective, on `at_rank` or all, do `action`.
+
+    An action is the name of a signal, or "nan".
+    """
     network = build(model, data, backward, exits=method == "esd")
-    config = TrainConfig(
-        epochs=epochs,
-        batch_size=8,
-        lr=0.05,
-        warmup_epochs=1,
-        precision=precision,
-        sync_batchnorm=sync_batchnorm,
-        augment=Augment(crop_padding=1),
-    )
+    given = {"lr": 0.05, "warmup_epochs": 1, "precision": precision, "sync_batchnorm": sync_batchnorm}
+    config = TrainConfig(epochs=epochs, batch_size=8, augment=Augment(crop_padding=1), **given | (recipe or {}))
     loader = Loader(
         store(data),
         "train",
         batch_size=config.batch_size,
         seed=3,
         augment=config.augment,
+        mixing=Mixing(config.mixup, config.cutmix, config.mix_probability) if config.mixes else None,
         shuffle=True,
         rank=world.rank,
         world_size=world.world_size,
     )
+    held_out = Loader(store(data), "test", batch_size=8, rank=world.rank, world_size=world.world_size) if validation else None
     if double:
         network.double()
-        loader = InDouble(loader)
+        loader, held_out = InDouble(loader), held_out and InDouble(held_out)
 
-    loss = distillation(method, params or {}, data, double) if method else None
+    loss = distillation(method, params or {}, data, double, config) if method else None
     here = at_rank in (None, world.rank)
     run = Run(
         model=network,
@@ -196,6 +200,7 @@ def run_training(
             active=world.is_main_process,
             interval_s=0,
         ),
+        validation=held_out,
         engine=EngineConfig(**engine),
     )
     train(run)

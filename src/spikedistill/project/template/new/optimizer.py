@@ -23,7 +23,7 @@ def build(groups: list[dict[str, Any]], lr: float, params: Params) -> torch.opti
 
     class Lion(Optimizer):
         @torch.no_grad()
-        def step(self, closure: Any = None) -> None:
+        def step(self, closure: Any = None) -> Any:
             for group in self.param_groups:
                 for weight in group["params"]:
                     if weight.grad is not None:
