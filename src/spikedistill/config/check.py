@@ -17,6 +17,7 @@ from spikedistill import components, plugins
 from spikedistill.config.expand import expand
 from spikedistill.config.imported import feature_problems, imported_problems, map_problems
 from spikedistill.config.models import LABEL, Config, ExperimentConfig, StudentConfig, TeacherConfig
+from spikedistill.config.multi_step import multi_step_misfits, multi_step_problems
 from spikedistill.config.problems import Problems
 from spikedistill.config.sweep import model_of
 from spikedistill.data.meta import DatasetMeta
@@ -213,6 +214,7 @@ def _misfits(component: ModuleType, needs: frozenset[str], experiment: Experimen
         yield from feature_problems(experiment.teacher)
     if {"stages", "last_stage"} & needs and experiment.teacher is not None:
         yield from map_problems(experiment.teacher)
+    yield from multi_step_misfits(needs, experiment.student)
 
 
 def _check_data(experiment: ExperimentConfig, key: list[str], problems: Problems) -> None:
@@ -228,7 +230,7 @@ def _check_data(experiment: ExperimentConfig, key: list[str], problems: Problems
     _check_inputs(experiment, key, meta, problems)
     for part, reason in experiment.student.problems(meta.kind):
         problems.add([*key, "student", *part], reason)
-    for part, reason in imported_problems(experiment, meta):
+    for part, reason in (*imported_problems(experiment, meta), *multi_step_problems(experiment, meta)):
         problems.add([*key, *part], reason)
 
 

@@ -46,7 +46,7 @@ class DatasetConfig(Section):
 class _NetworkConfig(Section):
     arch: str = Field(
         description="Architecture: a name of an ARCHITECTURES table in src/spikedistill/models. Teachers can also be "
-        "torchvision/NAME and timm/NAME."
+        "torchvision/NAME and timm/NAME, students spikingjelly/NAME."
     )
     width: float = Field(
         1.0,

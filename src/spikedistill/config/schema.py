@@ -36,7 +36,7 @@ def config_schema() -> dict[str, Any]:
     for section, model in (("TeacherConfig", TeacherConfig), ("StudentConfig", StudentConfig)):
         names: dict[str, Any] = {"enum": sorted(components.architectures())}
         arch = definitions[section]["properties"]["arch"]
-        arch |= {"anyOf": [names, {"pattern": "^[a-z]+/."}]} if section == "TeacherConfig" else names
+        arch |= {"anyOf": [names, {"pattern": "^[a-z]+/."}]}
         _allow_sweeps(definitions, model, section)
     return schema
 

@@ -32,7 +32,7 @@ def entry(name: str) -> dict[str, Any]:
         raise ConfigError(f"{name!r} learns online, one time step at a time, and methods need the logits of all: choose another")
     family = spikingjelly_names.models()[name]
     needs = spikingjelly_names.NEEDS.get(name, spikingjelly_names.NEEDS.get(family, {}))
-    return {"model": name, "multi_step": True, **spikingjelly_names.ARGUMENTS.get(family, {}), **needs}
+    return {"model": name, "multi_step": True, "features": True, **spikingjelly_names.ARGUMENTS.get(family, {}), **needs}
 
 
 def build_multi_step(
