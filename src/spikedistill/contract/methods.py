@@ -167,6 +167,16 @@ def the_host_never_waits_for_the_device(method: ModuleType, params: dict[str, An
             require(learner.grad is not None and learner.grad.shape == learner.shape, f"{name} gets a gradient of its shape")
 
 
+def label_smoothing_counts_where_the_method_says_so(method: ModuleType, params: dict[str, Any]) -> None:
+    """Label smoothing changes the loss of a method that says `SMOOTHS_LABELS = True`, and of no other."""
+    inputs = random_inputs(method, params)
+    smoothed = dataclasses.replace(inputs, label_smoothing=0.1)
+    changes = not torch.equal(total(method, inputs, params), total(method, smoothed, params))
+    says = getattr(method, "SMOOTHS_LABELS", False)
+    require(changes or not says, "SMOOTHS_LABELS is True, and inputs.label_smoothing does not change the loss")
+    require(says or not changes, "inputs.label_smoothing changes the loss, so the file says SMOOTHS_LABELS = True")
+
+
 def no_gradient_flows_into_the_teacher(method: ModuleType, params: dict[str, Any]) -> None:
     """The teacher's tensors are constants."""
     inputs = random_inputs(method, params)
@@ -189,6 +199,7 @@ OF_EACH_CHOICE: tuple[Callable[[ModuleType, dict[str, Any]], None], ...] = (
     autocast_changes_nothing,
     half_precision_is_converted_first,
     the_host_never_waits_for_the_device,
+    label_smoothing_counts_where_the_method_says_so,
     no_gradient_flows_into_the_teacher,
     parts_are_trained,
 )

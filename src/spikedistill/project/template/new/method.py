@@ -10,6 +10,8 @@ from spikedistill.distill.method_inputs import MethodInputs, Need
 from spikedistill.distill.tet import per_step_cross_entropy
 from spikedistill.lazy import torch
 
+SMOOTHS_LABELS = True  # False, or left out: with `train.label_smoothing`, this method is refused
+
 
 class Params(ComponentParams):
     """L = CE + weight * KD."""
@@ -26,6 +28,6 @@ def needs(params: Params) -> frozenset[Need]:
 def loss(inputs: MethodInputs, params: Params) -> dict[str, torch.Tensor]:
     """Return the weighted terms of the loss, whose sum is minimised."""
     return {
-        "ce": per_step_cross_entropy(inputs.logits, inputs.labels),
+        "ce": per_step_cross_entropy(inputs.logits, inputs.labels, inputs.label_smoothing),
         "kd": params.weight * per_step_kd(inputs.logits, inputs.teacher, params.temperature),
     }
