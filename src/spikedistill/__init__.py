@@ -8,7 +8,17 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from spikedistill.api.loading import load
-    from spikedistill.api.lookup import list_architectures, list_datasets, list_methods, open_data, open_store, use_plugins
+    from spikedistill.api.lookup import (
+        list_architectures,
+        list_datasets,
+        list_methods,
+        list_neurons,
+        list_optimizers,
+        list_schedules,
+        open_data,
+        open_store,
+        use_plugins,
+    )
     from spikedistill.api.networks import create_student, create_teacher
     from spikedistill.api.trained import TrainedNetwork
     from spikedistill.distill.ce import mean_cross_entropy
@@ -35,6 +45,9 @@ __all__ = [
     "list_architectures",
     "list_datasets",
     "list_methods",
+    "list_neurons",
+    "list_optimizers",
+    "list_schedules",
     "load",
     "mean_cross_entropy",
     "noise_smoothed_loss",
@@ -57,6 +70,9 @@ __getattr__, __dir__ = exports(
         "list_architectures": "api.lookup",
         "list_datasets": "api.lookup",
         "list_methods": "api.lookup",
+        "list_neurons": "api.lookup",
+        "list_optimizers": "api.lookup",
+        "list_schedules": "api.lookup",
         "open_data": "api.lookup",
         "open_store": "api.lookup",
         "use_plugins": "api.lookup",

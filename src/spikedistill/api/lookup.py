@@ -26,6 +26,21 @@ def list_architectures() -> tuple[str, ...]:
     return tuple(components.architectures())
 
 
+def list_neurons() -> tuple[str, ...]:
+    """Return the names of all neurons, of plug-ins too."""
+    return components.names("neurons.kinds")
+
+
+def list_optimizers() -> tuple[str, ...]:
+    """Return the names of all optimizers, of plug-ins too."""
+    return components.names("train.optimizers")
+
+
+def list_schedules() -> tuple[str, ...]:
+    """Return the names of all schedules of the learning rate, of plug-ins too."""
+    return components.names("train.schedules")
+
+
 def use_plugins(*names: str) -> None:
     """Use plug-ins, as `plugins:` in the configuration does, instead of those used before.
 

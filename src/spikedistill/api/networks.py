@@ -19,13 +19,13 @@ def create_student(
         num_classes: K.
         in_channels: C; 2 for event frames.
         time_steps: T.
-        neuron: parameters of its LIF neurons, such as `{"decay": 0.5}`; what is not given is at its default.
+        neuron: which neurons, and their parameters, as in the configuration: `{"name": "plif", "decay": 0.5}`; LIF if not said.
 
     Returns:
         A module that maps images [B, C, H, W], or frames [T, B, C, H, W], to a `ModelOutput` with logits [T, B, K].
 
     Raises:
-        ConfigError: if there is no architecture of that name.
+        ConfigError: if there is no architecture, or no neuron, of that name.
         ValueError: if a parameter of the neuron is unknown or out of range.
     """
     config = neuron if isinstance(neuron, NeuronConfig) else NeuronConfig.model_validate(neuron or {})

@@ -19,6 +19,7 @@ from spikedistill.data.loading.sample_source import indexable
 from spikedistill.evaluate.layers import find_layers
 from spikedistill.models import ModelOutput, Student, Teacher
 from spikedistill.neurons.firing import observed
+from spikedistill.neurons.neuron import SpikingNeuron
 from spikedistill.plan.stages import NetworkSpec
 
 Batch = npt.NDArray[Any] | Tensor
@@ -29,7 +30,8 @@ class TrainedOutput(ModelOutput):
     """The result of a trained network.
 
     Attributes:
-        spikes: of each layer of spiking neurons, by name, bool [T, B, ...]; None if they were not asked for.
+        spikes: of each layer of spiking neurons, by name, bool [T, B, ...]; int32 for neurons that fire several spikes in a step,
+            or negative ones; None if they were not asked for.
     """
 
     spikes: dict[str, Tensor] | None = None
@@ -108,9 +110,12 @@ class TrainedNetwork(nn.Module):
         seen: dict[str, Tensor] = {}
 
         def see(name: str, layer: nn.Module, x: Tensor, out: Tensor) -> None:
-            seen[name] = (out.detach() != 0).unflatten(0, (self.time_steps, -1))
+            assert isinstance(layer, SpikingNeuron)
+            is_binary = layer.most_spikes == 1 and not layer.signed
+            fired = out.detach() != 0 if is_binary else out.detach().round().to(torch.int32)
+            seen[name] = fired.unflatten(0, (self.time_steps, -1))
 
-        with observed(find_layers(self.network, "lif"), see):
+        with observed(find_layers(self.network, "neuron"), see):
             return TrainedOutput(**vars(self.network(inputs)), spikes=seen)
 
     @torch.no_grad()

@@ -145,12 +145,22 @@ def test_event_frames_become_inputs_as_in_the_evaluation(inputs):
         network(counts)
 
 
-def of_frames(inputs):
+def test_spikes_of_neurons_that_fire_several_times_in_a_step_are_numbers():
+    torch.manual_seed(0)
+    network = of_frames({}, {"name": "ilif", "params": {"most_spikes": 3}})
+    spikes = network(np.full((4, 5, 2, 8, 8), 9), spikes=True).spikes["stem.ilif"]
+    assert spikes.dtype == torch.int32
+    assert spikes.shape[:2] == (4, 5)
+    assert set(spikes.unique().tolist()) <= {0, 1, 2, 3}
+    assert spikes.max() > 1
+
+
+def of_frames(inputs, neuron=None):
     """A student of event frames that learnt nothing."""
     student = {"arch": "resnet8_dvs", "time_steps": 4, "train": {"epochs": 1, "batch_size": 4}}
     config = {"dataset": {"name": "digits-dvs", "inputs": inputs}, "student": student, "methods": {"tet": {}}}
     plan = build_plan(parse_config({"experiments": {"e": config}}))
     spec = next(spec for spec in plan.stages.values() if spec.stage == "distill")
-    student = spikedistill.create_student("resnet8_dvs", num_classes=2, in_channels=2, time_steps=4)
+    student = spikedistill.create_student("resnet8_dvs", num_classes=2, in_channels=2, time_steps=4, neuron=neuron)
     size = InputConfig.model_validate(inputs).size(8, 8)
     return TrainedNetwork(student, spec, ("a", "b"), InputFacts("frames", (4, 2, 8, 8), size, (), ()))

@@ -32,7 +32,8 @@ def test_the_import_alone_loads_next_to_nothing():
 
 def test_what_needs_no_torch_does_not_load_it():
     program = (
-        "import sys, json, spikedistill as s; s.list_methods(), s.list_datasets(), s.list_architectures(), s.NeuronConfig();"
+        "import sys, json, spikedistill as s; s.list_methods(), s.list_datasets(), s.list_architectures();"
+        "s.list_neurons(), s.NeuronConfig();"
         "s.open_store('.'), s.kd_divergence, s.sealkd_loss; print(json.dumps('torch' in sys.modules))"
     )
     assert in_a_new_process(program) is False
@@ -60,6 +61,9 @@ def test_lists_hold_what_a_configuration_can_name():
     assert {"kd", "sealkd", "tdd", "esd"} <= set(spikedistill.list_methods())
     assert {"digits", "cifar10-dvs"} <= set(spikedistill.list_datasets())
     assert "resnet18" in spikedistill.list_architectures()
+    assert {"lif", "plif"} <= set(spikedistill.list_neurons())
+    assert "sgd" in spikedistill.list_optimizers()
+    assert "cosine" in spikedistill.list_schedules()
 
 
 def test_created_networks_map_images_and_frames_to_logits():
