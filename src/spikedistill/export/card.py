@@ -23,7 +23,7 @@ _NIR = """\
 `model.nir` holds the network for neuromorphic back ends, in float64. Batch normalisation is folded into the convolutions, average
 pooling into the layer after it. Its input is one frame per time step of 0.1 ms ({input_hint}); the prediction is the mean of its
 output over the {time_steps} steps. Resistances are 1, to which end the potentials and thresholds of the student are multiplied by
-{scale:g}, that is 1 - decay.
+{scale}.
 
 A neuron of SpikingJelly or spikedistill fires when its potential reaches the threshold; a neuron of the NIR specification, of
 snnTorch and of norse fires when its potential exceeds the threshold.
@@ -82,7 +82,7 @@ def model_card(
     """
     spec, name = about["spec"], ref.partition("/")[2]
     is_student = about["role"] == "student"
-    what = f"a spiking network ({about['time_steps']} time steps)" if is_student else "a non-spiking network"
+    what = f"a spiking network ({_spiking(about)})" if is_student else "a non-spiking network"
     how = f"trained by `{spec['method']}`" if is_student else "trained by cross-entropy, as a teacher"
     if spec.get("weights"):
         origin = f"a checkpoint of sha256 {spec['weights'][:12]}…"
@@ -103,10 +103,33 @@ def model_card(
         f"## How it was made\n\n{_origin(ref, manifest)}\n\n```yaml\n{yaml.safe_dump(dict(spec), sort_keys=False)}```\n",
     ]
     if nir:
-        hint = "a static image is repeated" if about["input"]["kind"] == "images" else "the counts of an event frame"
-        scale = 1 - about["neuron"]["decay"]
-        parts.append(_NIR.format(input_hint=hint, time_steps=about["time_steps"], scale=scale).lstrip("\n"))
+        hint = _encoded(spec) if about["input"]["kind"] == "images" else "the counts of an event frame"
+        parts.append(_NIR.format(input_hint=hint, time_steps=about["time_steps"], scale=_scale(about["neuron"])).lstrip("\n"))
     return "\n".join(parts)
+
+
+def _spiking(about: Mapping[str, Any]) -> str:
+    """Return what distinguishes a spiking network: its time steps, its neurons if they are not the default, its input."""
+    neuron, encoding = about["neuron"], about["spec"].get("encoding", "direct")
+    parts = [f"{about['time_steps']} time steps"]
+    if (name := neuron.get("name", "lif")) != "lif":
+        params = ", ".join(f"{key} {value}" for key, value in neuron.get("params", {}).items())
+        parts.append(f"`{name}` neurons" + (f" with {params}" if params else ""))
+    if encoding != "direct":
+        parts.append(f"images as {encoding} spikes")
+    return ", ".join(parts)
+
+
+def _encoded(spec: Mapping[str, Any]) -> str:
+    encoding = spec.get("encoding", "direct")
+    return "a static image is repeated" if encoding == "direct" else f"the {encoding} spikes of an image, by its `encoder`"
+
+
+def _scale(neuron: Mapping[str, Any]) -> str:
+    """Return the factor between the potentials of a student and those of its NIR graph, in words."""
+    if neuron.get("name", "lif") != "lif":
+        return "1 - decay, with the decay that each layer has learnt"
+    return f"{1 - neuron['decay']:g}, that is 1 - decay"
 
 
 def _example(about: Mapping[str, Any]) -> str:

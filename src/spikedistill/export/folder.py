@@ -125,7 +125,15 @@ def _rebuilt(about: Mapping[str, Any]) -> Student | Teacher:
     if about["role"] == "teacher":
         return build_teacher(about["arch"], **shape)
     neuron = NeuronConfig.model_validate(about["neuron"])
-    return build_student(about["arch"], **shape, time_steps=about["time_steps"], neuron=neuron)
+    given = about["input"]
+    return build_student(
+        about["arch"],
+        **shape,
+        time_steps=about["time_steps"],
+        neuron=neuron,
+        encoding=about["spec"].get("encoding", "direct"),
+        statistics=(given["mean"], given["std"]) if given["kind"] == "images" else None,
+    )
 
 
 def _verify(folder: Path, checksums: Mapping[str, str]) -> None:

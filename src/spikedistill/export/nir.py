@@ -19,6 +19,7 @@ from spikedistill.data.store import SampleStore
 from spikedistill.errors import ConfigError, SpikedistillError
 from spikedistill.export.nir_graph import to_spikingjelly
 from spikedistill.models import Student
+from spikedistill.neurons.encoding import Encoder
 from spikedistill.plan.stages import NetworkSpec
 
 CHECKED_SAMPLES = 64
@@ -48,7 +49,7 @@ def write_nir(network: nn.Module, data: SampleStore, spec: NetworkSpec, file: Pa
     except ImportError as err:
         raise ConfigError(f"NIR needs more packages ({err}); install them: pip install 'spikedistill[nir]'") from err
     student = Student(copy.deepcopy(network.network), network.time_steps).double().eval()
-    frames = example_frames(data, spec.inputs, network.time_steps)
+    frames = example_frames(data, spec.inputs, network.time_steps, encoder=network.encoder)
     graph = to_spikingjelly(student, frames[0, :1])
     nir_exchange.export_to_nir(graph, frames[:, :1], save_path=file, dt=TIME_STEP_S)
     difference = float((run_nir(file, frames) - student(frames).logits).abs().max())
@@ -68,9 +69,15 @@ def run_nir(file: Path, frames: Tensor) -> Tensor:
     return logits
 
 
-def example_frames(data: SampleStore, inputs: InputConfig, time_steps: int, *, count: int = CHECKED_SAMPLES) -> Tensor:
-    """Return the first test samples as input of the graph, float64 [T, B, C, H, W]; a static image is repeated at every step."""
+def example_frames(
+    data: SampleStore, inputs: InputConfig, time_steps: int, *, count: int = CHECKED_SAMPLES, encoder: Encoder | None = None
+) -> Tensor:
+    """Return the first test samples as input of the graph, float64 [T, B, C, H, W].
+
+    A static image is repeated at every step, or becomes spikes by the encoder of the student.
+    """
     loader = Loader(data, "test", batch_size=min(count, len(data.split("test"))), inputs=inputs)
     batch, _ = next(loader.epoch(0))
-    frames = batch if batch.dim() == 5 else batch.expand(time_steps, *batch.shape)
-    return frames.double()
+    if batch.dim() == 5:
+        return batch.double()
+    return (batch.expand(time_steps, *batch.shape) if encoder is None else encoder(batch)).double()

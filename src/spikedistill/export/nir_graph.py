@@ -6,6 +6,7 @@ spike.
 
 The graph is one that other readers understand, too (snnTorch, norse), which read less than NIR specifies:
 - A neuron has the resistance r = 1, all that norse reads: its potential and threshold are those of the student times 1 - decay.
+  A neuron that learns its decay is the LIF neuron of what it has learnt.
 - Average pooling, which norse does not read, is folded into the convolution or linear layer after it, where there is one.
 - Dimensions to flatten are counted from the end, so that they mean the same with and without those of time and batch.
 - The padding of a pooling is a pair, never a single number.
@@ -26,7 +27,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from spikedistill.errors import ConfigError
 from spikedistill.models import Student
 from spikedistill.models.network import Network
-from spikedistill.neurons.lif import LIF
+from spikedistill.neurons.neuron import SpikingNeuron
 
 
 class _Whole(nn.Module):
@@ -42,7 +43,7 @@ class _Whole(nn.Module):
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, LIF) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, SpikingNeuron) or super().is_leaf_module(m, module_qualified_name)
 
 
 def to_spikingjelly(student: Student, example: Tensor) -> fx.GraphModule:
@@ -104,7 +105,7 @@ class _Conversion:
         return fx.GraphModule(self._root, self._graph)
 
     def _time_steps(self) -> int:
-        return next((m.time_steps for m in self._modules.values() if isinstance(m, LIF)), 1)
+        return next((m.time_steps for m in self._modules.values() if isinstance(m, SpikingNeuron)), 1)
 
     def _convert(self, node: fx.Node) -> _Value:
         if node.op == "placeholder":
@@ -130,7 +131,7 @@ class _Conversion:
             return self._convolution(node, path, module)
         if isinstance(module, nn.Linear):
             return self._linear(node, path, module)
-        if isinstance(module, LIF):
+        if isinstance(module, SpikingNeuron):
             return self._add(path, _neuron(path, module), self._finished(source))
         if isinstance(module, nn.AvgPool2d) and self._divides(source, module):
             return self._pooled(node, module)
@@ -241,10 +242,12 @@ def _size(source: fx.Node) -> tuple[int, int]:
     return height, width
 
 
-def _neuron(path: str, module: LIF) -> nn.Module:
+def _neuron(path: str, module: SpikingNeuron) -> nn.Module:
     from spikingjelly.activation_based import neuron
 
-    config = module.neuron
+    config = module.equivalent_lif()
+    if config is None:
+        raise _refusal(path, f"a neuron {module.neuron.name!r}, which is no LIF neuron")
     if config.reset != "hard":
         raise _refusal(path, "a neuron with soft reset")
     if not config.spike_at_threshold:
