@@ -125,7 +125,7 @@ def _teacher(teacher: TeacherConfig, data: PreprocessSpec, dataset: DatasetConfi
         validation=dataset.validation,
         inputs=dataset.inputs,
         arch=teacher.arch,
-        network=network_of(teacher.arch, teacher.width),
+        network=network_of(teacher.arch, teacher.width, teacher.train.drop_path if teacher.train else 0.0),
         weights=weights_digest(teacher.weights) if teacher.weights else None,
         own_inputs=teacher.inputs if teacher.inputs != NetworkInputs() else None,
         classes=class_indices(teacher.classes, _class_names(data)) if teacher.classes else None,
@@ -135,10 +135,17 @@ def _teacher(teacher: TeacherConfig, data: PreprocessSpec, dataset: DatasetConfi
 
 
 @functools.cache
-def network_of(arch: str, width: float) -> dict[str, Any]:
-    """Return the hyperparameters of an architecture at a width: they change the result, so they are part of the spec."""
+def network_of(arch: str, width: float, drop_path: float = 0.0) -> dict[str, Any]:
+    """Return the hyperparameters of an architecture at a width: they change the result, so they are part of the spec.
+
+    Args:
+        arch: name of the architecture.
+        width: factor of its channels.
+        drop_path: rate of stochastic depth; above 0 only for an architecture whose entry has `drop_path`.
+    """
     entry = json.loads(json.dumps(components.architecture(arch).entry))
-    return {key: _scaled(value, width) if key in CHANNEL_KEYS else value for key, value in entry.items()}
+    scaled = {key: _scaled(value, width) if key in CHANNEL_KEYS else value for key, value in entry.items()}
+    return {**scaled, "drop_path": drop_path} if drop_path else scaled
 
 
 def _scaled(channels: Any, width: float) -> Any:
@@ -175,7 +182,7 @@ def _models(
                         validation=dataset.validation,
                         inputs=dataset.inputs,
                         arch=student.arch,
-                        network=network_of(student.arch, student.width),
+                        network=network_of(student.arch, student.width, student.train.drop_path if student.train else 0.0),
                         time_steps=student.time_steps,
                         neuron=student.neuron,
                         encoding=student.encoding,
