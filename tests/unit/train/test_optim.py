@@ -53,6 +53,59 @@ def test_warmup_rises_to_the_peak_and_then_falls():
     assert rates == pytest.approx([0.2, 0.4, 0.4, 0.2 * (1 + 0.5**0.5), 0.2, 0.2 * (1 - 0.5**0.5)])
 
 
+def rates(epochs, *, steps=1, **given):
+    config = recipe(epochs=epochs, lr=1.0, **given)
+    return [learning_rate(config, epoch, step, steps) for epoch in range(epochs) for step in range(steps)]
+
+
+def test_the_cosine_may_end_above_zero():
+    found = rates(4, schedule={"params": {"minimum": 0.5}})
+    assert found == pytest.approx([1.0, 0.75 + 0.25 * 0.5**0.5, 0.75, 0.75 - 0.25 * 0.5**0.5])
+
+
+def test_steps_multiply_at_the_milestones_of_the_whole_run():
+    schedule = {"name": "step", "params": {"milestones": [2, 3], "gamma": 0.5}}
+    assert rates(5, schedule=schedule, warmup_epochs=1) == pytest.approx([1.0, 1.0, 0.5, 0.25, 0.25])
+    assert rates(8, schedule={"name": "step"}) == pytest.approx([1.0] * 4 + [0.1] * 2 + [0.01] * 2)
+
+
+def test_a_constant_rate_follows_warm_up():
+    assert rates(4, schedule={"name": "constant"}, warmup_epochs=2) == [0.5, 1.0, 1.0, 1.0]
+
+
+def test_per_step_warm_up_and_schedule_move_at_each_step():
+    found = rates(3, steps=2, schedule={"per": "step"}, warmup_epochs=1)
+    assert found == pytest.approx([0.5, 1.0, 1.0, 0.5 + 0.5 * 0.5**0.5, 0.5, 0.5 - 0.5 * 0.5**0.5])
+
+
+def test_per_epoch_all_steps_of_an_epoch_share_a_rate():
+    assert rates(3, steps=2, warmup_epochs=1) == [each for each in rates(3, warmup_epochs=1) for _ in range(2)]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant", "step"])
+def test_schedules_of_one_per_step_and_epoch_agree_at_the_start_of_epochs(schedule):
+    by_step = rates(8, steps=3, schedule={"name": schedule, "per": "step"})
+    assert by_step[::3] == pytest.approx(rates(8, schedule={"name": schedule}))
+
+
+def test_adamw_decays_apart_from_the_gradient():
+    model = torch.nn.Linear(1, 1)
+    torch.nn.init.ones_(model.weight)
+    torch.nn.init.ones_(model.bias)
+    optimizer = build_optimizer(model, recipe(lr=0.1, weight_decay=0.2, optimizer={"name": "adamw"}))
+    model.weight.grad, model.bias.grad = torch.ones(1, 1), torch.ones(1)
+    optimizer.step()
+    assert isinstance(optimizer, torch.optim.AdamW)
+    # the first step has the size of lr; the weight shrinks by lr * weight_decay before it
+    assert model.weight.item() == pytest.approx(1 - 0.1 * 0.2 - 0.1)
+    assert model.bias.item() == pytest.approx(1 - 0.1)
+
+
+def test_nesterov_and_momentum_reach_sgd():
+    optimizer = build_optimizer(torch.nn.Linear(3, 2), recipe(momentum=0.8, optimizer={"params": {"nesterov": True}}))
+    assert [(group["momentum"], group["nesterov"]) for group in optimizer.param_groups] == [(0.8, True)] * 2
+
+
 def test_rate_is_set_in_every_group():
     optimizer = build_optimizer(torch.nn.Linear(3, 2), recipe())
     set_learning_rate(optimizer, 0.03)
