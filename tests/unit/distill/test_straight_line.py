@@ -9,16 +9,22 @@ from spikedistill import components
 from spikedistill.contract.batches import random_inputs
 from spikedistill.contract.training import SHAPES, TIME_STEPS, batch_of, networks_of, spec_of
 from spikedistill.stages.distill import Distillation
+from tests.unit.distill import straight_line, straight_line_maps
 from tests.unit.distill.batches import with_every_choice
-from tests.unit.distill.straight_line import LOSSES
+
+LOSSES = straight_line.LOSSES | straight_line_maps.LOSSES
 
 
 def as_lists(values):
-    return {name: value.tolist() for name, value in values.items() if isinstance(value, torch.Tensor)}
+    lists = {name: value.tolist() for name, value in values.items() if isinstance(value, torch.Tensor)}
+    lists |= {name: [each.tolist() for each in value] for name, value in values.items() if isinstance(value, tuple)}
+    if values.get("parts") is not None:
+        lists["parts"] = as_lists(values["parts"].state_dict())
+    return lists
 
 
 def test_the_methods_that_come_with_the_library_are_written_out():
-    assert set(LOSSES) >= {"ce", "tet", "kd", "tdd", "sealkd", "ckdsnn", "esd"}
+    assert set(LOSSES) >= {"ce", "tet", "kd", "tdd", "sealkd", "ckdsnn", "esd", "fitnet", "bkdsnn", "kdsnn"}
 
 
 WRITTEN_OUT = [choice for choice in with_every_choice() if choice.values[0] in LOSSES]
@@ -54,15 +60,19 @@ def test_terms_of_fixed_weights_and_a_fixed_batch_equal_the_equations(name, para
     outputs = student(batch.inputs)
     labels = (outputs.prediction.argmax(-1) + torch.tensor([0, 1, 0, 1, 0])) % 10  # some samples are right
     draws = []
-    monkeypatch.setattr(torch, "randn", recorded(torch.randn, draws))
-    terms = Distillation(spec, teacher)(outputs, dataclasses.replace(batch, labels=labels))
-    values = {"logits": outputs.logits, "labels": labels, "exits": outputs.exits, "noise": next(iter(draws), None)}
+    for name_of_draw in ("randn", "rand"):
+        monkeypatch.setattr(torch, name_of_draw, recorded(getattr(torch, name_of_draw), draws))
+    terms = Distillation(spec, teacher, student)(outputs, dataclasses.replace(batch, labels=labels))
+    values = {"logits": outputs.logits, "labels": labels, "exits": outputs.exits, "parts": student.parts}
+    values |= dict.fromkeys(("noise", "uniform"), next(iter(draws), None))
     # with rate-based backpropagation there is one row, the mean over time: as if every step were that
     values["features"] = outputs.features.repeat(TIME_STEPS // len(outputs.features), 1, 1, 1, 1)
+    values["stages"] = outputs.stages or (outputs.features,)
     if teacher:
-        taught = teacher(batch.inputs)
+        taught = teacher(batch.inputs, returns_stages=True)
         values |= {"teacher_logits": taught.logits, "teacher_features": taught.features}
         values["teacher_weight"] = teacher.network.classifier.weight
+        values["teacher_stages"] = taught.stages if outputs.stages else (taught.features,)
     expected = LOSSES[name](as_lists(values), spec.params)
     assert {key: term.item() for key, term in terms.items()} == pytest.approx(expected, rel=0, abs=1e-9)
 
