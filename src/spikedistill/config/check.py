@@ -15,9 +15,9 @@ from pydantic import BaseModel, ValidationError
 
 from spikedistill import components, plugins
 from spikedistill.config.expand import expand
-from spikedistill.config.imported import feature_problems, imported_problems, map_problems
 from spikedistill.config.models import LABEL, Config, ExperimentConfig, StudentConfig, TeacherConfig
-from spikedistill.config.multi_step import multi_step_misfits, multi_step_problems
+from spikedistill.config.networks.imported import feature_problems, imported_problems, map_problems
+from spikedistill.config.networks.multi_step import multi_step_misfits, multi_step_problems
 from spikedistill.config.problems import Problems
 from spikedistill.config.sweep import model_of
 from spikedistill.data.meta import DatasetMeta

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from spikedistill import components
-from spikedistill.config.imported import class_indices
 from spikedistill.config.models import Config, DatasetConfig, ExperimentConfig, TeacherConfig
+from spikedistill.config.networks.imported import class_indices
 from spikedistill.data.scan import filled_params
 from spikedistill.errors import ConfigError
 from spikedistill.models.imported.settings import NetworkInputs

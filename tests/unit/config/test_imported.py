@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spikedistill.config.check import parse_config
-from spikedistill.config.imported import class_indices, fault_of_weights
+from spikedistill.config.networks.imported import class_indices, fault_of_weights
 from spikedistill.errors import ConfigError
 
 TRAIN = {"epochs": 1, "batch_size": 64}

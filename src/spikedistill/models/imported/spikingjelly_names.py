@@ -27,7 +27,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "CIFAR10DVSNet": {"size": 128, "classes": 10},
     "DVSGestureNet": {"size": 128, "classes": 11},
 }
-"""By name of the model, else by family: `size`, `min_side`, `min_time_steps`, `classes`; see `config.multi_step`."""
+"""By name of the model, else by family: `size`, `min_side`, `min_time_steps`, `classes`; see `config.networks.multi_step`."""
 ARGUMENTS: dict[str, dict[str, Any]] = {"sew_resnet": {"cnf": "ADD"}}
 """Arguments by family, besides those that every model gets: how spikes of body and shortcut are joined has no default."""
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from spikedistill import components
-from spikedistill.config.imported import Problem
 from spikedistill.config.models import ExperimentConfig, StudentConfig
+from spikedistill.config.networks.imported import Problem
 from spikedistill.data.meta import DatasetMeta
 
 OTHERS = "an architecture of spikedistill, such as sew_resnet18, has them"
