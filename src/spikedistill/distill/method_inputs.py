@@ -16,9 +16,6 @@ after the last one alone, which costs less; "features" is these, too, with the w
 teacher has.
 """
 
-MAPS: frozenset[Need] = frozenset({"features", "last_stage", "stages"})
-"""The needs that a network can serve only if its feature maps are known, not its logits alone."""
-
 
 @dataclass(frozen=True)
 class MethodInputs:
