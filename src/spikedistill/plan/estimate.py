@@ -20,6 +20,7 @@ from spikedistill import components
 from spikedistill.evaluate.settings import MAX_BATCH_SIZE
 from spikedistill.plan.build import CHANNEL_KEYS, Plan
 from spikedistill.plan.stages import STAGES, DistillSpec, EvaluateSpec, NetworkSpec, PreprocessSpec, TeacherSpec
+from spikedistill.train.settings import OptimizerConfig, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ GPU_SCALING = 0.9  # speed that each further GPU of a job adds, as a share of th
 EVALUATE_SHARE = 0.5  # cost of a measuring pass, as a share of a training step
 HELD_BYTES = {"float32": 3.9, "bf16": 2.9}  # held for the backward pass per element of a layer's output; measured in float32
 PARAMETER_BYTES = 16  # weight, gradient, momentum, and a bucket of gradients in flight
+COPY_BYTES = 4  # of each further copy of the weights: second moments of an optimizer, averaged weights
 GPU_BASE_MB = 1_500  # context, workspaces, allocator
 RANK_BASE_MB = 1_600  # interpreter and libraries of a rank
 GPU_RANK_BASE_MB = 6_000
@@ -104,7 +106,7 @@ class _Work:
     elements: float
     held_elements: float
     transient_elements: float
-    parameters: float
+    parameter_bytes: float
     batch: int
     precision: str
     sample_bytes: int
@@ -181,7 +183,7 @@ class Estimator:
             elements=step_elements,
             held_elements=elements * steps,
             transient_elements=4 * elements * frames / network["layers"],
-            parameters=parameters,
+            parameter_bytes=parameters * (PARAMETER_BYTES + COPY_BYTES * _copies(spec.train)),
             batch=spec.train.batch_size,
             precision=spec.train.precision,
             sample_bytes=data.input_bytes,
@@ -203,7 +205,7 @@ class Estimator:
             elements=elements * EVALUATE_SHARE,
             held_elements=0.0,
             transient_elements=8 * elements / network["layers"],
-            parameters=network["parameters"] * width**2,
+            parameter_bytes=PARAMETER_BYTES * network["parameters"] * width**2,
             batch=MAX_BATCH_SIZE,
             precision="float32",
             sample_bytes=data.input_bytes,
@@ -260,6 +262,11 @@ def _scaled_counts(spec: NetworkSpec, data: _Data) -> tuple[dict[str, float], fl
     return counts, scale, width, () if known else (f"size of {spec.arch}",)
 
 
+def _copies(train: TrainConfig) -> int:
+    """Return how many copies of the weights a recipe needs beyond those of SGD; other optimizers are taken to be like Adam."""
+    return (train.optimizer.name != OptimizerConfig().name) + (train.ema is not None)
+
+
 def _pixels(spec: NetworkSpec, data: _Data) -> int:
     """Return the number of pixels of the images that a network computes on."""
     if isinstance(spec, TeacherSpec):
@@ -288,7 +295,7 @@ def _on(work: _Work, gpus: int) -> Cost:
     per_rank = math.ceil(work.batch / max(1, gpus))
     held = work.held_elements * HELD_BYTES["float32" if gpus == 0 else work.precision]
     tensors = per_rank * (held + 4 * work.transient_elements + 3 * work.sample_bytes)
-    memory_mb = (tensors + PARAMETER_BYTES * work.parameters) / 1e6
+    memory_mb = (tensors + work.parameter_bytes) / 1e6
     resident_mb = min(work.store_bytes / 1e6, RESIDENT_MB)
     if gpus == 0:
         machine, ranks, cpus = CORE, float(CPUS), CPUS

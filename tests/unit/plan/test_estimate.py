@@ -66,6 +66,15 @@ def test_memory_grows_with_time_steps_unless_training_is_rate_based():
     assert held_on[1] - held_on[2] == pytest.approx(2 * (held_on[2] - held_on[4]), abs=4)
 
 
+def test_memory_grows_by_the_copies_of_the_weights_that_a_recipe_needs():
+    def of(**recipe):
+        return cost(train={"epochs": 100, "batch_size": 64, **recipe}).gpu_mb
+
+    copy = 1.2 * 4 * estimate._counts()["resnet18"]["parameters"] / 1e6
+    assert of(optimizer={"name": "adamw"}) - of() == pytest.approx(copy, abs=1)
+    assert of(optimizer={"name": "adamw"}, ema=0.999) - of() == pytest.approx(2 * copy, abs=1)
+
+
 def test_a_narrow_network_costs_less_and_a_small_one_needs_no_gpu():
     assert seconds(width=0.5) < seconds() / 2
     assert cost(gpus=None, epochs=1, width=0.125).gpus == 0
