@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from spikedistill.data.loading.loader import Loader
 from spikedistill.models import ModelOutput
 from spikedistill.train.distributed import World
 from spikedistill.train.interrupt import Interrupted
 from spikedistill.train.objective import Batch
-from tests.unit.train.rank import run_training
+from spikedistill.train.validation import validate
+from tests.unit.train.rank import build, run_training, store
 from tests.unit.train.test_engine import assert_identical, metrics, torture, train_to_the_end, without_times
 
 KILLS = int(os.environ.get("KILLS", "4"))
@@ -64,6 +66,16 @@ def test_two_ranks_and_accumulation_give_what_one_rank_gives(tmp_path):
         for ours, theirs in zip(metrics(tmp_path / name), metrics(tmp_path / "one"), strict=True):
             for tag in ("train/loss", "optim/grad_norm", "validation/loss", "train/accuracy(%)"):
                 assert ours[tag] == pytest.approx(theirs[tag], rel=1e-7), tag
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", [{}, {"ema": 0.9}])
+def test_on_two_ranks_the_validated_network_is_the_kept_one(tmp_path, recipe):
+    options = {"model": "normalised", "validation": True, "recipe": recipe}
+    network = build("normalised")
+    network.load_state_dict(train_to_the_end(tmp_path, num_ranks=2, **options))
+    alone = validate(network, Loader(store(), "test", batch_size=8), World())
+    assert metrics(tmp_path)[-1]["validation/loss"] == pytest.approx(alone["validation/loss"], rel=1e-6)
 
 
 def test_a_gradient_within_the_limit_is_not_clipped(tmp_path):
