@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from spikedistill.neurons.settings import NeuronConfig
+
 CASES = {case["name"]: case for case in json.loads((Path(__file__).parent / "golden" / "networks.json").read_text())["cases"]}
 BLOCKS = {18: (2, 2, 2, 2), 19: (3, 3, 2), 20: (3, 3, 3), 34: (3, 4, 6, 3)}
 
@@ -19,6 +21,18 @@ Shapes = Iterator[tuple[str, tuple[int, ...]]]
 def draw(key, k, shape):
     values = np.random.Generator(np.random.Philox(key=[key, k])).standard_normal(int(np.prod(shape)))
     return torch.from_numpy(values.reshape(shape))
+
+
+def neuron_of(case):
+    """The neuron of a case's student."""
+    return NeuronConfig(
+        decay=case["decay"],
+        reset="hard" if case["v_reset"] == 0.0 else "soft",
+        detach_reset=case["detach_reset"],
+        spike_at_threshold=case.get("fires") != "above",
+        surrogate=case.get("surrogate", "sigmoid"),
+        alpha=case.get("alpha", 4.0),
+    )
 
 
 def golden_logits(case, which="logits"):

@@ -8,7 +8,6 @@ import torch
 
 from spikedistill import components
 from spikedistill.models import add_exits, build_student, build_teacher
-from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.plan.stages import DistillSpec
 from spikedistill.stages.distill import Distillation
 from spikedistill.train.engine import Batch
@@ -35,14 +34,7 @@ def drawn(module, key):
 
 
 def student_of(case):
-    neuron = NeuronConfig(
-        decay=case["decay"],
-        reset="hard" if case["v_reset"] == 0.0 else "soft",
-        detach_reset=case["detach_reset"],
-        spike_at_threshold=case.get("fires") != "above",
-        surrogate=case.get("surrogate", "sigmoid"),
-        alpha=case.get("alpha", 4.0),
-    )
+    neuron = reference.neuron_of(case)
     sizes = {"num_classes": case["classes"], "in_channels": case["channels"]}
     choices = {"backward": case.get("backward", "bptt"), "scale_grad_by_steps": case.get("divide_by_steps", True)}
     student = build_student(case["student"], time_steps=case["T"], neuron=neuron, **sizes, **choices)

@@ -5,7 +5,6 @@ import torch
 
 from spikedistill.models import build_student, build_teacher
 from spikedistill.models.imported.weights import load_weights
-from spikedistill.neurons.settings import NeuronConfig
 from tests import reference_checkpoints as reference
 
 SEAL_AND_TDD = [name for name in reference.CASES if name.startswith(("sealkd", "tdd"))]
@@ -23,12 +22,7 @@ def saved(content, folder):
 
 
 def student_of(case):
-    neuron = NeuronConfig(
-        decay=case["decay"],
-        reset="hard" if case["v_reset"] == 0.0 else "soft",
-        detach_reset=case["detach_reset"],
-        spike_at_threshold=case.get("fires") != "above",
-    )
+    neuron = reference.neuron_of(case)
     return build_student(
         case["student"],
         num_classes=case["classes"],
