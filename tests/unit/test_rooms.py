@@ -28,7 +28,13 @@ ORDER = (
 )
 """Rooms from the top down; those of one line do not know each other."""
 MAX_MODULES = 11
-COMPONENTS = [PACKAGE / "distill", PACKAGE / "data" / "datasets", PACKAGE / "models"]
+COMPONENTS = [
+    PACKAGE / "distill",
+    PACKAGE / "data" / "datasets",
+    PACKAGE / "models",
+    PACKAGE / "train" / "optimizers",
+    PACKAGE / "train" / "schedules",
+]
 """Folders that have a file for each thing a configuration can name; they grow with what there is."""
 
 

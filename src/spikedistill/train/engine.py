@@ -113,6 +113,12 @@ class _Training:
         """The network that is validated and kept: that with averaged weights, if there is one."""
         return self._run.model if self._average is None else self._average.network
 
+    @property
+    def _stateful(self) -> dict[str, Any]:
+        """What a checkpoint holds the state of, by name."""
+        parts = {"model": self._run.model, "optimizer": self._optimizer, "best": self._best, "average": self._average}
+        return {name: part for name, part in parts.items() if part is not None}
+
     def _resume(self) -> int:
         """Load the newest checkpoint, if there is one; return how many steps of its epoch are done."""
         run = self._run
@@ -120,14 +126,10 @@ class _Training:
         if state is None:
             return 0
         try:
-            run.model.load_state_dict(state["model"])
-            self._optimizer.load_state_dict(state["optimizer"])
+            for name, part in self._stateful.items():
+                part.load_state_dict(state[name])
             self._epoch, step = int(state["epoch"]), int(state["step"])
             self._history = History(run.loader.steps_per_epoch, state["history"])
-            if self._best is not None:
-                self._best.load_state_dict(state["best"])
-            if self._average is not None:
-                self._average.load_state_dict(state["average"])
         except (KeyError, RuntimeError, ValueError) as err:
             raise TrainingError(
                 f"{run.checkpoints.folder}: the newest checkpoint does not fit this network and its optimizer; move it away "
@@ -156,7 +158,7 @@ class _Training:
         metrics = summarise(totals) | clock.metrics() | memory(run.world)
         metrics["optim/lr"] = self._optimizer.param_groups[0]["lr"]
         if run.world.is_main_process:
-            metrics |= firing_rates(self._kept, _split(inputs, run.engine.accumulate)[0])
+            metrics |= firing_rates(self._kept, inputs.chunk(run.engine.accumulate, inputs.dim() - 4)[0])
         metrics |= self._validate()
         run.tracker.record(self._epoch, metrics)
         self._epoch += 1
@@ -183,7 +185,7 @@ class _Training:
         run = self._run
         self._optimizer.zero_grad(set_to_none=True)
         metrics: dict[str, Tensor] = {}
-        batches = self._batches(step, inputs, labels)
+        batches = self._batch(step, inputs, labels).split(run.engine.accumulate)
         for batch in batches:
             key_samples(run.model, batch, run.seed)
             with self._gradient_sync(batch is batches[-1]):
@@ -202,24 +204,20 @@ class _Training:
             self._average.update(run.model)
         return metrics
 
-    def _batches(self, step: int, inputs: Tensor, labels: Tensor) -> list[Batch]:
-        """Return the parts that this rank processes its samples in; `labels` are as the loader yields them."""
-        run, parts = self._run, self._run.engine.accumulate
-        share = run.loader.share(self._epoch, step) if run.config.mixes else 1.0
+    def _batch(self, step: int, inputs: Tensor, labels: Tensor) -> Batch:
+        """Return the samples of a step on this rank; `labels` are as the loader yields them."""
+        run = self._run
         own, partners = labels if run.config.mixes else (labels, None)
-        first, global_size = run.world.rank * len(own), run.world.world_size * len(own)
-        each = len(own) // parts
-        return [
-            Batch(x, y, self._epoch, step, first + part * each, global_size, z, share)
-            for part, (x, y, z) in enumerate(
-                zip(
-                    _split(inputs, parts),
-                    own.chunk(parts),
-                    [None] * parts if partners is None else partners.chunk(parts),
-                    strict=True,
-                )
-            )
-        ]
+        return Batch(
+            inputs,
+            own,
+            self._epoch,
+            step,
+            first=run.world.rank * len(own),
+            global_size=run.world.world_size * len(own),
+            partners=partners,
+            share=run.loader.share(self._epoch, step) if run.config.mixes else 1.0,
+        )
 
     def _clip_gradient(self) -> Tensor:
         """Scale the gradient down to the recipe's largest norm, if it has one; return the norm before, which all ranks share."""
@@ -276,12 +274,8 @@ class _Training:
     def _save(self, steps: int, totals: dict[str, Tensor]) -> None:
         run = self._run
         if run.world.is_main_process:
-            state = {"model": run.model.state_dict(), "optimizer": self._optimizer.state_dict(), "history": totals}
-            if self._best is not None:
-                state["best"] = self._best.state_dict()
-            if self._average is not None:
-                state["average"] = self._average.state_dict()
-            run.checkpoints.save(self._epoch, steps, state)
+            state = {name: part.state_dict() for name, part in self._stateful.items()}
+            run.checkpoints.save(self._epoch, steps, state | {"history": totals})
         self._saved_at = time.monotonic()
         self._last_good = _moment(self._epoch, steps)
 
@@ -312,8 +306,3 @@ def _read_checkpoint(run: Run) -> dict[str, Any] | None:
 
 def _moment(epoch: int, step: int) -> str:
     return f"the checkpoint after epoch {epoch}" + (f" and {step} steps" if step else "")
-
-
-def _split(inputs: Tensor, parts: int) -> tuple[Tensor, ...]:
-    """Split images [B, C, H, W] or frames [T, B, C, H, W] along the batch."""
-    return inputs.chunk(parts, dim=inputs.dim() - 4)

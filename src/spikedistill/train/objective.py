@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from torch import Tensor
@@ -34,6 +34,20 @@ class Batch:
     global_size: int
     partners: Tensor | None = None
     share: float = 1.0
+
+    def split(self, parts: int) -> list[Batch]:
+        """Return equal parts of the batch, in order; `parts` divides the number of samples."""
+        each, dim = len(self.labels) // parts, self.inputs.dim() - 4
+        return [
+            replace(
+                self,
+                inputs=self.inputs.narrow(dim, start, each),
+                labels=self.labels[start : start + each],
+                first=self.first + start,
+                partners=None if self.partners is None else self.partners[start : start + each],
+            )
+            for start in range(0, parts * each, each)
+        ]
 
     def over_labels(self, loss: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Return the terms of a loss; of mixed samples, share * loss(labels) + (1 - share) * loss(partners), term by term.
