@@ -28,7 +28,7 @@ from spikedistill.train.interrupt import Interrupted, StopRequest
 from spikedistill.train.network.encoding import key_samples
 from spikedistill.train.network.preparation import prepare
 from spikedistill.train.objective import Batch, Objective
-from spikedistill.train.optim import build_optimizer, learning_rate, set_learning_rate
+from spikedistill.train.optim import LearningRate, build_optimizer, set_learning_rate
 from spikedistill.train.records.epoch import Clock, memory, summarise
 from spikedistill.train.records.history import History, first_bad_column
 from spikedistill.train.settings import EngineConfig, TrainConfig
@@ -90,6 +90,7 @@ class _Training:
         self._average = Average(run.model, run.config.ema) if run.config.ema is not None else None
         self._replica = prepare(run.model, run.config, run.engine, run.world)
         self._optimizer = build_optimizer(run.model, run.config)
+        self._learning_rate = LearningRate(run.config, run.loader.steps_per_epoch)
         self._best = Best() if run.config.select == "best" else None
         self._epoch = 0
         self._history = History(run.loader.steps_per_epoch)
@@ -147,7 +148,7 @@ class _Training:
         batches = clock.time_data(run.loader.epoch(self._epoch, self._start_step))
         for step, (inputs, labels) in enumerate(batches, self._start_step):
             torch.manual_seed(derived_seed("step", run.seed, self._epoch, step, run.world.rank))
-            set_learning_rate(self._optimizer, learning_rate(run.config, self._epoch, step, num_steps))
+            set_learning_rate(self._optimizer, self._learning_rate.at(self._epoch, step))
             self._history.record(step, self._step(step, inputs, labels))
             clock.samples += labels.shape[-1] * run.world.world_size
             self._check_and_checkpoint(step + 1, last=step + 1 == num_steps)

@@ -29,23 +29,29 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     return optimizer.build(groups, config.lr, config.optimizer.checked_params)
 
 
-def learning_rate(config: TrainConfig, epoch: int, step: int = 0, steps_per_epoch: int = 1) -> float:
-    """Return the learning rate of a step: linear warm-up, then the schedule.
+class LearningRate:
+    """The learning rate of a recipe by step: linear warm-up, then the schedule."""
 
-    Args:
-        config: the recipe.
-        epoch: from 0.
-        step: in the epoch, from 0; it counts with `schedule.per: step` only.
-        steps_per_epoch: steps of an epoch.
-    """
-    by_step = config.schedule.per == "step"
-    unit = steps_per_epoch if by_step else 1
-    done, warmup = epoch * unit + (step if by_step else 0), config.warmup_epochs * unit
-    if done < warmup:
-        return config.lr * (done + 1) / warmup
-    progress = (done - warmup) / max(1, config.epochs * unit - warmup)
-    position = Position(progress, done / unit, config.epochs)
-    return config.lr * config.schedule.component.factor(position, config.schedule.checked_params)
+    def __init__(self, config: TrainConfig, steps_per_epoch: int) -> None:
+        """Look the schedule up once."""
+        self._config = config
+        self._by_step = config.schedule.per == "step"
+        self._unit = steps_per_epoch if self._by_step else 1
+        self._factor, self._params = config.schedule.component.factor, config.schedule.checked_params
+
+    def at(self, epoch: int, step: int) -> float:
+        """Return the learning rate of a step.
+
+        Args:
+            epoch: from 0.
+            step: in the epoch, from 0; it counts with `schedule.per: step` only.
+        """
+        config, unit = self._config, self._unit
+        done, warmup = epoch * unit + (step if self._by_step else 0), config.warmup_epochs * unit
+        if done < warmup:
+            return config.lr * (done + 1) / warmup
+        progress = (done - warmup) / max(1, config.epochs * unit - warmup)
+        return config.lr * self._factor(Position(progress, done / unit, config.epochs), self._params)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

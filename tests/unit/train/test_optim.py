@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from spikedistill.models import build_student
 from spikedistill.neurons.settings import NeuronConfig
-from spikedistill.train.optim import build_optimizer, learning_rate, set_learning_rate
+from spikedistill.train.optim import LearningRate, build_optimizer, set_learning_rate
 from spikedistill.train.settings import TrainConfig
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -44,18 +44,18 @@ def test_frozen_parameters_are_left_out():
 
 
 def test_cosine_from_the_peak():
-    rates = [learning_rate(recipe(epochs=4, lr=0.2), epoch) for epoch in range(4)]
+    rates = [LearningRate(recipe(epochs=4, lr=0.2), 1).at(epoch, 0) for epoch in range(4)]
     assert rates == pytest.approx([0.2, 0.1 * (1 + 0.5**0.5), 0.1, 0.1 * (1 - 0.5**0.5)])
 
 
 def test_warmup_rises_to_the_peak_and_then_falls():
-    rates = [learning_rate(recipe(epochs=6, lr=0.4, warmup_epochs=2), epoch) for epoch in range(6)]
+    rates = [LearningRate(recipe(epochs=6, lr=0.4, warmup_epochs=2), 1).at(epoch, 0) for epoch in range(6)]
     assert rates == pytest.approx([0.2, 0.4, 0.4, 0.2 * (1 + 0.5**0.5), 0.2, 0.2 * (1 - 0.5**0.5)])
 
 
 def rates(epochs, *, steps=1, **given):
-    config = recipe(epochs=epochs, lr=1.0, **given)
-    return [learning_rate(config, epoch, step, steps) for epoch in range(epochs) for step in range(steps)]
+    rate = LearningRate(recipe(epochs=epochs, lr=1.0, **given), steps)
+    return [rate.at(epoch, step) for epoch in range(epochs) for step in range(steps)]
 
 
 def test_the_cosine_may_end_above_zero():
