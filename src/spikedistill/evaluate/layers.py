@@ -66,6 +66,16 @@ def _place(path: Sequence[str]) -> str:
     return ".".join(part for part in path[:-1] if part != "network")
 
 
+def _folded(layer: nn.Module, x: Tensor) -> Tensor:
+    """Fold all leading dimensions of the input or output of a layer, such as time and tokens, into one; neurons have one."""
+    inner = x.dim() - 1
+    if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        inner = 1 + len(layer.kernel_size)
+    elif isinstance(layer, nn.Linear):
+        inner = 1
+    return x if x.dim() <= inner + 1 else x.flatten(0, -inner - 1)
+
+
 class LayerMeter(ABC):
     """A context manager that observes layers of a model and sums their counts, which are integers and therefore exact."""
 
@@ -84,7 +94,7 @@ class LayerMeter(ABC):
 
     def _add(self, name: str, layer: nn.Module, x: Tensor, out: Tensor) -> None:
         counts = self._counts[name]
-        for key, value in self.count(layer, x.detach(), out.detach()).items():
+        for key, value in self.count(layer, _folded(layer, x.detach()), _folded(layer, out.detach())).items():
             counts[key] = counts.get(key, 0) + torch.as_tensor(value, device=out.device)
 
     @abstractmethod

@@ -1,6 +1,6 @@
 """The cost of a network for one sample: operations at its synapses, their energy, its memory footprint.
 
-Counted per convolution and linear layer from its actual inputs:
+Counted per convolution and linear layer from its actual inputs; those of attention are in `evaluate.products`:
 
     macs         multiply-accumulates of a layer with real-valued input: at every output position, padding included, as FLOP
                  counters do
@@ -20,12 +20,14 @@ called ACs in layers with spiking input and MACs in the others.
 
 from __future__ import annotations
 
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from spikedistill.evaluate.layers import LayerMeter, find_layers
+from spikedistill.evaluate.products import ProductMeter
 from spikedistill.evaluate.settings import EnergyConfig
 from spikedistill.neurons.neuron import SpikingNeuron
 from spikedistill.train.distributed import World
@@ -45,6 +47,15 @@ class OperationMeter(LayerMeter):
         self._most = max((each.most_spikes for each in neurons), default=1)
         self._signed = any(each.signed for each in neurons)
         self._first = next(iter(self._layers.values()), None)
+        self._products = ProductMeter(model)
+
+    def __enter__(self) -> Self:
+        self._products.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        super().__exit__(kind, error, trace)
+        self._products.__exit__(kind, error, trace)
 
     def count(self, layer: nn.Module, x: Tensor, out: Tensor) -> dict[str, Tensor | int]:
         """Count the spikes at each position of the input, and the values that are none: by default all but 0 and 1."""
@@ -72,6 +83,7 @@ class OperationMeter(LayerMeter):
         layers = [
             {"name": name, **_layer_operations(layer, counts, num_samples, energy)} for name, layer, counts in self.totals(world)
         ]
+        layers += self._products.layers(world, num_samples, energy)
         keys = ("macs", "synops", "energy_pj", "dense", "effective_macs", "effective_acs")
         totals: dict[str, Any] = {key: sum(layer[key] for layer in layers) for key in keys}
         totals["estimate"] = {

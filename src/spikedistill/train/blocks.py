@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from spikedistill.errors import ConfigError
 from spikedistill.neurons.execution import raise_recompile_limit
 from spikedistill.neurons.neuron import SpikingNeuron
 from spikedistill.neurons.rate import RateModule
@@ -60,7 +61,15 @@ def checkpoint_blocks(model: nn.Module) -> None:
 
     Blocks that train with rate-based backpropagation are left out: their memory does not grow with the number of time steps,
     and their rate pass consumes what the spike pass has recorded, so that a block cannot run again.
+
+    Raises:
+        ConfigError: if the network has neurons that keep their state after a forward pass.
     """
+    if any(getattr(module, "keeps_state", False) for module in model.modules()):
+        raise ConfigError(
+            "engine.checkpoint_activations: blocks would run twice, and neurons of the network's own keep their state; set it to "
+            "false, or build the network with the neurons that it is given"
+        )
     for block in find_blocks(model):
         if any(isinstance(module, RateModule) for module in block.modules()):
             continue

@@ -30,7 +30,13 @@ class MultiStepNeuron(nn.Module):
 
 
 class MultiStepNetwork(nn.Module):
-    """A multi-step module whose parameters keep the names that they have in their library, below `model.`."""
+    """A multi-step module whose parameters keep the names that they have in their library, below `model.`.
+
+    Attributes:
+        runs_all_steps: True; tells it from a `Network`.
+    """
+
+    runs_all_steps = True
 
     def __init__(
         self,
@@ -82,7 +88,8 @@ class MultiStepNetwork(nn.Module):
     @property
     def keeps_state(self) -> bool:
         """Whether it has neurons that keep their state until it is reset, so that no layer may run twice in a pass."""
-        return any(isinstance(module, neuron.BaseNode) for module in self.model.modules())
+        ours = {id(each) for module in self.modules() if isinstance(module, SpikingNeuron) for each in module.modules()}
+        return any(isinstance(module, neuron.BaseNode) and id(module) not in ours for module in self.modules())
 
 
 def as_network(built: nn.Module, time_steps: int) -> MultiStepNetwork:

@@ -25,24 +25,28 @@ def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
     for name, child in model.named_children():
         if isinstance(child, RateBatchNorm2d):
             setattr(model, name, SyncRateBatchNorm2d.from_batchnorm(child))
-        elif isinstance(child, _BatchNorm) and device.type == "cuda":
-            setattr(model, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
         elif isinstance(child, _BatchNorm):
-            setattr(model, name, SyncBatchNorm.from_batchnorm(child))
+            setattr(model, name, _synchronised(child, device))
         else:
             synchronise(child, device)
     return model
 
 
+def _synchronised(norm: _BatchNorm, device: torch.device) -> nn.Module:
+    """Return a synchronised layer that shares the parameters and buffers of `norm`."""
+    multi_step = getattr(norm, "step_mode", "s") == "m"  # of SpikingJelly, on [T, N, C, ...]
+    kind: type[_BatchNorm]
+    if device.type == "cuda":
+        kind = _MultiStepTorchSyncBatchNorm if multi_step else nn.SyncBatchNorm
+    else:
+        kind = _MultiStepSyncBatchNorm if multi_step else SyncBatchNorm
+    synchronised = kind(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+    synchronised._parameters, synchronised._buffers = norm._parameters, norm._buffers
+    return synchronised.train(norm.training)
+
+
 class SyncBatchNorm(_BatchNorm):
     """Batch normalisation over all ranks through the default process group, on any device."""
-
-    @classmethod
-    def from_batchnorm(cls, norm: _BatchNorm) -> SyncBatchNorm:
-        """Return a synchronised layer that shares the parameters and buffers of `norm`."""
-        layer = cls(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
-        layer._parameters, layer._buffers = norm._parameters, norm._buffers
-        return layer.train(norm.training)
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Accept any input [N, C, ...]."""
@@ -54,6 +58,22 @@ class SyncBatchNorm(_BatchNorm):
         mean, var, count = _statistics(input.detach())
         _update_running(self, mean, var, count)
         return _Normalise.apply(input, self.weight, self.bias, mean, (var + self.eps).rsqrt(), count)
+
+
+class _MultiStep(nn.Module):
+    """Mixin: time is folded into the batch."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise [T, N, C, ...] per channel; the shape stays."""
+        return super().forward(input.flatten(0, 1)).unflatten(0, input.shape[:2])
+
+
+class _MultiStepSyncBatchNorm(_MultiStep, SyncBatchNorm):
+    pass
+
+
+class _MultiStepTorchSyncBatchNorm(_MultiStep, nn.SyncBatchNorm):
+    pass
 
 
 class SyncRateBatchNorm2d(RateBatchNorm2d):
