@@ -40,7 +40,7 @@ def test_the_api_pages_have_every_method_and_the_names_that_others_rely_on(site)
         "spikedistill.neurons.lif.lif",
         "spikedistill.models.build.build_student",
         "spikedistill.data.prepare.integrate.integrate",
-        "spikedistill.train.engine.Batch",
+        "spikedistill.train.objective.Batch",
         "spikedistill.plan.build.build_plan",
     } <= names
 
