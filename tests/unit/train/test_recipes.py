@@ -9,6 +9,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from spikedistill.data.loading.loader import Loader
 from spikedistill.models import ModelOutput
+from spikedistill.train.averaging import Average
 from spikedistill.train.distributed import World
 from spikedistill.train.interrupt import Interrupted
 from spikedistill.train.objective import Batch
@@ -148,3 +149,14 @@ def test_labels_of_both_samples_count_by_their_shares():
         float(logits[0, i].argmax() == labels[i]) * 0.3 + float(logits[0, i].argmax() == partners[i]) * 0.7 for i in range(4)
     ]
     assert batch.accuracy(ModelOutput(logits, logits)).item() == pytest.approx(sum(right) / 4)
+
+
+def test_statistics_are_averaged_and_counters_are_those_of_the_network():
+    norm = torch.nn.BatchNorm1d(3)
+    average = Average(norm, 0.75)
+    for step in range(1, 4):
+        norm.running_mean.fill_(step)
+        norm.num_batches_tracked.fill_(step)
+        average.update(norm)
+    assert average.network.running_mean.tolist() == pytest.approx([0.75 * (0.75 * 1 + 0.25 * 2) + 0.25 * 3] * 3)
+    assert average.network.num_batches_tracked == 3
