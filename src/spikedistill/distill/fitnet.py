@@ -26,7 +26,7 @@ SMOOTHS_LABELS = True
 class Params(ComponentParams):
     """L = CE of every step + beta * mean squared distance of the adapted maps of every step from the teacher's."""
 
-    beta: float = Field(100.0, ge=0, description="Weight of the distance of the feature maps.")
+    beta: float = Field(1.0, ge=0, description="Weight of the distance of the feature maps.")
     hint: Literal["middle", "last", "each"] = Field(
         "middle", description="Stages whose maps are compared: that in the middle, the last, or each, whose distances are added."
     )
