@@ -21,7 +21,7 @@ def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
     listing = commands.add_parser(
         "list",
         parents=[configured],
-        help="list the methods, datasets, architectures, optimizers or schedules that a config can name, and where each is from",
+        help="list the methods, datasets, neurons, architectures, optimizers or schedules that a config can name",
     )
     listing.add_argument("what", choices=["architectures", *LISTED])
     listing.add_argument("name", nargs="?", help="one of them: its parameters, their defaults and meaning, or its entry")
@@ -37,12 +37,21 @@ def _list(options: argparse.Namespace) -> None:
         _list_architectures(options.name)
         return
     kind = LISTED[options.what]
+    if options.name and options.name.rstrip("/") in components.zoos(kind):
+        _list_zoo(kind, options.name.rstrip("/"))
+        return
     if options.name:
         _list_parameters(kind, options.name)
         return
     for name in components.names(kind):
         origin, about = _about(kind, name)
         print(f"{name:20} {origin:16} {about}")
+    for zoo, module in components.zoos(kind).items():
+        print(f"{zoo + '/…':20} {_package_of(module):16} spikedistill list {options.what} {zoo}")
+
+
+def _list_zoo(kind: str, zoo: str) -> None:
+    print(*(f"{zoo}/{each}" for each in components.zoo_names(zoo, kind)), sep="\n")
 
 
 def _about(kind: components.Kind, name: str) -> tuple[str, str]:
@@ -69,7 +78,7 @@ def _list_architectures(name: str | None) -> None:
             print(f"{zoo + '/…':28} {_package_of(module):16} spikedistill list architectures {zoo}")
         return
     if name.rstrip("/") in components.zoos():
-        print(*(f"{name.rstrip('/')}/{each}" for each in components.zoo_names(name.rstrip("/"))), sep="\n")
+        _list_zoo("models", name.rstrip("/"))
         return
     try:
         module, entry = components.architecture(name)

@@ -10,12 +10,13 @@ from types import ModuleType
 from typing import NamedTuple
 
 from spikedistill import components
-from spikedistill.contract import batches, datasets, methods, networks, optimizers, schedules, training
+from spikedistill.contract import batches, datasets, methods, networks, neurons, optimizers, schedules, training
 from spikedistill.errors import ConfigError
 from spikedistill.plugins import Source, file_of, source_of
 
 CHECKS: dict[components.Kind, tuple[Callable[[ModuleType], None], ...]] = {
     "data.datasets": datasets.CHECKS,
+    "neurons.kinds": neurons.CHECKS,
     "train.optimizers": optimizers.CHECKS,
     "train.schedules": schedules.CHECKS,
 }

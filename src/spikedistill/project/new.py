@@ -14,6 +14,7 @@ TEMPLATES = Path(__file__).with_name("template") / "new"
 KINDS: dict[str, components.Kind] = {
     "method": "distill",
     "dataset": "data.datasets",
+    "neuron": "neurons.kinds",
     "optimizer": "train.optimizers",
     "schedule": "train.schedules",
 }

@@ -6,7 +6,6 @@ They run in PyTorch, over all steps at once, and start at rest in every forward.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, create_model, field_validator
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 ZOO = "spikingjelly"
 
 UNFIT = {
+    "GatedLIFNode": "its output has another shape than its input behind linear layers",
     "DSRIFNode": "its spikes are as high as its threshold, not 1",
     "DSRLIFNode": "its spikes are as high as its threshold, not 1",
     "PSN": "it sees all steps at once, so that early predictions would depend on later input; SlidingPSN does not",
@@ -51,21 +51,24 @@ def component(name: str) -> Component:
     return _component(name)
 
 
-@dataclass(frozen=True)
 class Component:
     """What the file of a neuron defines, for one of SpikingJelly's."""
 
-    name: str
-    Params: type[SpikingJellyParams]
-    __doc__: str
-    USES: ClassVar[frozenset[str]] = frozenset()
-    SUPPORTS: ClassVar[frozenset[str]] = frozenset()
+    USES: frozenset[str] = frozenset()
+    SUPPORTS: frozenset[str] = frozenset()
+
+    def __init__(self, name: str, params: type[SpikingJellyParams]) -> None:
+        """Take the class called `name`, with its arguments."""
+        self.__name__ = f"{ZOO}/{name}"
+        self.__doc__ = f"{name} of SpikingJelly; its parameters are the arguments of the class."
+        self.Params = params
+        self._class = name
 
     def build(self, neuron: NeuronConfig, params: SpikingJellyParams, time_steps: int) -> SpikingJellyNeuron:
         """Return a layer."""
         from spikedistill.neurons.adapted.layer import SpikingJellyNeuron
 
-        return SpikingJellyNeuron(neuron, self.name, params.arguments(time_steps), params.surrogate, time_steps)
+        return SpikingJellyNeuron(neuron, self._class, params.arguments(time_steps), params.surrogate, time_steps)
 
 
 class SurrogateParams(ComponentParams):
@@ -120,7 +123,7 @@ def _component(name: str) -> Component:
     fields: dict[str, Any] = {argument.name: _field(name, argument) for argument in arguments if argument.name != "T"}
     model = create_model("Params", __base__=SpikingJellyParams, __doc__=f"Arguments of {name}.", **fields)
     model.TAKES_STEPS = any(argument.name == "T" for argument in arguments)
-    return Component(name, model, f"{name} of SpikingJelly; its parameters are the arguments of the class.")
+    return Component(name, model)
 
 
 def _field(name: str, argument: Argument) -> tuple[Any, Any]:
