@@ -43,24 +43,28 @@ def test_one_step_of_training(name, params, dataset, backward):
     one_step_changes_the_student_alone(name, params, dataset, backward)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if "noise" in needs_of(name, {})])
-def test_noise_is_that_of_the_sample_s_place_in_the_global_batch_at_this_step_of_this_seed(name, monkeypatch):
+RANDOM = [(name, need) for name in METHODS for need in ("noise", "uniform") if need in needs_of(name, {})]
+
+
+@pytest.mark.parametrize(("name", "need"), RANDOM)
+def test_random_numbers_are_those_of_the_sample_s_place_in_the_global_batch_at_this_step_of_this_seed(name, need, monkeypatch):
     spec, seen = spec_of(name, {}, dataset="digits", backward="bptt"), []
     student, teacher = networks_of(spec)
-    monkeypatch.setattr(components.load("distill", name), "loss", lambda inputs, params: seen.append(inputs.noise))
+    monkeypatch.setattr(components.load("distill", name), "loss", lambda inputs, params: seen.append(getattr(inputs, need)))
 
-    def noise(first=0, seed=spec.seed, **changes):
+    def draws(first=0, seed=spec.seed, **changes):
         batch = batch_of(spec)
         part = {"inputs": batch.inputs[first:], "labels": batch.labels[first:], "first": first}
         batch = dataclasses.replace(batch, **part, **changes)
         Distillation(spec.model_copy(update={"seed": seed}), teacher)(student(batch.inputs), batch)
         return seen.pop()
 
-    whole = noise()
-    assert whole.shape == (5, 10)
-    assert torch.equal(noise(), whole)
-    assert torch.equal(noise(first=2), whole[2:])  # the part of another rank
-    assert not any(torch.equal(noise(**other), whole) for other in ({"epoch": 1}, {"step": 2}, {"seed": 8}))
+    whole = draws()
+    assert len(whole) == 5
+    assert whole.unique().numel() == whole.numel()
+    assert torch.equal(draws(), whole)
+    assert torch.equal(draws(first=2), whole[2:])  # the part of another rank
+    assert not any(torch.equal(draws(**other), whole) for other in ({"epoch": 1}, {"step": 2}, {"seed": 8}))
 
 
 @pytest.mark.parametrize(("name", "params", "dataset", "backward"), list(combinations(refused=True)))

@@ -11,12 +11,16 @@ import torch
 from safetensors.torch import load_file
 
 from spikedistill import components
+from spikedistill.config.check import parse_config
 from spikedistill.contract.methods import parts_are_trained
 from spikedistill.contract.training import networks_of, spec_of
 from spikedistill.errors import ConfigError
 from spikedistill.models import build_teacher
+from spikedistill.plan.build import build_plan
 from spikedistill.stages.method_parts import add_parts, shapes_of
 from spikedistill.stages.network_io import save_network
+from spikedistill.stages.runner import RunOptions, run_stage
+from spikedistill.store.artifacts import Store
 from spikedistill.train.distributed import World
 from spikedistill.train.optim import build_optimizer
 from tests.unit.distill import train_parts
@@ -187,3 +191,23 @@ def test_a_teacher_of_another_library_is_compared_with_at_its_last_stage(name):
     shapes = shapes_of(student, teacher, torch.zeros(1, 1, 64, 64))
     assert shapes.teacher == ((512, 2, 2),)
     assert shapes.pairs == [((64, 16, 16), (512, 2, 2))]
+
+
+@pytest.mark.slow
+def test_an_artifact_is_that_of_a_student_without_parts_and_costs_the_same(tmp_path):
+    train = {"epochs": 1, "batch_size": 64}
+    experiment = {
+        "dataset": {"name": "digits"},
+        "teacher": {"arch": "resnet8", "train": train},
+        "student": {"arch": "resnet8", "time_steps": 2, "train": train},
+        "methods": {"ce": {}, **{name: {} for name in METHODS}},
+    }
+    plan, store = build_plan(parse_config({"experiments": {"one": experiment}})), Store(tmp_path / "store")
+    made = {ref: run_stage(spec, store, RunOptions(results=tmp_path / "results")) for ref, spec in plan.stages.items()}
+    rows = {row.method: row for row in plan.rows}
+    keys = {name: sorted(load_file(made[row.model] / "weights.safetensors")) for name, row in rows.items()}
+    evaluations = {name: json.loads((made[row.evaluation] / "evaluation.json").read_text()) for name, row in rows.items()}
+    for name in METHODS:
+        assert keys[name] == keys["ce"]
+        counted = [[layer["name"] for layer in evaluations[each]["operations"]["layers"]] for each in (name, "ce")]
+        assert counted[0] == counted[1]
