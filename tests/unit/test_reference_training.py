@@ -16,21 +16,6 @@ from tests import reference_checkpoints as reference
 
 pytestmark = pytest.mark.slow
 TOLERANCE = {"sealkd": 1e-8, "ckdsnn": 1e-8, "tdd": 1e-7, "esd": 1e-7}  # the code of the last two adds 1e-8 to a count
-NORMS = torch.nn.BatchNorm2d
-
-
-def drawn(module, key):
-    """Give every parameter its value by its position in the authors' order, which is ours."""
-    norms = {f"{name}.weight" for name, layer in module.named_modules() if isinstance(layer, NORMS)}
-    with torch.no_grad():
-        for position, (name, parameter) in enumerate(module.named_parameters()):
-            values = reference.draw(key, position, tuple(parameter.shape))
-            if values.dim() == 4:
-                values *= (2 / (values.shape[1] * values.shape[2] * values.shape[3])) ** 0.5
-            else:
-                values *= 4 / values.shape[1] ** 0.5 if values.dim() == 2 else 0.1
-            parameter.copy_(values + (1 if name in norms else 0))
-    return module
 
 
 def student_of(case):
@@ -40,14 +25,14 @@ def student_of(case):
     student = build_student(case["student"], time_steps=case["T"], neuron=neuron, **sizes, **choices)
     if "pooling" in case:
         add_exits(student, case["student"], num_classes=case["classes"], pooling=case["pooling"])
-    return drawn(student.double(), case["first_keys"]["student"]).train()
+    return reference.drawn(student.double(), case["first_keys"]["student"]).train()
 
 
 def teacher_of(case):
     if "teacher" not in case:
         return None
     teacher = build_teacher(case["teacher"], num_classes=case["classes"], in_channels=case["channels"])
-    return drawn(teacher.double(), case["first_keys"]["teacher"]).requires_grad_(False).eval()
+    return reference.drawn(teacher.double(), case["first_keys"]["teacher"]).requires_grad_(False).eval()
 
 
 def spec_of(case):
