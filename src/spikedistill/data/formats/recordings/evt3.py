@@ -16,6 +16,8 @@ from spikedistill.errors import DataError
 ADDR_Y, ADDR_X, VECT_BASE_X, VECT_12, VECT_8, TIME_LOW, TIME_HIGH = 0x0, 0x2, 0x3, 0x4, 0x5, 0x6, 0x8
 OTHERS = (0x7, 0xA, 0xE, 0xF)  # continuations, external triggers, notes of the camera
 TYPES = (ADDR_Y, ADDR_X, VECT_BASE_X, VECT_12, VECT_8, TIME_LOW, TIME_HIGH, *OTHERS)
+KNOWN = np.isin(np.arange(16), TYPES)
+EVENT = np.isin(np.arange(16), (ADDR_X, VECT_12, VECT_8))
 CLOCK = 1 << 12  # of the high and of the low part of the time
 BLOCK = 1 << 20  # words at a time
 
@@ -50,7 +52,7 @@ def decode_evt3(words: Words, name: str, offset: int) -> Table:
     for first in range(0, words.size, BLOCK):
         part = words[first : first + BLOCK]
         kind = (part >> 12).astype(np.uint8)
-        strange = ~np.isin(kind, TYPES)
+        strange = ~KNOWN[kind]
         if strange.any():
             at = int(np.argmax(strange))
             raise DataError(f"{name}: no EVT3 word at offset {offset + 2 * (first + at)} ({int(part[at]):#06x}); damaged")
@@ -63,25 +65,43 @@ def decode_evt3(words: Words, name: str, offset: int) -> Table:
 
 def _decode_block(kind: npt.NDArray[np.uint8], content: Ints, state: _State) -> tuple[tuple[Ints, Ints, Ints, Ints], int]:
     """Return t, x, y and p of the events of a block, and how many were left out; update the state."""
-    at = np.flatnonzero((kind == ADDR_X) | (kind == VECT_12) | (kind == VECT_8))
+    is_row = kind == ADDR_Y
+    at = np.flatnonzero(EVENT[kind])
     single = kind[at] == ADDR_X
     mask = np.where(single, 1, np.where(kind[at] == VECT_8, content[at] & 0xFF, content[at]))
     base, base_p = _bases(kind, content, at, state)
     x0, p = np.where(single, content[at] & 0x7FF, base), np.where(single, content[at] >> 11, base_p)
-    y = _latest(np.flatnonzero(kind == ADDR_Y), content & 0x7FF, at, state.y)
+    rows = np.concatenate([[state.y], content[is_row] & 0x7FF])
+    y = rows[_count_before(is_row, at)]
     t, known = _times(kind, content, at, state)
     known &= (y >= 0) & (x0 >= 0)
-    which, bit = np.nonzero(mask[:, None] >> np.arange(12) & 1)  # in the order of the words, then of the bits
+    which, bit = _set_bits(mask, single)
     whole = known[which]
     which, bit = which[whole], bit[whole]
-    rows = np.flatnonzero(kind == ADDR_Y)
-    state.y = int(content[rows[-1]] & 0x7FF) if rows.size else state.y
+    state.y = int(rows[-1])
     return (t[which], x0[which] + bit, y[which], p[which]), int(np.count_nonzero(~whole))
 
 
-def _latest(places: npt.NDArray[np.intp], content: Ints, at: npt.NDArray[np.intp], start: int) -> Ints:
-    """Return what the last of some words before each event says, or what was set before the block."""
-    return np.concatenate([[start], content[places]])[np.searchsorted(places, at)]
+def _set_bits(mask: Ints, single: npt.NDArray[np.bool_]) -> tuple[Ints, Ints]:
+    """Return the index of a mask, and the number of the bit, for each bit that is set, in the order of both.
+
+    Args:
+        mask: of 12 bits each.
+        single: whether only bit 0 is set; most are, and take less time.
+    """
+    vectors = np.flatnonzero(~single)
+    row, bit = np.nonzero(mask[vectors, None] >> np.arange(12) & 1)
+    lengths = np.ones(mask.size, dtype=np.int64)
+    lengths[vectors] = np.bincount(row, minlength=vectors.size)
+    which = np.repeat(np.arange(mask.size), lengths)
+    bits = np.zeros(which.size, dtype=np.int64)
+    bits[~single[which]] = bit
+    return which, bits
+
+
+def _count_before(marked: npt.NDArray[np.bool_], at: npt.NDArray[np.intp]) -> Ints:
+    """Return how many words are marked before each of some places, which are not marked themselves."""
+    return np.cumsum(marked, dtype=np.int64)[at]
 
 
 def _times(
@@ -92,16 +112,16 @@ def _times(
     before = np.concatenate([[state.high if state.high >= 0 else -1], content[highs]])
     loops = state.loops + np.cumsum((before[:-1] >= 0) & (before[:-1] >= (CLOCK >> 1) + before[1:]))
     whole = np.concatenate([[state.loops * CLOCK + before[0]], loops * CLOCK + before[1:]])
-    high = whole[np.searchsorted(highs, at)]
-    known = np.searchsorted(highs, at) > 0 if state.high < 0 else np.ones(at.size, dtype=bool)
-    changes = highs[before[1:] != before[:-1]]
-    setters = np.union1d(np.flatnonzero(kind == TIME_LOW), changes)
-    values = np.where(kind[setters] == TIME_LOW, content[setters], 0)
-    low = np.concatenate([[state.low], values])[np.searchsorted(setters, at)]
+    count = _count_before(kind == TIME_HIGH, at)
+    known = (count > 0) | (state.high >= 0)
+    is_set = kind == TIME_LOW
+    is_set[highs[before[1:] != before[:-1]]] = True
+    values = np.where(kind[is_set] == TIME_LOW, content[is_set], 0)
+    low = np.concatenate([[state.low], values])[_count_before(is_set, at)]
     if highs.size:
         state.high, state.loops = int(before[-1]), int(loops[-1])
     state.low = int(values[-1]) if values.size else state.low
-    return high * CLOCK + low, known
+    return whole[count] * CLOCK + low, known
 
 
 def _bases(kind: npt.NDArray[np.uint8], content: Ints, at: npt.NDArray[np.intp], state: _State) -> tuple[Ints, Ints]:
@@ -109,9 +129,9 @@ def _bases(kind: npt.NDArray[np.uint8], content: Ints, at: npt.NDArray[np.intp],
     lengths = np.select([kind[at] == VECT_12, kind[at] == VECT_8], [12, 8], 0)
     ends = np.cumsum(lengths)
     places = np.flatnonzero(kind == VECT_BASE_X)
-    starts = np.concatenate([[0], np.concatenate([[0], ends])[np.searchsorted(at, places)]])
+    starts = np.concatenate([[0], np.concatenate([[0], ends])[_count_before(EVENT[kind], places)]])
     values = np.concatenate([[state.base], content[places] & 0x7FF])
-    index = np.searchsorted(places, at)
+    index = _count_before(kind == VECT_BASE_X, at)
     moved = ends - lengths - starts[index]
     base = np.where(values[index] < 0, -1, values[index] + moved)
     polarity = np.concatenate([[state.base_p], content[places] >> 11])

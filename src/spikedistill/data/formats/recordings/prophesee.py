@@ -20,6 +20,7 @@ from spikedistill.errors import DataError
 MAX_HEADER = 64 << 10
 BLOCK = 1 << 20  # words at a time
 EVT2_TIME_HIGH, EVT2_TYPES = 0x8, (0x0, 0x1, 0x8, 0xA, 0xE, 0xF)
+EVT2_KNOWN = np.isin(np.arange(16), EVT2_TYPES)
 EVT2_CLOCK = 1 << 28  # of its high part, in steps of 64 us
 DAT_CD = (0x00, 0x0C)  # types of events with a pixel and a polarity
 _FORMAT = re.compile(r"(?:format|evt)\s+(?:EVT)?(\d+(?:\.\d+)?)", re.IGNORECASE)
@@ -96,7 +97,7 @@ def _decode_evt2(words: npt.NDArray[np.uint32], name: str, offset: int) -> Table
     for first in range(0, words.size, BLOCK):
         part = words[first : first + BLOCK]
         kind = (part >> 28).astype(np.uint8)
-        strange = ~np.isin(kind, EVT2_TYPES)
+        strange = ~EVT2_KNOWN[kind]
         if strange.any():
             at = int(np.argmax(strange))
             raise DataError(f"{name}: no EVT2 event at offset {offset + 4 * (first + at)} ({int(part[at]):#010x}); damaged")
