@@ -24,4 +24,4 @@ def test_every_parameter_is_listed_and_documented(name, capsys):
 def test_an_unknown_dataset_is_refused_with_the_likeliest(caplog):
     assert main(["list", "datasets", "cifar10dvs"]) == 1
     assert "unknown dataset 'cifar10dvs'. Did you mean 'cifar10-dvs'?" in caplog.text
-    assert main(["list", "architectures", "resnet8"]) == 1
+    assert main(["list", "architectures", "resnet8x"]) == 1
