@@ -47,7 +47,7 @@ def _lay_out_channels_last(model: nn.Module) -> None:
     """Change the memory layout of two-dimensional convolutions: faster, same values; others cannot have it."""
     for parameter in model.parameters():
         if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+            parameter.data = parameter.data.to(memory_format=torch.channels_last)
 
 
 def _check_parts(config: TrainConfig, engine: EngineConfig, world: World) -> None:
