@@ -20,7 +20,7 @@ from spikedistill import components, plugins
 from spikedistill.config.reference import REFERENCE_FILE, configuration_reference
 from spikedistill.config.schema import SCHEMA_FILE, schema_text
 from spikedistill.errors import ConfigError
-from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.neurons.settings import COMMON_KEYS, NeuronConfig
 from spikedistill.store.atomic import write_text
 
 ROOT = Path(__file__).parents[3]
@@ -52,13 +52,16 @@ def _content(file: Path) -> str | None:
 
 
 def component_tables() -> dict[str, str]:
-    """Return every generated table by name: the overviews, the neuron, and `parameters of NAME` for each method."""
+    """Return every generated table by name: the overviews, and `parameters of NAME` for each method and neuron."""
     tables = {
         "methods": method_table(),
         "datasets": dataset_table(),
         "architectures": architecture_table(),
         "neuron": parameter_table(NeuronConfig),
+        "neurons": neuron_table(),
     }
+    for name in components.names("neurons.kinds"):
+        tables[f"parameters of neuron {name}"] = parameter_table(components.load("neurons.kinds", name).Params)
     for name in components.names("distill"):
         tables[f"parameters of {name}"] = parameter_table(components.load("distill", name).Params)
     return tables
@@ -112,6 +115,17 @@ def _works_with_rate(method: Any) -> str:
         if "steps" not in method.needs(method.Params(**{key: value}))
     ]
     return f"with {' or '.join(settings)}" if settings else "no"
+
+
+def neuron_table() -> str:
+    """Return a table of the neurons: the common keys that each uses, and what it works with."""
+    rows = []
+    for name in components.names("neurons.kinds"):
+        neuron = components.load("neurons.kinds", name)
+        used = "all" if neuron.USES == COMMON_KEYS else ", ".join(f"`{key}`" for key in sorted(neuron.USES))
+        works = ("yes" if ability in neuron.SUPPORTS else "no" for ability in ("rate", "nir"))
+        rows.append((f"`{name}`", used, *works, _summary(neuron.__doc__)))
+    return _table(("neuron", "common keys", "`backward: rate`", "NIR", "about"), rows)
 
 
 def dataset_table() -> str:
