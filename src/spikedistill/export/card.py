@@ -113,7 +113,7 @@ def _spiking(about: Mapping[str, Any]) -> str:
     neuron, encoding = about["neuron"], about["spec"].get("encoding", "direct")
     parts = [f"{about['time_steps']} time steps"]
     if (name := neuron.get("name", "lif")) != "lif":
-        params = ", ".join(f"{key} {value}" for key, value in neuron.get("params", {}).items())
+        params = ", ".join(f"{key} {value}" for key, value in neuron.get("params", {}).items() if value is not None)
         parts.append(f"`{name}` neurons" + (f" with {params}" if params else ""))
     if encoding != "direct":
         parts.append(f"images as {encoding} spikes")

@@ -44,6 +44,11 @@ def write_nir(network: nn.Module, data: SampleStore, spec: NetworkSpec, file: Pa
         raise ConfigError(
             f"{spec.ref}: only a student can be written as NIR, which cannot express the activation functions of a teacher"
         )
+    if getattr(network.network, "runs_all_steps", False):
+        raise ConfigError(
+            f"{spec.ref}: a network that runs all time steps at once, as {spec.arch!r} does, cannot be traced layer by layer for "
+            "NIR; export it without --nir"
+        )
     try:
         from spikingjelly.activation_based import nir_exchange
     except ImportError as err:

@@ -43,7 +43,7 @@ class _Whole(nn.Module):
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, SpikingNeuron) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, SpikingNeuron | nn.BatchNorm2d) or super().is_leaf_module(m, module_qualified_name)
 
 
 def to_spikingjelly(student: Student, example: Tensor) -> fx.GraphModule:

@@ -54,6 +54,22 @@ def test_exported_and_read_back_it_fires_the_same_spikes_and_has_the_same_test_a
     assert "import_from_nir" in (tmp_path / "out" / "README.md").read_text()
 
 
+@pytest.mark.parametrize(("neuron_config", "backward"), [({"name": "plif"}, "bptt"), ({}, "rate")], ids=["learnt decay", "rate"])
+def test_students_of_other_neurons_and_gradients_become_the_same_network(neuron_config, backward):
+    torch.manual_seed(0)
+    config = NeuronConfig(**neuron_config, threshold=0.3)
+    student = build_student("resnet8", num_classes=10, in_channels=2, time_steps=3, neuron=config, backward=backward).double()
+    with torch.no_grad():
+        for name, parameter in student.named_parameters():
+            if name.endswith(".w"):
+                parameter.uniform_(-1.0, 1.0)  # another decay in each layer
+    student.eval().requires_grad_(False)
+    frames = 2 * torch.rand(3, 2, 2, 8, 8, dtype=torch.float64)
+    logits = student(frames).logits
+    assert logits.std() > 0.01
+    torch.testing.assert_close(to_spikingjelly(student, frames[0, :1])(frames), logits, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["sew_resnet18", "preact_resnet18", "resnet19"])
 def test_residual_families_become_the_same_network_of_spikingjelly(name):
     torch.manual_seed(0)
@@ -80,6 +96,7 @@ def test_residual_families_become_the_same_network_of_spikingjelly(name):
             {"spike_at_threshold": False},
             r"cannot express layer 'after_stem.1': a neuron that fires only above its threshold",
         ),
+        ("resnet8", {"name": "ilif"}, r"cannot express layer 'after_stem.1': a neuron 'ilif', which is no LIF neuron"),
         ("resnet8", {"decay": 0.0}, r"cannot express layer 'after_stem.1': a neuron without memory"),
         ("resnet18_imagenet", {}, r"cannot express layer 'after_stem.2': MaxPool2d"),
         ("resnet20_ckd", {}, r"cannot express layer 'stages.2.2.activation': ReLU"),
