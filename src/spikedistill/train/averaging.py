@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from spikedistill.train.network.preparation import lay_out_channels_last
+
 
 class Average:
     """average = decay * average + (1 - decay) * weights after each step; after the first step, the weights themselves.
@@ -21,7 +23,7 @@ class Average:
         """Copy a network, which must not be compiled or wrapped yet."""
         self.network: nn.Module = copy.deepcopy(model).requires_grad_(False)
         """The network with averaged weights."""
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        lay_out_channels_last(self.network)
         self._average = get_ema_multi_avg_fn(decay)
         self._has_started = False
 

@@ -26,7 +26,7 @@ def prepare(model: nn.Module, config: TrainConfig, engine: EngineConfig, world: 
     """
     device = world.device
     _check_parts(config, engine, world)
-    _lay_out_channels_last(model)
+    lay_out_channels_last(model)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
     else:
@@ -43,7 +43,7 @@ def prepare(model: nn.Module, config: TrainConfig, engine: EngineConfig, world: 
     return DistributedDataParallel(model, device_ids=device_ids, gradient_as_bucket_view=True)
 
 
-def _lay_out_channels_last(model: nn.Module) -> None:
+def lay_out_channels_last(model: nn.Module) -> None:
     """Change the memory layout of two-dimensional convolutions: faster, same values; others cannot have it."""
     for parameter in model.parameters():
         if parameter.dim() == 4:
