@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from spikedistill import components
-from spikedistill.contract import batches, datasets, methods, networks, neurons, optimizers, schedules, training
+from spikedistill.contract import batches, datasets, methods, multi_step, networks, neurons, optimizers, schedules, training
 from spikedistill.errors import ConfigError
 from spikedistill.plugins import Source, file_of, source_of
 
@@ -38,9 +38,10 @@ def check_plugin(source: Source) -> Iterator[Finding]:
         for name in components.names_in(source, kind):
             label = f"{components.WHAT[kind]} {name}"
             yield from _findings(label, kind, name)
-    for name, (module, _) in components.architectures().items():
+    for name, (module, entry) in components.architectures().items():
         if source_of(module) == source:
-            yield from (_finding(f"architecture {name}", check.__doc__, partial(check, name)) for check in networks.CHECKS)
+            checks = multi_step.CHECKS if entry.get("multi_step") else networks.CHECKS
+            yield from (_finding(f"architecture {name}", check.__doc__, partial(check, name)) for check in checks)
 
 
 def _findings(label: str, kind: components.Kind, name: str) -> Iterator[Finding]:

@@ -34,6 +34,7 @@ class MultiStepNetwork(nn.Module):
 
     Attributes:
         runs_all_steps: True; tells it from a `Network`.
+        has_tap: whether `features` are maps, and not the logits.
     """
 
     runs_all_steps = True
@@ -60,6 +61,7 @@ class MultiStepNetwork(nn.Module):
         functional.set_step_mode(model, "m")
         self.model = model
         self.time_steps = time_steps
+        self.has_tap = features is not None
         self._features = features or _logits_as_maps
         self._head = head or _maps_as_logits
 
