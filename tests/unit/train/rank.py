@@ -94,7 +94,7 @@ def build(kind, data="images", backward="bptt", exits=False):
         return simple[kind]()
     channels = 1 if data == "images" else 2
     student = build_student(
-        "resnet8",
+        kind if "/" in kind else "resnet8",
         num_classes=len(CLASSES),
         in_channels=channels,
         time_steps=STEPS,
