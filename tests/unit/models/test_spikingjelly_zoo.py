@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import nn
 
@@ -15,6 +16,7 @@ from spikedistill.errors import ConfigError
 from spikedistill.models import build_student, build_teacher
 from spikedistill.models.imported import spikingjelly_names
 from spikedistill.models.imported.spikingjelly_parts import FAMILIES
+from spikedistill.models.imported.weights import load_weights
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.train.blocks import checkpoint_blocks
 
@@ -157,6 +159,18 @@ def test_any_neuron_can_be_put_into_a_model(neuron_name):
     with torch.no_grad():
         first, again = student.eval()(frames), student(frames)
     assert torch.equal(first.logits, again.logits)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_checkpoints_of_spikingjelly_fit_by_their_own_names(tmp_path, suffix):
+    student, _ = student_of("sew_resnet18")
+    other, _ = student_of("sew_resnet18")
+    file = tmp_path / f"weights{suffix}"
+    for parameter in student.parameters():
+        nn.init.normal_(parameter)
+    (torch.save if suffix == ".pth" else save_file)(student.network.model.state_dict(), file)
+    assert load_weights(other.network, file).how == "by name"
+    assert all(map(torch.equal, student.state_dict().values(), other.state_dict().values()))
 
 
 def test_what_does_not_fit_a_model_is_refused_when_it_is_built():

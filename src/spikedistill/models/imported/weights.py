@@ -43,7 +43,7 @@ def load_weights(
     """Load a checkpoint into a network.
 
     Args:
-        network: a `Network` or a `ZooNetwork`.
+        network: a `Network`, a `ZooNetwork` or a `MultiStepNetwork`.
         file: the checkpoint.
         sha256: checksum that it must have, in hex; None: any.
         rows: the classes of the checkpoint that the network's outputs stand for, in order; None: all of them.
@@ -53,8 +53,8 @@ def load_weights(
         ConfigError: naming the file, what does not fit, and what to do.
     """
     zoo = isinstance(network, ZooNetwork)
-    module: nn.Module = network.model if zoo else network  # type: ignore[assignment]
-    final = [name.removeprefix("model.") for name in network.final_layers] if zoo else _last_layer(network)  # type: ignore[union-attr,operator]
+    module: nn.Module = network.model if zoo or getattr(network, "runs_all_steps", False) else network  # type: ignore[assignment]
+    final = [name.removeprefix("model.") for name in network.final_layers] if zoo else _last_layer(module)  # type: ignore[union-attr,operator]
     rowwise = [f"{name}.{kind}" for name in final for kind in ("weight", "bias")]
     target = module.state_dict()
     content = read_checkpoint(file, sha256)
