@@ -1,10 +1,10 @@
 """Look-up of methods, datasets and architectures by name, in this package and in plug-ins. Imports no torch.
 
 A component is a file whose stem is its name in the config, where "-" and "_" are equivalent. It lies in the room of its kind:
-`distill/`, `data/datasets/` (in a plug-in: `datasets/`), `neurons/kinds/` (`neurons/`),
-`train/optimizers/` (`optimizers/`), `train/schedules/` (`schedules/`) or `models/`. Architectures are the keys of the literal `ARCHITECTURES`
-tables in the files of `models/`, which are read without importing these files. A file there with a literal `ZOO = "NAME"` is an
-adapter to the models of another library, called `NAME/MODEL`; see `architecture`. So is one in `neurons/kinds/`; see `load`.
+`distill/`, `data/datasets/` (in a plug-in: `datasets/`), `neurons/kinds/` (`neurons/`), `train/optimizers/` (`optimizers/`),
+`train/schedules/` (`schedules/`) or `models/`. Architectures are the keys of the literal `ARCHITECTURES` tables in the files of
+`models/`, which are read without importing these files. A file there with a literal `ZOO = "NAME"` is an adapter to the models of
+another library, called `NAME/MODEL`; see `architecture`. So is one in `neurons/kinds/`; see `load`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from spikedistill.neurons.neuron import spiking_layers
 from spikedistill.neurons.settings import Encoding, NeuronConfig
 
 
-def build_student(
+def build_student(  # noqa: PLR0913 - one for each key of a student
     name: str,
     *,
     num_classes: int,
