@@ -107,6 +107,9 @@ class StudentConfig(_NetworkConfig):
         yield from ((("neuron", key), reason) for key, reason in neuron_problems(self.neuron))
         if self.backward == "rate" and "rate" not in self.neuron.component.SUPPORTS:
             yield ("backward",), f"neuron {self.neuron.name!r} has no rate-based backward pass, as lif does: set it to bptt"
+        if self.backward == "rate" and self.encoding == "latency":
+            reason = "latency spikes have the same mean over time for every image, and backward: rate computes gradients from it"
+            yield ("encoding",), f"{reason}: set it to poisson or direct, or backward to bptt"
         if kind == "frames" and self.encoding != "direct":
             yield ("encoding",), f"{self.encoding} is for images; event frames have their own time: set it to direct"
 

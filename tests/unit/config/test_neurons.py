@@ -65,6 +65,10 @@ def student_of(values):
             {"neuron": {"name": "alif"}, "backward": "rate"},
             "student.backward: neuron 'alif' has no rate-based backward pass, as lif does: set it to bptt",
         ),
+        (
+            {"encoding": "latency", "backward": "rate"},
+            "student.encoding: latency spikes have the same mean over time for every image",
+        ),
         ({"encoding": "rate"}, "student.encoding: input should be 'direct', 'poisson' or 'latency'"),
     ],
 )
