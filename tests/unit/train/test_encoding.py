@@ -1,11 +1,15 @@
 """Keys of the Poisson draws: functions of seed, epoch and position in the epoch, whoever computes a sample."""
 
+import pytest
 import torch
 
 from spikedistill.models import build_student
 from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.train.distributed import World
+from spikedistill.train.interrupt import Interrupted
 from spikedistill.train.network.encoding import key_samples
 from spikedistill.train.objective import Batch
+from tests.unit.train import rank
 
 
 def student(encoding="poisson"):
@@ -37,3 +41,14 @@ def test_a_student_without_encoder_is_left_alone():
     network = student("direct")
     key_samples(network, Batch(torch.zeros(2, 1, 8, 8), torch.zeros(2), 0, 0, 0, 2), 0)
     assert network.encoder is None
+
+
+def test_an_interrupted_run_resumes_with_the_same_draws(tmp_path, monkeypatch):
+    plain = rank.build_student
+    encoded = {"encoding": "poisson", "statistics": ((0.5,), (0.25,))}
+    monkeypatch.setattr(rank, "build_student", lambda *given, **options: plain(*given, **options, **encoded))
+    expected = rank.run_training(tmp_path / "unbroken", World()).state_dict()
+    with pytest.raises(Interrupted):
+        rank.run_training(tmp_path / "stopped", World(), at=6, action="SIGTERM")
+    resumed = rank.run_training(tmp_path / "stopped", World()).state_dict()
+    assert all(torch.equal(resumed[name], value) for name, value in expected.items())
