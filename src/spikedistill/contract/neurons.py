@@ -50,9 +50,7 @@ def starts_at_rest(neuron: ModuleType) -> None:
     layer = _layer(neuron)
     first = layer(_currents())
     layer(3 * _currents(seed=1)[: TIME_STEPS * 2])
-    require(
-        torch.equal(layer(_currents()), first), "the second time, the same currents give other spikes: start at rest"
-    )
+    require(torch.equal(layer(_currents()), first), "the second time, the same currents give other spikes: start at rest")
 
 
 def samples_and_time_do_not_mix(neuron: ModuleType) -> None:
@@ -103,9 +101,7 @@ def supports_what_it_says(neuron: ModuleType) -> None:
     if has_rate:
         spikes, rate, eligibility = layer.rate_statistics(x)
         require(torch.equal(spikes.flatten(0, 1), layer(x.flatten(0, 1))), "rate_statistics gives the spikes of forward")
-        require(
-            torch.allclose(rate, spikes.mean(0)) and eligibility.shape == rate.shape, "it gives their mean and eligibility"
-        )
+        require(torch.allclose(rate, spikes.mean(0)) and eligibility.shape == rate.shape, "it gives their mean and eligibility")
     lif = layer.equivalent_lif()
     require((lif is not None) == ("nir" in neuron.SUPPORTS), "SUPPORTS has 'nir' if, and only if, there is an equivalent_lif")
     if lif is not None:
