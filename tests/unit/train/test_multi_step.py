@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from spikedistill.errors import ConfigError
 from spikedistill.models import build_student
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.train.distributed import World
@@ -26,9 +27,21 @@ def test_two_ranks_train_a_model_of_spikingjelly_like_one(tmp_path):
 
 @pytest.mark.slow
 def test_bf16_keeps_the_weights_in_float32(tmp_path):
-    network = run_training(tmp_path, World(), model="spikingjelly/sew_resnet18", epochs=2, precision="bf16")
+    network = run_training(tmp_path, World(), model="spikingjelly/spikformer_ti", epochs=2, precision="bf16")
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
     assert all(parameter.isfinite().all() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("precision", ["bf16", "float32"])
+def test_a_strided_convolution_of_single_pixels_is_refused_in_bf16_on_a_cpu(precision):
+    student = build_student("sew_resnet18_imagenet", num_classes=3, in_channels=1, time_steps=2, neuron=NeuronConfig())
+    prepare(student, TrainConfig(epochs=1, batch_size=2, precision=precision), EngineConfig(), World())
+    student(torch.rand(2, 1, 32, 32))
+    if precision == "float32":
+        student(torch.rand(2, 1, 8, 8))
+    else:
+        with pytest.raises(ConfigError, match=r"a map of 1x1, as network\.stages\.2\.\S+ does here; set it to float32"):
+            student(torch.rand(2, 1, 8, 8))
 
 
 def test_a_model_with_three_dimensional_convolutions_is_prepared():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from spikedistill.data.malloc import keep_freed_memory
@@ -31,6 +32,8 @@ def prepare(model: nn.Module, config: TrainConfig, engine: EngineConfig, world: 
         torch.backends.cudnn.benchmark = True
     else:
         keep_freed_memory()
+        if config.precision == "bf16":
+            refuse_single_pixels(model)
     if world.world_size > 1 and config.sync_batchnorm:
         synchronise(model, device)
     if engine.compile:
@@ -48,6 +51,24 @@ def lay_out_channels_last(model: nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.to(memory_format=torch.channels_last)
+
+
+def refuse_single_pixels(model: nn.Module) -> None:
+    """Make the network refuse, in its forward pass, strided convolutions of maps of 1x1 in bf16 on a CPU.
+
+    oneDNN's gradient of their weights holds values of memory that it never wrote: seen with torch 2.15, and not in float32.
+    """
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Conv2d) and max(layer.stride) > 1 and max(layer.kernel_size) > 1:
+            layer.register_forward_pre_hook(functools.partial(_refuse_single_pixel, name))
+
+
+def _refuse_single_pixel(name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    if inputs[0].shape[-2:] == (1, 1):
+        raise ConfigError(
+            f"train.precision: bf16 gives wrong gradients on a CPU where a strided convolution gets a map of 1x1, as {name} "
+            "does here; set it to float32, or enlarge the inputs with dataset.inputs.resize"
+        )
 
 
 def _check_parts(config: TrainConfig, engine: EngineConfig, world: World) -> None:
