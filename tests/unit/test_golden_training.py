@@ -4,6 +4,8 @@ import pytest
 
 from tests.golden_training import cases, golden, losses
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("case", cases())
 def test_the_losses_of_twenty_steps(case):

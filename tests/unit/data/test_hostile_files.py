@@ -61,6 +61,7 @@ def write_cifar10(raw, test_batch):
     return write_files(raw / "cifar-10-batches-py", {**image_files.cifar10_pickles(), "test_batch": test_batch})
 
 
+@pytest.mark.slow
 def test_mutated_files_of_every_format_are_read_or_refused():
     ended, bad = fuzz_files.fuzz(12 * len(fuzz_files.formats()), seed=0)
     assert bad == []

@@ -7,6 +7,8 @@ from spikedistill.models import build_student, build_teacher
 from spikedistill.models.imported.weights import load_weights
 from tests import reference_checkpoints as reference
 
+pytestmark = pytest.mark.slow
+
 SEAL_AND_TDD = [name for name in reference.CASES if name.startswith(("sealkd", "tdd"))]
 ESD = [name for name in reference.CASES if name.startswith("esd")]
 CKDSNN = [name for name in reference.CASES if name.startswith("ckdsnn")]

@@ -76,6 +76,7 @@ def by_hand(name, student):
     return model.double().train(student.training)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", parameters(ONE_OF_EACH_FAMILY))
 def test_logits_and_gradients_are_those_of_the_model_run_by_hand(name):
     student, frames = student_of(name)

@@ -63,6 +63,7 @@ def check_parts(name):
             assert teacher.network.widths == (outputs.features.shape[1],)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_parts_of_torchvision_models_make_their_logits(name):
     check_parts(f"torchvision/{name}")

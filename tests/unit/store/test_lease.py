@@ -101,6 +101,7 @@ def test_a_lease_whose_heartbeat_is_seen_is_never_taken_over_whatever_its_date(t
     assert json.loads(path.read_text()) == FAR
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [json.dumps(FAR), "{}", "[]", "", "not json", '{"owner": 1}', "[" * 5000], ids=repr)
 def test_a_lease_without_a_heartbeat_is_taken_over_after_a_while_whatever_it_holds(tmp_path, quick, content):
     path = tmp_path / "lease"
