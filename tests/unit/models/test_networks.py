@@ -76,8 +76,15 @@ def test_size_of_reference_branches(key, name, classes):
     assert sum(p.numel() for p in student.parameters()) == expected["total_with_branches"]
 
 
+ARCHITECTURES = [
+    pytest.param(name, marks=[pytest.mark.slow] if "34" in name or name.endswith(("_dvs", "_imagenet")) else [])
+    for name in sorted(components.architectures())
+]
+"""All; the largest, and those that differ from a sibling by their stem alone, are not for `make quick`."""
+
+
 @pytest.mark.parametrize("check", networks.CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("name", sorted(components.architectures()))
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_architecture(name, check):
     check(name)
 
