@@ -70,10 +70,11 @@ def test_six_models_come_to_the_report_with_three_methods_each(tmp_path):
     assert "cannot be traced layer by layer for NIR" in refused.stdout and "Traceback" not in refused.stdout
 
 
-def test_a_transformer_killed_on_the_way_ends_with_the_same_bits(tmp_path):
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_killed_on_the_way_ends_with_the_same_bits(tmp_path, model):
     weights = []
     for name, kills in (("unbroken", 0), ("killed", 2)):
-        folder = project(tmp_path / name, ["spikformer_ti"], {"tet": {}}, epochs=4, checkpoint_minutes=0)
+        folder = project(tmp_path / name, [model], {"tet": {}}, epochs=3, checkpoint_minutes=0)
         assert run(folder, "spikedistill", "run", "data/image-folder").returncode == 0
         for kill in range(kills):
             kill_at_checkpoint(folder, kill + 1)
