@@ -13,7 +13,8 @@ import ast
 import difflib
 import functools
 import importlib
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -184,7 +185,6 @@ def zoos(kind: str = "models") -> dict[str, str]:
         zoo: source.module(file)
         for source in reversed(plugins.sources())
         for file in _python_files(source.room(kind))
-        if _tree(file) is not None
         if (zoo := _literal(file, "ZOO")) is not None
     }
 
@@ -240,12 +240,13 @@ def unknown(what: str, name: str, allowed: Iterable[str]) -> str:
     return f"unknown {what} {name!r}.{hint} Allowed: {', '.join(options)}"
 
 
+@functools.cache
 def _files(source: Source, kind: Kind) -> dict[str, Path]:
     """Return the files of a source that define a class `Params`, by name; one that cannot be parsed counts, too."""
     return {
         canonical(file.stem): file
         for file in _python_files(source.room(kind))
-        if (tree := _tree(file)) is None or any(isinstance(node, ast.ClassDef) and node.name == "Params" for node in tree.body)
+        if _begins_a_line(file, "class Params") or _tree(file) is None
     }
 
 
@@ -253,19 +254,21 @@ def _files(source: Source, kind: Kind) -> dict[str, Path]:
 def _tables(sources: tuple[Source, ...]) -> dict[str, list[Architecture]]:
     found: dict[str, list[Architecture]] = {}
     for source in sources:
-        for file in _model_files(source):
+        for file in _python_files(source.room("models")):
             for name, entry in (_literal(file, "ARCHITECTURES") or {}).items():
                 found.setdefault(name, []).append(Architecture(source.module(file), entry))
     return found
 
 
-def _model_files(source: Source) -> Iterator[Path]:
-    return (file for file in _python_files(source.room("models")) if _tree(file) is not None)
-
-
 @functools.cache
 def _python_files(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(folder.glob("*.py")))
+
+
+@functools.cache
+def _begins_a_line(file: Path, text: str) -> bool:
+    """Return True if a line of a file begins with some words: a look that spares parsing most files."""
+    return re.search(rf"^{text}\b", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE) is not None
 
 
 @functools.cache
@@ -279,8 +282,9 @@ def _tree(file: Path) -> ast.Module | None:
 
 @functools.cache
 def _literal(file: Path, name: str) -> Any:
-    """Return the value of a literal at the top level of a file, None if there is none of that name."""
-    for node in _tree(file).body:  # type: ignore[union-attr]
+    """Return the value of a literal at the top level of a file, None if there is none of that name or no way to parse it."""
+    tree = _tree(file) if _begins_a_line(file, name) else None
+    for node in tree.body if tree else ():
         targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
         if any(isinstance(t, ast.Name) and t.id == name for t in targets):
             assert isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
