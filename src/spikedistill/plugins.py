@@ -5,13 +5,14 @@ files as in this package. It is named by `plugins:` in the configuration, as a p
 or installed with an entry point of the group `spikedistill.plugins` whose value is a package.
 
 Whoever can write to a plug-in runs code as everybody who names it: a folder that all users of the machine can write to is
-refused.
+refused. Of what lies beside such a folder nothing becomes importable, so that nobody can offer a module that a library merely
+tries to import, by putting it there.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
+import importlib.abc
 import importlib.metadata
 import importlib.util
 import keyword
@@ -20,6 +21,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from spikedistill.errors import ConfigError
@@ -158,7 +160,7 @@ def _package(name: str, origin: str) -> Source:
 
 
 def _folder(name: str) -> Source:
-    """Make a folder importable under its own name, behind everything that is importable already."""
+    """Make a folder importable under its own name, which nothing else that can be imported may have."""
     origin = f"plugins: {name}"
     folder = Path(name).expanduser().resolve()
     if not folder.is_dir():
@@ -167,14 +169,40 @@ def _folder(name: str) -> Source:
         raise ConfigError(f"{origin}: imported under its name, and {folder.name!r} is none for Python: use letters, digits and _")
     for each in _writable_by_all(folder):
         raise ConfigError(f"{origin}: every user of this machine can write to {each}, and its code runs as you: chmod o-w it")
-    if str(folder.parent) not in sys.path:
-        sys.path.append(str(folder.parent))
-        importlib.invalidate_caches()
     spec = importlib.util.find_spec(folder.name)
-    if spec is None or str(folder) not in [str(Path(each).resolve()) for each in spec.submodule_search_locations or ()]:
-        taken = spec and (spec.origin or list(spec.submodule_search_locations or ()))
+    if spec is not None and str(folder) not in [str(Path(each).resolve()) for each in spec.submodule_search_locations or ()]:
+        taken = spec.origin or list(spec.submodule_search_locations or ())
         raise ConfigError(f"{origin}: there is a Python package {folder.name!r} already ({taken}): rename the folder")
-    return _checked(Source(folder.name, folder, name, origin))
+    source = _checked(Source(folder.name, folder, name, origin))
+    if spec is None:
+        _finder().folders[folder.name] = folder
+    return source
+
+
+class _FolderFinder(importlib.abc.MetaPathFinder):
+    """Finds folders of plug-ins as packages, each by its name alone; `__init__.py` is not needed."""
+
+    def __init__(self) -> None:
+        self.folders: dict[str, Path] = {}
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Return the spec of a folder's package, None for any other name."""
+        folder = self.folders.get(fullname)
+        if folder is None:
+            return None
+        if (folder / "__init__.py").is_file():
+            locations = [str(folder)]
+            return importlib.util.spec_from_file_location(fullname, folder / "__init__.py", submodule_search_locations=locations)
+        spec = ModuleSpec(fullname, None, is_package=True)
+        spec.submodule_search_locations = [str(folder)]
+        return spec
+
+
+@functools.cache
+def _finder() -> _FolderFinder:
+    finder = _FolderFinder()
+    sys.meta_path.append(finder)
+    return finder
 
 
 def _writable_by_all(folder: Path) -> Iterator[Path]:

@@ -1,5 +1,6 @@
 """Plug-ins: how they are named and found, what their errors say, and that ids follow every edit of theirs."""
 
+import importlib.util
 import json
 import os
 import re
@@ -51,10 +52,8 @@ def plugin(tmp_path, monkeypatch):
     (folder / "distill" / "mine.py").write_text(METHOD)
     (folder / "terms.py").write_text(TERMS)
     monkeypatch.chdir(tmp_path)
-    path = list(sys.path)
     yield folder
     plugins.activate([])
-    sys.path[:] = path
 
 
 def config(folder, method="mine", **sections):
@@ -228,6 +227,26 @@ def test_a_plug_in_that_every_user_can_write_to_is_refused(plugin, place):
     path.chmod(path.stat().st_mode | 0o002)
     with pytest.raises(ConfigError, match=r"every user of this machine can write to .*chmod o-w"):
         parse_config(config(plugin))
+
+
+def test_nothing_that_lies_beside_it_becomes_importable(plugin, tmp_path):
+    (tmp_path / "an_optional_library.py").write_text("")
+    student_of(config(plugin))
+    assert importlib.util.find_spec(plugin.name) is not None
+    assert importlib.util.find_spec("an_optional_library") is None
+
+
+def test_its_package_may_have_an_init_file(plugin):
+    (plugin / "__init__.py").write_text("from spikedistill.distill.ce import mean_cross_entropy as ce\n")
+    (plugin / "distill" / "mine.py").write_text(METHOD + f"\nfrom {plugin.name} import ce\n")
+    assert set(in_new_process(plugin)) == {plugin.name, f"{plugin.name}.distill.mine", f"{plugin.name}.terms"}
+
+
+def test_two_folders_of_one_name_cannot_both_be_used(plugin, tmp_path):
+    (tmp_path / "other" / plugin.name / "distill").mkdir(parents=True)
+    student_of(config(plugin))
+    with pytest.raises(ConfigError, match=r"there is a Python package .* already"):
+        parse_config(config(plugin) | {"plugins": [f"./other/{plugin.name}"]})
 
 
 def test_it_may_lie_anywhere_and_its_path_may_hold_spaces_and_quotes(plugin, tmp_path):

@@ -79,8 +79,8 @@ def _is_quick_to_import(module: str) -> None:
     """Importing the file does not import torch: `snakemake -n` imports what a configuration names."""
     source = source_of(module)
     assert source is not None
-    root = source.folder.parents[source.package.count(".")]
-    code = f"import sys; sys.path.append({str(root)!r}); import {module}; sys.exit('torch' in sys.modules)"
+    activation = f"from spikedistill import plugins; plugins.activate([{source.name!r}])"
+    code = f"import sys; {activation}; import {module}; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
     if done.returncode:
         raise AssertionError(

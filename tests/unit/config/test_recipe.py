@@ -2,7 +2,6 @@
 
 import copy
 import os
-import sys
 
 import jsonschema
 import pytest
@@ -241,10 +240,8 @@ COUNT = iter(range(1000))
 
 @pytest.fixture(autouse=True)
 def no_plug_ins_afterwards(monkeypatch):
-    path = list(sys.path)
     yield
     plugins.activate([])
-    sys.path[:] = path
 
 
 def folder_of(tmp_path, monkeypatch, file, text):
