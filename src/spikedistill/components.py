@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from spikedistill import plugins
-from spikedistill.errors import ConfigError
+from spikedistill.errors import ConfigError, UnknownComponentError
 from spikedistill.plugins import Source
 
 Kind = Literal["distill", "data.datasets", "neurons.kinds", "train.optimizers", "train.schedules"]
@@ -88,7 +88,7 @@ class Choice(Section):
         try:
             model = load(cls.KIND, info.data.get("name", "")).Params
             return model.model_validate(value).model_dump(mode="json", exclude_defaults=True)
-        except (KeyError, ConfigError, ValidationError):
+        except (ConfigError, ValidationError):
             return value
 
     @property
@@ -128,18 +128,18 @@ def module_of(kind: Kind, name: str) -> str:
     """Return the dotted name of the module of a component.
 
     Raises:
-        KeyError: if no component has that name; see `unknown_component`.
+        UnknownComponentError: if no component has that name.
         ConfigError: if more than one has it.
     """
     zoo, separator, _ = name.partition("/")
-    if separator:
-        return zoos(kind)[zoo]
-    name = canonical(name)
-    places = {source: files[name] for source in plugins.sources() if name in (files := _files(source, kind))}
+    if separator and zoo in (modules := zoos(kind)):
+        return modules[zoo]
+    found = canonical(name)
+    places = {source: files[found] for source in plugins.sources() if found in (files := _files(source, kind))}
     if not places:
-        raise KeyError(name)
+        raise UnknownComponentError(_unknown_component(kind, name))
     if len(places) > 1:
-        raise ConfigError(_clash(WHAT[kind], name, places.values()))
+        raise ConfigError(_clash(WHAT[kind], found, places.values()))
     ((source, file),) = places.items()
     return source.module(file)
 
@@ -148,13 +148,16 @@ def load(kind: Kind, name: str) -> ModuleType:
     """Import one component; `ZOO/NAME` is what the adapter of another library offers in place of a module.
 
     Raises:
-        KeyError: if no component has that name; see `unknown_component`.
+        UnknownComponentError: if no component has that name.
         ConfigError: if more than one has it, it cannot be imported, or it lacks something of its contract.
     """
     module = module_of(kind, name)
-    if "/" in name:
+    if "/" not in name:
+        return _import(module, kind)
+    try:
         return _import(module, kind, ("names", "component")).component(name.partition("/")[2])
-    return _import(module, kind)
+    except KeyError:
+        raise UnknownComponentError(_unknown_component(kind, name)) from None
 
 
 def architectures() -> dict[str, Architecture]:
@@ -166,14 +169,17 @@ def architecture(name: str) -> Architecture:
     """Return one architecture: of a table, or `ZOO/MODEL` of a zoo.
 
     Raises:
-        KeyError: if there is none of that name; see `unknown_architecture`.
+        UnknownComponentError: if there is none of that name.
         ConfigError: if more than one has it, or its zoo cannot be used.
     """
     zoo, separator, model = name.partition("/")
-    if separator:
-        module = zoos()[zoo]
-        return Architecture(module, _import(module, "models").entry(model))
-    found = _tables(plugins.sources())[name]
+    try:
+        if separator:
+            module = zoos()[zoo]
+            return Architecture(module, _import(module, "models").entry(model))
+        found = _tables(plugins.sources())[name]
+    except KeyError:
+        raise UnknownComponentError(_unknown_architecture(name)) from None
     if len(found) > 1:
         raise ConfigError(_clash("architecture", name, (plugins.file_of(each.module) for each in found)))
     return found[0]
@@ -193,7 +199,7 @@ def load_architecture(name: str) -> tuple[ModuleType, dict[str, Any]]:
     """Import the module of an architecture; return it and the entry of the architecture.
 
     Raises:
-        KeyError: if there is none of that name; see `unknown_architecture`.
+        UnknownComponentError: if there is none of that name.
         ConfigError: as `architecture`, or if the module cannot be imported or has no `build`.
     """
     found = architecture(name)
@@ -203,23 +209,6 @@ def load_architecture(name: str) -> tuple[ModuleType, dict[str, Any]]:
 def zoo_names(zoo: str, kind: str = "models") -> tuple[str, ...]:
     """Return the names of the models, or other components, of a zoo, without its prefix."""
     return tuple(_import(zoos(kind)[zoo], kind, ("names",)).names())
-
-
-def unknown_component(kind: Kind, name: str) -> str:
-    """Return a message about a name that no component has."""
-    zoo, separator, member = name.partition("/")
-    if separator and zoo in zoos(kind):
-        return unknown(f"{zoo} {WHAT[kind]}", member, zoo_names(zoo, kind))
-    return unknown(WHAT[kind], name, [*names(kind), *(f"{each}/…" for each in zoos(kind))]) + _near_misses(kind, name)
-
-
-def unknown_architecture(name: str) -> str:
-    """Return a message about a name that no architecture has."""
-    zoo, separator, model = name.partition("/")
-    if separator and zoo in zoos():
-        return unknown(f"{zoo} model", model, zoo_names(zoo))
-    allowed = [*architectures(), *(f"{each}/…" for each in zoos())]
-    return unknown("architecture", name, allowed) + _near_misses("models", name)
 
 
 def matching(name: str, refs: Iterable[str]) -> list[str]:
@@ -310,6 +299,23 @@ def _import(module: str, kind: str, contract: tuple[str, ...] | None = None) -> 
 
 def _clash(what: str, name: str, places: Iterable[Path]) -> str:
     return f"{what} {name!r} is defined more than once: {', '.join(map(str, places))}; rename all but one"
+
+
+def _unknown_component(kind: Kind, name: str) -> str:
+    """Return a message about a name that no component has."""
+    zoo, separator, member = name.partition("/")
+    if separator and zoo in zoos(kind):
+        return unknown(f"{zoo} {WHAT[kind]}", member, zoo_names(zoo, kind))
+    return unknown(WHAT[kind], name, [*names(kind), *(f"{each}/…" for each in zoos(kind))]) + _near_misses(kind, name)
+
+
+def _unknown_architecture(name: str) -> str:
+    """Return a message about a name that no architecture has."""
+    zoo, separator, model = name.partition("/")
+    if separator and zoo in zoos():
+        return unknown(f"{zoo} model", model, zoo_names(zoo))
+    allowed = [*architectures(), *(f"{each}/…" for each in zoos())]
+    return unknown("architecture", name, allowed) + _near_misses("models", name)
 
 
 def _near_misses(kind: str, name: str) -> str:

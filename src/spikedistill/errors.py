@@ -9,6 +9,10 @@ class ConfigError(SpikedistillError, ValueError):
     """A value in the configuration or on the command line is invalid."""
 
 
+class UnknownComponentError(ConfigError):
+    """A name that no method, dataset, architecture or other component has; it may be one of a plug-in that is not in use."""
+
+
 class DataError(SpikedistillError, RuntimeError):
     """A dataset is missing, incomplete or damaged."""
 

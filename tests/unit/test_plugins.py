@@ -92,6 +92,12 @@ def test_a_folder_is_found_by_its_path_and_its_components_by_their_names(plugin)
     assert plugins.named() == [f"./{plugin.name}"]
 
 
+def test_a_stage_without_the_plug_in_of_its_method_says_so(plugin, caplog):
+    spec = student_of(config(plugin)).model_dump_json()
+    assert main(["run", "--spec", spec]) == 1
+    assert "unknown method 'mine'" in caplog.text
+
+
 def test_a_configuration_without_the_plug_in_does_not_find_them(plugin):
     student_of(config(plugin))
     values = config(plugin) | {"plugins": []}

@@ -80,20 +80,14 @@ def _list_architectures(name: str | None) -> None:
     if name.rstrip("/") in components.zoos():
         _list_zoo("models", name.rstrip("/"))
         return
-    try:
-        module, entry = components.architecture(name)
-    except KeyError:
-        raise ConfigError(components.unknown_architecture(name)) from None
+    module, entry = components.architecture(name)
     print(f"{name}: {plugins.file_of(module)}")
     for key, value in entry.items():
         print(f"  {key}: {json.dumps(value)}")
 
 
 def _list_parameters(kind: components.Kind, name: str) -> None:
-    try:
-        component = components.load(kind, name)
-    except KeyError:
-        raise ConfigError(components.unknown_component(kind, name)) from None
+    component = components.load(kind, name)
     print((component.__doc__ or "").strip())
     for key, entry in component.Params.model_json_schema().get("properties", {}).items():
         options: dict[str, Any] = next((each for each in [entry, *entry.get("anyOf", [])] if each.keys() & {"enum", "type"}), {})

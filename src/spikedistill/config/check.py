@@ -49,9 +49,6 @@ def parse_config(values: Mapping[str, Any], source: str = "config.yaml") -> Conf
     for key, arch in _architecture_entries(values):
         try:
             components.architecture(arch)
-        except KeyError:
-            problems.add(key, components.unknown_architecture(arch))
-            unknown.append(key)
         except ConfigError as err:
             problems.add(key, str(err))
             unknown.append(key)
@@ -136,9 +133,6 @@ def _check_component(problems: Problems, key: list[str], kind: components.Kind, 
     """Check the name and the parameters of a component; return True if both are valid."""
     try:
         model = components.load(kind, name).Params
-    except KeyError:
-        problems.add(key, components.unknown_component(kind, name))
-        return False
     except ConfigError as err:
         problems.add(key, str(err))
         return False

@@ -90,7 +90,7 @@ def swept_params(kind: components.Kind, name: Any, params: Any, prefix: Path) ->
         return
     try:
         model = components.load(kind, name).Params
-    except (KeyError, ConfigError):  # the check of components tells what is wrong
+    except ConfigError:  # the check of components tells what is wrong
         return
     yield from swept(params, model, prefix)
 

@@ -128,8 +128,5 @@ def _build(name: str, num_classes: int, in_channels: int, activation: Activation
 
 
 def _load(name: str, entry: Mapping[str, Any] | None) -> tuple[ModuleType, Mapping[str, Any]]:
-    try:
-        family, table_entry = components.load_architecture(name)
-    except KeyError:
-        raise ConfigError(components.unknown_architecture(name)) from None
+    family, table_entry = components.load_architecture(name)
     return family, table_entry if entry is None else entry

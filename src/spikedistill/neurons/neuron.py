@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor, nn
 
-from spikedistill import components
 from spikedistill.errors import ConfigError
 from spikedistill.neurons.settings import NeuronConfig
 
@@ -81,8 +80,5 @@ def spiking_layers(neuron: NeuronConfig, time_steps: int) -> Callable[[], Spikin
         ConfigError: if there is no neuron of that name, or it cannot be used.
         ValueError: if a parameter of the neuron is unknown or out of range.
     """
-    try:
-        component, params = neuron.component, neuron.checked_params
-    except KeyError:
-        raise ConfigError(components.unknown_component(neuron.KIND, neuron.name)) from None
+    component, params = neuron.component, neuron.checked_params
     return lambda: component.build(neuron, params, time_steps)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spikedistill.errors import ArtifactError
+from spikedistill.errors import ArtifactError, UnknownComponentError
 from spikedistill.plan.stages import STAGES, parse_spec
 from spikedistill.store.artifacts import MANIFEST, MANIFEST_BACKUP, Store
 from spikedistill.store.housekeeping import leave_work, owner_name, upstream_first
@@ -154,7 +154,7 @@ def _ref_of(spec: Any) -> str | None:
     """Return the reference that a spec gives; "" if it is no spec of this version, None if its component is not installed."""
     try:
         return parse_spec(json.dumps(spec)).ref
-    except KeyError:
+    except UnknownComponentError:
         return None
     except ValueError:
         return ""
