@@ -9,6 +9,7 @@ from PIL import Image
 
 from spikedistill.data.datasets import image_folder
 from spikedistill.data.formats.images import middle_square
+from spikedistill.data.formats.pictures import Pictures
 from spikedistill.data.store import open_store
 from spikedistill.errors import DataError
 from tests.files import contents, write_files
@@ -181,6 +182,15 @@ def test_copies_under_two_labels_or_in_both_splits_are_named(tmp_path):
     raw = write_files(tmp_path / "raw2", files | {"test/cat/copy.png": files["train/cat/0.png"]})
     assert "test/cat/copy.png = train/cat/0.png" in refusal(raw)
     assert len(prepare(raw, strict=False).samples) == 9
+
+
+def test_every_image_is_read_once_where_none_is_a_copy(tmp_path, monkeypatch):
+    raw = write_files(tmp_path / "raw", folder_files())
+    read = []
+    content = Pictures.content
+    monkeypatch.setattr(Pictures, "content", lambda images, row: (read.append(images.name(row)), content(images, row))[1])
+    prepare(raw)
+    assert len(read) == len(set(read)) == 8
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ class ImageFiles:
         return sums
 
     def twins(self, sums: npt.NDArray[np.uint64], rows: Sequence[int], others: Sequence[int]) -> list[tuple[int, int]]:
-        """Return the pairs of identical files, one among `rows` and one among `others`.
+        """Return the pairs of identical files, one among `rows` and another one among `others`: the first that is like it.
 
         Args:
             sums: what `visit` returned.
@@ -204,7 +204,7 @@ class ImageFiles:
             others: other rows.
         """
         first_with = {int(sums[other]): other for other in reversed(others)}
-        candidates = [(row, first_with[int(sums[row])]) for row in rows if int(sums[row]) in first_with]
+        candidates = [(row, other) for row in rows if (other := first_with.get(int(sums[row]), row)) != row]
         return [(row, other) for row, other in candidates if self.content(row) == self.content(other)]
 
 
