@@ -180,6 +180,15 @@ def test_a_stated_polarity_may_be_the_other_way_round():
     assert found.unpacked().p.tolist() == [1, 0, 0, 1]
 
 
+@pytest.mark.parametrize("name", ["aedat 2.0", "aedat 3.1", "bin", "dat", "evt2", "evt3"])
+def test_a_stated_time_unit_and_polarity_count_more_than_the_format(name):
+    events = bursts(4, 200)
+    ending, write, _ = WRITERS[name]
+    how = KNOWN._replace(time_unit="ms", polarity="1/0")
+    found = decode(write(events), f"a.{ending}", kind=ending, how=how).unpacked()
+    assert each(found) == [(1000 * t, x, y, 1 - p) for t, x, y, p in each(events)]
+
+
 GOOD = {"t": np.arange(5) * 1000, "x": np.arange(5), "y": np.arange(5), "p": np.array([0, 1, 0, 1, 0])}
 
 

@@ -56,7 +56,7 @@ def decode(content: bytes, name: str, *, kind: FormatName, how: How, truncated: 
     """Decode the bytes of a recording.
 
     Args:
-        content: the file; an empty one has no events.
+        content: the file; an empty one is an error.
         name: path of the file.
         kind: its format.
         how: sensor, time unit and polarity, which must be known.
@@ -69,8 +69,7 @@ def decode(content: bytes, name: str, *, kind: FormatName, how: How, truncated: 
         raise DataError(f"{name}: an empty file; get it again")
     found = KINDS[kind].read(content, name, how._replace(truncated=truncated))
     if isinstance(found, CellEvents):
-        if (found.height, found.width) == (how.height, how.width):
+        if (found.height, found.width, "us", "0/1") == (how.height, how.width, how.time_unit, how.polarity):
             return found
         found = Table(*found.unpacked(), "us", None, "0/1", found.dropped)
-        how = how._replace(time_unit="us", polarity="0/1")
     return cells(found, name, how)
