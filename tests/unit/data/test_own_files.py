@@ -105,6 +105,18 @@ def test_a_table_without_splits_and_with_other_names_and_separators_is_read(tmp_
     assert [file.class_name for file in listing.files] == list("abababab")
 
 
+def test_a_table_may_have_the_line_ends_of_old_spreadsheets(tmp_path):
+    write_files(tmp_path, files("0.dat", "1.dat", "2.dat", "3.dat") | {"t.csv": b"path,label\r0.dat,cat\r1.dat,dog\r"})
+    assert [file.class_name for file in find(tmp_path, split={"test": 0.5}).files] == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("content", [b"a,b\r1,2\r", b'"' + b"x" * 200_000, b"\r", b"\0\r\0"])
+def test_a_csv_file_that_is_no_table_is_passed_over_and_refused_where_it_is_stated(tmp_path, content):
+    write_files(tmp_path, in_parts() | {"t.csv": content})
+    assert len(find(tmp_path).files) == 8
+    assert "t.csv: line 1 must name the columns path, label and perhaps split; found " in refusal(tmp_path, table="t.csv")
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

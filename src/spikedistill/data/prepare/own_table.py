@@ -54,7 +54,12 @@ def _is_below(path: str) -> bool:
 def _has_heading(path: Path) -> bool:
     with path.open("rb") as stream:
         first = stream.readline(_MAX_HEADING).decode("utf-8-sig", "replace")
-    return {"path", "label"} <= _places(next(csv.reader([first], dialect=_dialect(first)), [])).keys()
+    return {"path", "label"} <= _places(_first_line(first)).keys()
+
+
+def _first_line(text: str) -> str:
+    """Return the first line of a table, which may end in the carriage return alone of old spreadsheets."""
+    return io.StringIO(text, newline="").readline()
 
 
 def _dialect(heading: str) -> type[csv.Dialect]:
@@ -66,9 +71,12 @@ def _dialect(heading: str) -> type[csv.Dialect]:
     return Dialect
 
 
-def _places(heading: list[str]) -> dict[str, int]:
-    """Return which column has what."""
-    names = [field.strip().lower() for field in heading]
+def _places(heading: str) -> dict[str, int]:
+    """Return which column has what; nothing if the line cannot be parsed."""
+    try:
+        names = [field.strip().lower() for field in next(csv.reader([heading], dialect=_dialect(heading)), [])]
+    except csv.Error:
+        return {}
     found = {what: [at for at, name in enumerate(names) if name in aliases] for what, aliases in COLUMNS.items()}
     return {what: places[0] for what, places in found.items() if len(places) == 1}
 
@@ -83,10 +91,10 @@ def read(path: Path, root: Path) -> tuple[list[Entry], bytes]:
         DataError: naming every line that cannot be used: without path or label, a path twice, outside of root or to no file.
     """
     text = read_text(path)
-    heading = text.partition("\n")[0]
-    places = _places(next(csv.reader([heading], dialect=_dialect(heading)), []))
+    heading = _first_line(text)
+    places = _places(heading)
     if not {"path", "label"} <= places.keys():
-        raise DataError(f"{path}: line 1 must name the columns path, label and perhaps split; found {heading[:80]!r}")
+        raise DataError(f"{path}: line 1 must name the columns path, label and perhaps split; found {heading.rstrip()[:80]!r}")
     entries: list[Entry] = []
     problems: list[str] = []
     seen: dict[str, int] = {}
