@@ -4,10 +4,12 @@ import argparse
 import hashlib
 import os
 import pickle
+import random
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from spikedistill.errors import ConfigError
 from spikedistill.models import build_teacher
@@ -176,6 +178,67 @@ def test_files_that_are_no_checkpoints_are_told_apart_from_bugs(tmp_path, name, 
     file.write_bytes({"text": b"hello\n", "cut": content[: len(content) // 2], "empty": b""}[damage])
     with pytest.raises(ConfigError, match=f"{name}: not a checkpoint, or damaged"):
         load_weights(network(), file)
+
+
+def small():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+
+def mutated(content, generator):
+    """Change some bytes, cut a piece out, or write one piece over another."""
+    size = len(content)
+    first, second = sorted(generator.sample(range(size), 2))
+    kind = generator.randrange(3)
+    if kind == 0:
+        changed = bytearray(content)
+        for place in generator.sample(range(size), generator.randint(1, 4)):
+            changed[place] = generator.randrange(256)
+        return bytes(changed)
+    if kind == 1:
+        return content[:first] + content[min(second, first + 20) :]
+    return content[:second] + content[first : first + 10] + content[second + 10 :]
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors", "old.pth"])
+@pytest.mark.filterwarnings("ignore")
+def test_damage_anywhere_in_a_checkpoint_is_an_error_that_names_it_or_does_not_matter(tmp_path, name):
+    """The bytes of the pickle are changed alone, too, in the format without a zip file around it."""
+    file, generator = tmp_path / name, random.Random(0)
+    saved(small().state_dict(), tmp_path, name)
+    if name == "old.pth":
+        torch.save(small().state_dict(), file, _use_new_zipfile_serialization=False)
+    content = file.read_bytes()
+    refused = 0
+    for _ in range(300):
+        file.write_bytes(mutated(content, generator))
+        try:
+            load_weights(small(), file)
+        except ConfigError as err:
+            refused += 1
+            assert str(err).startswith(str(file))
+    assert refused > 100
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda tensor: tensor.to_sparse(), "does not fit the network"),
+        (lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8), "does not fit the network"),
+        (lambda tensor: tensor.to("meta"), "does not fit the network"),
+        (lambda tensor: tensor.to(torch.complex64), "0.weight is of torch.complex64, and the network takes real numbers"),
+        (lambda tensor: torch.empty(tensor.shape, dtype=torch.bits8), "0.weight is of torch.bits8"),
+    ],
+    ids=["sparse", "quantised", "without values", "complex", "bits"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_that_are_no_weights_are_refused(tmp_path, change, said):
+    state = small().state_dict()
+    with pytest.raises(ConfigError, match=said):
+        load_weights(small(), saved(state | {"0.weight": change(state["0.weight"])}, tmp_path))
+    everything = {name: change(tensor) for name, tensor in state.items() if tensor.is_floating_point()}
+    with pytest.raises(ConfigError):
+        load_weights(small(), saved(everything, tmp_path))
 
 
 def test_a_file_that_is_exchanged_after_its_checksum_was_taken_is_refused(tmp_path):

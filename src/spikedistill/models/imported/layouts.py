@@ -25,8 +25,6 @@ from typing import Any
 
 import torch
 
-from spikedistill.models.imported.checkpoint import is_state_dict
-
 State = dict[str, torch.Tensor]
 
 _NOT_WEIGHTS = re.compile(r"optim|sched|scaler|hyper_parameters|callbacks|loops|args")
@@ -74,11 +72,17 @@ def without_twins(state: State) -> State:
 def _states(content: Any, place: str, depth: int) -> Iterator[tuple[str, State]]:
     if not isinstance(content, Mapping) or depth > _DEPTH:
         return
-    if is_state_dict(content):
-        yield place, {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    if state := {str(name): value for name, value in content.items() if _is_dense(value)}:
+        yield place, state
     for name, value in content.items():
         if isinstance(value, Mapping) and not _NOT_WEIGHTS.search(str(name).lower()):
             yield from _states(value, f"{place}.{name}" if place else str(name), depth + 1)
+
+
+def _is_dense(value: Any) -> bool:
+    """Return True for a tensor with a value in memory for each place: not sparse, quantised, nested, or without values."""
+    strided = isinstance(value, torch.Tensor) and value.layout is torch.strided
+    return strided and not (value.is_quantized or value.is_nested or value.is_meta)
 
 
 def _without_beginnings(state: State, beginning: str, depth: int) -> Iterator[tuple[str, State]]:

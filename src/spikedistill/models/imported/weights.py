@@ -104,8 +104,19 @@ def _with_rows(
 
 def _check_finite(tensors: dict[str, torch.Tensor]) -> None:
     for name, tensor in tensors.items():
+        if not _is_real(tensor):
+            raise ConfigError(f"{name} is of {tensor.dtype}, and the network takes real numbers")
         if not torch.isfinite(tensor).all():
             raise ConfigError(f"{name} has values that are not finite; the checkpoint is of a run that diverged, or damaged")
+
+
+def _is_real(tensor: torch.Tensor) -> bool:
+    """Return True for real numbers that torch computes with; of bits and of packed numbers it only moves the bytes."""
+    try:
+        torch.isfinite(tensor.flatten()[:1])
+    except NotImplementedError:
+        return False
+    return not tensor.is_complex()
 
 
 def _tell(file: Path, imported: Imported) -> None:
