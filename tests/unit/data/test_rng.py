@@ -4,7 +4,8 @@ import itertools
 
 import numpy as np
 
-from spikedistill.data.loading.rng import derived_seed, epoch_permutation
+from spikedistill.data.loading.rng import Stream, derived_seed, epoch_permutation
+from spikedistill.data.prepare import own_splits, splits
 
 
 def test_derived_seeds_are_those_of_runs_so_far():
@@ -15,6 +16,11 @@ def test_derived_seeds_are_those_of_runs_so_far():
 def test_derived_seeds_differ_by_purpose_seed_epoch_step_and_rank():
     keys = list(itertools.product(("noise", "step"), (0, 1, 11), (0, 1, 11), (0, 1, 11), (None, 0, 1)))
     assert len({derived_seed(*key) for key in keys}) == len(keys)
+
+
+def test_no_two_uses_draw_from_the_same_stream():
+    streams = [*Stream, splits._STRATIFIED_STREAM, own_splits._STREAM]
+    assert len(set(streams)) == len(streams)
 
 
 def test_the_order_of_an_epoch_is_a_permutation_that_depends_on_seed_and_epoch():

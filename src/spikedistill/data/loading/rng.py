@@ -21,7 +21,7 @@ _BLOCK = 4  # words that Philox yields per increment of its counter
 
 
 class Stream(enum.IntEnum):
-    """The use that words are drawn for; each has a key of its own."""
+    """The use that words are drawn for; each has a key of its own. 7 is that of `prepare.splits`, 11 of `prepare.own_splits`."""
 
     ORDER = 1
     GEOMETRY = 2
@@ -29,8 +29,8 @@ class Stream(enum.IntEnum):
     RESIZED_CROP = 4
     EVENTS = 5
     ERASING = 6
-    MIXING = 7
     ENCODING = 8
+    MIXING = 9
 
 
 def _generator(seed: int, epoch: int, stream: Stream, counter: int = 0) -> np.random.Philox:
