@@ -1,4 +1,4 @@
-"""Look-up of methods, datasets and architectures by name, in this package and in plug-ins. Imports no torch.
+"""Look-up of components (methods, datasets, architectures, …) by name, in this package and in plug-ins. Imports no torch.
 
 A component is a file whose stem is its name in the config, where "-" and "_" are equivalent. It lies in the room of its kind:
 `distill/`, `data/datasets/` (in a plug-in: `datasets/`), `neurons/kinds/` (`neurons/`), `train/optimizers/` (`optimizers/`),

@@ -16,6 +16,7 @@ import importlib.abc
 import importlib.metadata
 import importlib.util
 import keyword
+import os
 import stat
 import sys
 import traceback
@@ -29,8 +30,8 @@ from spikedistill.errors import ConfigError
 GROUP = "spikedistill.plugins"
 PACKAGE = "spikedistill"
 ROOMS = ("distill", "datasets", "models", "neurons", "optimizers", "schedules")
-TAKEN = frozenset({"data", "neurons", "models", "distill", "train", "evaluate", "stages"})
-"""Names that stand for rooms of this package where the code of an artifact is recorded, see `plan.code`."""
+COMPUTING = ("data", "neurons", "models", "distill", "train", "evaluate", "stages")
+"""Rooms of this package that compute results; where the code of an artifact is recorded (`plan.code`), these names mean them."""
 
 
 def room_of(kind: str) -> str:
@@ -141,8 +142,13 @@ def _installed() -> tuple[Source, ...]:
     return tuple(found.values())
 
 
+def is_folder(name: str) -> bool:
+    """Return True if a configuration that names a plug-in so means a folder, and not a package."""
+    return name.startswith((".", "~")) or "/" in name
+
+
 def _source(name: str) -> Source:
-    return _folder(name) if name.startswith(("/", ".", "~")) or "/" in name else _package(name, f"plugins: {name}")
+    return _folder(name) if is_folder(name) else _package(name, f"plugins: {name}")
 
 
 def _package(name: str, origin: str) -> Source:
@@ -169,6 +175,8 @@ def _folder(name: str) -> Source:
         raise ConfigError(f"{origin}: imported under its name, and {folder.name!r} is none for Python: use letters, digits and _")
     for each in _writable_by_all(folder):
         raise ConfigError(f"{origin}: every user of this machine can write to {each}, and its code runs as you: chmod o-w it")
+    if folder.name not in sys.modules:
+        _finder().folders.pop(folder.name, None)  # another folder of that name, of which nothing was imported
     spec = importlib.util.find_spec(folder.name)
     if spec is not None and str(folder) not in [str(Path(each).resolve()) for each in spec.submodule_search_locations or ()]:
         taken = spec.origin or list(spec.submodule_search_locations or ())
@@ -206,15 +214,20 @@ def _finder() -> _FolderFinder:
 
 
 def _writable_by_all(folder: Path) -> Iterator[Path]:
-    for path in (folder, *(folder / room for room in ROOMS), *folder.rglob("*.py")):
-        if path.exists() and path.stat().st_mode & stat.S_IWOTH:
-            yield path
+    """Yield what lets every user change the code of a folder: files, folders, those of compiled files too, and the one above."""
+    above = folder.parent.stat().st_mode
+    if above & stat.S_IWOTH and not above & stat.S_ISVTX:
+        yield folder.parent
+    for place, _, names in os.walk(folder):
+        for path in (Path(place), *(Path(place, name) for name in names if name.endswith((".py", ".pyc")))):
+            if path.stat().st_mode & stat.S_IWOTH:
+                yield path
 
 
 def _checked(source: Source) -> Source:
     if source.package == PACKAGE or source.package.startswith(f"{PACKAGE}."):
         raise ConfigError(f"{source.origin}: this is spikedistill itself")
-    if source.package.partition(".")[0] in TAKEN:
+    if source.package.partition(".")[0] in COMPUTING:
         raise ConfigError(f"{source.origin}: code of spikedistill is recorded under this name, too: choose another")
     if not any((source.folder / room).is_dir() for room in ROOMS):
         raise ConfigError(f"{source.origin}: {source.folder} has none of the folders {', '.join(ROOMS)}; see docs/extending.md")

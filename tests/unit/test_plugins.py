@@ -14,6 +14,7 @@ from spikedistill.cli import main
 from spikedistill.config.check import parse_config
 from spikedistill.errors import ConfigError
 from spikedistill.plan.build import build_plan
+from spikedistill.plan.code import closure
 from spikedistill.project.new import NAMES, new_component
 
 METHOD = '''
@@ -133,6 +134,14 @@ def test_every_form_of_import_within_a_plug_in_is_followed(plugin, statement, mo
     assert f"{plugin.name}.{module}" in in_new_process(plugin)
 
 
+@pytest.mark.parametrize("name", ["mean_cross_entropy", "LIF"])
+def test_what_the_package_itself_offers_is_followed_to_its_module(plugin, name):
+    (plugin / "distill" / "mine.py").write_text(METHOD + f"\nfrom spikedistill import {name}\n")
+    student_of(config(plugin))
+    module = {"mean_cross_entropy": "spikedistill.distill.ce", "LIF": "spikedistill.neurons.lif"}[name]
+    assert module in closure((f"{plugin.name}.distill.mine",))
+
+
 def broken(plugin, text, method="mine"):
     (plugin / "distill" / "mine.py").write_text(text)
     with pytest.raises(ConfigError) as caught:
@@ -227,8 +236,13 @@ def test_what_cannot_be_a_plug_in_is_refused_with_the_reason(plugin, tmp_path, n
         parse_config(config(plugin) | {"plugins": [name]}, source="config.yaml")
 
 
-@pytest.mark.parametrize("place", [".", "distill", "distill/mine.py", "terms.py"])
+@pytest.mark.parametrize(
+    "place", ["..", ".", "distill", "distill/mine.py", "terms.py", "lib", "lib/more.py", "distill/__pycache__"]
+)
 def test_a_plug_in_that_every_user_can_write_to_is_refused(plugin, place):
+    for folder in ("lib", "distill/__pycache__"):
+        (plugin / folder).mkdir()
+    (plugin / "lib" / "more.py").write_text("")
     path = plugin / place
     path.chmod(path.stat().st_mode | 0o002)
     with pytest.raises(ConfigError, match=r"every user of this machine can write to .*chmod o-w"):
@@ -284,6 +298,22 @@ def test_a_new_component_passes_its_contract(plugin, kind, capsys):
     assert re.search(r"1 components checked, \d+ promises, 0 broken", capsys.readouterr().out)
     with pytest.raises(ConfigError, match=r"'fresh-one' is the name of another"):
         new_component(kind, "fresh-one", plugin)
+
+
+def test_a_new_component_goes_into_the_folder_that_the_configuration_means(plugin, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "config.yaml").write_text(f"plugins: [~/{plugin.name}]\n")
+    assert main(["new", "method", "another"]) == 0
+    assert (plugin / "distill" / "another.py").is_file()
+    assert "to use it" not in capsys.readouterr().out
+
+
+def test_a_component_may_import_another_plug_in_of_the_configuration(plugin, tmp_path, capsys):
+    other = tmp_path / f"{plugin.name}_other"
+    (other / "distill").mkdir(parents=True)
+    (other / "distill" / "theirs.py").write_text(METHOD.replace("from .. import terms", f"from {plugin.name} import terms"))
+    (tmp_path / "config.yaml").write_text(f"plugins: [./{plugin.name}, ./{other.name}]\n")
+    assert main(["check-plugin"]) == 0, capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["2x", "a b", "../x", "Kd", "class", "", "a.b"])

@@ -28,8 +28,8 @@ def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
 
 def _new(options: argparse.Namespace) -> None:
     use_plugins(options)
-    folders = [Path(name) for name in plugins.named() if "/" in name]
-    folder = options.plugin or next(iter(folders), Path("plugins"))
+    named = next(filter(plugins.is_folder, plugins.named()), "./plugins")
+    folder = (options.plugin or Path(named)).expanduser()
     print(f"wrote {new_component(options.kind, options.name, folder)}")
     name = str(folder) if folder.is_absolute() else f"./{folder}"
     if folder.resolve() not in [source.folder for source in plugins.sources()]:

@@ -167,7 +167,7 @@ class Config(Section):
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="How trained networks are measured.")
     plugins: list[str] = Field(
         [],
-        description="Packages (my_lab.snn) and folders (./ours) with methods, datasets and networks of your own: "
-        "docs/extending.md.",
+        description="Packages (my_lab.snn) and folders (./ours) with components of your own: methods, datasets, networks and "
+        "more; see docs/extending.md.",
     )
     experiments: dict[str, ExperimentConfig] = Field(min_length=1, description="Comparisons, by a label of your choice.")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from spikedistill import components
 from spikedistill.contract import batches, datasets, methods, multi_step, networks, neurons, optimizers, schedules, training
 from spikedistill.errors import ConfigError
-from spikedistill.plugins import Source, file_of, source_of
+from spikedistill.plugins import Source, file_of, named, source_of
 
 CHECKS: dict[components.Kind, tuple[Callable[[ModuleType], None], ...]] = {
     "data.datasets": datasets.CHECKS,
@@ -21,6 +21,10 @@ CHECKS: dict[components.Kind, tuple[Callable[[ModuleType], None], ...]] = {
     "train.schedules": schedules.CHECKS,
 }
 """Checks of the kinds that have only checks of the module."""
+
+
+_IMPORTS_TORCH = 3
+"""Exit status of a process that found torch imported."""
 
 
 class Finding(NamedTuple):
@@ -77,11 +81,12 @@ def _finding(component: str, promise: str | None, check: Callable[[], None]) -> 
 
 def _is_quick_to_import(module: str) -> None:
     """Importing the file does not import torch: `snakemake -n` imports what a configuration names."""
-    source = source_of(module)
-    assert source is not None
-    activation = f"from spikedistill import plugins; plugins.activate([{source.name!r}])"
-    code = f"import sys; {activation}; import {module}; sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    activation = f"from spikedistill import plugins; plugins.activate({named()!r})"
+    code = f"import sys; {activation}; import {module}; sys.exit({_IMPORTS_TORCH} if 'torch' in sys.modules else 0)"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    if done.returncode not in (0, _IMPORTS_TORCH):
+        said = done.stderr.strip().rpartition("\n")[2]
+        raise AssertionError(f"{file_of(module)} cannot be imported in a new process: {said}")
     if done.returncode:
         raise AssertionError(
             f"{file_of(module)} imports torch when it is imported: write `from spikedistill.lazy import torch`, and import other "

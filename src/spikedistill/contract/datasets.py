@@ -8,22 +8,15 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
-from spikedistill.components import ComponentParams
-from spikedistill.contract.findings import require
+from spikedistill.contract.findings import require, require_description
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.store import SampleStore, open_store
 
 
 def describes_itself(dataset: ModuleType) -> None:
     """The docstring, `NEEDS_RAW`, `Params` and `describe` say what the dataset is; without `scan`, before a file is read."""
-    first = (dataset.__doc__ or "").strip().partition("\n")[0]
-    require(first.endswith("."), f"the docstring of the file begins with one sentence about the dataset; found {first!r}")
+    require_description(dataset, "dataset")
     require(isinstance(dataset.NEEDS_RAW, bool), f"NEEDS_RAW is True or False; found {dataset.NEEDS_RAW!r}")
-    require(issubclass(dataset.Params, ComponentParams), "Params is a subclass of spikedistill.components.ComponentParams")
-    bare = [key for key, field in dataset.Params.model_fields.items() if not field.description]
-    require(not bare, f"every parameter has a description: Field(…, description=…); without: {', '.join(bare)}")
-    if hasattr(dataset, "scan"):
-        return
     if hasattr(dataset, "scan"):
         require(callable(dataset.scan), "scan is a function (params, raw) -> params")
         return  # only the folder says the rest

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from spikedistill.components import ComponentParams
 from spikedistill.contract.batches import (
     BATCH_FIRST,
     SITUATIONS,
@@ -27,7 +26,7 @@ from spikedistill.contract.batches import (
     random_inputs,
     tensors_of,
 )
-from spikedistill.contract.findings import require
+from spikedistill.contract.findings import require, require_description
 from spikedistill.distill.method_inputs import MethodInputs, Need
 
 STEPS = (1, 4)
@@ -40,11 +39,7 @@ def total(method: ModuleType, inputs: MethodInputs, params: dict[str, Any]) -> T
 
 def is_described(method: ModuleType) -> None:
     """The docstring and every parameter say what they are, and `needs` names what there is."""
-    first = (method.__doc__ or "").strip().partition("\n")[0]
-    require(first.endswith("."), f"the docstring of the file begins with one sentence about the method; found {first!r}")
-    require(issubclass(method.Params, ComponentParams), "Params is a subclass of spikedistill.components.ComponentParams")
-    bare = [key for key, field in method.Params.model_fields.items() if not field.description]
-    require(not bare, f"every parameter has a description: Field(…, description=…); without: {', '.join(bare)}")
+    require_description(method, "method")
     strange = set(method.needs(method.Params())) - set(get_args(Need))
     require(not strange, f"needs returns some of {', '.join(get_args(Need))}; found {', '.join(map(str, strange))}")
 

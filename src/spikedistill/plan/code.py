@@ -22,11 +22,10 @@ from typing import Any
 
 from spikedistill.components import unknown
 from spikedistill.errors import ConfigError
-from spikedistill.plugins import PACKAGE, file_of, source_of
+from spikedistill.plugins import COMPUTING, PACKAGE, file_of, source_of
 from spikedistill.store.atomic import write_text
 
 LOCK = Path(__file__).parents[1] / "components.lock"
-ROOMS = ("data", "neurons", "models", "distill", "train", "evaluate", "stages")
 NEUTRAL = frozenset(
     f"{PACKAGE}.{name}"
     for name in (
@@ -91,7 +90,7 @@ def describe_code(module: str, entry: str | None) -> str:
 
 def is_released(module: str) -> bool:
     """Return True for a module of this package, given as in `code_of`, and False for one of a plug-in."""
-    return module.partition(".")[0] in ROOMS and source_of(module) is None
+    return module.partition(".")[0] in COMPUTING
 
 
 @functools.cache
@@ -119,7 +118,7 @@ def _digest_of_tree(tree: ast.Module) -> str:
 def lockable() -> dict[str, Path]:
     """Return every module of the package that belongs into the lock, with its file."""
     root = LOCK.parent
-    files = (file for room in ROOMS for file in sorted((root / room).rglob("*.py")) if file.name != "__init__.py")
+    files = (file for room in COMPUTING for file in sorted((root / room).rglob("*.py")) if file.name != "__init__.py")
     named = {".".join((PACKAGE, *file.relative_to(root).with_suffix("").parts)): file for file in files}
     return {module: file for module, file in named.items() if module not in NEUTRAL}
 
@@ -237,19 +236,26 @@ def _resolved(module: str, name: str) -> Iterator[str]:
         if source is not None:
             yield from (each for each in (f"{module}.{name}", module) if source_of(each) == source and file_of(each).is_file())
         return
-    if len(parts) > 1 and parts[1] not in ROOMS:
+    if len(parts) > 1 and parts[1] not in COMPUTING:
         return
     submodule = f"{module}.{name}"
     if _is_module(submodule):
-        if submodule.split(".")[1] in ROOMS:
+        if submodule.split(".")[1] in COMPUTING:
             yield submodule
     elif len(parts) > 1 and _is_module(module):
         yield module
-    elif len(parts) > 1:  # a name that the package itself offers, and that it imports from one of its modules
-        package = LOCK.parent.joinpath(*parts[1:], "__init__.py")
-        for node in ast.walk(ast.parse(package.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module and any(alias.name == name for alias in node.names):
-                yield node.module
+    else:
+        yield from (each for each in _offered(module).get(name, ()) if each.split(".")[1] in COMPUTING)
+
+
+@functools.cache
+def _offered(package: str) -> dict[str, tuple[str, ...]]:
+    """Return the names that a package of ours imports from its modules, to offer them itself: name -> modules."""
+    found: dict[str, tuple[str, ...]] = {}
+    for node in ast.walk(ast.parse(file_of(package).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(f"{PACKAGE}."):
+            found |= {alias.name: (*found.get(alias.name, ()), node.module) for alias in node.names}
+    return found
 
 
 def _is_module(name: str) -> bool:

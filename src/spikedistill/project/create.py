@@ -16,7 +16,7 @@ TEMPLATE = Path(__file__).with_name("template")
 _SCHEMA_LINE = re.compile(r"(?m)^(# yaml-language-server: \$schema=).*$")
 _CONFIGFILE = re.compile(r" --configfile workflow/recipes/\S+")
 _END_OF_HEADER = re.compile(r"(?m)^$\n")
-_PLUGINS = "\nplugins: [./plugins]   # methods, datasets and networks of your own: plugins/README.md\n"
+_PLUGINS = "\nplugins: [./plugins]   # methods, datasets, networks … of your own: plugins/README.md\n"
 
 
 def create_project(folder: Path, recipe_name: str | None = None) -> Path:
