@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 SMOOTHS_LABELS = True
 
-SMOOTHS_LABELS = True
-
 
 class Params(ComponentParams):
     """L = CE of the mean logits + alpha * WSL + beta * BKD."""

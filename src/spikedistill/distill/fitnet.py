@@ -20,8 +20,6 @@ Pair = TypeVar("Pair")
 
 SMOOTHS_LABELS = True
 
-SMOOTHS_LABELS = True
-
 
 class Params(ComponentParams):
     """L = CE of every step + beta * mean squared distance of the adapted maps of every step from the teacher's."""

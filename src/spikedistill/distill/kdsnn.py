@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 SMOOTHS_LABELS = True
 
-SMOOTHS_LABELS = True
-
 
 class Params(ComponentParams):
     """L = (1 - alpha) * CE + alpha * KD of the mean logits + beta * distance of the mean features from the teacher's."""
