@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """Where a command adds its parser."""
+DEFAULT_FILES = [Path("config.yaml")]
+"""The configuration where none is given."""
 
 
 def config_arguments() -> argparse.ArgumentParser:
@@ -43,15 +45,19 @@ def store_argument() -> argparse.ArgumentParser:
 
 def load_plan(options: argparse.Namespace) -> Plan:
     """Return the plan of the configuration that the arguments choose."""
-    files = options.configfile or [Path("config.yaml")]
-    return build_plan(parse_config(read_config(files, options.config), source=", ".join(map(str, files))))
+    return plan_of(options.configfile or DEFAULT_FILES, options.config)
+
+
+def plan_of(files: Sequence[Path], overrides: Sequence[str] = ()) -> Plan:
+    """Return the plan of a configuration, of which `--config` overrides some keys."""
+    return build_plan(parse_config(read_config(files, overrides), source=_source(files)))
 
 
 def use_plugins(options: argparse.Namespace) -> None:
     """Use the plug-ins of the configuration, if there is one; the rest of it need not be valid."""
-    files = next(iter(given_configs(options)), None)
+    files = chosen_files(options)
     if files:
-        activate_plugins(read_config(files, options.config), ", ".join(map(str, files)))
+        activate_plugins(read_config(files, options.config), _source(files))
 
 
 def open_store(options: argparse.Namespace) -> Store:
@@ -59,19 +65,18 @@ def open_store(options: argparse.Namespace) -> Store:
     from spikedistill.store.artifacts import Store
 
     if options.store:
+        use_plugins(options)  # of the networks in it
         return Store(options.store)
-    files = next(iter(given_configs(options)), [Path("config.yaml")])
-    return Store(plan_of(files, options).config.store)
+    if not chosen_files(options) and getattr(options, "needed_for", []):
+        return Store(plan_of(options.needed_for[0]).config.store)
+    return Store(load_plan(options).config.store)
 
 
-def given_configs(options: argparse.Namespace) -> list[list[Path]]:
-    """Return the files of each given configuration: --configfile, or config.yaml if it is there, and what --for names."""
-    default = [Path("config.yaml")]
-    main = options.configfile or (default if default[0].exists() else None)
-    return ([main] if main else []) + getattr(options, "needed_for", [])
+def chosen_files(options: argparse.Namespace) -> Sequence[Path] | None:
+    """Return the files of --configfile, or config.yaml if it is there."""
+    return options.configfile or (DEFAULT_FILES if DEFAULT_FILES[0].exists() else None)
 
 
-def plan_of(files: Sequence[Path], options: argparse.Namespace) -> Plan:
-    """Return the plan of a configuration; --config overrides that of --configfile only."""
-    overrides = options.config if files not in getattr(options, "needed_for", []) else ()
-    return build_plan(parse_config(read_config(files, overrides), source=", ".join(map(str, files))))
+def _source(files: Sequence[Path]) -> str:
+    """Return what messages call a configuration."""
+    return ", ".join(map(str, files))

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from spikedistill.cli.arguments import Commands, load_plan, open_store
+from spikedistill.cli.arguments import Commands, load_plan, open_store, store_argument
 from spikedistill.cli.logs import start_logging
 from spikedistill.config.files import read_resolved
 from spikedistill.plan.build import build_plan
@@ -32,29 +32,32 @@ def _add_sweep(commands: Commands, configured: argparse.ArgumentParser) -> None:
 
 
 def _add_compare(commands: Commands, configured: argparse.ArgumentParser) -> None:
-    compare = commands.add_parser("compare", parents=[configured], help="compare networks of the store side by side")
+    compare = commands.add_parser(
+        "compare", parents=[configured, store_argument()], help="compare networks of the store side by side"
+    )
     compare.add_argument(
         "names", nargs="+", metavar="NAME", help="teacher, student or evaluation; the beginning of a name will do"
     )
-    compare.add_argument("--store", help="folder of the artifacts (default: as configured)")
     compare.set_defaults(command=_compare)
 
 
 def _add_trace(commands: Commands, configured: argparse.ArgumentParser) -> None:
     trace = commands.add_parser(
-        "trace", parents=[configured], help="show what is behind a figure, a table or an artifact, and what was made of it"
+        "trace",
+        parents=[configured, store_argument()],
+        help="show what is behind a figure, a table or an artifact, and what was made of it",
     )
     trace.add_argument("target", help="a file of the report, such as results/results.csv, or an artifact; a beginning will do")
-    trace.add_argument("--store", help="folder of the artifacts (default: as configured)")
     trace.add_argument("--results", help="folder of the report (default: as configured)")
     trace.add_argument("--json", action="store_true", help="print it as JSON")
     trace.set_defaults(command=_trace)
 
 
 def _add_export(commands: Commands, configured: argparse.ArgumentParser) -> None:
-    export = commands.add_parser("export", parents=[configured], help="write a network with a model card, on request as NIR")
+    export = commands.add_parser(
+        "export", parents=[configured, store_argument()], help="write a network with a model card, on request as NIR"
+    )
     export.add_argument("name", help="teacher or student; the beginning of a name will do")
-    export.add_argument("--store", help="folder of the artifacts (default: as configured)")
     export.add_argument("--out", type=Path, help="a new folder (default: exports/NAME)")
     export.add_argument("--nir", action="store_true", help="also as a NIR graph, for neuromorphic back ends")
     export.set_defaults(command=_export)
@@ -88,24 +91,25 @@ def _sweep(options: argparse.Namespace) -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     from spikedistill.report.compare import compare
-    from spikedistill.store.artifacts import Store
 
-    print(compare(Store(options.store or load_plan(options).config.store), options.names))
+    print(compare(open_store(options), options.names))
 
 
 def _trace(options: argparse.Namespace) -> None:
     from spikedistill.report.trace import as_text, trace
+    from spikedistill.store.artifacts import Store
 
-    config = None if options.store and options.results else load_plan(options).config
-    results = Path(options.results or (config.results if config else "results"))
-    found = trace(options.target, open_store(options), results)
+    if options.store and options.results:
+        found = trace(options.target, open_store(options), Path(options.results))
+    else:
+        config = load_plan(options).config
+        found = trace(options.target, Store(options.store or config.store), Path(options.results or config.results))
     print(json.dumps(found, indent=1) if options.json else as_text(found))
 
 
 def _export(options: argparse.Namespace) -> None:
     from spikedistill.export.folder import write_export
-    from spikedistill.store.artifacts import Store
 
-    store = Store(options.store or load_plan(options).config.store)
+    store = open_store(options)
     ref = store.find(options.name)
     print(*write_export(store, ref, options.out or Path("exports") / Path(ref).name, nir=options.nir), sep="\n")

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from spikedistill import plugins
-from spikedistill.cli.arguments import Commands, load_plan
+from spikedistill.cli.arguments import Commands, load_plan, store_argument
 from spikedistill.cli.logs import start_logging
 
 
@@ -18,11 +18,10 @@ def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
 
 
 def _add_run(commands: Commands, configured: argparse.ArgumentParser) -> None:
-    run = commands.add_parser("run", parents=[configured], help="run one stage here, now")
+    run = commands.add_parser("run", parents=[configured, store_argument()], help="run one stage here, now")
     which = run.add_mutually_exclusive_group(required=True)
     which.add_argument("name", nargs="?", help="the stage's artifact, or an unambiguous beginning of its name")
     which.add_argument("--spec", metavar="JSON", help="the stage's spec, as `spikedistill plan --json` prints it")
-    run.add_argument("--store", help="folder of the artifacts (default: as configured)")
     run.add_argument("--results", help="folder of the report and TensorBoard logs (default: as configured)")
     run.add_argument("--engine", metavar="JSON", help="how training runs (default: as configured)")
     run.add_argument("--plugins", nargs="+", default=[], metavar="PLUGIN", help="packages and folders (default: as configured)")

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from spikedistill import components
-from spikedistill.cli.arguments import Commands, given_configs, open_store, plan_of, store_argument
+from spikedistill.cli.arguments import Commands, chosen_files, open_store, plan_of, store_argument
 from spikedistill.errors import ConfigError
 
 
@@ -83,7 +83,10 @@ def _needs_arguments() -> argparse.ArgumentParser:
 
 def _needed(options: argparse.Namespace) -> dict[str, frozenset[str]]:
     """Return what each given configuration needs: name to show -> references of artifacts."""
-    return {" + ".join(map(str, files)): frozenset(plan_of(files, options).stages) for files in given_configs(options)}
+    chosen = chosen_files(options)
+    plans = [(chosen, plan_of(chosen, options.config))] if chosen else []
+    plans += [(files, plan_of(files)) for files in options.needed_for]
+    return {" + ".join(map(str, files)): frozenset(plan.stages) for files, plan in plans}
 
 
 def _ls(options: argparse.Namespace) -> None:
@@ -116,7 +119,7 @@ def _prune(options: argparse.Namespace) -> int:
     from spikedistill.store.housekeeping import describe, plan_prune, remove
     from spikedistill.store.inventory import format_size, parse_age
 
-    if not given_configs(options):
+    if not (chosen_files(options) or options.needed_for):
         raise ConfigError("there is no config.yaml here: name each configuration whose artifacts are to stay, with --for FILE")
     store = open_store(options)
     prune = plan_prune(store, _needed(options), parse_age(options.older_than))

@@ -48,7 +48,10 @@ def code_lines(plan: Plan) -> list[str]:
             makers.setdefault(module_entry, []).append(ref)
     lines = []
     for (module, entry), refs in sorted(makers.items()):
-        following = {ref for ref, spec in plan.stages.items() if any(each.ref in refs for each in plan.with_upstream(spec))}
+        following = set(refs)
+        for ref, spec in plan.stages.items():  # upstream first
+            if not following.isdisjoint(spec.upstream.values()):
+                following.add(ref)
         counts = collections.Counter(str(plan.stages[ref].stage) for ref in following)
         what = ", ".join(f"{counts[stage]} {stage}" for stage in STAGES if counts[stage])
         follows = "other ids for" if is_released(module) else "its content is part of the ids of"
