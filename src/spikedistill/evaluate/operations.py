@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from spikedistill.evaluate.layers import LayerMeter, find_layers
 from spikedistill.evaluate.products import ProductMeter
 from spikedistill.evaluate.settings import EnergyConfig
+from spikedistill.evaluate.synapses import Operations, spikes_in
 from spikedistill.neurons.neuron import SpikingNeuron
 from spikedistill.train.distributed import World
 
@@ -47,7 +48,7 @@ class OperationMeter(LayerMeter):
         self._most = max((each.most_spikes for each in neurons), default=1)
         self._signed = any(each.signed for each in neurons)
         self._first = next(iter(self._layers.values()), None)
-        self._products = ProductMeter(model)
+        self._products = ProductMeter(model, most_spikes=self._most, signed=self._signed)
 
     def __enter__(self) -> Self:
         self._products.__enter__()
@@ -60,12 +61,11 @@ class OperationMeter(LayerMeter):
     def count(self, layer: nn.Module, x: Tensor, out: Tensor) -> dict[str, Tensor | int]:
         """Count the spikes at each position of the input, and the values that are none: by default all but 0 and 1."""
         nonzero = x != 0
+        of_neurons = layer is not self._first
+        not_spikes, spikes = spikes_in(x, nonzero, most=self._most if of_neurons else 1, signed=self._signed and of_neurons)
         counts: dict[str, Tensor | int] = {"calls": len(x), "outputs": out.numel(), "nonzero": nonzero.sum(0)}
-        if layer is self._first or (self._most == 1 and not self._signed):  # the first layer's input is of no neurons
-            return counts | {"not_spikes": (nonzero & (x != 1)).sum()}
-        size = x.abs() if self._signed else x
-        fits = (size >= 0) & (size <= self._most) & (size == size.round())
-        return counts | {"not_spikes": (~fits).sum(), "spikes": size.nan_to_num().clamp(0, self._most).round().long().sum(0)}
+        counts["not_spikes"] = not_spikes
+        return counts if spikes is nonzero else counts | {"spikes": spikes.sum(0)}
 
     def summary(self, world: World, num_samples: int, energy: EnergyConfig) -> dict[str, Any]:
         """Return the operations per sample over the batches of all ranks.
@@ -78,12 +78,11 @@ class OperationMeter(LayerMeter):
         Returns:
             "macs", "synops", "energy_pj", "estimate" (synops and energy_pj as papers estimate them), "dense", "effective_macs",
             "effective_acs", and "layers", which holds the same for each layer and the share of its inputs that are not zero
-            ("input_rate").
+            ("input_rate"; of spikes, their number per input).
         """
-        layers = [
-            {"name": name, **_layer_operations(layer, counts, num_samples, energy)} for name, layer, counts in self.totals(world)
-        ]
-        layers += self._products.layers(world, num_samples, energy)
+        found = [(name, _layer_operations(layer, counts, num_samples)) for name, layer, counts in self.totals(world)]
+        found += self._products.layers(world, num_samples)
+        layers = [{"name": name, **operations.entry(energy)} for name, operations in found]
         keys = ("macs", "synops", "energy_pj", "dense", "effective_macs", "effective_acs")
         totals: dict[str, Any] = {key: sum(layer[key] for layer in layers) for key in keys}
         totals["estimate"] = {
@@ -93,28 +92,22 @@ class OperationMeter(LayerMeter):
         return totals | {"layers": layers}
 
 
-def _layer_operations(layer: nn.Module, counts: dict[str, Tensor], num_samples: int, energy: EnergyConfig) -> dict[str, Any]:
+def _layer_operations(layer: nn.Module, counts: dict[str, Tensor], num_samples: int) -> Operations:
     calls, spiking = int(counts["calls"]), not int(counts["not_spikes"])
-    nonzero = counts.get("spikes", counts["nonzero"]) if spiking else counts["nonzero"]
-    reached, reached_nonzero = _fan_out(layer, nonzero, all_weights=True), _fan_out(layer, nonzero, all_weights=False)
+    inputs = counts.get("spikes", counts["nonzero"]) if spiking else counts["nonzero"]
+    reached, reached_nonzero = _fan_out(layer, inputs, all_weights=True), _fan_out(layer, inputs, all_weights=False)
     weight: Tensor = layer.weight  # type: ignore[assignment]
-    dense_macs = int(counts["outputs"]) * (weight.numel() // len(weight)) / num_samples
-    rate = int(nonzero.sum()) / (calls * nonzero.numel())
-    synops = int((nonzero * reached).sum()) / num_samples
-    effective = int((nonzero * reached_nonzero).sum()) / num_samples
-    result: dict[str, Any] = {
-        "spiking_input": spiking,
-        "input_rate": rate,
-        "macs": 0.0 if spiking else dense_macs,
-        "synops": synops if spiking else 0.0,
-        "dense": calls * int(reached.sum()) / num_samples,
-        "effective_macs": 0.0 if spiking else effective,
-        "effective_acs": effective if spiking else 0.0,
-    }
-    result["energy_pj"] = energy.pj_per_mac * result["macs"] + energy.pj_per_ac * result["synops"]
-    if spiking:
-        result["estimate"] = {"synops": dense_macs * rate, "energy_pj": energy.pj_per_ac * dense_macs * rate}
-    return result
+    macs = int(counts["outputs"]) * (weight.numel() // len(weight)) / num_samples
+    rate = int(inputs.sum()) / (calls * inputs.numel())
+    return Operations(
+        spiking=spiking,
+        rate=rate,
+        macs=macs,
+        synops=int((inputs * reached).sum()) / num_samples,
+        estimate=(macs, rate),
+        dense=calls * int(reached.sum()) / num_samples,
+        effective=int((inputs * reached_nonzero).sum()) / num_samples,
+    )
 
 
 def _fan_out(layer: nn.Module, like: Tensor, *, all_weights: bool) -> Tensor:

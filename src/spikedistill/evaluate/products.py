@@ -8,6 +8,7 @@ They belong to no layer, so they are seen as the operations that they end in. Co
     macs         of other products: all multiply-accumulates
     effective    operations of a non-zero value of one and a non-zero value of the other operand
 
+A spike is what it is at the input of a layer: behind neurons that fire several in a step, an integer n is n spikes.
 Elementwise products, such as the masks of Q-K attention and of spike-driven attention, are not counted, as other elementwise
 operations are not. Letters: N products of one call, I, K, J sides of [N, I, K] @ [N, K, J].
 """
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.module_tracker import ModuleTracker
 
-from spikedistill.evaluate.settings import EnergyConfig
+from spikedistill.evaluate.synapses import Operations, spikes_in
 from spikedistill.train.distributed import World
 
 
@@ -34,10 +35,11 @@ class ProductMeter(TorchDispatchMode):
     It is idle for networks that do not run all steps at once: those of this package have no such products.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        """Observe the forward passes of `model`."""
+    def __init__(self, model: nn.Module, *, most_spikes: int, signed: bool) -> None:
+        """Observe the forward passes of `model`, whose neurons fire so many spikes in a step, or negative ones."""
         super().__init__()
         self._model = model
+        self._most, self._signed = most_spikes, signed
         self._idle = not any(getattr(module, "runs_all_steps", False) for module in model.modules())
         self._tracker = ModuleTracker()
         self._seen: Counter[str] = Counter()
@@ -67,49 +69,49 @@ class ProductMeter(TorchDispatchMode):
         place = max(self._tracker.parents, key=len).partition(".")[2].removeprefix("network.")
         self._seen[place] += 1
         counts = self._counts.setdefault(f"{place}.matmul{self._seen[place]}", {})
-        for key, value in _count(first, second).items():
+        for key, value in _count(first, second, most=self._most, signed=self._signed).items():
             counts[key] = counts.get(key, 0) + torch.as_tensor(value, device=first.device)
 
-    def layers(self, world: World, num_samples: int, energy: EnergyConfig) -> Iterator[dict[str, Any]]:
-        """Yield what `OperationMeter.summary` has for each layer, over the batches of all ranks."""
+    def layers(self, world: World, num_samples: int) -> Iterator[tuple[str, Operations]]:
+        """Yield the name and the operations of each product, over the batches of all ranks."""
         for name, counts in self._counts.items():
             totals = {key: int(world.all_reduce_sum(value)) for key, value in sorted(counts.items())}
-            yield {"name": name, **_operations(totals, num_samples, energy)}
+            yield name, _operations(totals, num_samples)
 
 
-def _count(first: Tensor, second: Tensor) -> dict[str, Tensor | int]:
+def _count(first: Tensor, second: Tensor, *, most: int, signed: bool) -> dict[str, Tensor | int]:
     """Return integer counts of [N, I, K] @ [N, K, J]."""
     ones, twos = first != 0, second != 0
+    of_first, of_second = ones.sum(1), twos.sum(2)  # [N, K]
+    not_first, first_spikes = spikes_in(first, ones, most=most, signed=signed)
+    not_second, second_spikes = spikes_in(second, twos, most=most, signed=signed)
     return {
         "products": first.numel() * second.shape[2],
-        "effective": (ones.sum(1) * twos.sum(2)).sum(),
+        "nonzero": ones.sum(),
+        "effective": (of_first * of_second).sum(),
         "first": first.numel(),
-        "first_nonzero": ones.sum(),
-        "first_not_spikes": (ones & (first != 1)).sum(),
-        "first_meets": second.shape[2] * ones.sum(),
+        "first_not_spikes": not_first,
+        "first_spikes": first_spikes.sum(),
+        "first_meets": second.shape[2] * first_spikes.sum(),
+        "first_effective": (first_spikes.sum(1) * of_second).sum(),
         "second": second.numel(),
-        "second_nonzero": twos.sum(),
-        "second_not_spikes": (twos & (second != 1)).sum(),
-        "second_meets": first.shape[1] * twos.sum(),
+        "second_not_spikes": not_second,
+        "second_spikes": second_spikes.sum(),
+        "second_meets": first.shape[1] * second_spikes.sum(),
+        "second_effective": (of_first * second_spikes.sum(2)).sum(),
     }
 
 
-def _operations(totals: dict[str, int], num_samples: int, energy: EnergyConfig) -> dict[str, Any]:
-    operand = next((each for each in ("first", "second") if not totals[f"{each}_not_spikes"]), None)
-    shown = operand or "first"
-    per_sample = {key: totals[key] / num_samples for key in ("products", "effective", f"{shown}_meets")}
-    synops = per_sample[f"{shown}_meets"] if operand else 0.0
-    macs = 0.0 if operand else per_sample["products"]
-    result: dict[str, Any] = {
-        "spiking_input": operand is not None,
-        "input_rate": totals[f"{shown}_nonzero"] / totals[shown],
-        "macs": macs,
-        "synops": synops,
-        "dense": per_sample["products"],
-        "effective_macs": 0.0 if operand else per_sample["effective"],
-        "effective_acs": per_sample["effective"] if operand else 0.0,
-        "energy_pj": energy.pj_per_mac * macs + energy.pj_per_ac * synops,
-    }
-    if operand:
-        result["estimate"] = {"synops": synops, "energy_pj": energy.pj_per_ac * synops}
-    return result
+def _operations(totals: dict[str, int], num_samples: int) -> Operations:
+    products = totals["products"] / num_samples
+    spiking = next((each for each in ("first", "second") if not totals[f"{each}_not_spikes"]), None)
+    synops = totals[f"{spiking}_meets"] / num_samples if spiking else 0.0
+    return Operations(
+        spiking=spiking is not None,
+        rate=totals[f"{spiking}_spikes"] / totals[spiking] if spiking else totals["nonzero"] / totals["first"],
+        macs=products,
+        synops=synops,
+        estimate=(synops, 1.0),
+        dense=products,
+        effective=totals[f"{spiking}_effective" if spiking else "effective"] / num_samples,
+    )

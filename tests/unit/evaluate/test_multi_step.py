@@ -8,9 +8,9 @@ from spikedistill.evaluate.activity import ActivityMeter
 from spikedistill.evaluate.operations import OperationMeter
 from spikedistill.evaluate.settings import EnergyConfig
 from spikedistill.models import Student, build_student
-from spikedistill.models.imported.multi_step import as_network
+from spikedistill.models.imported.multi_step import MultiStepNeuron, as_network
 from spikedistill.neurons.firing import firing_rates
-from spikedistill.neurons.neuron import SpikingNeuron
+from spikedistill.neurons.neuron import SpikingNeuron, spiking_layers
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.train.distributed import World
 
@@ -55,6 +55,41 @@ def test_products_of_real_values_are_multiply_accumulates():
     _, result = measured(student, torch.full((STEPS, BATCH, 1, 4, 4), 0.3))
     found = [(layer["spiking_input"], layer["macs"], layer["synops"]) for layer in result["layers"]]
     assert found == [(False, STEPS * 64, 0)] * 2
+
+
+class Firing(nn.Module):
+    """Neurons, then (s @ s^T / 8) @ s of their spikes s [T, B, 1, L, L]; logits are the mean over the tokens."""
+
+    def __init__(self, **neuron):
+        super().__init__()
+        self.neurons = MultiStepNeuron(spiking_layers(NeuronConfig(**neuron), STEPS)())
+
+    def forward(self, x):
+        s = self.neurons(x)
+        return ((s @ s.transpose(-2, -1) / 8) @ s)[:, :, 0].mean(2)
+
+
+@pytest.mark.parametrize(
+    ("neuron", "currents", "spikes"),
+    [
+        ({"name": "ilif", "params": {"most_spikes": 3}, "decay": 0.0}, [[2.0, 0.0], [3.0, 1.0]], [[2, 0], [3, 1]]),
+        ({"name": "spikingjelly/TernaryIFNode"}, [[-1.0, 0.0], [1.0, -1.0]], [[-1, 0], [1, -1]]),
+    ],
+    ids=["several", "negative"],
+)
+def test_products_of_several_or_negative_spikes_are_one_addition_for_each_spike(neuron, currents, spikes):
+    spikes = torch.tensor(spikes, dtype=torch.float32)
+    frames = torch.tensor(currents).expand(STEPS, BATCH, 1, 2, 2)
+    student = Student(as_network(Firing(**neuron), STEPS), STEPS)
+    assert torch.equal(student.network.model.neurons(frames)[0, 0, 0], spikes)
+    _, result = measured(student, frames)
+    count, (first, second) = spikes.abs().sum().item(), result["layers"]
+    for product in (first, second):  # each of two tokens has two values that a spike meets
+        assert product["spiking_input"]
+        assert (product["macs"], product["synops"]) == (0, STEPS * count * 2)
+        assert product["input_rate"] == count / 4
+    meets = spikes.abs().sum(0), (spikes != 0).sum(0)  # by value of a token, in the second operand transposed
+    assert first["effective_acs"] == STEPS * (meets[0] * meets[1]).sum().item()
 
 
 def test_operations_of_a_spikformer_are_those_of_its_layers_run_by_hand():

@@ -1,0 +1,67 @@
+"""What is a spike, and what the operations of one layer or product are, for one sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from spikedistill.evaluate.settings import EnergyConfig
+
+
+def spikes_in(x: Tensor, nonzero: Tensor, *, most: int, signed: bool) -> tuple[Tensor, Tensor]:
+    """Return how many values are no spikes, and how many spikes each of the others is.
+
+    Args:
+        x: input of a layer, or operand of a product.
+        nonzero: where `x` is not 0.
+        most: number of spikes that a neuron of the network fires in one step at most, which a value is then.
+        signed: whether spikes can be negative.
+    """
+    if most == 1 and not signed:
+        return (nonzero & (x != 1)).sum(), nonzero
+    size = x.abs() if signed else x
+    fits = (size >= 0) & (size <= most) & (size == size.round())
+    return (~fits).sum(), size.nan_to_num().clamp(0, most).round().long()
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Operations of a layer, or of a product of activations, for one sample.
+
+    Attributes:
+        spiking: whether its input is spikes.
+        rate: share of the inputs that are not zero; of spikes, their number per input.
+        macs: multiply-accumulates if the input is real-valued.
+        synops: additions if it is spikes.
+        estimate: the same as papers estimate it, as a product of two numbers.
+        dense: products of an input and a weight, or another operand.
+        effective: those in which neither is zero.
+    """
+
+    spiking: bool
+    rate: float
+    macs: float
+    synops: float
+    estimate: tuple[float, float]
+    dense: float
+    effective: float
+
+    def entry(self, energy: EnergyConfig) -> dict[str, Any]:
+        """Return them by the names that `OperationMeter.summary` explains."""
+        macs, synops = (0.0, self.synops) if self.spiking else (self.macs, 0.0)
+        result: dict[str, Any] = {
+            "spiking_input": self.spiking,
+            "input_rate": self.rate,
+            "macs": macs,
+            "synops": synops,
+            "dense": self.dense,
+            "effective_macs": 0.0 if self.spiking else self.effective,
+            "effective_acs": self.effective if self.spiking else 0.0,
+            "energy_pj": energy.pj_per_mac * macs + energy.pj_per_ac * synops,
+        }
+        if self.spiking:
+            number, times = self.estimate
+            result["estimate"] = {"synops": number * times, "energy_pj": energy.pj_per_ac * number * times}
+        return result
