@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Literal
 
 import torch
 
 from spikedistill import components
 from spikedistill.config.check import parse_config
 from spikedistill.contract.findings import require
-from spikedistill.data.store import SampleStore
 from spikedistill.models import Student, Teacher, build_teacher
 from spikedistill.models.settings import Backward
 from spikedistill.plan.build import build_plan
 from spikedistill.plan.stages import DistillSpec
 from spikedistill.plugins import named
 from spikedistill.stages.distill import Distillation, build_student_of
+from spikedistill.stages.imports import DataFacts
 from spikedistill.stages.method_parts import add_parts
 from spikedistill.train.engine import Batch
 from spikedistill.train.optim import build_optimizer
@@ -57,7 +56,8 @@ def spec_of(name: str, params: dict[str, Any], **choices: Any) -> DistillSpec:
 def networks_of(spec: DistillSpec) -> tuple[Student, Teacher | None]:
     """Return the student and its parts as stage `distill` makes them, and a teacher as it reads it, None for a method without."""
     torch.manual_seed(spec.seed)
-    data = cast(SampleStore, SimpleNamespace(num_classes=10, channels=SHAPES[spec.dataset][-3]))
+    kind: Literal["images", "frames"] = "frames" if len(SHAPES[spec.dataset]) == 5 else "images"
+    data = DataFacts(kind, num_classes=10, channels=SHAPES[spec.dataset][-3], statistics=None)
     student = build_student_of(spec, data)
     teacher = build_teacher(spec.arch, num_classes=data.num_classes, in_channels=data.channels)
     method = components.load("distill", spec.method)

@@ -14,12 +14,13 @@ from spikedistill.data.store import SampleStore
 from spikedistill.distill.method_inputs import MethodInputs
 from spikedistill.models import ModelOutput, Student, Teacher, add_exits
 from spikedistill.plan.stages import DistillSpec
-from spikedistill.stages.imports import check_weights
+from spikedistill.stages.imports import DataFacts, check_weights
 from spikedistill.stages.method_parts import add_parts, example_input
 from spikedistill.stages.network_io import build_network, load_network, read_model_spec
 from spikedistill.stages.runner import StageJob
 from spikedistill.stages.training import import_and_save, open_training, train_and_save
 from spikedistill.train.engine import Batch
+from spikedistill.train.network.preparation import lay_out_channels_last
 
 
 def build(spec: DistillSpec, job: StageJob) -> None:
@@ -36,7 +37,7 @@ def build(spec: DistillSpec, job: StageJob) -> None:
         train_and_save(setup, student.to(setup.world.device), Distillation(spec, teacher, student))
 
 
-def build_student_of(spec: DistillSpec, data: SampleStore) -> Student:
+def build_student_of(spec: DistillSpec, data: SampleStore | DataFacts) -> Student:
     """Build the student of `spec` with fresh weights, and with the side branches and maps that its method needs."""
     student = build_network(spec, data)
     assert isinstance(student, Student)
@@ -56,7 +57,8 @@ def _load_teacher(job: StageJob, data: SampleStore, device: torch.device) -> Tea
     folder = job.inputs["teacher"]
     teacher = load_network(read_model_spec(folder), data, folder).to(device)
     assert isinstance(teacher, Teacher)
-    return teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the layout of the student
+    lay_out_channels_last(teacher)  # as the student is
+    return teacher
 
 
 class Distillation:
