@@ -85,8 +85,9 @@ def spec_of(stage, wildcards):
     ref = f"{STAGES[stage].folder}/{wildcards.name}"
     if ref not in PLAN.stages:
         raise WorkflowError(
-            f"{ref}: not in the plan any more: configuration or code was changed after this job "
-            "was submitted. " + "; ".join(code_lines(PLAN))
+            f"{ref}: not in the plan any more: configuration or code was changed after this job was submitted, "
+            "or the files of a dataset or a checkpoint were. "
+            + "; ".join(code_lines(PLAN))
         )
     return PLAN.stages[ref]
 
