@@ -20,7 +20,9 @@ from spikedistill.errors import ConfigError
 from spikedistill.evaluate.accuracy import Scores
 from spikedistill.evaluate.activity import ActivityMeter
 from spikedistill.evaluate.operations import OperationMeter, footprint
+from spikedistill.evaluate.products import multiplications
 from spikedistill.evaluate.settings import MAX_BATCH_SIZE, EnergyConfig
+from spikedistill.models import Teacher
 from spikedistill.train.distributed import World
 
 MIN_BATCHES = 16
@@ -75,12 +77,13 @@ def measure(
         for step, (inputs, labels) in enumerate(loader.epoch(0)):
             start = (world.rank + step * world.world_size) * loader.batch_size
             scores.add(start, model(inputs).logits, labels, None if teacher is None else teacher(inputs).logits)
+    total = multiplications(model, _first_sample(inputs)) if isinstance(model, Teacher) else None
     return {
         **scores.summary(world),
         **activity.summary(world, loader.num_samples),
         **footprint(model),
         "energy_model": energy.model_dump(),
-        "operations": operations.summary(world, loader.num_samples, energy),
+        "operations": operations.summary(world, loader.num_samples, energy, multiplications=total),
         "timing": _timing(model, inputs, world),
     }
 
@@ -90,10 +93,15 @@ def _timing(model: nn.Module, inputs: Tensor, world: World) -> dict[str, Any]:
     return {
         "device": world.device_name,
         "threads": torch.get_num_threads(),
-        "latency_ms": 1e3 * _seconds(model, inputs.narrow(samples_axis, 0, 1), world.device),
+        "latency_ms": 1e3 * _seconds(model, _first_sample(inputs), world.device),
         "throughput": inputs.shape[samples_axis] / _seconds(model, inputs, world.device),
         "throughput_batch": inputs.shape[samples_axis],
     }
+
+
+def _first_sample(inputs: Tensor) -> Tensor:
+    """Return a batch of one, [1, C, H, W] or [T, 1, C, H, W]."""
+    return inputs.narrow(inputs.dim() - 4, 0, 1)
 
 
 def _seconds(model: nn.Module, inputs: Tensor, device: torch.device) -> float:

@@ -1,6 +1,6 @@
 """The cost of a network for one sample: operations at its synapses, their energy, its memory footprint.
 
-Counted per convolution and linear layer from its actual inputs; those of attention are in `evaluate.products`:
+Counted per convolution and linear layer from its actual inputs; products outside of them are in `evaluate.products`:
 
     macs         multiply-accumulates of a layer with real-valued input: at every output position, padding included, as FLOP
                  counters do
@@ -32,6 +32,9 @@ from spikedistill.evaluate.settings import EnergyConfig
 from spikedistill.evaluate.synapses import Operations, spikes_in
 from spikedistill.neurons.neuron import SpikingNeuron
 from spikedistill.train.distributed import World
+
+OTHERS = "other products"
+"""Name of the entry of what an ANN multiplies outside its layers, such as the products of attention."""
 
 
 class OperationMeter(LayerMeter):
@@ -67,13 +70,16 @@ class OperationMeter(LayerMeter):
         counts["not_spikes"] = not_spikes
         return counts if spikes is nonzero else counts | {"spikes": spikes.sum(0)}
 
-    def summary(self, world: World, num_samples: int, energy: EnergyConfig) -> dict[str, Any]:
+    def summary(
+        self, world: World, num_samples: int, energy: EnergyConfig, *, multiplications: int | None = None
+    ) -> dict[str, Any]:
         """Return the operations per sample over the batches of all ranks.
 
         Args:
             world: the ranks.
             num_samples: number of samples over all ranks.
             energy: energy of one operation.
+            multiplications: all that an ANN multiplies for one sample; what its layers do not account for is added as an entry.
 
         Returns:
             "macs", "synops", "energy_pj", "estimate" (synops and energy_pj as papers estimate them), "dense", "effective_macs",
@@ -82,6 +88,8 @@ class OperationMeter(LayerMeter):
         """
         found = [(name, _layer_operations(layer, counts, num_samples)) for name, layer, counts in self.totals(world)]
         found += self._products.layers(world, num_samples)
+        if multiplications is not None and (others := multiplications - sum(each.macs for _, each in found)) > 0:
+            found.append((OTHERS, Operations.of_real_values(others)))
         layers = [{"name": name, **operations.entry(energy)} for name, operations in found]
         keys = ("macs", "synops", "energy_pj", "dense", "effective_macs", "effective_acs")
         totals: dict[str, Any] = {key: sum(layer[key] for layer in layers) for key in keys}

@@ -9,6 +9,9 @@ They belong to no layer, so they are seen as the operations that they end in. Co
     effective    operations of a non-zero value of one and a non-zero value of the other operand
 
 A spike is what it is at the input of a layer: behind neurons that fire several in a step, an integer n is n spikes.
+Teachers from elsewhere have such products, too, and layers that are called as functions, which hooks do not see:
+`multiplications` counts whatever a network multiplies.
+
 Elementwise products, such as the masks of Q-K attention and of spike-driven attention, are not counted, as other elementwise
 operations are not. Letters: N products of one call, I, K, J sides of [N, I, K] @ [N, K, J].
 """
@@ -23,6 +26,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
 from spikedistill.evaluate.synapses import Operations, spikes_in
@@ -32,7 +36,7 @@ from spikedistill.train.distributed import World
 class ProductMeter(TorchDispatchMode):
     """A context manager that observes the products of activations in a student and sums their counts, which are integers.
 
-    It is idle for networks that do not run all steps at once: those of this package have no such products.
+    It is idle for networks that do not run all steps at once: students of this package have no such products.
     """
 
     def __init__(self, model: nn.Module, *, most_spikes: int, signed: bool) -> None:
@@ -77,6 +81,23 @@ class ProductMeter(TorchDispatchMode):
         for name, counts in self._counts.items():
             totals = {key: int(world.all_reduce_sum(value)) for key, value in sorted(counts.items())}
             yield name, _operations(totals, num_samples)
+
+
+def multiplications(model: nn.Module, sample: Tensor) -> int:
+    """Return the multiply-accumulates of all convolutions and matrix products of a forward pass, whoever calls them.
+
+    Args:
+        model: an ANN, in evaluation mode.
+        sample: its input for one sample.
+    """
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # the counter does not know these kernels
+    try:
+        with FlopCounterMode(display=False) as counter:
+            model(sample)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+    return counter.get_total_flops() // 2
 
 
 def _count(first: Tensor, second: Tensor, *, most: int, signed: bool) -> dict[str, Tensor | int]:

@@ -48,6 +48,11 @@ class Operations:
     dense: float
     effective: float
 
+    @classmethod
+    def of_real_values(cls, macs: float) -> Operations:
+        """Return multiply-accumulates of which no more is known: every value counts as not zero."""
+        return cls(spiking=False, rate=1.0, macs=macs, synops=0.0, estimate=(0.0, 0.0), dense=macs, effective=macs)
+
     def entry(self, energy: EnergyConfig) -> dict[str, Any]:
         """Return them by the names that `OperationMeter.summary` explains."""
         macs, synops = (0.0, self.synops) if self.spiking else (self.macs, 0.0)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.models import VisionTransformer
 
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import SampleStore
@@ -14,7 +15,9 @@ from spikedistill.errors import ConfigError
 from spikedistill.evaluate.accuracy import calibration_error
 from spikedistill.evaluate.measure import batch_size, measure
 from spikedistill.evaluate.settings import EnergyConfig
-from spikedistill.models import ModelOutput
+from spikedistill.models import ModelOutput, Teacher, build_teacher, torchvision_zoo
+from spikedistill.models.imported.inputs import Conversion, InputAdapter
+from spikedistill.models.imported.zoo_network import ZooNetwork
 from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.train.distributed import World
@@ -172,3 +175,53 @@ def test_calibration_error_against_a_hand_calculation():
 
 def test_batches_depend_on_the_split_alone_and_are_shared_by_a_few_ranks():
     assert [batch_size(n) for n in (1, 37, 360, 10_000)] == [1, 2, 22, 256]
+
+
+def vision_transformer():
+    """A teacher of torchvision's class: 3x3 patches of 4x4 pixels and a class token, 2 layers, 2 heads, width 8, MLP 12."""
+    family = torchvision_zoo._FAMILIES["vision_transformer"]
+    model = VisionTransformer(12, 4, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=12, num_classes=3)
+    network = ZooNetwork(model, features=family.features, head=family.head, final_layers=["heads.head"], plain_classifier=False)
+    return Teacher(network, adapter=InputAdapter(Conversion(channels=3)))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_attention_of_a_teacher_equals_a_count_by_hand(fused):
+    """Its layers call their linear layers as functions, or not at all where torch has a kernel for all of a layer."""
+    store = SampleStore(
+        "images",
+        np.zeros((6, 1, 12, 12), np.uint8),
+        np.zeros(6, np.int64),
+        {"test": np.arange(6)},
+        ("a", "b", "c"),
+        (0.5,),
+        (1.0,),
+    )
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(fused)
+    try:
+        result = figures(vision_transformer(), store, energy=EnergyConfig(pj_per_mac=5.0, pj_per_ac=2.0))["operations"]
+        assert torch.backends.mha.get_fastpath_enabled() == fused
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+    tokens, width = 9 + 1, 8
+    patches, head = 9 * width * 3 * 4 * 4, width * 3
+    mlp = 2 * tokens * width * 12
+    projections, attention = tokens * width * 4 * width, 2 * tokens * tokens * width  # q, k, v, out; q k^T and its product with v
+    assert result["macs"] == patches + 2 * (projections + attention + mlp) + head
+    other = result["layers"][-1]
+    assert other["name"] == "other products"
+    assert other["macs"] == other["dense"] == other["effective_macs"] == 2 * (projections + attention)
+    assert result["energy_pj"] == result["estimate"]["energy_pj"] == 5.0 * result["macs"]
+    assert sum(layer["energy_pj"] for layer in result["layers"]) == result["energy_pj"]
+
+
+@pytest.mark.parametrize("arch", ["resnet8", "vgg13", "torchvision/resnet18", "torchvision/mobilenet_v3_small"])
+def test_a_teacher_without_other_products_has_no_entry_for_them(arch):
+    samples = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), np.uint8)
+    store = SampleStore("images", samples, np.zeros(4, np.int64), {"test": np.arange(4)}, ("a", "b"), (0.5,) * 3, (1.0,) * 3)
+    teacher = build_teacher(arch, num_classes=2, in_channels=3)
+    layers = figures(teacher, store)["operations"]["layers"]
+    convolutions = [module for module in teacher.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    assert len(layers) == len(convolutions)
+    assert "other products" not in [layer["name"] for layer in layers]
