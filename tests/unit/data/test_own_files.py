@@ -161,6 +161,23 @@ def test_samples_beside_the_class_folders_are_named(tmp_path):
     assert "1 samples lie beside the class folders: " in refusal(tmp_path) and "train/lost.dat" in refusal(tmp_path)
 
 
+def test_files_beside_the_class_folders_are_no_samples_if_no_class_folder_has_their_ending(tmp_path, caplog):
+    write_files(tmp_path, in_parts() | files("train/README.txt"))
+    with caplog.at_level(logging.INFO):
+        listing = own_files.find(tmp_path, OwnFilesParams(), lambda path: path.endswith((".dat", ".txt")))
+    assert len(listing.files) == 8
+    assert "1 files beside the class folders of" in caplog.text and "train/README.txt" in caplog.text
+    write_files(tmp_path, files("train/cat/notes.txt"))
+    message = r"train/README\.txt; move them into one, or list them in dataset\.params\.ignore"
+    with pytest.raises(DataError, match=message):
+        own_files.find(tmp_path, OwnFilesParams(), lambda path: path.endswith((".dat", ".txt")))
+
+
+def test_files_in_hidden_folders_are_no_samples(tmp_path):
+    write_files(tmp_path, in_parts() | files("train/cat/.ipynb_checkpoints/0-checkpoint.dat", "train/.cache/1.dat"))
+    assert len(find(tmp_path).files) == 8
+
+
 def test_classes_that_are_stated_have_that_order_and_no_others_are_there(tmp_path):
     write_files(tmp_path, in_parts())
     assert find(tmp_path).class_names(OwnFilesParams(classes=["dog", "cat"])) == ("dog", "cat")

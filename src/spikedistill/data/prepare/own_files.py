@@ -13,7 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pydantic import Field
 
@@ -217,11 +217,12 @@ def _in_classes(root: Path, folder: Path, split: str, params: OwnFilesParams, ac
             continue
         for member in files_below(Path(entry.path)):
             path = os.path.relpath(member.path, root)
-            if not is_clutter(path) and not _is_ignored(path, params):
+            if not is_clutter(path) and "/." not in path and not _is_ignored(path, params):
                 files.append(OwnFile(path, 0, entry.name, split))
-    stray = [path for path in beside if accepts(path)]
-    if stray:
-        raise DataError(f"{folder}: {inventory.summarize('samples lie beside the class folders', stray)[0]}; move them into one")
+    endings = {PurePosixPath(file.path).suffix.lower() for file in files}
+    stray = [path for path in beside if accepts(path) and (not endings or PurePosixPath(path).suffix.lower() in endings)]
+    if lines := inventory.summarize("samples lie beside the class folders", stray):
+        raise DataError(f"{folder}: {lines[0]}; move them into one, or list them in dataset.params.ignore")
     for line in inventory.summarize(f"files beside the class folders of {folder} are not used", beside):
         log.info("%s", line)
     return files
