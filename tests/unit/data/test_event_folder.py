@@ -180,6 +180,30 @@ def test_a_stated_polarity_may_be_the_other_way_round():
     assert found.unpacked().p.tolist() == [1, 0, 0, 1]
 
 
+@pytest.mark.parametrize(
+    "above",
+    [
+        *("#" * length for length in (4094, 4095, 4096, 4097, 8192, 10_000)),
+        "# " + "µ" * 3000,
+        "#" + "µ" * 3000,
+        " " * 5000,
+        "t,x,y,p\n" + "%" * 4096,
+        "%geometry:128,128\n" + "#" * 5000 + "\n\n# a",
+    ],
+)
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_no_event_is_lost_below_long_comments(start, above):
+    events = bursts(1, 20)
+    lines = "".join(f"{t} {x} {y} {p}\n" for t, x, y, p in each(events))
+    found = decode(f"{start}{above}\n{lines}".encode(), "a.txt", kind="csv", how=KNOWN._replace(columns="txyp"))
+    assert each(found.unpacked()) == each(events)
+
+
+def test_a_byte_order_mark_before_the_first_event_is_passed_over():
+    found = decode(b"\xef\xbb\xbf1 2 3 1\n", "a.txt", kind="csv", how=KNOWN._replace(columns="txyp"))
+    assert each(found.unpacked()) == [(1, 2, 3, 1)]
+
+
 @pytest.mark.parametrize("name", ["aedat 2.0", "aedat 3.1", "bin", "dat", "evt2", "evt3"])
 def test_a_stated_time_unit_and_polarity_count_more_than_the_format(name):
     events = bursts(4, 200)

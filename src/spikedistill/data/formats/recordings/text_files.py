@@ -6,6 +6,7 @@ Robotics and Perception Group's files have it, say the size of the sensor.
 
 from __future__ import annotations
 
+import codecs
 import io
 import re
 from typing import NamedTuple
@@ -23,9 +24,10 @@ _FLOATS = re.compile(rb"[.eE]")
 
 
 class _Top(NamedTuple):
-    """What stands above the events of a text file: columns and unit that a heading names, the sensor, the lines of all that."""
+    """What stands above the events of a text file: its lines and bytes, columns and unit that a heading names, the sensor."""
 
     lines: int = 0
+    length: int = 0
     columns: str | None = None
     time_unit: TimeUnit | None = None
     sensor: tuple[int, int] | None = None
@@ -37,9 +39,9 @@ def read_text_events(content: bytes, name: str, how: How) -> Table:
     Raises:
         DataError: if it is not text, a line has not four numbers, or nothing says what is in the columns; naming the line.
     """
+    content = content.removeprefix(codecs.BOM_UTF8)
     top = _top(content, name)
-    body = content.split(b"\n", top.lines)[-1] if top.lines else content
-    values = _values(body, name, top.lines)
+    values = _values(content[top.length :], name, top.lines)
     table = of_columns(values, name, top.columns or how.columns)
     return table._replace(time_unit=top.time_unit, sensor=top.sensor)
 
@@ -49,11 +51,13 @@ def _top(content: bytes, name: str) -> _Top:
     top, stream = _Top(), io.BytesIO(content)
     while line := stream.readline(_MAX_LINE):
         try:
-            text = line.decode("utf-8-sig").strip()
+            text = codecs.utf_8_decode(line, "strict", len(line) < _MAX_LINE)[0].strip()
         except UnicodeDecodeError as err:
             raise DataError(f"{name}: not text: line {top.lines + 1} has byte 0x{line[err.start]:02x}; another format?") from err
         fields = [field for field in _SEPARATORS.split(text.lstrip("#%").strip()) if field]
         is_comment = text[:1] in ("#", "%")
+        if is_comment and not line.endswith(b"\n"):
+            stream.readline()
         numbers = all(_NUMBER.fullmatch(field) for field in fields)
         if match := _GEOMETRY.fullmatch(text):
             top = top._replace(sensor=(int(match[2]), int(match[1])))
@@ -63,7 +67,7 @@ def _top(content: bytes, name: str) -> _Top:
             top = top._replace(sensor=(int(fields[1][:5]), int(fields[0][:5])))
         elif fields:
             top = _with_heading(top, text, name, is_comment=is_comment)
-        top = top._replace(lines=top.lines + 1)
+        top = top._replace(lines=top.lines + 1, length=stream.tell())
     return top
 
 
@@ -89,7 +93,7 @@ def _values(body: bytes, name: str, above: int) -> np.ndarray:
         body = body.replace(b";", b" ").replace(b",", b" ")
     try:
         with np.errstate(all="ignore"):
-            return np.loadtxt(io.BytesIO(body), dtype=dtype, comments=["#", "%"], ndmin=2, encoding="ascii", max_rows=None)
+            return np.loadtxt(io.BytesIO(body), dtype=dtype, comments=["#", "%"], ndmin=2, encoding="ascii")
     except (ValueError, OverflowError, TypeError) as err:
         said = str(err).replace("\n", " ")[:200]
         raise DataError(f"{name}: not four numbers in each line ({said}; lines count from line {above + 1} of the file)") from err
