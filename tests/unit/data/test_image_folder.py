@@ -1,5 +1,6 @@
 """`image-folder`: images of any usual format become one array; their shape is found, or asked for."""
 
+import errno
 import io
 import logging
 
@@ -9,7 +10,9 @@ from PIL import Image
 
 from spikedistill.data.datasets import image_folder
 from spikedistill.data.formats.images import middle_square
-from spikedistill.data.formats.pictures import Pictures
+from spikedistill.data.formats.pictures import Pictures, Shape
+from spikedistill.data.prepare.own_files import Listing, OwnFile
+from spikedistill.data.scan import filled_params
 from spikedistill.data.store import open_store
 from spikedistill.errors import DataError
 from tests.files import contents, write_files
@@ -182,6 +185,26 @@ def test_copies_under_two_labels_or_in_both_splits_are_named(tmp_path):
     raw = write_files(tmp_path / "raw2", files | {"test/cat/copy.png": files["train/cat/0.png"]})
     assert "test/cat/copy.png = train/cat/0.png" in refusal(raw)
     assert len(prepare(raw, strict=False).samples) == 9
+
+
+@pytest.mark.parametrize(("count", "looked_at"), [(8, 8), (99, 99), (100, 100), (101, 51), (199, 100), (201, 67), (1000, 100)])
+def test_up_to_100_images_are_looked_at(monkeypatch, tmp_path, count, looked_at):
+    looked = []
+    monkeypatch.setattr(image_folder, "shape_of", lambda path: looked.append(path) or Shape(8, 8, 3))
+    files = tuple(OwnFile(f"{number:04}.png", 1, "a") for number in range(count))
+    image_folder._shape(tmp_path, Listing(tmp_path, files, None, ""), image_folder.Params())
+    assert len(looked) == looked_at
+
+
+def test_an_image_that_cannot_be_opened_is_told_with_what_the_system_says(tmp_path, monkeypatch):
+    raw = write_files(tmp_path / "raw", folder_files())
+
+    def refused(path, *args, **options):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(type(raw), "open", refused)
+    with pytest.raises(DataError, match=r"raw/test/cat/0\.png: Permission denied; give yourself permission, or ask its owner$"):
+        filled_params(image_folder, {}, str(raw))
 
 
 def test_every_image_is_read_once_where_none_is_a_copy(tmp_path, monkeypatch):

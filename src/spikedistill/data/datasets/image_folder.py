@@ -114,7 +114,7 @@ def _listing(raw: Path, params: Params) -> Listing:
 
 def _shape(raw: Path, listing: Listing, params: Params) -> dict[str, object]:
     """Return height, width and channels, from the headers of images that are spread over the whole folder."""
-    step = max(1, len(listing.files) // LOOKED_AT)
+    step = -(-len(listing.files) // LOOKED_AT)
     looked = {file.path: shape_of(raw / file.path) for file in listing.files[::step]}
     grey = all(shape.channels == 1 for shape in looked.values())
     found: dict[str, object] = {"channels": params.channels or (1 if grey else 3)}

@@ -91,14 +91,16 @@ def shape_of(path: Path) -> Shape:
 
     Raises:
         DataError: if it is not a picture.
+        OSError: if it cannot be opened.
     """
     from PIL import Image
 
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return Shape(image.height, image.width, 1 if _is_grey(image) else 3)
-    except Exception as err:  # damaged bytes can make a decoder raise anything
-        raise _undecodable(str(path), err) from err
+    with path.open("rb") as stream:
+        try:
+            with Image.open(stream, formats=FORMATS) as image:
+                return Shape(image.height, image.width, 1 if _is_grey(image) else 3)
+        except Exception as err:  # damaged bytes can make a decoder raise anything
+            raise _undecodable(str(path), err) from err
 
 
 def _is_grey(image: Image.Image) -> bool:
