@@ -89,6 +89,8 @@ def build(entry: Mapping[str, Any], *, num_classes: int, in_channels: int, activ
     extra: dict[str, Any] = {}
     if source in ("googlenet", "inception"):  # branches exist in training only; the weights take ImageNet's normalisation
         extra = {"aux_logits": False, "transform_input": in_channels == 3, "init_weights": True}
+    elif source == "vision_transformer":  # has a place for each patch
+        extra = {"image_size": inputs(entry).size}
     model = torchvision.models.get_model(entry["model"], weights=None, num_classes=num_classes, **extra)
     family = _FAMILIES[source]
     return ZooNetwork(

@@ -16,10 +16,9 @@ from spikedistill.errors import ConfigError
 from spikedistill.models import Student, Teacher
 from spikedistill.models.imported.inputs import Conversion, Statistics
 from spikedistill.models.imported.settings import NetworkInputs
-from spikedistill.models.imported.weights import load_weights
+from spikedistill.models.imported.weights import FOR_STUDENTS, FOR_TEACHERS, load_weights
 from spikedistill.models.imported.zoo_network import ZooInputs
 from spikedistill.plan.stages import NetworkSpec, TeacherSpec
-from spikedistill.plan.weights import weights_digest
 from spikedistill.stages.runner import StageJob
 
 
@@ -51,7 +50,8 @@ class DataFacts:
 def teacher_inputs(spec: TeacherSpec, data: DataFacts) -> tuple[int, Conversion]:
     """Return the number of channels that a teacher takes, and how the student's batch is converted for it.
 
-    What the spec does not say is as the student sees it; for weights of another library's model, as their library says.
+    What the spec does not say is as the student sees it; for weights of another library's model, as their library says, and
+    for a model that takes images of one size only, that size.
 
     Raises:
         ConfigError: if the model takes images of one size only, and is to be given another; or if mean and std are for
@@ -61,7 +61,9 @@ def teacher_inputs(spec: TeacherSpec, data: DataFacts) -> tuple[int, Conversion]
     given = 1 if own.events else data.channels
     channels = own.channels or (3 if zoo and spec.weights else given)
     defaults = zoo if zoo and spec.weights else None
-    size = own.size if isinstance(own.size, int) else defaults.size if defaults and own.size is None else None
+    size = own.size if isinstance(own.size, int) else None
+    if own.size is None and zoo is not None and (spec.weights or zoo.fixed_size):
+        size = zoo.size
     if zoo is not None and zoo.fixed_size and size != zoo.size:
         raise ConfigError(f"teacher.inputs.size: {spec.arch!r} takes images of {zoo.size}x{zoo.size} only; set size: {zoo.size}")
     conversion = Conversion(
@@ -106,34 +108,35 @@ def flat_classes(spec: TeacherSpec) -> tuple[list[int] | None, Sequence[int]]:
 
 
 def check_weights(spec: NetworkSpec, job: StageJob) -> None:
-    """Check that the checkpoint to import is the one that the stage was planned with; nothing to do if there is none.
+    """Check that a file was given if the network is imported; that it is the planned one is checked where it is read.
 
     Raises:
-        ConfigError: if it is not, or no file was given.
+        ConfigError: if none was.
     """
-    if spec.weights is None:
-        return
-    if job.options.weights is None:
+    if spec.weights is not None and job.options.weights is None:
         raise ConfigError(f"{spec.ref} is imported from a checkpoint: name it with --weights")
-    if weights_digest(str(job.options.weights)) != spec.weights:
-        raise ConfigError(
-            f"{job.options.weights} was changed after this stage was planned, or is another file: its sha256 is not that in the "
-            f"spec, {spec.weights[:12]}…. Nothing was computed; plan and submit it again, under the id of the changed file"
-        )
 
 
 def load_into(network: Student | Teacher, spec: NetworkSpec, job: StageJob, data: SampleStore) -> None:
     """Load the checkpoint of `spec`, if it has one, into its network, and record in the manifest what was found.
 
     Raises:
-        ConfigError: naming the file, what does not fit, and what to do; or if the network does not take the samples of `data`.
+        ConfigError: naming the file, what does not fit, and what to do; if it is not the file that the stage was planned with;
+            or if the network does not take the samples of `data`.
     """
     if spec.weights is None:
         return
     assert job.options.weights is not None, "check_weights comes first"
     rows, _ = flat_classes(spec) if isinstance(spec, TeacherSpec) else (None, ())
     file = job.options.weights.expanduser()
-    found = load_weights(network.network, file, sha256=spec.weights, rows=rows, fine_tune=spec.train is not None)
+    found = load_weights(
+        network.network,
+        file,
+        sha256=spec.weights,
+        rows=rows,
+        fine_tune=spec.train is not None,
+        advice=FOR_TEACHERS if isinstance(spec, TeacherSpec) else FOR_STUDENTS,
+    )
     imported: dict[str, Any] = {"file": file.name, "sha256": spec.weights, "matched": found.how, "place": found.place}
     job.facts["imported"] = imported | {"new_layers": list(found.fresh)}
     _check_forward(network, next(Loader(data, "train", batch_size=1, inputs=spec.inputs).epoch(0))[0])

@@ -69,6 +69,22 @@ def test_parts_of_torchvision_models_make_their_logits(name):
     check_parts(f"torchvision/{name}")
 
 
+def test_a_model_of_one_size_is_built_for_the_size_of_its_weights():
+    """vit_h_14's are for 518 pixels; nothing is computed, so that the largest take no memory."""
+    found = {}
+    for name in torchvision_zoo.names():
+        inputs = torchvision_zoo.inputs({"model": name})
+        if inputs.fixed_size:
+            with torch.device("meta"):
+                network = torchvision_zoo.build({"model": name}, num_classes=CLASSES, in_channels=3, activation=nn.ReLU)
+                images = torch.empty(1, 3, inputs.size, inputs.size)
+            assert network.classify(network.last_features(images)).shape == (1, CLASSES)
+            assert getattr(network.model, "image_size", 224) == inputs.size
+            found[name] = inputs.size
+    assert found["vit_h_14"] == 518
+    assert {"maxvit_t", "vit_b_16", "vit_l_32"} <= found.keys()
+
+
 def test_every_family_of_torchvision_is_known_and_tried():
     families = {torchvision_zoo.registered("torchvision")[name] for name in torchvision_zoo.names()}
     assert families == set(torchvision_zoo._FAMILIES)

@@ -14,7 +14,12 @@ from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import open_store
 from spikedistill.errors import ConfigError
 from spikedistill.export.folder import load, write_export
+from spikedistill.models import build_student
+from spikedistill.models.imported.inputs import InputAdapter
+from spikedistill.models.imported.settings import NetworkInputs
+from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.plan.build import build_plan
+from spikedistill.stages.imports import DataFacts, teacher_inputs
 from spikedistill.stages.network_io import WEIGHTS, load_network
 from spikedistill.stages.runner import RunOptions, run_stage
 from spikedistill.store.artifacts import Store
@@ -38,11 +43,11 @@ def saved(classes, folder, seed=5):
     return theirs, folder / "theirs.pth"
 
 
-def plan_of(teacher, methods=None, dataset=None):
+def plan_of(teacher, methods=None, dataset=None, width=1.25):
     experiment = {
         "dataset": dataset or {"name": "digits"},
         "teacher": teacher,
-        "student": {"arch": "resnet8", "width": 1.25, "time_steps": 2, "train": TRAIN},
+        "student": {"arch": "resnet8", "width": width, "time_steps": 2, "train": TRAIN},
         "methods": methods or {"kd": {}},
     }
     return build_plan(parse_config({"experiments": {"one": copy.deepcopy(experiment)}}))
@@ -120,6 +125,18 @@ def test_other_classes_are_an_error_without_a_recipe_and_a_new_classifier_with_o
     assert 0 < moved.norm() < 0.5 * theirs.conv5[0].weight.norm()
 
 
+def test_a_published_student_of_other_classes_is_told_what_it_can_be_given(store, tmp_path):
+    torch.manual_seed(0)
+    student = build_student("resnet8", num_classes=13, in_channels=1, time_steps=2, neuron=NeuronConfig())
+    torch.save(student.network.state_dict(), tmp_path / "student.pth")
+    experiment = {"arch": "resnet8", "train": TRAIN}, {"kd": {"weights": str(tmp_path / "student.pth")}}
+    plan = plan_of(*experiment, width=1)
+    with pytest.raises(ConfigError, match="has 13 classes, and the dataset has 10") as caught:
+        run(plan, store, "preprocess", "distill")
+    assert "has to be of the same classes" in str(caught.value)
+    assert "teacher" not in str(caught.value)
+
+
 def test_classes_choose_and_join_outputs_of_the_checkpoint(store, tmp_path):
     theirs, file = saved(13, tmp_path)
     run(plan := plan_of(zoo(file, classes=[[12, 0], *range(1, 10)])), store, "preprocess", "teacher")
@@ -156,6 +173,18 @@ def test_a_model_of_one_size_says_which(store, tmp_path):
     plan = plan_of({"arch": "torchvision/vit_b_32", "weights": str(tmp_path / "vit.pth"), "inputs": {"size": 64}})
     with pytest.raises(ConfigError, match=r"'torchvision/vit_b_32' takes images of 224x224 only; set size: 224"):
         run(plan, store, "preprocess", "teacher")
+
+
+def test_a_model_of_one_size_is_trained_from_scratch_on_images_of_that_size():
+    spec = next(s for s in plan_of({"arch": "torchvision/vit_b_32", "train": TRAIN}).stages.values() if s.stage == "teacher")
+    facts = DataFacts("images", 10, 3, ((0.5,) * 3, (0.5,) * 3))
+    channels, conversion = teacher_inputs(spec, facts)
+    assert (channels, conversion.size) == (3, 224)
+    images = torch.rand(2, 3, 224, 224)
+    assert torch.equal(InputAdapter(conversion)(images), images)
+    asked = spec.model_copy(update={"own_inputs": NetworkInputs(size="dataset")})
+    with pytest.raises(ConfigError, match="takes images of 224x224 only; set size: 224"):
+        teacher_inputs(asked, facts)
 
 
 def test_statistics_of_other_channels_are_not_spread_over_a_grey_image(store, tmp_path):

@@ -38,7 +38,11 @@ def read_checkpoint(file: Path, checksum: str | None = None) -> Any:
     except OSError as err:
         raise ConfigError(f"{file}: {err.strerror or err}") from None
     if checksum is not None and hashlib.sha256(content).hexdigest() != checksum:
-        raise ConfigError(f"{file}: was changed while this stage started; plan and submit it again")
+        raise ConfigError(
+            f"{file} was changed after this stage was planned, or was changed while this stage started, or is another file: its "
+            f"sha256 is not that in the spec, {checksum[:12]}…. Nothing was computed; plan and submit it again, under the id of "
+            "the changed file"
+        )
     return _parsed(file, content)
 
 

@@ -21,6 +21,13 @@ from spikedistill.models.imported.zoo_network import ZooNetwork
 
 log = logging.getLogger(__name__)
 
+FOR_TEACHERS = (
+    ". Give the teacher a `train:` section to fine-tune it with a new classifier, or list in `classes:` which of its classes "
+    "those of the dataset are"
+)
+FOR_STUDENTS = "; a published student has to be of the same classes"
+"""What to do about a classifier for another number of classes."""
+
 
 @dataclass(frozen=True)
 class Imported:
@@ -38,7 +45,13 @@ class Imported:
 
 
 def load_weights(
-    network: nn.Module, file: Path, *, sha256: str | None = None, rows: Sequence[int] | None = None, fine_tune: bool = False
+    network: nn.Module,
+    file: Path,
+    *,
+    sha256: str | None = None,
+    rows: Sequence[int] | None = None,
+    fine_tune: bool = False,
+    advice: str = FOR_TEACHERS,
 ) -> Imported:
     """Load a checkpoint into a network.
 
@@ -48,6 +61,7 @@ def load_weights(
         sha256: checksum that it must have, in hex; None: any.
         rows: the classes of the checkpoint that the network's outputs stand for, in order; None: all of them.
         fine_tune: whether a classifier for another number of classes is left out, to be trained.
+        advice: what to do about a classifier for another number of classes, for the error.
 
     Raises:
         ConfigError: naming the file, what does not fit, and what to do.
@@ -66,7 +80,7 @@ def load_weights(
             training_only=network.training_only if zoo else (),  # type: ignore[arg-type]
             ordered=file.suffix != SAFETENSORS,
         )
-        tensors = _with_rows(match, target, rowwise, rows, fine_tune=fine_tune)
+        tensors = _with_rows(match, target, rowwise, rows, advice=None if fine_tune else advice)
         _check_finite(tensors)
     except ConfigError as err:
         raise ConfigError(f"{file}: {err}") from None
@@ -82,9 +96,9 @@ def _last_layer(network: nn.Module) -> list[str]:
 
 
 def _with_rows(
-    match: Match, target: dict[str, torch.Tensor], rowwise: Sequence[str], rows: Sequence[int] | None, *, fine_tune: bool
+    match: Match, target: dict[str, torch.Tensor], rowwise: Sequence[str], rows: Sequence[int] | None, *, advice: str | None
 ) -> dict[str, torch.Tensor]:
-    """Return the tensors with the chosen rows of the classifier, or without a classifier of another size."""
+    """Return the tensors with the chosen rows of the classifier; without a classifier of another size, if there is no advice."""
     tensors = dict(match.tensors)
     for name in (each for each in rowwise if each in tensors):
         found = len(tensors[name])
@@ -93,11 +107,8 @@ def _with_rows(
                 raise ConfigError(f"has {found} classes, 0 to {found - 1}, and `classes` names class {max(rows)}")
             tensors[name] = tensors[name][torch.tensor(rows)]
         elif found != len(target[name]):
-            if not fine_tune:
-                raise ConfigError(
-                    f"has {found} classes, and the dataset has {len(target[name])}. Give the teacher a `train:` section to "
-                    "fine-tune it with a new classifier, or list in `classes:` which of its classes those of the dataset are"
-                )
+            if advice is not None:
+                raise ConfigError(f"has {found} classes, and the dataset has {len(target[name])}{advice}")
             del tensors[name]
     return tensors
 
