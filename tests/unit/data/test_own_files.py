@@ -1,5 +1,6 @@
 """Class folders, tables, and splits of one's own files: found and told, or asked for."""
 
+import errno
 import logging
 import os
 
@@ -12,12 +13,8 @@ from spikedistill.errors import DataError
 from tests.files import write_files
 
 
-def accepts(path):
-    return path.endswith(".dat")
-
-
 def find(raw, **params):
-    return own_files.find(raw, OwnFilesParams(**params), accepts)
+    return own_files.find(raw, OwnFilesParams(**params), (".dat",))
 
 
 def refusal(raw, **params):
@@ -138,6 +135,19 @@ def test_lines_of_a_table_that_cannot_be_used_are_named(tmp_path, line, message)
     assert f"{raw}/t.csv: 1 lines cannot be used:\n  line " in found and message in found
 
 
+def test_a_file_of_a_table_that_may_not_be_looked_at_is_told_with_what_the_system_says(tmp_path, monkeypatch):
+    raw = write_files(tmp_path, files("0.dat", "1.dat") | {"t.csv": table("path,label", "0.dat,cat", "1.dat,dog")})
+    is_file = type(raw).is_file
+
+    def refused(path):
+        if path.name == "1.dat":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(type(raw), "is_file", refused)
+    assert refusal(raw, split={"test": 0.5}).startswith(f"{raw}/1.dat: Permission denied; give yourself permission")
+
+
 def test_of_several_tables_one_has_to_be_stated(tmp_path):
     write_files(tmp_path, files("0.dat", "1.dat", "2.dat", "3.dat"))
     for name in ("a", "b"):
@@ -164,13 +174,13 @@ def test_samples_beside_the_class_folders_are_named(tmp_path):
 def test_files_beside_the_class_folders_are_no_samples_if_no_class_folder_has_their_ending(tmp_path, caplog):
     write_files(tmp_path, in_parts() | files("train/README.txt"))
     with caplog.at_level(logging.INFO):
-        listing = own_files.find(tmp_path, OwnFilesParams(), lambda path: path.endswith((".dat", ".txt")))
+        listing = own_files.find(tmp_path, OwnFilesParams(), (".dat", ".txt"))
     assert len(listing.files) == 8
     assert "1 files beside the class folders of" in caplog.text and "train/README.txt" in caplog.text
     write_files(tmp_path, files("train/cat/notes.txt"))
     message = r"train/README\.txt; move them into one, or list them in dataset\.params\.ignore"
     with pytest.raises(DataError, match=message):
-        own_files.find(tmp_path, OwnFilesParams(), lambda path: path.endswith((".dat", ".txt")))
+        own_files.find(tmp_path, OwnFilesParams(), (".dat", ".txt"))
 
 
 def test_files_in_hidden_folders_are_no_samples(tmp_path):

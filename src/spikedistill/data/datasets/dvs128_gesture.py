@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import re
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 from spikedistill.data.formats import archives
 from spikedistill.data.formats.archives import Member
 from spikedistill.data.formats.events import DVS128, Aedat3Chunk, CellEvents, Truncated, aedat3_chunks, dvs128_cells
-from spikedistill.data.formats.files import explained, read_text, reason
+from spikedistill.data.formats.files import explained, is_there, read_text, reason
 from spikedistill.data.formats.isal_zlib import crc32
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.prepare import inventory, splits
@@ -103,7 +102,7 @@ def _recordings(folder: Path, params: Params) -> tuple[dict[str, list[Recording]
         parts[part] = []
         for trial in listed[part]:
             labels = folder / f"{Path(trial).stem}_labels.csv"
-            missing = [file.name for file in (folder / trial, labels) if not _is_there(file)]
+            missing = [file.name for file in (folder / trial, labels) if not is_there(file)]
             problems += [f"missing: {name[:100]}, named by trials_to_{part}.txt" for name in missing]
             if not missing:
                 parts[part] += read_labels(labels, Member(str(folder / trial)), bad_rows)
@@ -116,19 +115,9 @@ def _recordings(folder: Path, params: Params) -> tuple[dict[str, list[Recording]
     return parts, "\n".join(filter(None, incomplete))
 
 
-def _is_there(file: Path) -> bool:
-    """Return whether a file exists that a list names, which may have any text where a name should be."""
-    try:
-        return file.is_file()
-    except OSError as err:
-        if err.errno == errno.ENAMETOOLONG:
-            return False
-        raise
-
-
 def _listed_twice(folder: Path, listed: dict[str, list[str]]) -> list[str]:
     """Return lines about trials that are in both lists, under the same or another name, and those that are twice in one."""
-    there = {part: [str(folder / name) for name in names if _is_there(folder / name)] for part, names in listed.items()}
+    there = {part: [str(folder / name) for name in names if is_there(folder / name)] for part, names in listed.items()}
     lines = inventory.in_two_parts(there)
     for part, names in listed.items():
         stems = [Path(name).stem for name in names]

@@ -99,15 +99,13 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     params = scan(params, raw)
     log.info("%s: %s", raw, summary(params))
     listing, kind = _listing(raw, params)
-    own_files.check_unchanged(listing, params)
-    class_names = listing.class_names(params)
-    lists = listing.splits(params, class_names)
-    own_files.in_two_splits(listing, lists)
+    class_names, lists = own_files.checked(listing, params)
     split_of = {listing.files[n].path: split for split, members in lists.items() for n in members}
     recordings = [
-        Recording(Member(str(raw / file.path)), file.path, class_names.index(file.class_name))
-        for file in sorted(listing.files, key=lambda f: (class_names.index(f.class_name), inventory.natural_key(f.path)))
+        Recording(Member(str(raw / file.path)), file.path, label)
+        for file, label in zip(listing.files, listing.labels(class_names), strict=True)
     ]
+    recordings.sort(key=lambda recording: (recording.label, inventory.natural_key(recording.id)))
     decoder = whole_files(functools.partial(decode, kind=kind, how=_how(params)))
     assert params.sensor is not None
     sensor = (params.sensor.height, params.sensor.width)
@@ -135,7 +133,7 @@ def _sensor(facts: Facts, path: str) -> Sensor:
 def _listing(raw: Path, params: Params) -> tuple[Listing, FormatName]:
     """Return what is in the folder, and the format of its recordings."""
     suffixes = KINDS[params.format].suffixes if params.format else tuple(s for kind in KINDS.values() for s in kind.suffixes)
-    listing = own_files.find(raw, params, lambda path: path.lower().endswith(suffixes))
+    listing = own_files.find(raw, params, suffixes)
     kinds = {
         name: [file.path for file in listing.files if file.path.lower().endswith(kind.suffixes)] for name, kind in KINDS.items()
     }

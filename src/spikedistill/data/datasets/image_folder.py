@@ -95,11 +95,9 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     params = scan(params, raw)
     log.info("%s: %s", raw, summary(params))
     listing = _listing(raw, params)
-    own_files.check_unchanged(listing, params)
-    class_names = listing.class_names(params)
-    lists = listing.splits(params, class_names)
-    own_files.in_two_splits(listing, lists)
-    rows = [{"id": file.path, "label": class_names.index(file.class_name)} for file in listing.files]
+    class_names, lists = own_files.checked(listing, params)
+    labels = listing.labels(class_names)
+    rows = [{"id": file.path, "label": label} for file, label in zip(listing.files, labels, strict=True)]
     assert params.height and params.width and params.channels
     images = Pictures(raw, rows, Fit(params.height, params.width, params.channels, crop=params.side is not None))
     sums = images.write_array(out / "images.npy", num_workers=num_workers)
@@ -109,7 +107,7 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
 
 
 def _listing(raw: Path, params: Params) -> Listing:
-    return own_files.find(raw, params, lambda path: path.lower().endswith(SUFFIXES))
+    return own_files.find(raw, params, SUFFIXES)
 
 
 def _shape(raw: Path, listing: Listing, params: Params) -> dict[str, object]:

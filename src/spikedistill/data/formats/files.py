@@ -53,6 +53,16 @@ def explained(prepare: Prepare) -> Prepare:
     return prepare_explained  # type: ignore[return-value]
 
 
+def is_there(file: Path) -> bool:
+    """Return whether a file exists that a list names, which may have any text where a name should be."""
+    try:
+        return file.is_file()
+    except OSError as err:
+        if err.errno == errno.ENAMETOOLONG:
+            return False
+        raise
+
+
 def read_file(path: Path | str, *, limit: int) -> bytes:
     """Return the content of a file.
 

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -83,7 +83,7 @@ class Listing:
         root: the folder.
         files: all samples, sorted by path.
         parts: which folders or values of a column are the splits; None: they have none.
-        digest: of the names and sizes of the files, and of the table.
+        digest: of names, sizes, splits and classes of the files.
     """
 
     root: Path
@@ -109,6 +109,11 @@ class Listing:
             raise DataError(f"{self.root}: {only}; expected a folder for each class, perhaps within train and test, or a table")
         return tuple(found)
 
+    def labels(self, class_names: Sequence[str]) -> list[int]:
+        """Return the label of each file: the position of its class among some names, which have all classes."""
+        numbers = {name: label for label, name in enumerate(class_names)}
+        return [numbers[file.class_name] for file in self.files]
+
     def splits(self, params: OwnFilesParams, class_names: Sequence[str]) -> dict[str, list[int]]:
         """Return the files of each split, as positions in `files`.
 
@@ -119,7 +124,7 @@ class Listing:
             lists = {name: [n for n, file in enumerate(self.files) if file.split == name] for name in ("train", "test")}
         else:
             assert params.split is not None
-            lists = drawn([class_names.index(file.class_name) for file in self.files], params.split, class_names)
+            lists = drawn(self.labels(class_names), params.split, class_names)
         for name, members in lists.items():
             there = Counter(self.files[n].class_name for n in members)
             missing = inventory.summarize(f"classes without a sample to {name} on", [c for c in class_names if not there[c]])
@@ -130,24 +135,24 @@ class Listing:
         return lists
 
 
-def find(root: Path, params: OwnFilesParams, accepts: Callable[[str], bool]) -> Listing:
+def find(root: Path, params: OwnFilesParams, suffixes: tuple[str, ...]) -> Listing:
     """List the samples in a folder.
 
     Args:
         root: the folder.
         params: what is stated.
-        accepts: whether a file name is that of a sample.
+        suffixes: endings of samples, in lower case.
 
     Raises:
         DataError: naming what is missing, does not belong, or has to be stated.
     """
     try:
         table = own_table.find(root, params.table)
-        files, parts, extra = _from_table(root, params, table) if table else _from_folders(root, params, accepts)
+        files, parts = _from_table(root, params, table) if table else _from_folders(root, params, suffixes)
         sizes = [os.stat(root / file.path).st_size for file in files]  # noqa: PTH116 - there are many of them
     except OSError as err:
         raise DataError(f"{err.filename or root}: {reason(err)}") from err
-    foreign = [file.path for file in files if not accepts(file.path)]
+    foreign = [file.path for file in files if not file.path.lower().endswith(suffixes)]
     if foreign or not files:
         lines = inventory.summarize(
             "files of another format (move them away, or list patterns in dataset.params.ignore)", foreign
@@ -157,7 +162,8 @@ def find(root: Path, params: OwnFilesParams, accepts: Callable[[str], bool]) -> 
     found = sorted(
         (OwnFile(f.path, size, f.class_name, f.split) for f, size in zip(files, sizes, strict=True)), key=lambda file: file.path
     )
-    return Listing(root, tuple(found), parts, _digest(found, extra))
+    lines = (f"{file.path}\0{file.size}\0{file.split}\0{file.class_name}\n" for file in found)
+    return Listing(root, tuple(found), parts, digest_of(lines))
 
 
 def _check_split(root: Path, params: OwnFilesParams, parts: Parts | None) -> None:
@@ -172,13 +178,13 @@ def _check_split(root: Path, params: OwnFilesParams, parts: Parts | None) -> Non
         )
 
 
-def _digest(files: Sequence[OwnFile], extra: bytes) -> str:
-    lines = "".join(f"{file.path}\0{file.size}\0{file.split}\n" for file in files)
-    return hashlib.sha256(lines.encode("utf-8", "surrogateescape") + extra).hexdigest()[:32]
+def digest_of(lines: Iterable[str]) -> str:
+    """Return the digest of a listing of files, a line for each."""
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
-def _from_table(root: Path, params: OwnFilesParams, table: Path) -> tuple[list[OwnFile], Parts | None, bytes]:
-    entries, content = own_table.read(table, root)
+def _from_table(root: Path, params: OwnFilesParams, table: Path) -> tuple[list[OwnFile], Parts | None]:
+    entries = own_table.read(table, root)
     values = {entry.split for entry in entries}
     parts = found_parts(values - {""}, params.parts, f"{table}: column split") if values != {""} else None
     if parts is not None:
@@ -188,24 +194,22 @@ def _from_table(root: Path, params: OwnFilesParams, table: Path) -> tuple[list[O
     else:
         files = [OwnFile(entry.path, 0, entry.label) for entry in entries]
     log.info("%s: classes%s are those of the table", table, " and splits" if parts else "")
-    return files, parts, content
+    return files, parts
 
 
-def _from_folders(
-    root: Path, params: OwnFilesParams, accepts: Callable[[str], bool]
-) -> tuple[list[OwnFile], Parts | None, bytes]:
+def _from_folders(root: Path, params: OwnFilesParams, suffixes: tuple[str, ...]) -> tuple[list[OwnFile], Parts | None]:
     tops = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not is_clutter(entry.name))
     parts = found_parts(set(tops), params.parts, str(root))
     if parts is None:
-        return _in_classes(root, root, "", params, accepts), None, b""
+        return _in_classes(root, root, "", params, suffixes), None
     _tell_left_out(root, "folders", [name for name in tops if name not in (parts.train, parts.test)])
     files = []
     for split, name in (("train", parts.train), ("test", parts.test)):
-        files += _in_classes(root, root / name, split, params, accepts)
-    return files, parts, b""
+        files += _in_classes(root, root / name, split, params, suffixes)
+    return files, parts
 
 
-def _in_classes(root: Path, folder: Path, split: str, params: OwnFilesParams, accepts: Callable[[str], bool]) -> list[OwnFile]:
+def _in_classes(root: Path, folder: Path, split: str, params: OwnFilesParams, suffixes: tuple[str, ...]) -> list[OwnFile]:
     """Return the files in the class folders of a folder."""
     beside: list[str] = []
     files: list[OwnFile] = []
@@ -220,7 +224,8 @@ def _in_classes(root: Path, folder: Path, split: str, params: OwnFilesParams, ac
             if not is_clutter(path) and "/." not in path and not _is_ignored(path, params):
                 files.append(OwnFile(path, 0, entry.name, split))
     endings = {PurePosixPath(file.path).suffix.lower() for file in files}
-    stray = [path for path in beside if accepts(path) and (not endings or PurePosixPath(path).suffix.lower() in endings)]
+    wanted = tuple(suffix for suffix in suffixes if not endings or suffix in endings)
+    stray = [path for path in beside if path.lower().endswith(wanted)]
     if lines := inventory.summarize("samples lie beside the class folders", stray):
         raise DataError(f"{folder}: {lines[0]}; move them into one, or list them in dataset.params.ignore")
     for line in inventory.summarize(f"files beside the class folders of {folder} are not used", beside):
@@ -246,16 +251,29 @@ def found_in(listing: Listing, params: OwnFilesParams) -> dict[str, object]:
     return {"classes": class_names, "parts": listing.parts, "samples": samples, "content": listing.digest}
 
 
-def check_unchanged(listing: Listing, params: OwnFilesParams) -> None:
-    """Check that a folder has the files that its preparation was planned with.
+def checked(listing: Listing, params: OwnFilesParams) -> tuple[tuple[str, ...], dict[str, list[int]]]:
+    """Return classes and splits of a folder, once more when it is prepared.
+
+    Raises:
+        DataError: if it has not the files that this was planned with, or a file is in both splits.
+    """
+    check_unchanged(listing.root, listing.digest, params.content)
+    class_names = listing.class_names(params)
+    lists = listing.splits(params, class_names)
+    in_two_splits(listing, lists)
+    return class_names, lists
+
+
+def check_unchanged(root: Path, digest: str, planned: str | None) -> None:
+    """Check that a folder has the files that its preparation was planned with, if it was planned.
 
     Raises:
         DataError: if it has not.
     """
-    if params.content is not None and params.content != listing.digest:
+    if planned is not None and planned != digest:
         raise DataError(
-            f"{listing.root}: not the files that this was planned with (their names and sizes have the digest {listing.digest}, "
-            f"planned was {params.content}). A file was added, removed or changed since: plan again, which gives a new id"
+            f"{root}: not the files that this was planned with (their names and sizes have the digest {digest}, "
+            f"planned was {planned}). A file was added, removed or changed since: plan again, which gives a new id"
         )
 
 

@@ -7,7 +7,7 @@ import io
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from spikedistill.data.formats.files import MAX_TEXT_BYTES, read_file, read_text
+from spikedistill.data.formats.files import is_there, read_text
 from spikedistill.errors import DataError
 
 COLUMNS = {
@@ -81,11 +81,8 @@ def _places(heading: str) -> dict[str, int]:
     return {what: places[0] for what, places in found.items() if len(places) == 1}
 
 
-def read(path: Path, root: Path) -> tuple[list[Entry], bytes]:
-    """Read a table.
-
-    Returns:
-        Its lines, and its bytes.
+def read(path: Path, root: Path) -> list[Entry]:
+    """Return the lines of a table.
 
     Raises:
         DataError: naming every line that cannot be used: without path or label, a path twice, outside of root or to no file.
@@ -102,37 +99,31 @@ def read(path: Path, root: Path) -> tuple[list[Entry], bytes]:
         lines = csv.reader(io.StringIO(text, newline=""), dialect=_dialect(heading), strict=True)
         next(lines)
         for fields in lines:
-            if any(field.strip() for field in fields):
-                _take(fields, places, lines.line_num, root, (entries, problems, seen))
+            if not any(field.strip() for field in fields):
+                continue
+            entry, number = _entry(fields, places, root), lines.line_num
+            if isinstance(entry, str):
+                problems.append(f"line {number}: {entry}")
+            elif (first := seen.setdefault(entry.path, number)) != number:
+                problems.append(f"line {number}: {entry.path[:80]} is in line {first}, too")
+            else:
+                entries.append(entry)
     except csv.Error as err:
         problems.append(f"line {lines.line_num}: {err}")
     if problems:
         more = f"\n  and {len(problems) - _MAX_NAMED} more" if len(problems) > _MAX_NAMED else ""
         raise DataError(f"{path}: {len(problems)} lines cannot be used:\n  " + "\n  ".join(problems[:_MAX_NAMED]) + more)
-    return entries, read_file(path, limit=MAX_TEXT_BYTES)
+    return entries
 
 
-def _take(
-    fields: list[str], places: dict[str, int], line: int, root: Path, to: tuple[list[Entry], list[str], dict[str, int]]
-) -> None:
-    """Add a line to the entries, or what is wrong with it to the problems."""
-    entries, problems, seen = to
+def _entry(fields: list[str], places: dict[str, int], root: Path) -> Entry | str:
+    """Return what a line says, or what is wrong with it."""
     values = {what: fields[at].strip() if at < len(fields) else "" for what, at in places.items()}
     entry = Entry(values["path"], values["label"], values.get("split", ""))
     if not entry.path or not entry.label or ("split" in places and not entry.split):
-        problems.append(f"line {line}: expected {', '.join(places)}; found {', '.join(fields)[:80]!r}")
-    elif not _is_below(entry.path):
-        problems.append(f"line {line}: {entry.path[:80]!r} leads out of root; give paths below it")
-    elif (first := seen.setdefault(str(PurePosixPath(entry.path)), line)) != line:
-        problems.append(f"line {line}: {entry.path[:80]} is in line {first}, too")
-    elif len(entry.path) > 4000 or not _is_file(root / entry.path):
-        problems.append(f"line {line}: no file {entry.path[:80]}")
-    else:
-        entries.append(entry._replace(path=str(PurePosixPath(entry.path))))
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that is too long, for instance
-        return False
+        return f"expected {', '.join(places)}; found {', '.join(fields)[:80]!r}"
+    if not _is_below(entry.path):
+        return f"{entry.path[:80]!r} leads out of root; give paths below it"
+    if not is_there(root / entry.path):
+        return f"no file {entry.path[:80]}"
+    return entry._replace(path=str(PurePosixPath(entry.path)))
