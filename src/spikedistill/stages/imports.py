@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from spikedistill import components
+from spikedistill.config.networks.imported import zoo_of
 from spikedistill.data.loading.inputs import STATISTICS, InputConfig
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import SampleStore
@@ -58,9 +58,8 @@ def teacher_inputs(spec: TeacherSpec, data: DataFacts) -> tuple[int, Conversion]
             another number of channels.
     """
     own, zoo = spec.own_inputs or NetworkInputs(), _zoo_inputs(spec)
-    given = 1 if own.events else data.channels
-    channels = own.channels or (3 if zoo and spec.weights else given)
-    defaults = zoo if zoo and spec.weights else None
+    defaults = zoo if spec.weights else None
+    given, channels = own.channels_for(data.channels, zoo_weights=defaults is not None)
     size = own.size if isinstance(own.size, int) else None
     if own.size is None and zoo is not None and (spec.weights or zoo.fixed_size):
         size = zoo.size
@@ -94,10 +93,8 @@ def _wanted_statistics(own: NetworkInputs, defaults: ZooInputs | None, channels:
 
 
 def _zoo_inputs(spec: TeacherSpec) -> ZooInputs | None:
-    if "/" not in spec.arch:
-        return None
-    module, _ = components.load_architecture(spec.arch)
-    return module.inputs(spec.network) if hasattr(module, "inputs") else None
+    zoo = zoo_of(spec.arch)
+    return zoo.inputs(spec.network) if hasattr(zoo, "inputs") else None  # type: ignore[union-attr]
 
 
 def flat_classes(spec: TeacherSpec) -> tuple[list[int] | None, Sequence[int]]:

@@ -64,6 +64,7 @@ def test_valid_ones(weights):
         ({"methods": {"kd": {"weights": "/nowhere.pth"}}}, "one.methods.kd.weights: /nowhere.pth: No such file"),
         ({"teacher": {"inputs": {"mean": [0.5]}}}, "mean and std belong together"),
         ({"teacher": {"inputs": {"normalize": "imagenet"}}}, "inputs.channels: mean and std are for 3 channels, and the teacher"),
+        ({"teacher": {"inputs": {"mean": [], "std": []}}}, "one.teacher.inputs.mean"),
         ({"teacher": {"inputs": {"events": "grey"}}}, "inputs.events: is for event frames; the dataset has images"),
         ({"teacher": {"inputs": {"normalise": "imagenet"}}}, "unknown key 'normalise'. Did you mean 'normalize'?"),
         (
@@ -81,6 +82,14 @@ def test_a_model_for_images_says_how_it_can_take_event_frames(weights):
     assert "with events: grey they become grey images" in refused(
         config({"arch": "torchvision/resnet18", "weights": weights}, EVENTS)
     )
+
+
+def test_what_the_weights_of_a_library_were_normalised_by_is_not_for_one_channel(weights):
+    teacher = {"arch": "torchvision/resnet18", "weights": weights, "train": None}
+    said = refused(config(teacher | {"inputs": {"channels": 1}}))
+    assert "teacher.inputs.channels: mean and standard deviation of 3 channels for a teacher that takes 1" in said
+    for inputs in ({"channels": 1, "normalize": "dataset"}, {"channels": 1, "mean": [0.5], "std": [0.5]}):
+        parse_config(config(teacher | {"inputs": inputs}))
 
 
 @pytest.mark.parametrize("arch", ["torchvision/vit_b_16", "torchvision/vgg11", "timm/convnext_atto"])

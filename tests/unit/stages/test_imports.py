@@ -191,10 +191,14 @@ def test_statistics_of_other_channels_are_not_spread_over_a_grey_image(store, tm
     theirs = torchvision.models.get_model(ARCH, num_classes=10)
     theirs.conv1[0] = torch.nn.Conv2d(1, 24, 3, stride=2, padding=1, bias=False)
     torch.save(theirs.state_dict(), tmp_path / "grey.pth")
-    plan = plan_of(zoo(tmp_path / "grey.pth", inputs={"size": 32, "channels": 1}))
     with pytest.raises(ConfigError, match="deviation of 3 channels for a teacher that takes 1; give others"):
-        run(plan, store, "preprocess", "teacher")
-    run(plan_of(zoo(tmp_path / "grey.pth", inputs={"size": 32, "channels": 1, "normalize": "dataset"})), store, "teacher")
+        plan_of(zoo(tmp_path / "grey.pth", inputs={"size": 32, "channels": 1}))  # before anything is run
+    plan = plan_of(zoo(tmp_path / "grey.pth", inputs={"size": 32, "channels": 1, "normalize": "dataset"}))
+    run(plan, store, "preprocess", "teacher")
+    spec = next(spec for spec in plan.stages.values() if spec.stage == "teacher")
+    asked = spec.model_copy(update={"own_inputs": NetworkInputs(channels=1)})  # of a plan that was not checked
+    with pytest.raises(ConfigError, match="deviation of 3 channels for a teacher that takes 1; give others"):
+        teacher_inputs(asked, DataFacts("images", 10, 1, ((0.5,), (0.5,))))
 
 
 def test_our_own_weights_come_back_as_teacher_and_as_published_student(trained, store):

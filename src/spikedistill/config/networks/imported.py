@@ -9,8 +9,10 @@ from typing import Any
 
 from spikedistill import components
 from spikedistill.config.models import ExperimentConfig, TeacherConfig
+from spikedistill.data.loading.inputs import STATISTICS
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.errors import ConfigError
+from spikedistill.models.imported.settings import NetworkInputs
 
 Problem = tuple[tuple[str, ...], str]
 """The key, within an experiment, and what is wrong there."""
@@ -89,10 +91,9 @@ def _teacher_problems(teacher: TeacherConfig, meta: DatasetMeta) -> Iterator[Pro
 
 
 def _input_problems(teacher: TeacherConfig, meta: DatasetMeta) -> Iterator[Problem]:
-    inputs, zoo = teacher.inputs, zoo_of(teacher.arch) is not None
+    inputs, zoo_weights = teacher.inputs, zoo_of(teacher.arch) is not None and teacher.weights is not None
     is_image = meta.kind == "images" or inputs.events is not None
-    given = 1 if inputs.events else meta.channels
-    wanted = inputs.channels or (3 if zoo and teacher.weights else given)
+    given, wanted = inputs.channels_for(meta.channels, zoo_weights=zoo_weights)
     if meta.kind == "images" and inputs.events:
         yield ("events",), "is for event frames; the dataset has images"
     if not is_image and (inputs.mean or inputs.normalize not in (None, "dataset")):
@@ -102,20 +103,30 @@ def _input_problems(teacher: TeacherConfig, meta: DatasetMeta) -> Iterator[Probl
         yield ("events",), f"{reason}; or train a teacher on them, without `weights`"
     elif wanted != given and given != 1:
         yield ("channels",), f"the dataset has {given} channels, and the teacher takes {wanted}; only grey images can be repeated"
-    length = len(inputs.mean or ()) or (3 if inputs.normalize in ("imagenet", "cifar10", "cifar100") else wanted)
-    if is_image and length != wanted:
-        yield ("channels",), f"mean and std are for {length} channels, and the teacher takes {wanted}; set channels: {length}"
+    if is_image:
+        yield from _statistics_problems(inputs, wanted, zoo_weights=zoo_weights)
+
+
+def _statistics_problems(inputs: NetworkInputs, wanted: int, *, zoo_weights: bool) -> Iterator[Problem]:
+    """Yield what is wrong with the length of mean and standard deviation; those of a library's weights are for 3 channels."""
+    if inputs.mean is None and inputs.normalize is None and zoo_weights and wanted != 3:
+        yield (
+            ("channels",),
+            f"mean and standard deviation of 3 channels for a teacher that takes {wanted}; give others as mean: and std:, or set "
+            "normalize: dataset",
+        )
+    mean = inputs.mean or STATISTICS.get(inputs.normalize or "", ((),))[0]
+    if mean and len(mean) != wanted:
+        reason = f"mean and std are for {len(mean)} channels, and the teacher takes {wanted}; set channels: {len(mean)}"
+        yield ("channels",), reason
 
 
 def feature_problems(teacher: TeacherConfig) -> Iterator[str]:
     """Yield why a method that compares feature maps cannot use a teacher."""
     entry = components.architecture(teacher.arch).entry
     zoo = zoo_of(teacher.arch)
-    if zoo is None:
-        plain = not (entry.get("hidden") or entry.get("pooled_size"))
-    else:
-        plain = hasattr(zoo, "plain_classifier") and zoo.plain_classifier(entry)
-    if not plain:
+    hidden = entry.get("hidden") or entry.get("pooled_size")
+    if hidden if zoo is None else not _is_known_as_plain(zoo, entry):
         yield (
             f"needs a teacher that classifies by one linear layer on pooled features, and {teacher.arch!r} "
             f"{'does not' if zoo is None else 'does not, or is not known to'}; choose another teacher.arch, such as resnet18 or "
@@ -130,11 +141,15 @@ def map_problems(teacher: TeacherConfig) -> Iterator[str]:
     """Yield why a method that compares maps [B, D, h, w] stage by stage cannot use a teacher."""
     zoo = zoo_of(teacher.arch)
     entry = components.architecture(teacher.arch).entry
-    if zoo is not None and not (hasattr(zoo, "plain_classifier") and zoo.plain_classifier(entry)):
+    if zoo is not None and not _is_known_as_plain(zoo, entry):
         yield (
             f"compares feature maps, and none are known of {teacher.arch!r}; choose a convolutional teacher.arch, such as "
             "resnet34, or torchvision/resnet50, whose last maps are known"
         )
+
+
+def _is_known_as_plain(zoo: ModuleType, entry: Mapping[str, Any]) -> bool:
+    return hasattr(zoo, "plain_classifier") and zoo.plain_classifier(entry)
 
 
 def fault_of_weights(name: str) -> str | None:

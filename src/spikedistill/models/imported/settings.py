@@ -23,9 +23,9 @@ class NetworkInputs(Section):
         "Default: those of the weights for a model of another library, else dataset.",
     )
     mean: tuple[float, ...] | None = Field(
-        None, description="Images: mean per channel, of pixels in [0, 1]; with `std`, instead of `normalize`."
+        None, min_length=1, description="Images: mean per channel, of pixels in [0, 1]; with `std`, instead of `normalize`."
     )
-    std: tuple[float, ...] | None = Field(None, description="Images: standard deviation per channel, with `mean`.")
+    std: tuple[float, ...] | None = Field(None, min_length=1, description="Images: standard deviation per channel, with `mean`.")
     channels: Literal[1, 2, 3] | None = Field(
         None,
         description="Channels that the teacher takes; 3 from grey images: the same three times. "
@@ -37,6 +37,16 @@ class NetworkInputs(Section):
         "Default: the mean over time, 2 channels.",
     )
 
+    def channels_for(self, dataset_channels: int, *, zoo_weights: bool) -> tuple[int, int]:
+        """Return the channels of a sample before it is converted, grey if it becomes so, and those that the teacher takes.
+
+        Args:
+            dataset_channels: channels of a sample of the dataset.
+            zoo_weights: whether the teacher is another library's model with weights.
+        """
+        given = 1 if self.events else dataset_channels
+        return given, self.channels or (3 if zoo_weights else given)
+
     @model_validator(mode="after")
     def _check_statistics(self) -> NetworkInputs:
         if (self.mean is None) != (self.std is None):
@@ -45,7 +55,7 @@ class NetworkInputs(Section):
             raise ValueError("give either normalize or mean and std")
         if self.mean is not None and self.std is not None and len(self.mean) != len(self.std):
             raise ValueError(f"as many values in mean as in std; found {len(self.mean)} and {len(self.std)}")
-        if self.std is not None and min(self.std, default=1.0) <= 0:
+        if self.std is not None and min(self.std) <= 0:
             raise ValueError("std must be above 0 for every channel")
         if isinstance(self.size, int) and self.size < 1:
             raise ValueError("size must be at least 1")
