@@ -162,8 +162,8 @@ def find(root: Path, params: OwnFilesParams, suffixes: tuple[str, ...]) -> Listi
     found = sorted(
         (OwnFile(f.path, size, f.class_name, f.split) for f, size in zip(files, sizes, strict=True)), key=lambda file: file.path
     )
-    lines = (f"{file.path}\0{file.size}\0{file.split}\0{file.class_name}\n" for file in found)
-    return Listing(root, tuple(found), parts, digest_of(lines))
+    digest = digest_of(f"{file.path}\0{file.size}\0{file.split}\0{file.class_name}\n" for file in found)
+    return Listing(root, tuple(found), parts, digest)
 
 
 def _check_split(root: Path, params: OwnFilesParams, parts: Parts | None) -> None:
