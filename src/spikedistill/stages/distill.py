@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from spikedistill import components
-from spikedistill.data.loading.rng import derived_seed
 from spikedistill.data.store import SampleStore
 from spikedistill.distill.method_inputs import MethodInputs
 from spikedistill.models import ModelOutput, Student, Teacher, add_exits
@@ -21,6 +19,7 @@ from spikedistill.stages.runner import StageJob
 from spikedistill.stages.training import import_and_save, open_training, train_and_save
 from spikedistill.train.engine import Batch
 from spikedistill.train.network.preparation import lay_out_channels_last
+from spikedistill.train.step.draws import Draws
 
 
 def build(spec: DistillSpec, job: StageJob) -> None:
@@ -71,10 +70,14 @@ class Distillation:
         self._needs = self._method.needs(self._params)
         self._teacher = teacher
         self._student = student
-        self._seed = spec.seed
+        self._draws = Draws(spec.seed)
         self._time_steps = spec.time_steps
         self._in_bf16 = spec.train is not None and spec.train.precision == "bf16"
         self._label_smoothing = spec.train.label_smoothing if spec.train is not None else 0.0
+
+    def prepare(self, batch: Batch) -> None:
+        """Draw the random numbers of a step, which a CUDA graph cannot draw."""
+        self._draws.renew(batch)
 
     def __call__(self, outputs: ModelOutput, batch: Batch) -> dict[str, Tensor]:
         """Return the terms of the method's loss by name."""
@@ -96,7 +99,7 @@ class Distillation:
             noise=self._noise(outputs, batch) if "noise" in self._needs else None,
             stages=self._stages(outputs),
             teacher_stages=None if teacher is None else self._stages(teacher),
-            uniform=self._uniform(teacher, batch) if "uniform" in self._needs and teacher else None,
+            uniform=None if teacher is None or "uniform" not in self._needs else self._uniform(teacher, batch),
             parts=None if self._student is None else self._student.parts,
             steps_per_row=self._time_steps // len(outputs.logits),
             label_smoothing=self._label_smoothing,
@@ -121,15 +124,9 @@ class Distillation:
         return ModelOutput(logits, features, stages=stages)
 
     def _noise(self, outputs: ModelOutput, batch: Batch) -> Tensor:
-        """Draw standard normal noise [B, C]: this rank's rows of one draw for the global batch."""
-        return self._draw("noise", torch.randn, outputs.logits, batch)
+        """Return standard normal noise [B, C]."""
+        return self._draws.get("noise", "normal", outputs.logits, batch)
 
     def _uniform(self, teacher: ModelOutput, batch: Batch) -> Tensor:
-        """Draw numbers in [0, 1) [B, D] for the channels of the teacher's last stage: this rank's rows, as for `_noise`."""
-        return self._draw("uniform", torch.rand, teacher.logits.new_empty(teacher.features.shape[:2]), batch)
-
-    def _draw(self, name: str, function: Callable[..., Tensor], like: Tensor, batch: Batch) -> Tensor:
-        """Draw a number for each sample and column of [B, N]; the draws of the global batch are the same on every rank."""
-        generator = torch.Generator(like.device).manual_seed(derived_seed(name, self._seed, batch.epoch, batch.step))
-        draws = function(batch.global_size, like.shape[-1], generator=generator, device=like.device, dtype=like.dtype)
-        return draws[batch.first : batch.first + len(batch.labels)]
+        """Return numbers in [0, 1) [B, D], one for each channel of the teacher's last stage."""
+        return self._draws.get("uniform", "uniform", teacher.logits.new_empty(teacher.features.shape[:2]), batch)

@@ -35,6 +35,9 @@ class CrossEntropy:
         """Spread this share of the target over all classes."""
         self._label_smoothing = label_smoothing
 
+    def prepare(self, batch: Batch) -> None:
+        """Do nothing: nothing is drawn."""
+
     def __call__(self, outputs: ModelOutput, batch: Batch) -> dict[str, Tensor]:
         """Return the one term of the loss."""
         return batch.over_labels(

@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.loading.rng import derived_seed
@@ -25,13 +25,15 @@ from spikedistill.train.averaging import Average
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World
 from spikedistill.train.interrupt import Interrupted, StopRequest
-from spikedistill.train.network.encoding import key_samples
+from spikedistill.train.network.encoding import sample_keys
 from spikedistill.train.network.preparation import prepare
 from spikedistill.train.objective import Batch, Objective
-from spikedistill.train.optim import LearningRate, build_optimizer, set_learning_rate
+from spikedistill.train.optim import LearningRate, build_optimizer, can_capture, prepare_capture, set_learning_rate
 from spikedistill.train.records.epoch import Clock, memory, summarise
 from spikedistill.train.records.history import History, first_bad_column
 from spikedistill.train.settings import EngineConfig, TrainConfig
+from spikedistill.train.step.graph import GraphedUpdate
+from spikedistill.train.step.update import Update
 from spikedistill.train.tracking import Tracker
 from spikedistill.train.validation import ACCURACY, Best, validate
 
@@ -77,8 +79,26 @@ def train(run: Run) -> None:
         ConfigError: if the recipe cannot run on this device.
         Interrupted: if a signal asked to stop; the state is saved.
     """
-    with StopRequest() as stop:
+    with StopRequest() as stop, _stream(run):
         _Training(run, stop).run_to_the_end()
+
+
+def _uses_graph(run: Run) -> bool:
+    return run.engine.cuda_graph and run.world.device.type == "cuda"
+
+
+@contextlib.contextmanager
+def _stream(run: Run) -> Iterator[None]:
+    """Train on a stream of its own where steps are captured, which CUDA's default stream does not allow."""
+    if not _uses_graph(run):
+        yield
+        return
+    outer = torch.cuda.current_stream(run.world.device)
+    stream = torch.cuda.Stream(run.world.device)
+    stream.wait_stream(outer)
+    with torch.cuda.stream(stream):
+        yield
+    outer.wait_stream(stream)
 
 
 class _Training:
@@ -96,7 +116,22 @@ class _Training:
         self._history = History(run.loader.steps_per_epoch)
         self._last_good = "nothing was saved yet"
         self._start_step = self._resume()
+        self._update = self._build_update()
         self._saved_at = time.monotonic()
+
+    def _build_update(self) -> Callable[[Batch], dict[str, Tensor]]:
+        """Return what updates the weights: as a CUDA graph, if the engine's configuration asks for it and the device has them."""
+        run = self._run
+        update = Update(
+            run.model, self._replica, run.objective, self._optimizer, self._average, run.config, run.engine.accumulate
+        )
+        captures = _uses_graph(run) and can_capture(self._optimizer)
+        if _uses_graph(run) and not captures:
+            log.warning(
+                "engine.cuda_graph: optimizer %s is not known to run in one; training runs without", run.config.optimizer.name
+            )
+        prepare_capture(self._optimizer, captured=captures)
+        return GraphedUpdate(update, run.world, self._reseed) if captures else update
 
     def run_to_the_end(self) -> None:
         run = self._run
@@ -147,7 +182,6 @@ class _Training:
         clock = Clock()
         batches = clock.time_data(run.loader.epoch(self._epoch, self._start_step))
         for step, (inputs, labels) in enumerate(batches, self._start_step):
-            torch.manual_seed(derived_seed("step", run.seed, self._epoch, step, run.world.rank))
             set_learning_rate(self._optimizer, self._learning_rate.at(self._epoch, step))
             self._history.record(step, self._step(step, inputs, labels))
             clock.samples += labels.shape[-1] * run.world.world_size
@@ -157,7 +191,7 @@ class _Training:
         totals = self._check_finite(num_steps)
         clock.stop()
         metrics = summarise(totals) | clock.metrics() | memory(run.world)
-        metrics["optim/lr"] = self._optimizer.param_groups[0]["lr"]
+        metrics["optim/lr"] = float(self._optimizer.param_groups[0]["lr"])
         if run.world.is_main_process:
             metrics |= firing_rates(self._kept, inputs.chunk(run.engine.accumulate, inputs.dim() - 4)[0])
         metrics |= self._validate()
@@ -183,33 +217,20 @@ class _Training:
 
     def _step(self, step: int, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Update the weights once; return the metrics of the step as tensors on the device, without waiting for them."""
-        run = self._run
-        self._optimizer.zero_grad(set_to_none=True)
-        metrics: dict[str, Tensor] = {}
-        batches = self._batch(step, inputs, labels).split(run.engine.accumulate)
-        for batch in batches:
-            key_samples(run.model, batch, run.seed)
-            with self._gradient_sync(batch is batches[-1]):
-                with torch.autocast(run.world.device.type, torch.bfloat16, enabled=run.config.precision == "bf16"):
-                    outputs = self._replica(batch.inputs)
-                outputs = outputs.in_full_precision()
-                terms = run.objective(outputs, batch)
-                loss = torch.stack(list(terms.values())).sum()
-                (loss / len(batches)).backward()
-            found = {"loss": loss, "accuracy": batch.accuracy(outputs), **{f"loss_{k}": v for k, v in terms.items()}}
-            for name, value in found.items():
-                metrics[name] = metrics.get(name, 0) + value.detach() / len(batches)
-        metrics["grad_norm"] = self._clip_gradient()
-        self._optimizer.step()
-        if self._average is not None:
-            self._average.update(run.model)
-        return metrics
+        batch = self._batch(step, inputs, labels)
+        self._run.objective.prepare(batch)
+        self._reseed(batch)
+        return self._update(batch)
+
+    def _reseed(self, batch: Batch) -> None:
+        """Seed what the model draws from torch's generators."""
+        torch.manual_seed(derived_seed("step", self._run.seed, batch.epoch, batch.step, self._run.world.rank))
 
     def _batch(self, step: int, inputs: Tensor, labels: Tensor) -> Batch:
         """Return the samples of a step on this rank; `labels` are as the loader yields them."""
         run = self._run
         own, partners = labels if run.config.mixes else (labels, None)
-        return Batch(
+        batch = Batch(
             inputs,
             own,
             self._epoch,
@@ -219,20 +240,7 @@ class _Training:
             partners=partners,
             share=run.loader.share(self._epoch, step) if run.config.mixes else 1.0,
         )
-
-    def _clip_gradient(self) -> Tensor:
-        """Scale the gradient down to the recipe's largest norm, if it has one; return the norm before, which all ranks share."""
-        parameters = [p for p in self._run.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if self._run.config.clip_grad_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self._run.config.clip_grad_norm, norm)
-        return norm
-
-    def _gradient_sync(self, enabled: bool) -> contextlib.AbstractContextManager[None]:
-        """Return a context in which backward averages the gradients over the ranks, or, if not `enabled`, keeps them local."""
-        if enabled or not isinstance(self._replica, DistributedDataParallel):
-            return contextlib.nullcontext()
-        return self._replica.no_sync()
+        return replace(batch, keys=sample_keys(run.model, batch, run.seed))
 
     def _check_and_checkpoint(self, steps: int, *, last: bool) -> None:
         """After a step, stop on a loss that is not finite, write a checkpoint if one is due, and leave if a signal asks to.

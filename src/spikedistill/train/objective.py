@@ -23,7 +23,8 @@ class Batch:
         first: position of the first sample in the global batch of this step.
         global_size: number of samples in the global batch of this step, over all ranks.
         partners: class numbers [B] of what mixup or CutMix has mixed into each sample; None without.
-        share: share of the samples themselves in the mixture.
+        share: share of the samples themselves in the mixture; as a tensor [] where a CUDA graph takes it.
+        keys: keys of the draws that encode the samples as spikes, int64 [B]; None if nothing is drawn.
     """
 
     inputs: Tensor
@@ -33,7 +34,8 @@ class Batch:
     first: int
     global_size: int
     partners: Tensor | None = None
-    share: float = 1.0
+    share: float | Tensor = 1.0
+    keys: Tensor | None = None
 
     def split(self, parts: int) -> list[Batch]:
         """Return equal parts of the batch, in order; `parts` divides the number of samples."""
@@ -45,6 +47,7 @@ class Batch:
                 labels=self.labels[start : start + each],
                 first=self.first + start,
                 partners=None if self.partners is None else self.partners[start : start + each],
+                keys=None if self.keys is None else self.keys[start : start + each],
             )
             for start in range(0, parts * each, each)
         ]
@@ -56,7 +59,7 @@ class Batch:
             loss: returns the terms for some labels [B].
         """
         terms = loss(self.labels)
-        if self.partners is None or self.share == 1:
+        if self.partners is None or (not isinstance(self.share, Tensor) and self.share == 1):
             return terms
         others = loss(self.partners)
         return {name: self.share * term + (1 - self.share) * others[name] for name, term in terms.items()}
@@ -69,6 +72,9 @@ class Batch:
 
 class Objective(Protocol):
     """The loss that training minimises."""
+
+    def prepare(self, batch: Batch) -> None:
+        """Do what a step needs once and a CUDA graph cannot hold, such as seeding its random draws; called before each step."""
 
     def __call__(self, outputs: ModelOutput, batch: Batch) -> dict[str, Tensor]:
         """Return the terms of the loss, weighted, by name; their sum is minimised.

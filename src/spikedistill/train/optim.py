@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from spikedistill.train.schedules.position import Position
 from spikedistill.train.settings import TrainConfig
@@ -57,4 +57,26 @@ class LearningRate:
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set the learning rate of every parameter group."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
+
+
+def can_capture(optimizer: torch.optim.Optimizer) -> bool:
+    """Return True if a CUDA graph can hold a step of the optimizer: those of torch whose numbers are all on the device."""
+    known = type(optimizer) in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+    return known and all(group.get("fused") for group in optimizer.param_groups)
+
+
+def prepare_capture(optimizer: torch.optim.Optimizer, *, captured: bool) -> None:
+    """Keep the learning rate where a CUDA graph can read it, or, if no step is `captured`, as a number.
+
+    It is called after a checkpoint was loaded, whose parameter groups may be of either form.
+    """
+    for group in optimizer.param_groups:
+        lr = float(group["lr"])
+        group["lr"] = torch.tensor(lr, device=group["params"][0].device) if captured else lr
+        if "capturable" in group:
+            group["capturable"] = captured
+    optimizer._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]  # the first steps are not captured

@@ -9,6 +9,7 @@ from spikedistill import components
 from spikedistill.contract.batches import random_inputs
 from spikedistill.contract.training import SHAPES, TIME_STEPS, batch_of, networks_of, spec_of
 from spikedistill.stages.distill import Distillation
+from spikedistill.train.step.draws import Draws
 from tests.unit.distill import straight_line, straight_line_maps
 from tests.unit.distill.batches import with_every_choice
 
@@ -60,8 +61,7 @@ def test_terms_of_fixed_weights_and_a_fixed_batch_equal_the_equations(name, para
     outputs = student(batch.inputs)
     labels = (outputs.prediction.argmax(-1) + torch.tensor([0, 1, 0, 1, 0])) % 10  # some samples are right
     draws = []
-    for name_of_draw in ("randn", "rand"):
-        monkeypatch.setattr(torch, name_of_draw, recorded(getattr(torch, name_of_draw), draws))
+    monkeypatch.setattr(Draws, "get", recorded(Draws.get, draws))
     terms = Distillation(spec, teacher, student)(outputs, dataclasses.replace(batch, labels=labels))
     values = {"logits": outputs.logits, "labels": labels, "exits": outputs.exits, "parts": student.parts}
     values |= dict.fromkeys(("noise", "uniform"), next(iter(draws), None))

@@ -47,6 +47,7 @@ class Stopping:
 
     def __init__(self, objective, at):
         self.objective, self.left = objective, at
+        self.prepare = objective.prepare
 
     def __call__(self, outputs, batch):
         self.left -= 1

@@ -121,6 +121,10 @@ class Objective:
     def __init__(self, method=None, *, at=-1, action=None, noise=False):
         self.calls, self.at, self.action, self.method, self.noise = 0, at, action, method, noise
 
+    def prepare(self, batch):
+        if self.method:
+            self.method.prepare(batch)
+
     def __call__(self, outputs, batch):
         self.calls += 1
         terms = (

@@ -7,7 +7,7 @@ from spikedistill.models import build_student
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.train.distributed import World
 from spikedistill.train.interrupt import Interrupted
-from spikedistill.train.network.encoding import key_samples
+from spikedistill.train.network.encoding import sample_keys
 from spikedistill.train.objective import Batch
 from tests.unit.train import rank
 
@@ -18,9 +18,8 @@ def student(encoding="poisson"):
 
 
 def keys(*, seed=7, epoch=2, step=3, first=0, size=8, global_size=8):
-    network = student()
-    key_samples(network, Batch(torch.zeros(size, 1, 8, 8), torch.zeros(size), epoch, step, first, global_size), seed)
-    return network.encoder.keys.tolist()
+    batch = Batch(torch.zeros(size, 1, 8, 8), torch.zeros(size), epoch, step, first, global_size)
+    return sample_keys(student(), batch, seed).tolist()
 
 
 def test_parts_of_a_batch_on_other_ranks_or_accumulated_get_the_keys_of_the_whole():
@@ -37,10 +36,8 @@ def test_seed_and_epoch_and_step_change_the_keys():
     assert len({tuple(keys(**changed)) for changed in ({}, {"seed": 8}, {"epoch": 3}, {"step": 4})}) == 4
 
 
-def test_a_student_without_encoder_is_left_alone():
-    network = student("direct")
-    key_samples(network, Batch(torch.zeros(2, 1, 8, 8), torch.zeros(2), 0, 0, 0, 2), 0)
-    assert network.encoder is None
+def test_a_student_without_encoder_has_no_keys():
+    assert sample_keys(student("direct"), Batch(torch.zeros(2, 1, 8, 8), torch.zeros(2), 0, 0, 0, 2), 0) is None
 
 
 def test_an_interrupted_run_resumes_with_the_same_draws(tmp_path, monkeypatch):

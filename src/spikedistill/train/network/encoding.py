@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from spikedistill.data.loading.rng import SampleRng, Stream
 from spikedistill.models import Student
@@ -13,11 +13,17 @@ from spikedistill.train.objective import Batch
 _WORDS = 4  # the fewest that a sample can draw; one is used
 
 
-def key_samples(model: nn.Module, batch: Batch, seed: int) -> None:
-    """Give the encoder of a student, if it has one, the keys of the samples of its next batch."""
+def sample_keys(model: nn.Module, batch: Batch, seed: int) -> Tensor | None:
+    """Return the keys of the samples of a batch, int64 [B] on its device, if the network is a student with an encoder."""
     if not isinstance(model, Student) or model.encoder is None:
-        return
+        return None
     start = batch.step * batch.global_size + batch.first
     rng = SampleRng(seed, batch.epoch, np.arange(start, start + len(batch.labels)))
     words = rng.words(Stream.ENCODING, _WORDS)[:, 0]
-    model.encoder.keys = torch.from_numpy(words.view(np.int64).copy()).to(batch.inputs.device)
+    return torch.from_numpy(words.view(np.int64).copy()).to(batch.inputs.device)
+
+
+def give_keys(model: nn.Module, keys: Tensor | None) -> None:
+    """Give the encoder of a student, if it has one, the keys of the samples of its next batch."""
+    if isinstance(model, Student) and model.encoder is not None:
+        model.encoder.keys = keys
