@@ -6,8 +6,8 @@
     v[t] = h[t] - threshold * s[t]               soft reset (v_reset is None)
 
 x is the input current, h the membrane potential before, v the one after the reset. float16 and bfloat16 are computed in
-float32. This is the only place of the equations but one: the kernels of `neurons.triton_lif` repeat them in Triton, and
-tests compare the two. Letters: T step.
+float32. This is the only place of the equations but one: `neurons.kernels.equations` repeats them in Triton, and tests
+compare the two. Letters: T step.
 """
 
 from __future__ import annotations

@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spikedistill.neurons import execution, triton_lif
+from spikedistill.neurons import execution
 from spikedistill.neurons.dynamics import Dynamics, differentiate, integrate, potentials_after_reset, spike_statistics
+from spikedistill.neurons.kernels import launch
+from spikedistill.neurons.kernels import lif as lif_kernels
+from spikedistill.neurons.kernels import rate as rate_kernels
 from spikedistill.neurons.neuron import SpikingNeuron
 from spikedistill.neurons.settings import NeuronConfig, Surrogate
 
@@ -57,8 +60,8 @@ class _Lif(torch.autograd.Function):
             return spikes
         ctx.layout = execution.Layout(x_seq)
         x = ctx.layout.flatten(x_seq)
-        if triton_lif.is_usable(x):
-            spikes, potential = triton_lif.integrate(x, dynamics)
+        if launch.is_usable(x):
+            spikes, potential = lif_kernels.integrate(x, dynamics)
         else:
             spikes, potential = execution.run(integrate, [x], dynamics, compiled=compiled)
         ctx.save_for_backward(potential)
@@ -71,8 +74,8 @@ class _Lif(torch.autograd.Function):
         if torch.compiler.is_compiling():
             return differentiate(gradients[0], potential, ctx.dynamics)[0], None, None
         upstream = ctx.layout.flatten(gradients[0])
-        if triton_lif.is_usable(upstream):
-            grad_x = triton_lif.differentiate(upstream, potential, ctx.dynamics)
+        if launch.is_usable(upstream):
+            grad_x = lif_kernels.differentiate(upstream, potential, ctx.dynamics)
         else:
             (grad_x,) = execution.run(differentiate, [upstream, potential], ctx.dynamics, compiled=ctx.compiled)
         return ctx.layout.restore(grad_x), None, None
@@ -99,7 +102,11 @@ class LIF(SpikingNeuron):
     def rate_statistics(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the spikes [T, B, ...], mean firing rate and eligibility [B, ...] of the currents [T, B, ...]."""
         layout = execution.Layout(x)
-        spikes, rate, eligibility = execution.run(spike_statistics, [layout.flatten(x)], self.dynamics, compiled=self.compiled)
+        flat = layout.flatten(x)
+        if launch.is_usable(flat) and not torch.compiler.is_compiling():
+            spikes, rate, eligibility = rate_kernels.spike_statistics(flat, self.dynamics)
+        else:
+            spikes, rate, eligibility = execution.run(spike_statistics, [flat], self.dynamics, compiled=self.compiled)
         return layout.restore(spikes), layout.restore(rate), layout.restore(eligibility)
 
     def equivalent_lif(self) -> NeuronConfig:

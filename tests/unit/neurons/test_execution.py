@@ -1,9 +1,6 @@
-"""Every way to compute the neuron gives the same: plain, compiled, and the GPU's kernels in Triton's interpreter."""
+"""Every way to compute the neuron on a CPU gives the same: plain and compiled. For the kernels, see `test_kernels.py`."""
 
 import itertools
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -74,35 +71,3 @@ def test_layer_keeps_the_memory_format_and_its_values(shape, memory_format):
         assert spikes.stride() == given.stride()
     assert 0 < expected.mean() < 1
     torch.testing.assert_close(plain.grad, laid_out.grad, rtol=0, atol=1e-6)
-
-
-def compare_kernels():
-    """Run in a process of its own, where Triton's interpreter is on."""
-    from spikedistill.neurons import triton_lif
-
-    for dtype, dynamics in itertools.product((torch.float32, torch.bfloat16), NEURONS):
-        x, upstream = currents(dtype)
-        assert triton_lif.is_usable(x)
-        spikes, potential = integrate(x, dynamics)
-        (expected,) = differentiate(upstream, potential, dynamics)
-        ours, ours_potential = triton_lif.integrate(x, dynamics)
-        gradient = triton_lif.differentiate(upstream, ours_potential, dynamics)
-        assert ours.dtype == gradient.dtype == dtype and ours_potential.dtype == torch.float32
-        assert torch.equal(ours, spikes), dynamics
-        torch.testing.assert_close(ours_potential, potential, rtol=0, atol=1e-6)
-        torch.testing.assert_close(gradient, expected, rtol=1e-5 if dtype == torch.float32 else 1e-2, atol=2e-6)
-    x = currents()[0].requires_grad_()
-    LIF(NeuronConfig(), STEPS)(x.flatten(0, 1)).sum().backward()
-    assert x.grad.any()
-
-
-@pytest.mark.slow
-def test_kernels_of_the_gpu_agree_with_the_equations():
-    done = subprocess.run(
-        [sys.executable, __file__], env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-
-
-if __name__ == "__main__":
-    compare_kernels()
