@@ -14,8 +14,8 @@ PLUGIN := src/snakemake-executor-plugin-submitit
 INSTALL := $(BIN)/python -m pip install --quiet -c envs/constraints.txt -e $(PLUGIN)
 PROJECT_FILES := pyproject.toml $(PLUGIN)/pyproject.toml envs/constraints.txt
 PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
-TEST_PACKAGES := slurm-wlm slurmdbd slurm-client munge mariadb-server chromium rsync iproute2
-TEST_PROGRAMS := sbatch sacct slurmctld slurmd slurmdbd munged mariadbd chromium rsync ip
+TEST_PACKAGES := slurm-wlm slurmdbd slurm-client munge mariadb-server chromium rsync iproute2 gcc libc6-dev
+TEST_PROGRAMS := sbatch sacct slurmctld slurmd slurmdbd munged mariadbd chromium rsync ip cc
 
 .PHONY: help demo quick test check docs generate test-programs
 .DEFAULT_GOAL := help
