@@ -7,10 +7,12 @@ Write `from spikedistill.lazy import torch` in modules that use torch inside fun
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["exports", "torch"]
+__all__ = ["exports", "package_folder", "torch"]
 
 if TYPE_CHECKING:
     import torch
@@ -45,3 +47,9 @@ def exports(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], A
         return sorted(modules)
 
     return getattr_, dir_
+
+
+def package_folder(name: str) -> Path | None:
+    """Return the folder of an installed package without importing it; None if there is none."""
+    spec = importlib.util.find_spec(name)
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent

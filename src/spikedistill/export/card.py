@@ -11,7 +11,7 @@ from spikedistill.report.tables import MEASURES, Column
 from spikedistill.store.provenance import commit_of
 
 _LIMITS = """\
-- Measured only on the test split of {dataset}, after the last epoch; nothing is known about other data.
+- Measured only on the test split of {dataset}; nothing is known about other data.
 - Energy is that of the arithmetic at the synapses with constants of a 45 nm process, without memory access: it serves to compare
   networks and does not predict the consumption of a chip.
 - Trained in floating point; nothing was quantised."""

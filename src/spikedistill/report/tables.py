@@ -17,11 +17,10 @@ MISSING = "missing"
 NOT_APPLICABLE = "-"
 MEASURED = "measured"
 NOTE = (
-    "Accuracy: on the test split, of the mean of the logits over all T time steps, after the last epoch; mean ± sample "
-    "standard deviation over seeds. Against the baseline: mean difference over the seeds that both methods have, with the 95 % "
-    "confidence interval of Student's t for two or more seeds. Firing rate: spikes per neuron and time step. Energy: per sample, "
-    "of the arithmetic at the synapses only. The teacher is a non-spiking network. Reported rows are results that others "
-    "published."
+    "Accuracy: on the test split, of the mean of the logits over all T time steps; mean ± sample standard deviation over seeds. "
+    "Against the baseline: mean difference over the seeds that both have, with the 95 % confidence interval of Student's t "
+    "for two or more seeds. Firing rate: spikes per neuron and time step. Energy: per sample, of the arithmetic at the synapses "
+    "only. The teacher is a non-spiking network. Reported rows are results that others published."
 )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 import functools
-import importlib.util
-from pathlib import Path
 from typing import NamedTuple
+
+from spikedistill.lazy import package_folder
 
 BASE = "NeuromorphicDatasetFolder"
 
@@ -36,10 +36,8 @@ def find_class(name: str) -> Found | None:
 
 @functools.cache
 def _classes() -> dict[str, ast.ClassDef]:
-    spec = importlib.util.find_spec("spikingjelly")
-    if spec is None or spec.origin is None:
-        return {}
-    files = sorted((Path(spec.origin).parent / "datasets").glob("*.py"))
+    package = package_folder("spikingjelly")
+    files = sorted((package / "datasets").glob("*.py")) if package else []
     trees = (ast.parse(file.read_text(encoding="utf-8")) for file in files)
     return {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
 

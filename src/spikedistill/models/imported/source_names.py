@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import re
-from pathlib import Path
+
+from spikedistill.lazy import package_folder
 
 _REGISTERED = re.compile(r"^@register_model\b[^\n]*\n(?:@[^\n]*\n)*def (\w+)\(", re.MULTILINE)
 
@@ -20,14 +20,9 @@ def registered(package: str) -> dict[str, str]:
     Returns:
         Empty if the package is not installed.
     """
-    folder = _folder(package)
+    folder = package_folder(package)
     if folder is None:
         return {}
     files = sorted((folder / "models").glob("*.py"))
     found = {name: file.stem for file in files for name in _REGISTERED.findall(file.read_text(encoding="utf-8"))}
     return dict(sorted(found.items()))
-
-
-def _folder(package: str) -> Path | None:
-    spec = importlib.util.find_spec(package)
-    return None if spec is None or spec.origin is None else Path(spec.origin).parent

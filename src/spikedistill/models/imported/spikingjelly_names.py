@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import functools
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from spikedistill.lazy import package_folder
 
 FILES = (
     "masnn", "maxformer", "ms_resnet", "parametric_lif_net", "qkformer", "sew_resnet", "spike_driven_transformer",
@@ -66,5 +67,5 @@ def _is_function(node: ast.stmt) -> bool:
 
 
 def _folder() -> Path | None:
-    spec = importlib.util.find_spec("spikingjelly")
-    return None if spec is None or spec.origin is None else Path(spec.origin).parent / "activation_based" / "model"
+    package = package_folder("spikingjelly")
+    return package and package / "activation_based" / "model"

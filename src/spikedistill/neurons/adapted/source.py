@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import functools
-import importlib.util
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from spikedistill.lazy import package_folder
 
 TYPES: dict[str, Any] = {
     "float": float,
@@ -37,7 +38,8 @@ class Argument(NamedTuple):
 def classes() -> Mapping[str, tuple[Argument, ...]]:
     """Return the neurons that are made from plain values, sorted, with their arguments; empty without SpikingJelly."""
     found = {}
-    for file in sorted((_folder() / "neuron").glob("*.py")) if _folder() else ():
+    folder = _folder()
+    for file in sorted((folder / "neuron").glob("*.py")) if folder else ():
         tree = ast.parse(file.read_text(encoding="utf-8"))
         public = _public(tree)
         for node in tree.body:
@@ -51,8 +53,9 @@ def classes() -> Mapping[str, tuple[Argument, ...]]:
 @functools.cache
 def surrogates() -> tuple[str, ...]:
     """Return the names of SpikingJelly's surrogate gradients."""
-    file = _folder() / "surrogate.py"
-    nodes = ast.parse(file.read_text(encoding="utf-8")).body if file.is_file() else []
+    folder = _folder()
+    file = folder / "surrogate.py" if folder else None
+    nodes = ast.parse(file.read_text(encoding="utf-8")).body if file and file.is_file() else []
     return tuple(
         sorted(
             node.name
@@ -63,9 +66,9 @@ def surrogates() -> tuple[str, ...]:
 
 
 @functools.cache
-def _folder() -> Path:
-    spec = importlib.util.find_spec("spikingjelly")
-    return Path() / "spikingjelly" if spec is None or spec.origin is None else Path(spec.origin).parent / "activation_based"
+def _folder() -> Path | None:
+    package = package_folder("spikingjelly")
+    return package and package / "activation_based"
 
 
 def _public(tree: ast.Module) -> frozenset[str]:
