@@ -17,6 +17,7 @@ from spikedistill.launch.resources import (
     PLACEHOLDER_COST,
     NAMES,
     REPORT_COST,
+    gpu_model,
     gpus_per_node,
     required_resources,
     stage_cost,
@@ -49,15 +50,14 @@ def load_plan():
         values, source = read_configuration()
         plan = build_plan(parse_config(values, source=source))
         Store(plan.config.store).check()
-        return values, plan
+        return values, plan, Estimator(plan)
     except SpikedistillError as err:
         raise WorkflowError(str(err)) from None
 
 
-CONFIGURATION, PLAN = load_plan()
+CONFIGURATION, PLAN, ESTIMATOR = load_plan()
 STORE = Store(PLAN.config.store)
 UP_TO_DATE = UpToDate(PLAN, STORE)
-ESTIMATOR = Estimator(PLAN)
 RUN_STAGE = f"{shlex.join(RUN)} {{params.arguments:q}} --gpus {{params.gpus}} --log-file {{log:q}}"
 REPORT_LOG = log_of("report", "report")
 RESOLVED_CONFIG = str(Path(PLAN.config.results) / "config.json")
@@ -130,8 +130,18 @@ def report_file(name):
 def asked(rule):
     """What the profile or the command line sets for a rule."""
     overwritten = workflow.resource_settings.overwrite_resources
-    given = overwritten[rule] if rule in overwritten else {}
-    return {name: getattr(given[name], "raw", given[name]) for name in given}
+    return raw(overwritten[rule] if rule in overwritten else {})
+
+
+def asked_by_default():
+    """What the profile or the command line sets for every rule that does not say otherwise."""
+    return raw(workflow.resource_settings.default_resources or {})
+
+
+def raw(resources):
+    return {
+        name: getattr(resources[name], "raw", resources[name]) for name in resources
+    }
 
 
 def check_resources():
@@ -150,7 +160,10 @@ def needs(stage):
 
     @cache
     def need(ref, attempt):
-        return required_resources(partial(ESTIMATOR, ref), asked(stage), attempt)
+        estimate = partial(
+            ESTIMATOR, ref, model=gpu_model({**asked_by_default(), **asked(stage)})
+        )
+        return required_resources(estimate, asked(stage), attempt)
 
     def find(name):
         return lambda wildcards, attempt: need(spec_of(stage, wildcards).ref, attempt)[
@@ -161,6 +174,7 @@ def needs(stage):
 
 
 def what_it_costs():
-    return cost_line(
-        PLAN, UP_TO_DATE, lambda spec: stage_cost(ESTIMATOR, spec, asked(spec.stage))
-    )
+    def cost(spec):
+        return stage_cost(ESTIMATOR, spec, asked(spec.stage), asked_by_default())
+
+    return cost_line(PLAN, UP_TO_DATE, cost)

@@ -27,7 +27,7 @@ def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    from spikedistill.launch.profile import set_resources, site_profile
+    from spikedistill.launch.profile import default_resources, set_resources, site_profile
     from spikedistill.launch.resources import stage_cost
     from spikedistill.plan.estimate import Cost, Estimator
     from spikedistill.plan.stages import Spec
@@ -42,7 +42,7 @@ def _plan(options: argparse.Namespace) -> None:
     estimator = Estimator(plan)
 
     def cost_of(spec: Spec) -> Cost:
-        return stage_cost(estimator, spec, set_resources(spec.stage, profile))
+        return stage_cost(estimator, spec, set_resources(spec.stage, profile), default_resources(profile))
 
     print(run_table(plan, cost_of) if options.table else plan_table(plan, cost_of))
 

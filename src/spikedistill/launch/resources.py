@@ -65,9 +65,21 @@ def required_resources(estimate: Callable[[int | None], Cost], given: Mapping[st
     }
 
 
-def stage_cost(estimator: Estimator, spec: Spec, given: Mapping[str, Any]) -> Cost:
-    """Return the cost of a stage on the GPUs that it requests."""
-    return estimator(spec.ref, _given_gpus(_counts(given)))
+def stage_cost(estimator: Estimator, spec: Spec, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> Cost:
+    """Return the cost of a stage on the GPUs that it requests.
+
+    Args:
+        estimator: of the plan.
+        spec: the stage.
+        given: what the profile or the command line sets for it.
+        defaults: what the profile sets for every stage, of which only the model of GPU matters here.
+    """
+    return estimator(spec.ref, _given_gpus(_counts(given)), model=gpu_model({**defaults, **given}))
+
+
+def gpu_model(resources: Mapping[str, Any]) -> str | None:
+    """Return the model of GPU that a job with these resources requests, in `gpu_model` or `gres`; None: any."""
+    return _request({name: resources[name] for name in ("gpu_model", "gres") if resources.get(name)}).gpu_model
 
 
 def gpus_per_node(resources: Mapping[str, Any]) -> int:

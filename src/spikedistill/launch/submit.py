@@ -10,8 +10,8 @@ from typing import Any
 from spikedistill.components import unknown
 from spikedistill.errors import ArtifactError, ConfigError
 from spikedistill.launch.command import stage_command, stage_log
-from spikedistill.launch.profile import site_profile
-from spikedistill.launch.resources import stage_resources
+from spikedistill.launch.profile import site_profile, site_resources
+from spikedistill.launch.resources import gpu_model, stage_resources
 from spikedistill.plan.build import Plan
 from spikedistill.plan.estimate import Estimator
 from spikedistill.plan.stages import Spec
@@ -87,8 +87,9 @@ def _submit_all(
     jobs: dict[str, Any] = {}
     estimator = Estimator(plan)
     for spec in specs:
-        estimate = functools.partial(estimator, spec.ref)
-        resources = stage_resources(spec.stage, settings, overrides if spec is specs[-1] else {}, estimate)
+        given = overrides if spec is specs[-1] else {}
+        estimate = functools.partial(estimator, spec.ref, model=gpu_model({**site_resources(spec.stage, settings), **given}))
+        resources = stage_resources(spec.stage, settings, given, estimate)
         before = [jobs[ref].job_id for ref in spec.upstream.values() if ref in jobs]
         if before and cluster == "slurm":
             resources["dependency"] = ",".join(filter(None, [resources.get("dependency"), f"afterok:{':'.join(before)}"]))

@@ -186,6 +186,11 @@ class EngineConfig(Section):
         description="Gradient accumulation: number of parts that each rank processes its batch in, one after the other; less "
         "memory. Batch statistics are those of a part, as with that many times more ranks.",
     )
+    gpu: str | None = Field(
+        None,
+        description="Model of the site's GPUs, for estimates alone, where the profile names none: v100, a100, h100, h200, rtx4090, "
+        "or one that was measured. Default: the only measured one, else a100.",
+    )
 
 
 def parse_engine_config(text: str) -> EngineConfig:
