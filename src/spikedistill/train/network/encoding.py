@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
+from spikedistill.data.loading.resample import send
 from spikedistill.data.loading.rng import SampleRng, Stream
 from spikedistill.models import Student
 from spikedistill.train.objective import Batch
@@ -20,7 +20,7 @@ def sample_keys(model: nn.Module, batch: Batch, seed: int) -> Tensor | None:
     start = batch.step * batch.global_size + batch.first
     rng = SampleRng(seed, batch.epoch, np.arange(start, start + len(batch.labels)))
     words = rng.words(Stream.ENCODING, _WORDS)[:, 0]
-    return torch.from_numpy(words.view(np.int64).copy()).to(batch.inputs.device)
+    return send(words.view(np.int64), batch.inputs.device)
 
 
 def give_keys(model: nn.Module, keys: Tensor | None) -> None:
