@@ -46,7 +46,8 @@ def _add_submit(commands: Commands, configured: argparse.ArgumentParser) -> None
 
 
 def _run(options: argparse.Namespace) -> None:
-    from spikedistill.plan.stages import parse_spec
+    from spikedistill.launch.compiler_caches import keep_compiled_code
+    from spikedistill.plan.stages import PreprocessSpec, parse_spec
     from spikedistill.stages.runner import RunOptions, run_stage
     from spikedistill.store.artifacts import Store
     from spikedistill.train.settings import EngineConfig, parse_engine_config
@@ -68,6 +69,8 @@ def _run(options: argparse.Namespace) -> None:
     if options.engine:
         engine = parse_engine_config(options.engine)
     Store(store).check()
+    if not isinstance(spec, PreprocessSpec):
+        keep_compiled_code()
     run_stage(spec, Store(store), RunOptions(Path(results), raw, len(os.sched_getaffinity(0)), engine, options.gpus, weights))
 
 
