@@ -190,7 +190,7 @@ def _transform(images: torch.Tensor, matrices: npt.NDArray[np.float64], *, fill:
     x = torch.arange(width, device=device) - (width - 1) / 2
     ones = torch.ones(height, width, device=device)
     base = torch.stack([x * ones, y[:, None] * ones, ones], -1).reshape(1, -1, 3)
-    scale = torch.tensor([0.5 * width, 0.5 * height], device=device)
+    scale = send(np.array([0.5 * width, 0.5 * height], np.float32), device)
     grid = base.expand(len(images), -1, -1).bmm(theta.transpose(1, 2) / scale).reshape(len(images), height, width, 2)
     source = torch.cat([images.to(torch.float32), torch.ones(len(images), 1, height, width, device=device)], 1)
     found = torch.nn.functional.grid_sample(source, grid, mode="nearest", padding_mode="zeros", align_corners=False)
@@ -232,7 +232,8 @@ def _sharpness(images: torch.Tensor, steps: Steps) -> torch.Tensor:
     channels = images.shape[1]
     weight = (kernel / kernel.sum()).expand(channels, 1, 3, 3)
     blurred = images.clone()
-    inner = torch.nn.functional.conv2d(images.to(torch.float32), weight, groups=channels)
+    precise = torch.float64 if images.is_cuda else torch.float32  # cuDNN would convolve float32 in TF32, and round differently
+    inner = torch.nn.functional.conv2d(images.to(precise), weight.to(precise), groups=channels)
     blurred[..., 1:-1, 1:-1] = inner.round_().to(torch.uint8)
     return _blend(images, blurred, steps)
 
@@ -260,8 +261,9 @@ def _equalize(images: torch.Tensor, steps: Steps) -> torch.Tensor:
     """Equalise the histogram of each channel of each image by a look-up table."""
     batch, channels = images.shape[:2]
     planes = images.reshape(batch * channels, -1).long()
-    offset = 256 * torch.arange(len(planes), device=images.device)[:, None]
-    histogram = torch.bincount((planes + offset).reshape(-1), minlength=256 * len(planes)).reshape(-1, 256)
+    one = torch.ones((1, 1), dtype=torch.int64, device=images.device)
+    histogram = torch.zeros((len(planes), 256), dtype=torch.int64, device=images.device)
+    histogram.scatter_add_(1, planes, one.expand_as(planes))  # `bincount` would wait for the GPU
     last = torch.where(histogram > 0, torch.arange(256, device=images.device), 0).amax(1, keepdim=True)
     step = (planes.shape[1] - histogram.gather(1, last)) // 255
     before = histogram.cumsum(1) - histogram

@@ -87,7 +87,7 @@ class Loader:
         self._mixing = mixing
         self._seed, self._rank, self._world_size = seed, rank, world_size
         self._shuffle, self.batch_size = shuffle, batch_size
-        self._device = torch.device(device)
+        self._device = _numbered(torch.device(device))
         self._rows, self._labels = rows, store.labels[rows]
         self._samples = store.samples
         self._is_frames = store.kind == "frames"
@@ -170,13 +170,17 @@ class Loader:
         if stream:
             stream.wait_stream(torch.cuda.current_stream(self._device))  # which may still be filling `_resident`
 
+        def begin() -> None:
+            if stream:  # a thread begins with GPU 0, and would open a context there
+                torch.cuda.set_device(self._device)
+
         def make(step: int) -> tuple[Batch, torch.cuda.Event | None]:
             with torch.cuda.stream(stream) if stream else contextlib.nullcontext():
                 batch = self._make(source, epoch, order, step)
                 return batch, stream.record_event() if stream else None
 
         steps = range(start_step, self.steps_per_epoch)
-        with self._open_source() as source, contextlib.closing(prefetched(make, steps)) as batches:
+        with self._open_source() as source, contextlib.closing(prefetched(make, steps, begin)) as batches:
             for batch, made in batches:
                 if made is not None:
                     current = torch.cuda.current_stream(self._device)
@@ -274,6 +278,13 @@ class Loader:
             return np.arange(start, start + self._local_batch)
         start = (self._rank + step * self._world_size) * self.batch_size
         return np.arange(start, min(start + self.batch_size, self.num_samples))
+
+
+def _numbered(device: torch.device) -> torch.device:
+    """Return a device with its number; "cuda" is the current GPU of this thread."""
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
 
 
 def _steps_first(frames: torch.Tensor) -> torch.Tensor:

@@ -24,8 +24,8 @@ class _End:
     error: BaseException | None
 
 
-def prefetched(make: Callable[[int], T], steps: Iterable[int]) -> Generator[T]:
-    """Yield `make(step)` for each step, made up to AHEAD steps ahead by one thread.
+def prefetched(make: Callable[[int], T], steps: Iterable[int], begin: Callable[[], None] | None = None) -> Generator[T]:
+    """Yield `make(step)` for each step, made up to AHEAD steps ahead by one thread, which calls `begin` first.
 
     At most AHEAD + 1 items exist at a time, including the consumer's. An error in `make` is raised here, in its turn. The thread
     ends with the iterator, whether that was exhausted, closed, or dropped because of an error in the consumer.
@@ -36,6 +36,8 @@ def prefetched(make: Callable[[int], T], steps: Iterable[int]) -> Generator[T]:
 
     def work() -> None:
         try:
+            if begin is not None:
+                begin()
             for step in steps:
                 room.acquire()
                 if stopped.is_set():

@@ -46,7 +46,7 @@ class _Ring:
         if not self._pinned:
             return buffer
         on_device = buffer.to(self._device, non_blocking=True)
-        self._sent[self._turn] = torch.cuda.current_stream().record_event()
+        self._sent[self._turn] = torch.cuda.current_stream(self._device).record_event()
         return on_device
 
 
