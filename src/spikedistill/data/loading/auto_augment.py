@@ -184,17 +184,21 @@ def _move(images: torch.Tensor, steps: Steps) -> torch.Tensor:
 def _transform(images: torch.Tensor, matrices: npt.NDArray[np.float64], *, fill: float) -> torch.Tensor:
     """Apply affine maps, in coordinates around the centre, to [B, C, H, W]; nearest pixel."""
     height, width = images.shape[-2:]
-    device = images.device
-    theta = send(matrices.astype(np.float32), device)
-    y = torch.arange(height, device=device) - (height - 1) / 2
-    x = torch.arange(width, device=device) - (width - 1) / 2
-    ones = torch.ones(height, width, device=device)
-    base = torch.stack([x * ones, y[:, None] * ones, ones], -1).reshape(1, -1, 3)
-    scale = send(np.array([0.5 * width, 0.5 * height], np.float32), device)
-    grid = base.expand(len(images), -1, -1).bmm(theta.transpose(1, 2) / scale).reshape(len(images), height, width, 2)
-    source = torch.cat([images.to(torch.float32), torch.ones(len(images), 1, height, width, device=device)], 1)
+    halves = np.array([[0.5 * width], [0.5 * height]], np.float32)
+    theta = send((matrices.astype(np.float32) / halves).transpose(0, 2, 1), images.device)
+    base = send(_coordinates(height, width), images.device)
+    grid = base.expand(len(images), -1, -1).bmm(theta).reshape(len(images), height, width, 2)
+    inside = torch.ones(len(images), 1, height, width, device=images.device)
+    source = torch.cat([images.to(torch.float32), inside], 1)
     found = torch.nn.functional.grid_sample(source, grid, mode="nearest", padding_mode="zeros", align_corners=False)
     return torch.where(found[:, -1:] < 0.5, fill, found[:, :-1]).to(images.dtype)
+
+
+@functools.cache
+def _coordinates(height: int, width: int) -> npt.NDArray[np.float32]:
+    """Return x and y of every pixel, from the centre, and 1, [1, H * W, 3]."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    return np.stack([x - (width - 1) / 2, y - (height - 1) / 2, np.ones_like(x)], -1).astype(np.float32).reshape(1, -1, 3)
 
 
 def _column(values: npt.NDArray[np.float64], images: torch.Tensor) -> torch.Tensor:
@@ -202,7 +206,7 @@ def _column(values: npt.NDArray[np.float64], images: torch.Tensor) -> torch.Tens
     return send(values.astype(np.float32), images.device).reshape(-1, 1, 1, 1)
 
 
-def _blend(images: torch.Tensor, other: torch.Tensor | float, steps: Steps) -> torch.Tensor:
+def _blend(images: torch.Tensor, other: torch.Tensor, steps: Steps) -> torch.Tensor:
     """Return (1 + s) * images - s * other, where s is the signed strength."""
     factor = 1.0 + _signed(steps, 0.9)
     mixed = _column(factor, images) * images + _column(1.0 - factor, images) * other
@@ -214,10 +218,6 @@ def _grey(images: torch.Tensor) -> torch.Tensor:
     return (0.2989 * red + 0.587 * green + 0.114 * blue).to(torch.uint8)[:, None]
 
 
-def _brightness(images: torch.Tensor, steps: Steps) -> torch.Tensor:
-    return _blend(images, 0.0, steps)
-
-
 def _colour(images: torch.Tensor, steps: Steps) -> torch.Tensor:
     return _blend(images, _grey(images), steps)
 
@@ -227,10 +227,9 @@ def _contrast(images: torch.Tensor, steps: Steps) -> torch.Tensor:
 
 
 def _sharpness(images: torch.Tensor, steps: Steps) -> torch.Tensor:
-    kernel = torch.ones(3, 3, device=images.device)
-    kernel[1, 1] = 5.0
     channels = images.shape[1]
-    weight = (kernel / kernel.sum()).expand(channels, 1, 3, 3)
+    kernel = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / np.float32(13)
+    weight = send(kernel, images.device).expand(channels, 1, 3, 3)
     blurred = images.clone()
     precise = torch.float64 if images.is_cuda else torch.float32  # cuDNN would convolve float32 in TF32, and round differently
     inner = torch.nn.functional.conv2d(images.to(precise), weight.to(precise), groups=channels)
@@ -238,15 +237,26 @@ def _sharpness(images: torch.Tensor, steps: Steps) -> torch.Tensor:
     return _blend(images, blurred, steps)
 
 
-def _posterize(images: torch.Tensor, steps: Steps) -> torch.Tensor:
-    bits = 8 - np.rint(steps.strength * (4 / 9)).astype(np.int64)
-    mask = (256 - (1 << (8 - bits))).astype(np.uint8)
-    return images & send(mask, images.device).reshape(-1, 1, 1, 1)
+def _look_up(images: torch.Tensor, steps: Steps) -> torch.Tensor:
+    """Change brightness, posterize, solarize or invert: what becomes of a value depends on nothing else."""
+    tables = send(_tables(steps), images.device)
+    return tables.gather(1, images.reshape(len(images), -1).long()).reshape(images.shape)
 
 
-def _solarize(images: torch.Tensor, steps: Steps) -> torch.Tensor:
-    threshold = _column(_levels(255.0, 0.0)[steps.strength], images)
-    return torch.where(images >= threshold, 255 - images, images)
+def _tables(steps: Steps) -> npt.NDArray[np.uint8]:
+    """Return what becomes of each value, [B, 256]."""
+    values = np.arange(256)
+    factor = (1.0 + _signed(steps, 0.9)).astype(np.float32)[:, None]
+    dropped = np.rint(steps.strength * (4 / 9)).astype(np.int64)[:, None]
+    threshold = _levels(255.0, 0.0)[steps.strength].astype(np.float32)[:, None]
+    tables = {
+        "brightness": np.clip(factor * values.astype(np.float32), 0, 255),
+        "posterize": values & (256 - (1 << dropped)),
+        "solarize": np.where(values >= threshold, 255 - values, values),
+        "invert": np.broadcast_to(255 - values, (len(factor), 256)),
+    }
+    chosen = [(steps.operation == name)[:, None] for name in tables]
+    return np.select(chosen, [table.astype(np.uint8) for table in tables.values()])
 
 
 def _autocontrast(images: torch.Tensor, steps: Steps) -> torch.Tensor:
@@ -271,19 +281,12 @@ def _equalize(images: torch.Tensor, steps: Steps) -> torch.Tensor:
     return torch.where(step == 0, planes, table.gather(1, planes)).to(torch.uint8).reshape(images.shape)
 
 
-def _invert(images: torch.Tensor, steps: Steps) -> torch.Tensor:
-    return 255 - images
-
-
 _OPERATIONS: dict[tuple[str, ...], Callable[[torch.Tensor, Steps], torch.Tensor]] = {
     ("shear_x", "shear_y", "translate_x", "translate_y", "rotate"): _move,
-    ("brightness",): _brightness,
+    ("brightness", "posterize", "solarize", "invert"): _look_up,
     ("color",): _colour,
     ("contrast",): _contrast,
     ("sharpness",): _sharpness,
-    ("posterize",): _posterize,
-    ("solarize",): _solarize,
     ("autocontrast",): _autocontrast,
     ("equalize",): _equalize,
-    ("invert",): _invert,
 }
