@@ -68,7 +68,7 @@ class Gpu:
 
 
 @pytest.fixture
-def gpu() -> Gpu:
+def gpu() -> Iterator[Gpu]:
     """A GPU, real or fake; see the top of this file."""
     if is_fake():
         from tests.gpu.fake.libraries import replace_libraries
@@ -76,7 +76,8 @@ def gpu() -> Gpu:
         replace_libraries()
     elif not num_real_gpus():
         require("a GPU or, for a fake one, a C compiler", [compiler()], "apt-get install gcc libc6-dev")
-    return Gpu(is_fake(), torch.device("cuda", 0))
+    yield Gpu(is_fake(), torch.device("cuda", 0))
+    torch.cuda.set_sync_debug_mode("default")  # a test that failed may have left another one
 
 
 @functools.cache

@@ -164,11 +164,12 @@ class MeasuredLoader:
     Waiting for the GPU within a step is an error, raised where it happens.
 
     Attributes:
-        steps: what each step has launched and copied, but the last, which is followed by the end of the epoch.
+        steps: what steps have launched and copied: not the first ones, which warm up, and not the last, which ends the epoch.
     """
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: Loader, warm_up: int) -> None:
         self._loader = loader
+        self._warm_up = warm_up
         self.steps: list[Counted] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -178,7 +179,8 @@ class MeasuredLoader:
         """Yield the batches of an epoch."""
         *batches, last = list(self._loader.epoch(epoch, start_step))
         torch.cuda.synchronize()
-        for batch in batches:
+        yield from batches[: self._warm_up]
+        for batch in batches[self._warm_up :]:
             torch.cuda.set_sync_debug_mode("error")
             try:
                 with Counted() as counted:
@@ -189,7 +191,7 @@ class MeasuredLoader:
         yield last
 
 
-def measured(run: Run) -> tuple[Run, MeasuredLoader]:
+def measured(run: Run, *, warm_up: int = 1) -> tuple[Run, MeasuredLoader]:
     """Return the run with its loader replaced by one that measures."""
-    loader = MeasuredLoader(run.loader)
+    loader = MeasuredLoader(run.loader, warm_up)
     return dataclasses.replace(run, loader=loader), loader
