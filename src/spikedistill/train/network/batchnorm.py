@@ -56,7 +56,7 @@ class SyncBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(input)
         mean, var, count = _statistics(input.detach())
-        _update_running(self, mean, var, count)
+        update_running(self, mean, var, count)
         return _Normalise.apply(input, self.weight, self.bias, mean, (var + self.eps).rsqrt(), count)
 
 
@@ -85,14 +85,15 @@ class SyncRateBatchNorm2d(RateBatchNorm2d):
             return super().forward(x)
         if self.recording:
             mean, var, count = _statistics(x)
-            _update_running(self, mean, var, count)
+            update_running(self, mean, var, count)
             self.mean, self.inverse_std = mean, (var + self.eps).rsqrt()
             return nn.functional.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
         count = torch.full_like(self.mean, x.numel() / x.shape[1] * dist.get_world_size())
         return _Normalise.apply(x, self.weight, self.bias, self.mean, self.inverse_std, count)
 
 
-def _update_running(norm: _BatchNorm, mean: Tensor, var: Tensor, count: Tensor) -> None:
+def update_running(norm: _BatchNorm, mean: Tensor, var: Tensor, count: Tensor) -> None:
+    """Move the running statistics towards those of a batch of `count` samples per channel, as torch's layers do."""
     if norm.running_mean is None or norm.running_var is None:
         return
     with torch.no_grad():
@@ -131,7 +132,12 @@ class _Normalise(torch.autograd.Function):
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the mean, the biased variance and the number of samples of each channel over all ranks."""
     var, mean = torch.var_mean(to_float32(x), [0, *range(2, x.dim())], correction=0)
-    own = torch.stack([mean, var, torch.full_like(mean, x.numel() / x.shape[1])])
+    return over_ranks(mean, var, x.numel() / x.shape[1])
+
+
+def over_ranks(mean: Tensor, var: Tensor, own_count: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mean, biased variance and number of samples of each channel over all ranks, given those of this rank."""
+    own = torch.stack([mean, var, torch.full_like(mean, own_count)])
     parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, own)
     means, variances, counts = torch.stack(parts, 1)
