@@ -175,6 +175,12 @@ class EngineConfig(Section):
         description="On a GPU, run each training step as one CUDA graph, which spares the host some hundred launches: faster "
         "where a GPU has few images per step. A graph is tried before it is used; a step that cannot be one runs without.",
     )
+    fuse: bool = Field(
+        False,
+        description="On a GPU, compute batch normalisation, the sum with a shortcut and LIF neurons as one kernel, and again in "
+        "backward instead of keeping potentials: about half the memory and fewer bytes moved. Spikes are those without, except "
+        "where rounding decides. Compiled blocks are not fused.",
+    )
     checkpoint_activations: bool = Field(
         False,
         description="Activation checkpointing: keep only the inputs of blocks for the backward pass and recompute the rest; less "

@@ -14,6 +14,7 @@ from spikedistill.errors import ConfigError
 from spikedistill.train.blocks import checkpoint_blocks, compile_blocks, compile_neurons
 from spikedistill.train.distributed import World
 from spikedistill.train.network.batchnorm import synchronise
+from spikedistill.train.network.fusion import fuse_normalisation
 from spikedistill.train.settings import EngineConfig, TrainConfig
 
 COMPILERS = ("g++", "clang++")
@@ -36,6 +37,8 @@ def prepare(model: nn.Module, config: TrainConfig, engine: EngineConfig, world: 
             refuse_single_pixels(model)
     if world.world_size > 1 and config.sync_batchnorm:
         synchronise(model, device)
+    if engine.fuse and device.type == "cuda":
+        fuse_normalisation(model)
     if engine.compile:
         _compile(model, device)
     if engine.checkpoint_activations:
