@@ -5,18 +5,20 @@ import math
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy, InterpolationMode, v2
 from torchvision.transforms import functional as tv
 from torchvision.transforms.autoaugment import _apply_op
 
 from spikedistill.data.formats.images import box_resized, middle_square
 from spikedistill.data.loading.augment import BOX_WORDS, Augment, Erasing, ResizedCrop, augment_batch, erase, resized_crop_boxes
-from spikedistill.data.loading.auto_augment import _POLICIES, FILL, Steps, apply_steps, auto_augment, choose_steps
+from spikedistill.data.loading.auto_augment import Style, apply_steps, auto_augment
 from spikedistill.data.loading.inputs import InputConfig, Resize, crop_images, encode_frames, normalize
+from spikedistill.data.loading.policies import POLICIES, Steps, choose_steps, policy_of
 from spikedistill.data.loading.resample import resized_crop
 from spikedistill.data.loading.rng import SampleRng, Stream, uniform
 
+FILL = Style().fill
 OPERATIONS = {
     "shear_x": "ShearX",
     "shear_y": "ShearY",
@@ -55,14 +57,14 @@ def of_torchvision(image, name, strength, negative):
     _, height, width = tv.get_dimensions(image)
     magnitudes, signed = AutoAugment()._augmentation_space(10, (height, width))[OPERATIONS[name]]
     magnitude = float(magnitudes[strength]) if magnitudes.ndim else 0.0
-    fill = [FILL] * 3 if isinstance(image, torch.Tensor) else (int(FILL),) * 3
+    fill = [float(FILL)] * 3 if isinstance(image, torch.Tensor) else (FILL,) * 3
     return _apply_op(image, OPERATIONS[name], -magnitude if signed and negative else magnitude, InterpolationMode.NEAREST, fill)
 
 
 @pytest.mark.parametrize("policy", ["cifar10", "imagenet"])
 def test_policies_are_those_of_torchvision(policy):
     theirs = AutoAugment(AutoAugmentPolicy(policy)).policies
-    ours = [tuple((OPERATIONS[name], p, strength) for name, p, strength in pair) for pair in _POLICIES[policy]]
+    ours = [tuple((OPERATIONS[name], p, strength) for name, p, strength in pair) for pair in POLICIES[policy]]
     assert ours == [tuple((name, p, strength or 0) for name, p, strength in pair) for pair in theirs]
 
 
@@ -81,7 +83,7 @@ def test_every_operation_equals_torchvision_at_every_strength(name, shape):
 @pytest.mark.parametrize("policy", ["cifar10", "imagenet"])
 def test_auto_augment_equals_torchvision_for_the_same_random_words(policy):
     images = smooth_images(600, 32, 32)
-    halves = choose_steps(policy, rng_of(600))
+    halves = choose_steps(policy_of(policy, "torchvision"), rng_of(600))
     expected = []
     for number, image in enumerate(images):
         for steps in halves:
@@ -90,14 +92,14 @@ def test_auto_augment_equals_torchvision_for_the_same_random_words(policy):
         expected.append(image)
     assert torch.equal(auto_augment(images, policy, rng_of(600)), torch.stack(expected))
     used = {str(name) for steps in halves for name in steps.operation[steps.applied]}
-    assert used == {name for pair in _POLICIES[policy] for name, p, _ in pair if p > 0}
+    assert used == {name for pair in POLICIES[policy] for name, p, _ in pair if p > 0}
 
 
 def test_auto_augment_is_close_to_that_of_pillow_images():
     """Most recipes run on Pillow images, whose operations round otherwise: documented, not equal."""
     images = smooth_images(600, 32, 32)[2:]
     rng = SampleRng(0, 0, np.arange(2, 600))
-    halves = choose_steps("cifar10", rng)
+    halves = choose_steps(POLICIES["cifar10"], rng)
     expected = []
     for number, image in enumerate(images):
         picture = tv.to_pil_image(image)
@@ -110,8 +112,66 @@ def test_auto_augment_is_close_to_that_of_pillow_images():
     assert difference.float().mean() < 0.6
 
 
+def of_pillow(image, name, strength, negative, fill):
+    """One geometric operation, or solarizing, as written for Pillow images before torchvision had AutoAugment."""
+    width, height = image.size
+    sign, grey = -1 if negative else 1, (fill,) * 3
+    shear, translation = sign * np.linspace(0, 0.3, 10)[strength], sign * np.linspace(0, 150 / 331, 10)[strength]
+    coefficients = {
+        "shear_x": (1, shear, 0, 0, 1, 0),
+        "shear_y": (1, 0, 0, shear, 1, 0),
+        "translate_x": (1, 0, translation * width, 0, 1, 0),
+        "translate_y": (1, 0, 0, 0, 1, translation * height),
+    }
+    if name == "rotate":
+        turned = image.convert("RGBA").rotate(np.linspace(0, 30, 10)[strength])
+        return Image.composite(turned, Image.new("RGBA", image.size, (*grey, fill)), turned).convert("RGB")
+    if name == "solarize":
+        return ImageOps.solarize(image, np.linspace(256, 0, 10)[strength])
+    resampling = Image.Resampling.BICUBIC if name.startswith("shear") else Image.Resampling.NEAREST
+    return image.transform(image.size, Image.Transform.AFFINE, coefficients[name], resampling, fillcolor=grey)
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (37, 52)])
+@pytest.mark.parametrize("fill", [128, 0])
+@pytest.mark.parametrize("name", ["shear_x", "shear_y", "translate_x", "translate_y", "rotate", "solarize"])
+def test_operations_of_the_older_code_equal_pillow_at_every_strength(name, fill, shape):
+    images = smooth_images(20, *shape)
+    strength, negative = np.arange(20) // 2, np.arange(20) % 2 == 1
+    expected = [
+        of_pillow(Image.fromarray(image.permute(1, 2, 0).numpy()), name, *choice, fill)
+        for image, *choice in zip(images, strength.tolist(), negative.tolist(), strict=True)
+    ]
+    apply_steps(images, Steps(np.full(20, name), strength, negative, np.ones(20, bool)), Style("sealkd", fill))
+    found = images.permute(0, 2, 3, 1).numpy()
+    assert np.array_equal(found, np.stack([np.asarray(image) for image in expected]))
+
+
+def test_policies_of_the_older_code():
+    (changed,) = [
+        (a, b) for a, b in zip(policy_of("cifar10", "torchvision"), policy_of("cifar10", "sealkd"), strict=True) if a != b
+    ]
+    assert changed == ((("equalize", 0.2, 0), ("equalize", 0.6, 0)), (("equalize", 0.2, 0), ("equalize", 0.8, 0)))
+    assert policy_of("imagenet", "sealkd") == policy_of("imagenet", "torchvision")[:24]
+
+
+def test_the_fill_is_what_moves_in_from_outside():
+    images = torch.full((2, 3, 16, 16), 200, dtype=torch.uint8)
+    steps = Steps(np.full(2, "translate_x"), np.full(2, 9), np.zeros(2, bool), np.ones(2, bool))
+    for variant in ("torchvision", "sealkd"):
+        moved = images.clone()
+        apply_steps(moved, steps, Style(variant, 0))
+        assert sorted(moved.unique().tolist()) == [0, 200]
+
+
+def test_a_variant_without_auto_augment_is_refused():
+    with pytest.raises(ValueError, match="no effect without auto_augment"):
+        Augment(auto_augment_fill=0)
+    Augment(auto_augment="cifar10", auto_augment_fill=0, auto_augment_variant="sealkd")
+
+
 def test_auto_augment_follows_the_probabilities_of_its_policy():
-    first, second = choose_steps("cifar10", rng_of(20000))
+    first, second = choose_steps(POLICIES["cifar10"], rng_of(20000))
     both = (first.operation == "rotate") & (second.operation == "translate_x")
     assert abs(both.mean() - 1 / 25) < 0.005
     assert abs(first.applied[both].mean() - 0.7) < 0.06

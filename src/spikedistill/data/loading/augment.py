@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_validator, model_validator
 
 from spikedistill.components import Section
-from spikedistill.data.loading.auto_augment import auto_augment, rotate
+from spikedistill.data.loading.affine import rotate
+from spikedistill.data.loading.auto_augment import Style, auto_augment
 from spikedistill.data.loading.inputs import InputConfig
+from spikedistill.data.loading.policies import Policy, Variant
 from spikedistill.data.loading.resample import send
 from spikedistill.data.loading.rng import SampleRng, Stream, Words, below, uniform
 from spikedistill.data.meta import DatasetMeta
@@ -74,8 +75,14 @@ class Augment(Section):
     flip: bool = Field(False, description="Mirror left to right with probability 1/2.")
     roll: int = Field(0, ge=0, description="Shift cyclically by up to this many pixels in both directions on both axes.")
     rotate: float = Field(0, ge=0, le=180, description="Rotate by up to this many degrees in both directions; nearest pixel.")
-    auto_augment: Literal["cifar10", "imagenet"] | None = Field(
-        None, description="RGB images: AutoAugment (Cubuk et al. 2019) with one of its policies; fills with grey."
+    auto_augment: Policy | None = Field(None, description="RGB images: AutoAugment (Cubuk et al. 2019) with one of its policies.")
+    auto_augment_variant: Variant = Field(
+        "torchvision",
+        description="How AutoAugment is done: as torchvision does, or as the code of SeAl-KD, TDD and ESD does, which rotates to "
+        "one side only, shears by bicubic interpolation, and has another probability in one place.",
+    )
+    auto_augment_fill: int = Field(
+        128, ge=0, le=255, description="Value of pixels that AutoAugment takes from outside of an image: 128 is grey, 0 black."
     )
     cutout: int = Field(0, ge=0, description="Side in pixels of a square of zeros at a random centre; 0: none.")
     one_of: bool = Field(
@@ -89,12 +96,21 @@ class Augment(Section):
             raise ValueError("one_of needs at least two of roll, rotate and cutout")
         if self.crop_padding and self.random_resized_crop:
             raise ValueError("crop_padding and random_resized_crop cannot be combined")
+        if self.auto_augment is None and self.style != Style():
+            raise ValueError(
+                "auto_augment_variant and auto_augment_fill have no effect without auto_augment; set it, or delete them"
+            )
         return self
 
     @property
     def is_identity(self) -> bool:
         """True if no sample is ever changed."""
         return self == Augment()
+
+    @property
+    def style(self) -> Style:
+        """How AutoAugment is done."""
+        return Style(self.auto_augment_variant, self.auto_augment_fill)
 
     @property
     def choices(self) -> list[str]:
@@ -141,7 +157,7 @@ def augment_batch(samples: torch.Tensor, augment: Augment, rng: SampleRng) -> to
         degrees = uniform(event[:, 1], -augment.rotate, augment.rotate)
         samples = rotate(samples, degrees, np.flatnonzero(chosen["rotate"]))
     if augment.auto_augment:
-        samples = auto_augment(samples, augment.auto_augment, rng)
+        samples = auto_augment(samples, augment.auto_augment, rng, augment.style)
     if augment.cutout:
         samples = _cutout(samples, augment.cutout, words, chosen["cutout"])
     return samples

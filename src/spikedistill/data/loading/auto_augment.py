@@ -1,7 +1,9 @@
-"""AutoAugment and rotation of batches, on the device: torchvision's operations on tensors, each sample with its own strength.
+"""AutoAugment of batches, on the device, each sample with its own operations and strengths.
 
-The policies are those of AutoAugment (Cubuk et al. 2019, arXiv:1805.09501, appendix). Results equal torchvision's for uint8
-tensors with `fill` 128; its Pillow backend, which most published recipes use, differs by rounding.
+Of two variants (see `loading.policies`), "torchvision" gives the results of torchvision for uint8 tensors; its Pillow backend,
+which most published recipes use, differs by rounding. "sealkd" is the older code for Pillow images that SeAl-KD, TDD and ESD took
+over: it rotates counter-clockwise only, shears by bicubic interpolation, and rounds translations, not truncates them. These
+and the thresholds of solarizing equal Pillow's; all other operations are torchvision's in both.
 
 Letters: B batch, C channel, H, W.
 """
@@ -15,146 +17,41 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from spikedistill.data.loading.affine import rotation, shear_as_pillow, transform, transform_as_pillow
+from spikedistill.data.loading.policies import Policy, Steps, Variant, choose_steps, policy_of
 from spikedistill.data.loading.resample import send
-from spikedistill.data.loading.rng import SampleRng, Stream, below, uniform
+from spikedistill.data.loading.rng import SampleRng
 from spikedistill.lazy import torch
 
-FILL = 128.0
-"""Grey value of pixels from outside the image."""
 
-_Step = tuple[str, float, int]  # operation, probability, strength 0..9
-_POLICIES: dict[str, tuple[tuple[_Step, _Step], ...]] = {
-    "cifar10": (
-        (("invert", 0.1, 0), ("contrast", 0.2, 6)),
-        (("rotate", 0.7, 2), ("translate_x", 0.3, 9)),
-        (("sharpness", 0.8, 1), ("sharpness", 0.9, 3)),
-        (("shear_y", 0.5, 8), ("translate_y", 0.7, 9)),
-        (("autocontrast", 0.5, 0), ("equalize", 0.9, 0)),
-        (("shear_y", 0.2, 7), ("posterize", 0.3, 7)),
-        (("color", 0.4, 3), ("brightness", 0.6, 7)),
-        (("sharpness", 0.3, 9), ("brightness", 0.7, 9)),
-        (("equalize", 0.6, 0), ("equalize", 0.5, 0)),
-        (("contrast", 0.6, 7), ("sharpness", 0.6, 5)),
-        (("color", 0.7, 7), ("translate_x", 0.5, 8)),
-        (("equalize", 0.3, 0), ("autocontrast", 0.4, 0)),
-        (("translate_y", 0.4, 3), ("sharpness", 0.2, 6)),
-        (("brightness", 0.9, 6), ("color", 0.2, 8)),
-        (("solarize", 0.5, 2), ("invert", 0.0, 0)),
-        (("equalize", 0.2, 0), ("autocontrast", 0.6, 0)),
-        (("equalize", 0.2, 0), ("equalize", 0.6, 0)),
-        (("color", 0.9, 9), ("equalize", 0.6, 0)),
-        (("autocontrast", 0.8, 0), ("solarize", 0.2, 8)),
-        (("brightness", 0.1, 3), ("color", 0.7, 0)),
-        (("solarize", 0.4, 5), ("autocontrast", 0.9, 0)),
-        (("translate_y", 0.9, 9), ("translate_y", 0.7, 9)),
-        (("autocontrast", 0.9, 0), ("solarize", 0.8, 3)),
-        (("equalize", 0.8, 0), ("invert", 0.1, 0)),
-        (("translate_y", 0.7, 9), ("autocontrast", 0.9, 0)),
-    ),
-    "imagenet": (
-        (("posterize", 0.4, 8), ("rotate", 0.6, 9)),
-        (("solarize", 0.6, 5), ("autocontrast", 0.6, 0)),
-        (("equalize", 0.8, 0), ("equalize", 0.6, 0)),
-        (("posterize", 0.6, 7), ("posterize", 0.6, 6)),
-        (("equalize", 0.4, 0), ("solarize", 0.2, 4)),
-        (("equalize", 0.4, 0), ("rotate", 0.8, 8)),
-        (("solarize", 0.6, 3), ("equalize", 0.6, 0)),
-        (("posterize", 0.8, 5), ("equalize", 1.0, 0)),
-        (("rotate", 0.2, 3), ("solarize", 0.6, 8)),
-        (("equalize", 0.6, 0), ("posterize", 0.4, 6)),
-        (("rotate", 0.8, 8), ("color", 0.4, 0)),
-        (("rotate", 0.4, 9), ("equalize", 0.6, 0)),
-        (("equalize", 0.0, 0), ("equalize", 0.8, 0)),
-        (("invert", 0.6, 0), ("equalize", 1.0, 0)),
-        (("color", 0.6, 4), ("contrast", 1.0, 8)),
-        (("rotate", 0.8, 8), ("color", 1.0, 2)),
-        (("color", 0.8, 8), ("solarize", 0.8, 7)),
-        (("sharpness", 0.4, 7), ("invert", 0.6, 0)),
-        (("shear_x", 0.6, 5), ("equalize", 1.0, 0)),
-        (("color", 0.4, 0), ("equalize", 0.6, 0)),
-        (("equalize", 0.4, 0), ("solarize", 0.2, 4)),
-        (("solarize", 0.6, 5), ("autocontrast", 0.6, 0)),
-        (("invert", 0.6, 0), ("equalize", 1.0, 0)),
-        (("color", 0.6, 4), ("contrast", 1.0, 8)),
-        (("equalize", 0.8, 0), ("equalize", 0.6, 0)),
-    ),
-}
-
-
-class Steps(NamedTuple):
-    """One of the two operations of each sample's sub-policy, [B] each.
+class Style(NamedTuple):
+    """How operations are done.
 
     Attributes:
-        operation: name of the operation.
-        strength: 0 to 9.
-        negative: whether the operation goes in the opposite direction.
-        applied: whether the operation is applied at all.
+        variant: whose operations.
+        fill: value of pixels from outside the image, 0 to 255.
     """
 
-    operation: npt.NDArray[np.str_]
-    strength: npt.NDArray[np.int64]
-    negative: npt.NDArray[np.bool_]
-    applied: npt.NDArray[np.bool_]
-
-    def take(self, rows: npt.NDArray[np.int64]) -> Steps:
-        """Return the steps of some samples."""
-        return Steps(self.operation[rows], self.strength[rows], self.negative[rows], self.applied[rows])
+    variant: Variant = "torchvision"
+    fill: int = 128
 
 
-def choose_steps(policy: str, rng: SampleRng) -> tuple[Steps, Steps]:
-    """Choose both operations of each sample at random, with their strengths and directions."""
-    words = rng.words(Stream.AUTO_AUGMENT, 8)
-    chosen = below(words[:, 0], len(_POLICIES[policy]))
-    halves = []
-    for half in range(2):
-        table = [_POLICIES[policy][number][half] for number in chosen]
-        operation, probability, strength = (np.array(column) for column in zip(*table, strict=True))
-        applied = uniform(words[:, 1 + half]) < probability
-        halves.append(Steps(operation, strength, below(words[:, 3 + half], 2) == 1, applied))
-    return halves[0], halves[1]
-
-
-def auto_augment(images: torch.Tensor, policy: str, rng: SampleRng) -> torch.Tensor:
+def auto_augment(images: torch.Tensor, policy: Policy, rng: SampleRng, style: Style = Style()) -> torch.Tensor:  # noqa: B008
     """Apply AutoAugment to uint8 [B, 3, H, W]."""
     images = images.clone()
-    for steps in choose_steps(policy, rng):
-        apply_steps(images, steps)
+    for steps in choose_steps(policy_of(policy, style.variant), rng):
+        apply_steps(images, steps, style)
     return images
 
 
-def apply_steps(images: torch.Tensor, steps: Steps) -> None:
+def apply_steps(images: torch.Tensor, steps: Steps, style: Style = Style()) -> None:  # noqa: B008
     """Apply one operation per sample, in place, to uint8 [B, 3, H, W]."""
-    for names, change in _OPERATIONS.items():
+    for names, change in _OPERATIONS[style.variant].items():
         rows = np.flatnonzero(steps.applied & np.isin(steps.operation, names))
         if len(rows):
             index = send(rows, images.device)
-            part = change(images.index_select(0, index), steps.take(rows))
+            part = change(images.index_select(0, index), steps.take(rows), style)
             images.index_copy_(0, index, part)
-
-
-def rotate(samples: torch.Tensor, degrees: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]) -> torch.Tensor:
-    """Rotate some samples counter-clockwise around their centre; nearest pixel, zeros from outside.
-
-    Args:
-        samples: [B, ..., H, W], any dtype.
-        degrees: angle of each sample, [B].
-        rows: numbers of the samples to rotate.
-
-    Returns:
-        A tensor of the same shape and dtype, equal to torchvision's `rotate` of each sample.
-    """
-    if not len(rows):
-        return samples
-    index = send(rows, samples.device)
-    height, width = samples.shape[-2:]
-    part = samples.index_select(0, index)
-    turned = _transform(part.reshape(len(rows), -1, height, width), _rotation(np.radians(degrees[rows])), fill=0.0)
-    return samples.index_copy(0, index, turned.reshape(part.shape))
-
-
-def _rotation(radians: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    cos, sin, zero = np.cos(-radians), np.sin(-radians), np.zeros_like(radians)
-    return np.stack([cos, sin, zero, -sin, cos, zero], 1).reshape(-1, 2, 3)
 
 
 @functools.cache
@@ -164,41 +61,45 @@ def _levels(first: float, last: float) -> npt.NDArray[np.float64]:
 
 
 def _signed(steps: Steps, strongest: float) -> npt.NDArray[np.float64]:
-    return np.where(steps.negative, -1.0, 1.0) * _levels(0.0, strongest)[steps.strength]
+    return _signs(steps) * _levels(0.0, strongest)[steps.strength]
 
 
-def _move(images: torch.Tensor, steps: Steps) -> torch.Tensor:
-    """Shear, translate or rotate; each is an affine map from output to source coordinates."""
+def _signs(steps: Steps) -> npt.NDArray[np.float64]:
+    return np.where(steps.negative, -1.0, 1.0)
+
+
+def _move(images: torch.Tensor, steps: Steps, style: Style) -> torch.Tensor:
+    """Shear, translate or rotate as torchvision; each is an affine map from output to source coordinates."""
     height, width = images.shape[-2:]
     shear = _signed(steps, 0.3)
-    matrices = _rotation(np.where(steps.operation == "rotate", np.radians(_signed(steps, 30.0)), 0.0))
+    matrices = rotation(np.where(steps.operation == "rotate", np.radians(_signed(steps, 30.0)), 0.0))
     across, down = steps.operation == "shear_x", steps.operation == "shear_y"
     matrices[across, 0, 1], matrices[across, 0, 2] = shear[across], shear[across] * height / 2
     matrices[down, 1, 0], matrices[down, 1, 2] = shear[down], shear[down] * width / 2
     for row, (name, length) in enumerate((("translate_x", width), ("translate_y", height))):
         chosen = steps.operation == name
         matrices[chosen, row, 2] = -np.trunc(_signed(steps, 150.0 / 331.0 * length))[chosen]
-    return _transform(images, matrices, fill=FILL)
+    return transform(images, matrices, fill=style.fill)
 
 
-def _transform(images: torch.Tensor, matrices: npt.NDArray[np.float64], *, fill: float) -> torch.Tensor:
-    """Apply affine maps, in coordinates around the centre, to [B, C, H, W]; nearest pixel."""
+def _turn_or_translate(images: torch.Tensor, steps: Steps, style: Style) -> torch.Tensor:
+    """Rotate counter-clockwise, or translate, as Pillow."""
     height, width = images.shape[-2:]
-    halves = np.array([[0.5 * width], [0.5 * height]], np.float32)
-    theta = send((matrices.astype(np.float32) / halves).transpose(0, 2, 1), images.device)
-    base = send(_coordinates(height, width), images.device)
-    grid = base.expand(len(images), -1, -1).bmm(theta).reshape(len(images), height, width, 2)
-    inside = torch.ones(len(images), 1, height, width, device=images.device)
-    source = torch.cat([images.to(torch.float32), inside], 1)
-    found = torch.nn.functional.grid_sample(source, grid, mode="nearest", padding_mode="zeros", align_corners=False)
-    return torch.where(found[:, -1:] < 0.5, fill, found[:, :-1]).to(images.dtype)
+    angle = np.where(steps.operation == "rotate", np.radians(np.linspace(0, 30, 10)[steps.strength]), 0.0)
+    maps = rotation(angle)
+    maps[:, :, 2] = np.array([width, height]) / 2 - maps[:, :, 0] * (width / 2) - maps[:, :, 1] * (height / 2)
+    for row, (name, length) in enumerate((("translate_x", width), ("translate_y", height))):
+        chosen = steps.operation == name
+        maps[chosen, row, 2] += (_signs(steps) * np.linspace(0, 150 / 331, 10)[steps.strength] * length)[chosen]
+    return transform_as_pillow(images, maps, fill=style.fill)
 
 
-@functools.cache
-def _coordinates(height: int, width: int) -> npt.NDArray[np.float32]:
-    """Return x and y of every pixel, from the centre, and 1, [1, H * W, 3]."""
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    return np.stack([x - (width - 1) / 2, y - (height - 1) / 2, np.ones_like(x)], -1).astype(np.float32).reshape(1, -1, 3)
+def _shear(images: torch.Tensor, steps: Steps, style: Style) -> torch.Tensor:
+    return shear_as_pillow(images, _signs(steps) * np.linspace(0, 0.3, 10)[steps.strength], fill=style.fill)
+
+
+def _shear_down(images: torch.Tensor, steps: Steps, style: Style) -> torch.Tensor:
+    return _shear(images.transpose(2, 3), steps, style).transpose(2, 3)
 
 
 def _column(values: npt.NDArray[np.float64], images: torch.Tensor) -> torch.Tensor:
@@ -218,15 +119,15 @@ def _grey(images: torch.Tensor) -> torch.Tensor:
     return (0.2989 * red + 0.587 * green + 0.114 * blue).to(torch.uint8)[:, None]
 
 
-def _colour(images: torch.Tensor, steps: Steps) -> torch.Tensor:
+def _colour(images: torch.Tensor, steps: Steps, style: Style) -> torch.Tensor:
     return _blend(images, _grey(images), steps)
 
 
-def _contrast(images: torch.Tensor, steps: Steps) -> torch.Tensor:
+def _contrast(images: torch.Tensor, steps: Steps, style: Style) -> torch.Tensor:
     return _blend(images, _grey(images).to(torch.float32).mean((1, 2, 3), keepdim=True), steps)
 
 
-def _sharpness(images: torch.Tensor, steps: Steps) -> torch.Tensor:
+def _sharpness(images: torch.Tensor, steps: Steps, style: Style) -> torch.Tensor:
     channels = images.shape[1]
     kernel = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / np.float32(13)
     weight = send(kernel, images.device).expand(channels, 1, 3, 3)
@@ -237,18 +138,18 @@ def _sharpness(images: torch.Tensor, steps: Steps) -> torch.Tensor:
     return _blend(images, blurred, steps)
 
 
-def _look_up(images: torch.Tensor, steps: Steps) -> torch.Tensor:
+def _look_up(images: torch.Tensor, steps: Steps, style: Style) -> torch.Tensor:
     """Change brightness, posterize, solarize or invert: what becomes of a value depends on nothing else."""
-    tables = send(_tables(steps), images.device)
+    tables = send(_tables(steps, style), images.device)
     return tables.gather(1, images.reshape(len(images), -1).long()).reshape(images.shape)
 
 
-def _tables(steps: Steps) -> npt.NDArray[np.uint8]:
+def _tables(steps: Steps, style: Style) -> npt.NDArray[np.uint8]:
     """Return what becomes of each value, [B, 256]."""
     values = np.arange(256)
     factor = (1.0 + _signed(steps, 0.9)).astype(np.float32)[:, None]
     dropped = np.rint(steps.strength * (4 / 9)).astype(np.int64)[:, None]
-    threshold = _levels(255.0, 0.0)[steps.strength].astype(np.float32)[:, None]
+    threshold = _levels(255.0 if style.variant == "torchvision" else 256.0, 0.0)[steps.strength].astype(np.float32)[:, None]
     tables = {
         "brightness": np.clip(factor * values.astype(np.float32), 0, 255),
         "posterize": values & (256 - (1 << dropped)),
@@ -259,7 +160,7 @@ def _tables(steps: Steps) -> npt.NDArray[np.uint8]:
     return np.select(chosen, [table.astype(np.uint8) for table in tables.values()])
 
 
-def _autocontrast(images: torch.Tensor, steps: Steps) -> torch.Tensor:
+def _autocontrast(images: torch.Tensor, steps: Steps, style: Style) -> torch.Tensor:
     minimum = images.amin((2, 3), keepdim=True).to(torch.float32)
     maximum = images.amax((2, 3), keepdim=True).to(torch.float32)
     flat = minimum == maximum
@@ -267,7 +168,7 @@ def _autocontrast(images: torch.Tensor, steps: Steps) -> torch.Tensor:
     return ((images - torch.where(flat, 0.0, minimum)) * scale).clamp_(0, 255).to(torch.uint8)
 
 
-def _equalize(images: torch.Tensor, steps: Steps) -> torch.Tensor:
+def _equalize(images: torch.Tensor, steps: Steps, style: Style) -> torch.Tensor:
     """Equalise the histogram of each channel of each image by a look-up table."""
     batch, channels = images.shape[:2]
     planes = images.reshape(batch * channels, -1).long()
@@ -281,12 +182,22 @@ def _equalize(images: torch.Tensor, steps: Steps) -> torch.Tensor:
     return torch.where(step == 0, planes, table.gather(1, planes)).to(torch.uint8).reshape(images.shape)
 
 
-_OPERATIONS: dict[tuple[str, ...], Callable[[torch.Tensor, Steps], torch.Tensor]] = {
-    ("shear_x", "shear_y", "translate_x", "translate_y", "rotate"): _move,
+Operation = Callable[[torch.Tensor, Steps, Style], torch.Tensor]
+
+_COLOURS: dict[tuple[str, ...], Operation] = {
     ("brightness", "posterize", "solarize", "invert"): _look_up,
     ("color",): _colour,
     ("contrast",): _contrast,
     ("sharpness",): _sharpness,
     ("autocontrast",): _autocontrast,
     ("equalize",): _equalize,
+}
+_OPERATIONS: dict[Variant, dict[tuple[str, ...], Operation]] = {
+    "torchvision": {("shear_x", "shear_y", "translate_x", "translate_y", "rotate"): _move, **_COLOURS},
+    "sealkd": {
+        ("translate_x", "translate_y", "rotate"): _turn_or_translate,
+        ("shear_x",): _shear,
+        ("shear_y",): _shear_down,
+        **_COLOURS,
+    },
 }
