@@ -7,6 +7,7 @@ import shutil
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from spikedistill.data.malloc import keep_freed_memory
@@ -18,6 +19,8 @@ from spikedistill.train.network.fusion import fuse_normalisation
 from spikedistill.train.settings import EngineConfig, TrainConfig
 
 COMPILERS = ("g++", "clang++")
+_KNOWN_NORMS = ("torch", "spikedistill", "spikingjelly", "timm", "torchvision")
+"""Packages whose batch normalisations do not read running statistics in training."""
 
 
 def prepare(model: nn.Module, config: TrainConfig, engine: EngineConfig, world: World) -> nn.Module:
@@ -46,7 +49,20 @@ def prepare(model: nn.Module, config: TrainConfig, engine: EngineConfig, world: 
     if world.world_size == 1:
         return model
     device_ids = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=device_ids, gradient_as_bucket_view=True)
+    return DistributedDataParallel(
+        model, device_ids=device_ids, gradient_as_bucket_view=True, broadcast_buffers=not has_running_statistics_alone(model)
+    )
+
+
+def has_running_statistics_alone(model: nn.Module) -> bool:
+    """Return whether no buffer of a network takes part in training, so that each rank may keep its own.
+
+    Training normalises by the statistics of the batch; the running ones are validated and kept, and they are those of rank 0.
+    Other buffers, and those of batch normalisations from plug-ins, may be read in training: ranks share rank 0's.
+    """
+    norms = (m for m in model.modules() if isinstance(m, _BatchNorm) and type(m).__module__.split(".")[0] in _KNOWN_NORMS)
+    statistics = {id(buffer) for norm in norms for buffer in norm.buffers(recurse=False)}
+    return all(id(buffer) in statistics for buffer in model.buffers())
 
 
 def lay_out_channels_last(model: nn.Module) -> None:
