@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -182,7 +182,7 @@ def _equalize(images: torch.Tensor, steps: Steps, style: Style) -> torch.Tensor:
     return torch.where(step == 0, planes, table.gather(1, planes)).to(torch.uint8).reshape(images.shape)
 
 
-Operation = Callable[[torch.Tensor, Steps, Style], torch.Tensor]
+Operation: TypeAlias = "Callable[[torch.Tensor, Steps, Style], torch.Tensor]"
 
 _COLOURS: dict[tuple[str, ...], Operation] = {
     ("brightness", "posterize", "solarize", "invert"): _look_up,
