@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,11 +85,19 @@ class World:
 
     def all_reduce_max(self, numbers: Sequence[int]) -> list[int]:
         """Return the maximum of each number over all ranks; it runs on the CPU, so that no rank waits for its device."""
-        if self.world_size == 1:
-            return list(numbers)
+        return self.begin_all_reduce_max(numbers)()
+
+    def begin_all_reduce_max(self, numbers: Sequence[int]) -> Callable[[], list[int]]:
+        """Send the numbers of this rank to the others, without waiting; return what waits for theirs and returns the maxima."""
         maxima = torch.tensor(numbers, dtype=torch.int64)
-        dist.all_reduce(maxima, dist.ReduceOp.MAX)
-        return maxima.tolist()
+        sent = dist.all_reduce(maxima, dist.ReduceOp.MAX, async_op=True) if self.world_size > 1 else None
+
+        def finish() -> list[int]:
+            if sent is not None:
+                sent.wait()
+            return maxima.tolist()
+
+        return finish
 
     def broadcast_buffers(self, model: torch.nn.Module) -> None:
         """Give the buffers of a model, such as running statistics, the values that they have on rank 0."""

@@ -182,10 +182,11 @@ class _Training:
         clock = Clock()
         batches = clock.time_data(run.loader.epoch(self._epoch, self._start_step))
         for step, (inputs, labels) in enumerate(batches, self._start_step):
+            agree = self._begin_to_agree(step)
             set_learning_rate(self._optimizer, self._learning_rate.at(self._epoch, step))
             self._history.record(step, self._step(step, inputs, labels))
             clock.samples += labels.shape[-1] * run.world.world_size
-            self._check_and_checkpoint(step + 1, last=step + 1 == num_steps)
+            self._check_and_checkpoint(step + 1, *agree(), last=step + 1 == num_steps)
             if run.tracker.is_due():
                 self._show(step + 1, clock)
         totals = self._check_finite(num_steps)
@@ -242,23 +243,42 @@ class _Training:
         )
         return replace(batch, keys=sample_keys(run.model, batch, run.seed))
 
-    def _check_and_checkpoint(self, steps: int, *, last: bool) -> None:
-        """After a step, stop on a loss that is not finite, write a checkpoint if one is due, and leave if a signal asks to.
+    def _begin_to_agree(self, step: int) -> Callable[[], list[int]]:
+        """Before a step, begin to ask all ranks what it is to end with; return what gets the answer, the same on all of them.
 
-        One all-reduce makes all ranks take the same decision.
+        The answer is that of the moment before the step, and arrives while it computes: no rank waits for another one, unless it
+        is a step ahead. A single rank knows it by itself, of the moment after the step.
+        """
+        if self._run.world.world_size == 1:
+            return lambda: self._wishes(step + 1)
+        return self._run.world.begin_all_reduce_max(self._wishes(step))
+
+    def _wishes(self, steps: int) -> list[int]:
+        """Return what this rank asks for after some steps of the epoch, as numbers of which the largest of all ranks counts.
+
+        Returns:
+            The number of a signal to stop, 0 without; 1 if a checkpoint is due; the number of steps from the first one whose loss
+            is not finite to the end of the epoch, 0 if all are finite, or if the steps so far are not looked at.
         """
         run = self._run
         bad = self._history.first_bad_step(steps) if steps % FINITE_CHECK_EVERY == 0 else None
         due = time.monotonic() - self._saved_at >= 60 * run.engine.checkpoint_minutes and run.world.is_main_process
-        bad_from_end = 0 if bad is None else run.loader.steps_per_epoch - bad  # its maximum belongs to the first bad step
-        number, due_anywhere, bad_from_end = run.world.all_reduce_max([self._stop.number, int(due), bad_from_end])
+        return [self._stop.number, int(due), 0 if bad is None else run.loader.steps_per_epoch - bad]
+
+    def _check_and_checkpoint(self, steps: int, signal: int, is_due: int, bad_from_end: int, *, last: bool) -> None:
+        """After a step, do what the ranks have agreed on: see `_wishes`.
+
+        Raises:
+            TrainingError: if a loss was not finite.
+            Interrupted: if a signal asks to stop; a checkpoint is written before.
+        """
         if bad_from_end:
-            raise self._not_finite(run.loader.steps_per_epoch - bad_from_end)
-        if last or not (number or due_anywhere):  # after the last step, the end of the epoch saves
+            raise self._not_finite(self._run.loader.steps_per_epoch - bad_from_end)
+        if last or not (signal or is_due):  # after the last step, the end of the epoch saves
             return
         self._save(steps, self._check_finite(steps))
-        if number:
-            self._leave(number)
+        if signal:
+            self._leave(signal)
 
     def _check_finite(self, steps: int) -> dict[str, Tensor]:
         """Return the history of the first `steps` steps over all ranks; waits for the device.

@@ -65,6 +65,11 @@ def test_all_reduce_over_one_rank_is_the_value():
     assert World().all_reduce_sum(torch.tensor([1.0, 2.0])).tolist() == [1.0, 2.0]
 
 
+def test_maxima_over_one_rank_are_its_numbers():
+    world = World()
+    assert world.all_reduce_max([3, 0]) == world.begin_all_reduce_max([3, 0])() == [3, 0]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_job_that_requested_gpus_does_not_train_on_the_cpu(environment, monkeypatch):
     environment({})
