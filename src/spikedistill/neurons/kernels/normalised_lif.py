@@ -109,15 +109,20 @@ def differentiate(upstream: Tensor, y: Tensor, grad_x: Tensor | None, means: Ten
         dynamics: of the neurons.
     """
     grad_y = torch.empty_like(y)
-    tiles = Tiles.of(y, backward=grad_x is None)
+    if grad_x is not None:
+        _run_finish(grad_x.flatten(0, 1), y.flatten(0, 1), grad_y.flatten(0, 1), means, norm)
+        return grad_y
+    tiles = Tiles.of(y, backward=True)
     with device_of(y):
-        if grad_x is None:
-            _differentiate[tiles.grid](
-                upstream, y, grad_y, means, *norm, **_shapes(y, tiles), **differentiation(dynamics), **OPTIONS
-            )
-        else:
-            _finish[tiles.grid](grad_x, y, grad_y, means, *norm, **_shapes(y, tiles), **OPTIONS)
+        _differentiate[tiles.grid](upstream, y, grad_y, means, *norm, **_shapes(y, tiles), **differentiation(dynamics), **OPTIONS)
     return grad_y
+
+
+def _run_finish(grad_x: Tensor, y: Tensor, grad_y: Tensor, means: Tensor, norm: Norm) -> None:
+    """Write the gradient of y; tensors are [T * M, C], for steps do not depend on each other."""
+    tiles = Tiles.of(y[None], backward=False)
+    with device_of(y):
+        _finish[tiles.grid](grad_x, y, grad_y, means, *norm, **tiles._asdict(), **OPTIONS)
 
 
 def _shapes(y: Tensor, tiles: Tiles) -> dict[str, Any]:
@@ -333,7 +338,6 @@ def _finish(  # type: ignore[no-untyped-def]  # noqa: PLR0913
     eps,
     rows,
     channels,
-    steps: tl.constexpr,
     tile_rows: tl.constexpr,
     tile_channels: tl.constexpr,
 ):
@@ -343,10 +347,7 @@ def _finish(  # type: ignore[no-untyped-def]  # noqa: PLR0913
     centre = _channel_vector(means_ptr, channels, tile_channels)
     slope = inverse * _channel_vector(means_ptr + channels, channels, tile_channels)
     place, inside = _tile(tl.program_id(0) * tile_rows, rows, channels, tile_rows, tile_channels)
-    step_size = rows.to(tl.int64) * channels
-    for _ in tl.static_range(steps):
-        g = tl.load(grad_x_ptr + place, mask=inside, other=0.0).to(tl.float32)
-        y = tl.load(y_ptr + place, mask=inside, other=0.0).to(tl.float32)
-        grad_y = scale * (g - centre - (y - mean) * slope)
-        tl.store(grad_y_ptr + place, grad_y.to(grad_y_ptr.dtype.element_ty), mask=inside)
-        place += step_size
+    g = tl.load(grad_x_ptr + place, mask=inside, other=0.0).to(tl.float32)
+    y = tl.load(y_ptr + place, mask=inside, other=0.0).to(tl.float32)
+    grad_y = scale * (g - centre - (y - mean) * slope)
+    tl.store(grad_y_ptr + place, grad_y.to(grad_y_ptr.dtype.element_ty), mask=inside)
