@@ -21,8 +21,8 @@ from spikedistill.neurons.dynamics import Dynamics
 from spikedistill.neurons.kernels.equations import charge, fire, reset, reset_derivative, surrogate
 from spikedistill.neurons.kernels.launch import OPTIONS, device_of, differentiation, integration, jit, tl
 
-MAX_STEPS = 32
-"""Largest T: in backward, the potentials of all steps are in registers at a time."""
+MAX_STEPS = 20
+"""Largest T: in backward, the potentials of all steps are in registers at a time, and compilation takes longer with each."""
 _THREADS = 128
 _ACCESS_BYTES = 16
 """Bytes that a thread reads or writes at once, the most that a GPU can."""
