@@ -50,8 +50,6 @@ class HookedDDP(DistributedDataParallel):
 @pytest.fixture
 def world(gpu, monkeypatch):
     monkeypatch.setattr(preparation, "DistributedDataParallel", HookedDDP)
-    for name in ("all_gather_single", "all_gather_into_tensor"):  # of torch's SyncBatchNorm; the fake group's has wrong sizes
-        monkeypatch.setattr(dist, name, lambda *arguments, **options: None, raising=False)
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=RANKS)
     yield World(0, RANKS, gpu.device)
     dist.destroy_process_group()

@@ -2,8 +2,8 @@
 
     mean, var over all ranks' samples;   y = gamma * (x - mean) / sqrt(var + eps) + beta
 
-torch's own SyncBatchNorm runs on GPUs only. `SyncBatchNorm` replaces it on the CPU; `SyncRateBatchNorm2d` serves rate-based
-backpropagation on both.
+torch's own SyncBatchNorm runs on GPUs only, and each of its layers makes the host wait for the GPU. `SyncBatchNorm` replaces it,
+with its kernels on a GPU; `SyncRateBatchNorm2d` serves rate-based backpropagation.
 """
 
 from __future__ import annotations
@@ -20,26 +20,22 @@ from spikedistill.neurons.dynamics import to_float32
 from spikedistill.neurons.rate import RateBatchNorm2d
 
 
-def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
+def synchronise(model: nn.Module) -> nn.Module:
     """Replace every batch normalisation of `model` by its synchronised version, with the same parameter objects; return it."""
     for name, child in model.named_children():
         if isinstance(child, RateBatchNorm2d):
             setattr(model, name, SyncRateBatchNorm2d.from_batchnorm(child))
         elif isinstance(child, _BatchNorm):
-            setattr(model, name, _synchronised(child, device))
+            setattr(model, name, _synchronised(child))
         else:
-            synchronise(child, device)
+            synchronise(child)
     return model
 
 
-def _synchronised(norm: _BatchNorm, device: torch.device) -> nn.Module:
+def _synchronised(norm: _BatchNorm) -> nn.Module:
     """Return a synchronised layer that shares the parameters and buffers of `norm`."""
     multi_step = getattr(norm, "step_mode", "s") == "m"  # of SpikingJelly, on [T, N, C, ...]
-    kind: type[_BatchNorm]
-    if device.type == "cuda":
-        kind = _MultiStepTorchSyncBatchNorm if multi_step else nn.SyncBatchNorm
-    else:
-        kind = _MultiStepSyncBatchNorm if multi_step else SyncBatchNorm
+    kind = _MultiStepSyncBatchNorm if multi_step else SyncBatchNorm
     synchronised = kind(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     synchronised._parameters, synchronised._buffers = norm._parameters, norm._buffers
     return synchronised.train(norm.training)
@@ -55,6 +51,9 @@ class SyncBatchNorm(_BatchNorm):
         """Normalise [N, C, ...] per channel; the shape stays."""
         if not self.training:
             return super().forward(input)
+        if input.is_cuda:
+            input = _dense(input)
+            return _NormaliseOnGpu.apply(input, self.weight, self.bias, *_statistics_on_gpu(self, input.detach()))
         mean, var, count = _statistics(input.detach())
         update_running(self, mean, var, count)
         return _Normalise.apply(input, self.weight, self.bias, mean, (var + self.eps).rsqrt(), count)
@@ -69,10 +68,6 @@ class _MultiStep(nn.Module):
 
 
 class _MultiStepSyncBatchNorm(_MultiStep, SyncBatchNorm):
-    pass
-
-
-class _MultiStepTorchSyncBatchNorm(_MultiStep, nn.SyncBatchNorm):
     pass
 
 
@@ -129,9 +124,55 @@ class _Normalise(torch.autograd.Function):
         return grad_x.to(gradients[0].dtype), own[1].to(weight.dtype), own[0].to(weight.dtype), None, None, None
 
 
+class _NormaliseOnGpu(torch.autograd.Function):
+    """The same by the kernels of torch's SyncBatchNorm, which read the input in its own dtype and keep nothing but it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, inverse: Tensor, counts: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight, mean, inverse, counts.to(torch.int32))
+        return torch.batch_norm_elemt(x, weight, bias, mean, inverse, 0.0)  # eps is in `inverse`
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, inverse, counts = ctx.saved_tensors
+        upstream = _dense(gradients[0])
+        sum_dy, sum_dy_xmu, grad_weight, grad_bias = torch.batch_norm_backward_reduce(
+            upstream, x, mean, inverse, weight, True, True, True
+        )
+        everyone = torch.stack([sum_dy, sum_dy_xmu])
+        dist.all_reduce(everyone)
+        grad_x = torch.batch_norm_backward_elemt(upstream, x, mean, inverse, weight, everyone[0], everyone[1], counts)
+        return grad_x, grad_weight, grad_bias, None, None, None
+
+
+def _statistics_on_gpu(norm: _BatchNorm, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Update the running statistics; return mean, 1 / sqrt(var + eps) over all ranks, and the number of samples of each rank."""
+    assert norm.momentum is not None, "a cumulative average is not implemented"
+    mean, inverse = torch.batch_norm_stats(x, norm.eps)
+    own = torch.cat([mean, inverse, mean.new_full((1,), x.numel() / x.shape[1])])
+    everyone = own.new_empty(dist.get_world_size(), len(own))
+    dist.all_gather_into_tensor(everyone, own)
+    means, inverses, counts = everyone[:, : len(mean)], everyone[:, len(mean) : -1], everyone[:, -1]
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+    mean, inverse = torch.batch_norm_gather_stats_with_counts(
+        x, means, inverses, norm.running_mean, norm.running_var, norm.momentum, norm.eps, counts
+    )
+    return mean, inverse, counts
+
+
+def _dense(x: Tensor) -> Tensor:
+    """Return a tensor in a layout that those kernels take: channels last, or contiguous."""
+    return x if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) else x.contiguous()
+
+
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the mean, the biased variance and the number of samples of each channel over all ranks."""
-    var, mean = torch.var_mean(to_float32(x), [0, *range(2, x.dim())], correction=0)
+    if x.is_cuda:
+        mean, var = torch.batch_norm_update_stats(x, None, None, 0.0)
+    else:
+        var, mean = torch.var_mean(to_float32(x), [0, *range(2, x.dim())], correction=0)
     return over_ranks(mean, var, x.numel() / x.shape[1])
 
 

@@ -39,7 +39,7 @@ def prepare(model: nn.Module, config: TrainConfig, engine: EngineConfig, world: 
         if config.precision == "bf16":
             refuse_single_pixels(model)
     if world.world_size > 1 and config.sync_batchnorm:
-        synchronise(model, device)
+        synchronise(model)
     if engine.fuse and device.type == "cuda":
         fuse_normalisation(model)
     if engine.compile:

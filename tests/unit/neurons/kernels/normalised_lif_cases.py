@@ -216,7 +216,7 @@ def rank(number, world_size, folder):
     backend, device = ("gloo", torch.device("cpu")) if DEVICE == "cpu" else ("nccl", torch.device("cuda", number))
     dist.init_process_group(backend, init_method=f"file://{folder}/meeting", rank=number, world_size=world_size)
     module = Block(NeuronConfig(), SHAPE[1], STEPS).to(device)
-    module.pair = synchronise(module.pair, device)
+    module.pair = synchronise(module.pair)
     module.norm, module.neurons = module.pair
     fuse_normalisation(module.pair)
     own = slice(0, 1) if number == 0 else slice(1, SHAPE[0])
