@@ -1,12 +1,17 @@
 """Every benchmark runs: in a short form, which shows nothing about speed."""
 
 import json
+import os
 import re
+import subprocess
 import sys
 
 import pytest
+import torch
 
+from slurm_lab.requirements import require
 from slurm_lab.running import run
+from tests.gpu.fake.build import compiler, fake_environment
 from tests.workflow.project import ROOT
 
 SHORT = {
@@ -35,6 +40,28 @@ def test_it_runs(tmp_path, name):
     assert done.returncode == 0, done.stdout[-3000:]
     if "--out" in arguments:
         assert json.loads((tmp_path / "out.json").read_text())["command"]
+
+
+ON_A_GPU = {
+    "lif": ["--short", "--batch-size", "2", "--dtype", "float32", "bfloat16"],
+    "train_step": ["--short", "--precision", "bf16", "--engine", "cuda_graph=true"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.version.cuda is None, reason="this torch is one for the CPU only")
+@pytest.mark.parametrize("name", ON_A_GPU)
+def test_it_runs_on_a_gpu_which_may_be_a_fake_one(tmp_path, name):
+    require("a C compiler", [compiler()], "apt-get install gcc libc6-dev")
+    command = [sys.executable, f"benchmarks/{name}.py", "--device", "cuda", *ON_A_GPU[name], "--out", str(tmp_path / "out.json")]
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(command, cwd=ROOT, env=fake_environment() | {"PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    report = json.loads((tmp_path / "out.json").read_text())
+    if name == "train_step":
+        assert report["cases"][0]["ours"]["notes"] == ["the training step runs as one CUDA graph from here on"]
+    else:
+        assert [row["graphed"] for case in report["cases"] for row in case["ways"].values()] == [True] * 6
 
 
 def test_the_counts_of_the_estimates_are_those_of_the_networks():

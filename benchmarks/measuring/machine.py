@@ -1,0 +1,76 @@
+"""The machine that a benchmark runs on: what it is, and how fast it multiplies matrices and copies."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from measuring.cuda_timing import time_calls
+
+BEST_OF = 7
+
+
+def prepare_device(device: str) -> None:
+    """On the fake GPU of the tests, let this process answer for cuDNN and cuBLAS, and compare no values; nothing otherwise."""
+    if device == "cuda" and "FAKE_GPUS" in os.environ:
+        from spikedistill.train.step import graph
+        from tests.gpu.fake.libraries import replace_libraries
+
+        replace_libraries()
+        graph._metric_difference = graph._state_difference = lambda *_: None
+
+
+def describe(device: str, threads: int) -> dict[str, Any]:
+    """The machine and the software."""
+    name = torch.cuda.get_device_name() if device == "cuda" else processor()
+    load = os.getloadavg()[0]
+    return {
+        "device": name,
+        "threads": threads,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "load_at_start": load,
+    }
+
+
+def processor() -> str:
+    """The name of the processor."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def measure_rates(device: str, threads: int) -> dict[str, float]:
+    """Rates of matrix products and of copies."""
+    torch.set_num_threads(threads)
+    side = 2048 if device == "cpu" else 8192
+    rates = {}
+    for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
+        a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+        rates[f"matmul_{name}_gflops"] = rate_of(2 * side**3, lambda a=a, b=b: a @ b, device) / 1e9
+    rates["copy_gb_per_s"] = measure_copy(device) / 1e9
+    return rates
+
+
+def measure_copy(device: str) -> float:
+    """Bytes per second, read and written, of a copy that no cache holds."""
+    x = torch.randn(2**26 if device == "cpu" else 2**28, device=device)
+    y = torch.empty_like(x)
+    return rate_of(2 * x.nbytes, lambda: y.copy_(x), device)
+
+
+def rate_of(work: float, function: Callable[[], object], device: str) -> float:
+    """`work` per second: on a CPU at best, on a GPU in the median."""
+    if device == "cuda":
+        return work / time_calls(function).seconds
+    best = float("inf")
+    for _ in range(BEST_OF):
+        started = time.perf_counter()
+        function()
+        best = min(best, time.perf_counter() - started)
+    return work / best
