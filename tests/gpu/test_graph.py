@@ -20,6 +20,7 @@ CASES = {
         for name in methods(backward)
     },
     "bf16": Case("ckdsnn", train={"precision": "bf16"}, **SMALL),
+    "fused": Case("sealkd", engine={"fuse": True}, **SMALL),
     "frames": Case("sealkd", kind="frames", **SMALL | {"arch": "resnet8_dvs", "teacher": "resnet8_dvs"}),
     "adamw and ema": Case("kd", train={"optimizer": {"name": "adamw"}, "ema": 0.9}, **SMALL),
     "mixing": Case("tet", train={"mixup": 0.2, "cutmix": 1.0}, **SMALL),

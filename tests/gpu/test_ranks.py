@@ -24,6 +24,7 @@ WAYS = {
     "bf16": Case(**SIZE, train={"precision": "bf16"}),
     "synchronised": Case(**SIZE, train={"sync_batchnorm": True}),
     "synchronised bf16": Case(**SIZE, train={"sync_batchnorm": True, "precision": "bf16"}),
+    "fused synchronised": Case(**SIZE, engine={"fuse": True}, train={"sync_batchnorm": True, "precision": "bf16"}),
     "rate": Case("esd", backward="rate", **SIZE),
     "rate synchronised": Case(**RATE_KD, **SIZE, train={"sync_batchnorm": True}),
     "accumulation": Case(**SIZE, engine={"accumulate": 2}),
