@@ -36,8 +36,6 @@ from measuring.turns import PARTS, Line, ours, reference, worker
 from spikedistill import components
 from spikedistill.train.settings import EngineConfig
 
-BLOCK = 20  # steps of a turn on a GPU
-
 
 def compare(case: Case) -> dict[str, Any]:
     """Steps of both in turns."""
@@ -139,6 +137,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, help="default: 128 on a GPU, what takes a second or so on a CPU")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--warmup", type=int, default=3)
+    parser.add_argument("--block", type=int, default=20, help="steps of a turn on a GPU, at least 2")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -167,7 +166,7 @@ def main() -> None:
                 options.repeats,
                 options.warmup,
                 options.threads,
-                BLOCK if options.device == "cuda" else 1,
+                options.block if options.device == "cuda" else 1,
             )
             print(f"{name}, {backward}, T {case.config.steps}, batch {batch}, {case.precision}, {set_keys(engine)}", flush=True)
             result = {"config": name, "backward": backward, "batch_size": batch, "precision": case.precision}

@@ -196,6 +196,7 @@ def test_the_model_is_found_in_the_resources_of_a_stage(resources, model):
 def test_measured_figures_take_the_place_of_those_of_data_sheets(write_figures):
     write_figures({"h100": MEASURED})
     assert choose_gpu("h100", None).flops["bf16"] == 4e14
+    assert choose_gpu("h100", None).link == 3e11  # as published: it takes several GPUs to measure
     assert choose_gpu(None, None).described == "H100 (measured 2026-11-29)"
     assert choose_gpu("a100", None).label == "A100"
     write_figures({"h100": MEASURED, "nvidia-l40s": MEASURED | {"label": "L40S"}})

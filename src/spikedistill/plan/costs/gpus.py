@@ -24,6 +24,7 @@ DEFAULT = "a100"
 """Where nothing names the GPU: of those in use today, one in the middle."""
 
 VARIABLE = "SPIKEDISTILL_GPUS"
+PCIE = 1e10  # bytes per second, of the exchange of gradients without a faster link
 WORD = re.compile(r"[a-z]+|\d+")
 SLICE = re.compile(r"\d+g\.\d+gb")  # a part of a GPU (MIG), as Slurm and the driver name it
 
@@ -73,15 +74,21 @@ class MeasuredGpu(BaseModel):
     tflops: MeasuredTflops
     bandwidth_gb_s: float = Field(gt=0, allow_inf_nan=False)
     launch_us: float = Field(gt=0, allow_inf_nan=False)
-    link_gb_s: float = Field(10, gt=0, allow_inf_nan=False)
+    link_gb_s: float | None = Field(None, gt=0, allow_inf_nan=False)
     measured_on: str = Field("", max_length=30, pattern=r"^[\w :.+-]*$")
 
-    def as_gpu(self) -> Gpu:
-        """Return the figures in base units."""
-        flops = {name: 1e12 * rate for name, rate in self.tflops.model_dump().items()}
-        origin = f"measured {self.measured_on}".strip()
-        memory_mb, launch_s = 1000 * self.memory_gb, 1e-6 * self.launch_us
-        return Gpu(self.label, memory_mb, flops, 1e9 * self.bandwidth_gb_s, 1e9 * self.link_gb_s, launch_s, origin)
+    def as_gpu(self, key: str) -> Gpu:
+        """Return the figures in base units; the link, which takes several GPUs to measure, may be that of the data sheet."""
+        published = _published().get(key)
+        return Gpu(
+            label=self.label,
+            memory_mb=1000 * self.memory_gb,
+            flops={name: 1e12 * rate for name, rate in self.tflops.model_dump().items()},
+            bandwidth=1e9 * self.bandwidth_gb_s,
+            link=1e9 * self.link_gb_s if self.link_gb_s else published.link if published else PCIE,
+            launch_s=1e-6 * self.launch_us,
+            origin=f"measured {self.measured_on}".strip(),
+        )
 
 
 class MeasuredGpus(BaseModel):
@@ -192,4 +199,4 @@ def measured_gpus() -> dict[str, Gpu]:
         raise ConfigError(
             f"figures of GPUs: {path}: {place}: {first['msg']}; `make gpu` writes such files, see docs/gpu.md"
         ) from err
-    return {key: gpu.as_gpu() for key, gpu in content.gpus.items()}
+    return {key: gpu.as_gpu(key) for key, gpu in content.gpus.items()}
