@@ -53,9 +53,9 @@ class Launch:
         """Return the PTX, and registers and bytes of local memory of a thread."""
         signature, constants, attributes = {}, {}, {}
         for place, (name, value) in enumerate(self.arguments.items()):
-            signature[name] = describe(value)
-            if self.function.params[place].is_constexpr or signature[name] == "constexpr":
-                signature[name], constants[place,] = "constexpr", value
+            signature[name] = "constexpr" if self.function.params[place].is_constexpr else describe(value)
+            if signature[name] == "constexpr":
+                constants[place,] = value
             elif isinstance(value, torch.Tensor) or (isinstance(value, int) and value % 16 == 0):
                 attributes[place,] = [["tt.divisibility", 16]]
         source = triton.compiler.ASTSource(self.function, signature, constants, attributes)
@@ -65,10 +65,10 @@ class Launch:
 
 
 def describe(value):
-    """Return how Triton writes the type of an argument."""
+    """Return how Triton writes the type of an argument; it compiles None and 1 in."""
     if isinstance(value, torch.Tensor):
         return f"*{TYPES[value.dtype]}"
-    return {int: "i32", float: "fp32"}.get(type(value), "constexpr")
+    return "constexpr" if value is None or value == 1 else {int: "i32", float: "fp32"}[type(value)]
 
 
 def resources(cubin):
@@ -152,6 +152,12 @@ def test_registers_suffice_for_any_number_of_steps(launches, steps, dtype):
     for each in launches:
         _, registers, spilled = each.compile(90)
         assert spilled == 0, f"{each.kernel}: {spilled} bytes of local memory, {registers} registers"
+
+
+def test_kernels_compile_for_a_single_neuron(launches):
+    call_everything(*NETWORKS["bf16, hard, sigmoid"], (2, 1, 1, 1, 1))
+    for each in launches:
+        each.compile(90)
 
 
 def test_fused_multiply_adds_are_asked_for_at_every_launch(launches):

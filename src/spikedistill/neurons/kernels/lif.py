@@ -91,7 +91,7 @@ def _backward(  # type: ignore[no-untyped-def]  # noqa: PLR0913
 ):
     place = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
     inside = place < size
-    place += size.to(tl.int64) * (steps - 1)
+    place += tl.cast(size, tl.int64) * (steps - 1)
     later = tl.zeros([block], tl.float32)
     for _ in tl.static_range(steps):
         h = tl.load(potential_ptr + place, mask=inside, other=0.0)

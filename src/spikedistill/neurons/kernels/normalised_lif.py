@@ -185,7 +185,7 @@ def _integrate(  # type: ignore[no-untyped-def]  # noqa: PLR0913
     scale = _inverse_std(var_ptr, eps, channels, tile_channels) * _channel_vector(weight_ptr, channels, tile_channels)
     bias = _channel_vector(bias_ptr, channels, tile_channels)
     place, inside = _tile(tl.program_id(0) * tile_rows, rows, channels, tile_rows, tile_channels)
-    step_size = rows.to(tl.int64) * channels
+    step_size = tl.cast(rows, tl.int64) * channels
     v = tl.zeros([tile_rows, tile_channels], tl.float32)
     for _ in tl.static_range(steps):
         y = tl.load(y_ptr + place, mask=inside, other=0.0).to(tl.float32)
@@ -250,7 +250,7 @@ def _sum(  # type: ignore[no-untyped-def]  # noqa: PLR0913
     inverse = _inverse_std(var_ptr, eps, channels, tile_channels)
     scale = inverse * _channel_vector(weight_ptr, channels, tile_channels)
     bias = _channel_vector(bias_ptr, channels, tile_channels)
-    step_size = rows.to(tl.int64) * channels
+    step_size = tl.cast(rows, tl.int64) * channels
     total = tl.zeros([tile_rows, tile_channels], tl.float32)
     slope = tl.zeros([tile_rows, tile_channels], tl.float32)
     for first_row in range(tl.program_id(0) * tile_rows, rows, tl.num_programs(0) * tile_rows):
@@ -308,7 +308,7 @@ def _differentiate(  # type: ignore[no-untyped-def]  # noqa: PLR0913
     bias = _channel_vector(bias_ptr, channels, tile_channels)
     centre = _channel_vector(means_ptr, channels, tile_channels)
     slope = inverse * _channel_vector(means_ptr + channels, channels, tile_channels)
-    step_size = rows.to(tl.int64) * channels
+    step_size = tl.cast(rows, tl.int64) * channels
     place, inside = _tile(tl.program_id(0) * tile_rows, rows, channels, tile_rows, tile_channels)
     deviations, potentials = _potentials(
         y_ptr, None, place, inside, step_size, mean, scale, bias, steps, decay, threshold, v_reset, soft, above
