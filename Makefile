@@ -1,4 +1,4 @@
-# make demo | quick | test | check | docs | generate | help
+# make demo | quick | test | mutants | check | docs | generate | help
 # Overridable: PYTHON (the interpreter that makes the virtual environment), VENV (where it goes).
 
 PYTHON ?= python3
@@ -17,7 +17,7 @@ PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 TEST_PACKAGES := slurm-wlm slurmdbd slurm-client munge mariadb-server chromium rsync iproute2 gcc libc6-dev
 TEST_PROGRAMS := sbatch sacct slurmctld slurmd slurmdbd munged mariadbd chromium rsync ip cc
 
-.PHONY: help demo quick test check docs generate test-programs
+.PHONY: help demo quick test mutants check docs generate test-programs
 .DEFAULT_GOAL := help
 # A target that failed half-way must not look up to date.
 .DELETE_ON_ERROR:
@@ -27,6 +27,7 @@ help:
 	@echo "make quick     unit tests and contracts: under two minutes on 2 cores"
 	@echo "make test      every test; installs what they need (on Debian as root: Slurm and a browser too), and ends with"
 	@echo "               a list of what could not be run; with REQUIRE_ALL=1 that is a failure"
+	@echo "make mutants   make hundreds of faults in a copy of the package, one by one: some test must notice each"
 	@echo "make check     linters, formatters, types"
 	@echo "make docs      build the documentation site into build/site, strictly"
 	@echo "make generate  write again what is made from the code: schema, reference, tables of README and docs"
@@ -40,6 +41,10 @@ quick: $(VENV)/.installed-dev
 
 test: $(VENV)/.installed-dev test-programs
 	$(PYTEST) $(PYTEST_ARGS)
+
+# MUTANTS_ARGS='--only distill --jobs 8' chooses faults, and how many at a time.
+mutants: $(VENV)/.installed-dev
+	python -m tests.mutants $(MUTANTS_ARGS)
 
 check: $(VENV)/.installed-dev
 	ruff check .

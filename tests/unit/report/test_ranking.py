@@ -1,0 +1,44 @@
+"""The ranking of a sweep, from records."""
+
+from spikedistill.report.records import RunRecord
+from spikedistill.report.sections.ranking import rank_sweeps, ranking_cells
+
+
+def run(value, seed, validation, test):
+    evaluation = None if validation is None else {"accuracy": test, "validation": {"accuracy": validation}}
+    return RunRecord("digits", "digits", "student", f"kd[alpha={value}]", "resnet8", 2, seed, "student", evaluation)
+
+
+RECORDS = [
+    *(run("1", seed, validation, 0.9) for seed, validation in enumerate((0.70, 0.74))),
+    *(run("2", seed, validation, test) for seed, (validation, test) in enumerate(((0.76, 0.60), (0.80, 0.64)))),
+    *(run("3", seed, validation, 0.8) for seed, validation in enumerate((0.60, 0.90))),
+]
+
+
+def test_the_mean_over_seeds_on_the_validation_split_decides():
+    (sweep,) = rank_sweeps(RECORDS)
+    assert [variant.values for variant in sweep.ranked] == ["alpha=2", "alpha=3", "alpha=1"]
+
+
+def test_the_test_accuracy_is_that_of_the_chosen_variant_alone_with_the_deviation_of_a_sample():
+    rows = ranking_cells(rank_sweeps(RECORDS))
+    assert rows[0][2:] == ["78.00 ± 2.83", "2", "62.00 ± 2.83"]
+    assert [row[4] for row in rows[1:]] == ["", ""]
+
+
+def test_a_variant_of_which_a_seed_is_missing_is_not_ranked():
+    (sweep,) = rank_sweeps([*RECORDS, run("4", 0, 0.99, 0.99), run("4", 1, None, None)])
+    assert [variant.values for variant in sweep.ranked] == ["alpha=2", "alpha=3", "alpha=1"]
+    assert sweep.unranked == 1
+    assert ranking_cells([sweep])[-1] == ["digits kd", "1 more", "", "", ""]
+
+
+def test_one_variant_is_no_sweep():
+    assert rank_sweeps(RECORDS[:2]) == []
+    assert rank_sweeps(RECORDS[:3]) != []
+
+
+def test_a_single_seed_has_no_deviation():
+    records = [run(value, 0, 0.5, 0.4) for value in "12"]
+    assert ranking_cells(rank_sweeps(records))[0][2:] == ["50.00", "1", "40.00"]
