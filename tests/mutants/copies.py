@@ -1,5 +1,6 @@
 """Run test files on a copy of the package, in a process that has the libraries already."""
 
+import atexit
 import compileall
 import contextlib
 import gc
@@ -54,6 +55,7 @@ def import_libraries() -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
     gc.freeze()  # pytest collects garbage several times, which would go through all of these each time
+    atexit.register(gc.unfreeze)
 
 
 @dataclass
