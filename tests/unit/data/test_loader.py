@@ -100,6 +100,18 @@ def test_frames_come_time_first_with_their_counts(tmp_path, kept, dtype):
         assert torch.equal(labels, stored_labels)
 
 
+def test_counts_of_two_bytes_are_kept_in_four_if_those_fit(tmp_path, monkeypatch):
+    store = make_frames(tmp_path / "frames", np.uint16)
+    size = len(store.split("train")) * store.samples[0].size
+
+    def kept_with(limit):
+        monkeypatch.setattr(loader_module, "RESIDENT_BYTES", limit)
+        return Loader(store, "train", batch_size=8, shuffle=True)._resident
+
+    assert kept_with(4 * size).dtype == torch.int32
+    assert kept_with(4 * size - 1) is None
+
+
 def test_batches_stay_what_they_were_while_others_are_made(tmp_path, kept):
     loader = Loader(make_frames(tmp_path / "frames"), "train", batch_size=8, shuffle=True)
     batches = [inputs for inputs, _ in loader.epoch(0)]

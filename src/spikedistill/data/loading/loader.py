@@ -106,16 +106,21 @@ class Loader:
         limit = RESIDENT_BYTES
         if self._device.type == "cuda":
             limit = int(RESIDENT_SHARE * torch.cuda.mem_get_info(self._device)[0])
-        return len(self._rows) * self._samples[0].nbytes <= limit
+        return len(self._rows) * self._samples[0].size * self._kept_dtype.itemsize <= limit
+
+    @property
+    def _kept_dtype(self) -> torch.dtype:
+        """Type of the samples that are kept; counts of two bytes take four."""
+        assert not isinstance(self._samples, ImageFiles)
+        return indexable(torch.from_numpy(self._samples[:1].copy())).dtype
 
     def _keep(self) -> torch.Tensor:
         assert not isinstance(self._samples, ImageFiles)
-        dtype = torch.from_numpy(self._samples[:1].copy()).dtype
-        kept = torch.empty((len(self._rows), *self._samples.shape[1:]), dtype=dtype, device=self._device)
+        kept = torch.empty((len(self._rows), *self._samples.shape[1:]), dtype=self._kept_dtype, device=self._device)
         for start in range(0, len(self._rows), CHUNK):
             part = self._samples[self._rows[start : start + CHUNK]]
-            kept[start : start + len(part)] = torch.from_numpy(part).to(self._device)
-        return indexable(kept)
+            kept[start : start + len(part)] = indexable(torch.from_numpy(part).to(self._device))
+        return kept
 
     @property
     def num_samples(self) -> int:
