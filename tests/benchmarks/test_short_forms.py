@@ -23,8 +23,8 @@ SHORT = {
     "rate_memory": ["--arch", "resnet8", "--batch-size", "2", "--time-steps", "2"],
     "train_step": ["--short"],
 }
-ELSEWHERE = {"executor", "dag_scale", "neurobench_agreement"}
-"""The first two run on a cluster, see tests/slurm; the last needs a package under the GPL."""
+ELSEWHERE = {"executor", "dag_scale", "neurobench_agreement", "gpu_constants"}
+"""The first two run on a cluster, see tests/slurm; the third needs a package under the GPL, the last a GPU, see test_gpu.py."""
 
 
 def test_every_benchmark_has_a_short_form():
