@@ -16,7 +16,7 @@ from typing import Any
 from spikedistill import components
 from spikedistill.plan.build import Plan
 from spikedistill.plan.costs.gpus import Gpu, choose_gpu
-from spikedistill.plan.costs.roofline import step_seconds
+from spikedistill.plan.costs.roofline import fused_share, step_seconds
 from spikedistill.plan.costs.work import STAND_IN_SAMPLES, Work, evaluation_work, split_samples, training_work
 from spikedistill.plan.stages import STAGES, NetworkSpec, PreprocessSpec
 from spikedistill.train.settings import EngineConfig
@@ -24,6 +24,7 @@ from spikedistill.train.settings import EngineConfig
 # Of a core, in multiply-accumulates and elements per second: measured by benchmarks/costs.py --measure on two cores of a server.
 CORE_MACS, CORE_ELEMENTS = 2.7e10, 1.2e8
 HELD_BYTES = {"float32": 3.9, "bf16": 2.9}  # held for the backward pass per element of a layer's output; measured in float32
+FUSED_HELD = 0.5  # of it, where batch normalisation and neurons are computed as one; counted by tests/gpu
 GPU_BASE_MB = 1_500  # context, workspaces, allocator
 RANK_BASE_MB = 1_600  # interpreter and libraries of a rank
 GPU_RANK_BASE_MB = 6_000
@@ -144,7 +145,7 @@ def _chosen(costs: list[Cost], gpu: Gpu) -> Cost:
 
 
 def _on_cpu(work: Work) -> Cost:
-    memory_mb = _memory_mb(work, work.batch, "float32")
+    memory_mb = _memory_mb(work, work.batch, HELD_BYTES["float32"])
     host_mb = RANK_BASE_MB + 1.25 * memory_mb + _host_resident_mb(work)
     seconds = work.samples * (work.macs / CORE_MACS + work.elements / CORE_ELEMENTS) / CPUS
     return _cost(work, seconds, 0, CPUS, 0, host_mb)
@@ -155,7 +156,8 @@ def _on_gpus(work: Work, gpus: int, gpu: Gpu, engine: EngineConfig) -> Cost:
     cpus = CPUS_PER_GPU_FILES if work.from_files else CPUS_PER_GPU
     host_mb = GPU_RANK_BASE_MB + 3 * per_rank * work.sample_bytes / 1e6 + _host_resident_mb(work)
     resident_mb = min(work.resident_bytes / 1e6, RESIDENT_SHARE * gpu.memory_mb)
-    gpu_mb = GPU_BASE_MB + 1.2 * _memory_mb(work, per_rank, work.precision) + resident_mb
+    held_bytes = HELD_BYTES[work.precision] * (FUSED_HELD if fused_share(work, engine) else 1)
+    gpu_mb = GPU_BASE_MB + 1.2 * _memory_mb(work, per_rank, held_bytes) + resident_mb
     seconds = work.samples / work.batch * step_seconds(work, gpus, gpu, engine)
     return _cost(work, seconds, gpus, cpus, gpu_mb, host_mb, gpu.described)
 
@@ -167,9 +169,9 @@ def _cost(work: Work, seconds: float, gpus: int, cpus: int, gpu_mb: float, host_
     return Cost((START_S + seconds) / 3600, gpus, cpus, math.ceil(gpu_mb), math.ceil(host_mb), work.guessed, gpu)
 
 
-def _memory_mb(work: Work, samples: int, precision: str) -> float:
-    """Return the memory of a network and its tensors in a step of so many samples."""
-    tensors = work.held_elements * HELD_BYTES[precision] + 4 * work.transient_elements + 3 * work.sample_bytes
+def _memory_mb(work: Work, samples: int, held_bytes: float) -> float:
+    """Return the memory of a network and its tensors in a step of so many samples, at so many bytes held per element."""
+    tensors = work.held_elements * held_bytes + 4 * work.transient_elements + 3 * work.sample_bytes
     return (samples * tensors + work.parameter_bytes) / 1e6
 
 

@@ -52,6 +52,7 @@ def cifar_work(batch=128, precision="bf16", time_steps=4):
         macs=time_steps * student["macs"] + teacher["macs"] / 3,
         elements=time_steps * student["elements"] + teacher["elements"] / 3,
         layers=student["layers"] + teacher["layers"] / 3,
+        fusible=time_steps * student["elements"] / (time_steps * student["elements"] + teacher["elements"] / 3),
         held_elements=time_steps * student["elements"],
         transient_elements=0.0,
         parameter_bytes=16 * student["parameters"],
@@ -84,10 +85,19 @@ def test_a_step_takes_the_time_that_was_calculated_by_hand_within_a_factor_of_on
 
 def test_the_parts_of_a_step_are_those_of_the_count_by_hand():
     h100, work = choose_gpu("h100", None), cifar_work()
-    without_traffic = device_seconds(replace(work, elements=0.0), 128, h100)
+    without_traffic = device_seconds(replace(work, elements=0.0), 128, h100, EngineConfig())
     assert 0.0045 < without_traffic < 0.0057
-    assert device_seconds(work, 128, h100) - without_traffic == pytest.approx(0.0034, rel=0.4)
+    assert device_seconds(work, 128, h100, EngineConfig()) - without_traffic == pytest.approx(0.0034, rel=0.4)
     assert 0.0066 < host_seconds(work, h100, EngineConfig()) < 0.010
+
+
+def test_fused_layers_move_and_hold_less_unless_they_are_compiled():
+    h100, work = choose_gpu("h100", None), cifar_work()
+    plain, fused, compiled = EngineConfig(), EngineConfig(fuse=True), EngineConfig(fuse=True, compile=True)
+    assert device_seconds(work, 128, h100, fused) < 0.9 * device_seconds(work, 128, h100, plain)
+    assert device_seconds(work, 128, h100, compiled) == device_seconds(work, 128, h100, plain)
+    held = {key: estimate._on_gpus(work, 1, h100, engine).gpu_mb for key, engine in (("plain", plain), ("fused", fused))}
+    assert held["plain"] - held["fused"] == pytest.approx(1.2 * 128 * work.held_elements * 2.9 / 2 / 1e6, abs=2)
 
 
 def test_a_faster_model_is_never_slower():

@@ -17,6 +17,7 @@ ELEMENT_BYTES = {
     "float32": 22.0,
     "bf16": 11.0,
 }  # moved by all but convolutions per element of a layer's output, forward and backward
+FUSED_BYTES = 0.5  # of them, what batch normalisation and neurons move that are computed as one; counted by tests/gpu
 PARAMETER_BYTES = 28.0  # moved by the optimizer per parameter
 LAUNCHES_PER_LAYER = 5.6  # operations per layer, forward and backward; counted for ResNets
 GRAPH_LAUNCHES = 70.0  # operations of a step outside of its CUDA graph
@@ -36,16 +37,22 @@ def step_seconds(work: Work, gpus: int, gpu: Gpu, engine: EngineConfig) -> float
         gpu: their model.
         engine: how training runs.
     """
-    busy = max(device_seconds(work, work.batch / gpus, gpu), host_seconds(work, gpu, engine))
+    busy = max(device_seconds(work, work.batch / gpus, gpu, engine), host_seconds(work, gpu, engine))
     exchange = exchange_seconds(work, gpus, gpu)
     return MARGIN * busy + max(EXPOSED * exchange, exchange - OVERLAPPED * busy)
 
 
-def device_seconds(work: Work, samples: float, gpu: Gpu) -> float:
+def device_seconds(work: Work, samples: float, gpu: Gpu, engine: EngineConfig) -> float:
     """Return the time that the device needs for a step of so many samples."""
     arithmetic = samples * FLOPS_PER_MAC * work.macs / gpu.flops[work.precision]
-    traffic = samples * ELEMENT_BYTES[work.precision] * work.elements + PARAMETER_BYTES / 4 * work.gradient_bytes
+    elements = work.elements * (1 - fused_share(work, engine) * (1 - FUSED_BYTES))
+    traffic = samples * ELEMENT_BYTES[work.precision] * elements + PARAMETER_BYTES / 4 * work.gradient_bytes
     return arithmetic + traffic / gpu.bandwidth
+
+
+def fused_share(work: Work, engine: EngineConfig) -> float:
+    """Return the share of the elements that are computed with their neighbours; compiled blocks are not."""
+    return work.fusible if engine.fuse and not engine.compile else 0.0
 
 
 def host_seconds(work: Work, gpu: Gpu, engine: EngineConfig) -> float:

@@ -26,6 +26,7 @@ COPY_BYTES = 4  # of each further copy of the weights: second moments of an opti
 GRADIENT_BYTES = 4
 FILES_SIDE = 160  # datasets of images larger than this stay in the user's files
 COUNT_BYTES = 4  # of an event count on the device, if one exceeds 255: torch indexes no uint16, so int32
+FUSED_NEURON = "lif"
 RATE_LAUNCHES = 2.2  # operations that a step launches with rate-based backpropagation, by those through time
 
 STAND_IN = "resnet18"  # counts for an architecture that is not in costs.json
@@ -42,6 +43,7 @@ class Work:
         macs: multiply-accumulates per sample, forward; training takes three times as many.
         elements: elements of layer outputs per sample, forward, likewise.
         layers: layers that a step computes, forward; training computes each three times.
+        fusible: share of the elements that `engine.fuse` computes with their neighbours on a GPU.
         held_elements: elements per sample that are kept for the backward pass.
         transient_elements: elements per sample that are in memory for a moment.
         parameter_bytes: weights and what training keeps beside them.
@@ -59,6 +61,7 @@ class Work:
     macs: float
     elements: float
     layers: float
+    fusible: float
     held_elements: float
     transient_elements: float
     parameter_bytes: float
@@ -85,6 +88,8 @@ def training_work(plan: Plan, spec: NetworkSpec) -> Work:
     network = _Network.of(spec, data)
     steps, forwards, launches = _passes(spec)
     macs, elements, layers = network.macs * forwards, network.elements * forwards, network.layers * launches
+    is_fusible = isinstance(spec, DistillSpec) and spec.backward == "bptt" and spec.neuron.name == FUSED_NEURON
+    fused_elements = elements if is_fusible else 0.0
     guessed = network.guessed
     if isinstance(spec, DistillSpec) and spec.teacher:
         teacher = plan.stages[spec.teacher]
@@ -98,6 +103,7 @@ def training_work(plan: Plan, spec: NetworkSpec) -> Work:
         macs=macs,
         elements=elements,
         layers=layers,
+        fusible=fused_elements / elements,
         held_elements=network.elements * steps,
         transient_elements=4 * network.elements * frames / network.layers,
         parameter_bytes=network.parameters * (PARAMETER_BYTES + COPY_BYTES * _copies(spec.train)),
@@ -130,6 +136,7 @@ def evaluation_work(plan: Plan, spec: EvaluateSpec) -> Work:
         macs=network.macs * steps * EVALUATE_SHARE,
         elements=network.elements * steps * EVALUATE_SHARE,
         layers=network.layers * EVALUATE_SHARE,
+        fusible=0.0,
         held_elements=0.0,
         transient_elements=8 * network.elements * steps / network.layers,
         parameter_bytes=PARAMETER_BYTES * network.parameters,
