@@ -1,9 +1,10 @@
-# make demo | quick | test | mutants | check | docs | generate | help
+# make demo | quick | test | mutants | check | docs | generate | gpu | help
 # Overridable: PYTHON (the interpreter that makes the virtual environment), VENV (where it goes).
 
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+GPU_ARGS ?=
 
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
@@ -17,7 +18,7 @@ PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 TEST_PACKAGES := slurm-wlm slurmdbd slurm-client munge mariadb-server chromium rsync iproute2 gcc libc6-dev
 TEST_PROGRAMS := sbatch sacct slurmctld slurmd slurmdbd munged mariadbd chromium rsync ip cc
 
-.PHONY: help demo quick test mutants check docs generate test-programs
+.PHONY: help demo quick test mutants check docs generate gpu test-programs
 .DEFAULT_GOAL := help
 # A target that failed half-way must not look up to date.
 .DELETE_ON_ERROR:
@@ -31,6 +32,8 @@ help:
 	@echo "make check     linters, formatters, types"
 	@echo "make docs      build the documentation site into build/site, strictly"
 	@echo "make generate  write again what is made from the code: schema, reference, tables of README and docs"
+	@echo "make gpu       on a machine with a GPU: tests on it, then figures, in parts that are recorded (docs/gpu.md);"
+	@echo "               GPU_ARGS='--parts step-128' selects some, GPU_ARGS=--fake tries it without a GPU"
 	@echo "PYTHON=$(PYTHON) and VENV=$(VENV) can be set on the command line."
 
 demo: $(VENV)/.installed
@@ -58,6 +61,9 @@ docs: $(VENV)/.installed-dev
 
 generate: $(VENV)/.installed-dev
 	spikedistill generate
+
+gpu: $(VENV)/.installed-dev
+	python -m benchmarks.gpu $(GPU_ARGS)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, %s is %s: make PYTHON=..." % (sys.executable, sys.version.split()[0]) if sys.version_info < (3, 11) else 0)'
