@@ -5,7 +5,7 @@
   ResNet-18 (T 4, batch 32, one thread) it is 5 to 9 times as fast as SpikingJelly's neuron in a loop over T; plain operations
   are 1.6 times as fast (`benchmarks/results/lif_cpu_1thread.json`). Plain operations on blocks of neurons that fit into the
   cache were no faster.
-- GPU: the kernels of `neurons.kernels`; inside a compiled block plain operations, which the compiler fuses.
+- GPU: the kernels of `neurons.kernels`, inside a compiled block, too, where plain operations would move more bytes.
 
 All backends give the same spikes, except where rounding decides about the threshold, and gradients that agree to rounding.
 """

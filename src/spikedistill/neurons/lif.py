@@ -14,9 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from spikedistill.neurons import execution
 from spikedistill.neurons.dynamics import Dynamics, differentiate, integrate, potentials_after_reset, spike_statistics
-from spikedistill.neurons.kernels import launch
-from spikedistill.neurons.kernels import lif as lif_kernels
-from spikedistill.neurons.kernels import rate as rate_kernels
+from spikedistill.neurons.kernels import launch, operators
 from spikedistill.neurons.neuron import SpikingNeuron
 from spikedistill.neurons.settings import NeuronConfig, Surrogate
 
@@ -54,14 +52,14 @@ class _Lif(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_seq: Tensor, dynamics: Dynamics, compiled: bool) -> Tensor:
         ctx.dynamics, ctx.compiled = dynamics, compiled
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() and not launch.is_usable(x_seq):
             spikes, potential = integrate(x_seq, dynamics)
             ctx.save_for_backward(potential)
             return spikes
         ctx.layout = execution.Layout(x_seq)
         x = ctx.layout.flatten(x_seq)
         if launch.is_usable(x):
-            spikes, potential = lif_kernels.integrate(x, dynamics)
+            spikes, potential = operators.integrate(x, dynamics)
         else:
             spikes, potential = execution.run(integrate, [x], dynamics, compiled=compiled)
         ctx.save_for_backward(potential)
@@ -71,11 +69,11 @@ class _Lif(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (potential,) = ctx.saved_tensors
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() and not launch.is_usable(gradients[0]):
             return differentiate(gradients[0], potential, ctx.dynamics)[0], None, None
         upstream = ctx.layout.flatten(gradients[0])
         if launch.is_usable(upstream):
-            grad_x = lif_kernels.differentiate(upstream, potential, ctx.dynamics)
+            grad_x = operators.differentiate(upstream, potential, ctx.dynamics)
         else:
             (grad_x,) = execution.run(differentiate, [upstream, potential], ctx.dynamics, compiled=ctx.compiled)
         return ctx.layout.restore(grad_x), None, None
@@ -103,8 +101,8 @@ class LIF(SpikingNeuron):
         """Return the spikes [T, B, ...], mean firing rate and eligibility [B, ...] of the currents [T, B, ...]."""
         layout = execution.Layout(x)
         flat = layout.flatten(x)
-        if launch.is_usable(flat) and not torch.compiler.is_compiling():
-            spikes, rate, eligibility = rate_kernels.spike_statistics(flat, self.dynamics)
+        if launch.is_usable(flat):
+            spikes, rate, eligibility = operators.spike_statistics(flat, self.dynamics)
         else:
             spikes, rate, eligibility = execution.run(spike_statistics, [flat], self.dynamics, compiled=self.compiled)
         return layout.restore(spikes), layout.restore(rate), layout.restore(eligibility)

@@ -18,6 +18,7 @@ from spikedistill.errors import ConfigError
 from spikedistill.neurons.execution import raise_recompile_limit
 from spikedistill.neurons.neuron import SpikingNeuron
 from spikedistill.neurons.rate import RateModule
+from spikedistill.train.network.fusion import is_fused
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList)
 
@@ -43,9 +44,9 @@ def _is_plain(module: nn.Module) -> bool:
 
 
 def compile_blocks(model: nn.Module) -> None:
-    """Compile each block with torch.compile at its first call; the names of parameters do not change."""
+    """Compile each block with torch.compile at its first call, unless it is fused; the names of parameters do not change."""
     raise_recompile_limit()
-    for block in find_blocks(model):
+    for block in (block for block in find_blocks(model) if not is_fused(block)):
         block.forward = torch.compile(block.forward, dynamic=False)  # type: ignore[method-assign]
 
 

@@ -179,7 +179,7 @@ class EngineConfig(Section):
         False,
         description="On a GPU, compute batch normalisation, the sum with a shortcut and LIF neurons as one kernel, and again in "
         "backward instead of keeping potentials: about half the memory and fewer bytes moved. Spikes are those without, except "
-        "where rounding decides. Compiled blocks are not fused.",
+        "where rounding decides. Blocks that are fused are not compiled.",
     )
     checkpoint_activations: bool = Field(
         False,

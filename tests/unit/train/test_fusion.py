@@ -11,6 +11,7 @@ from spikedistill.models.resnet import BasicBlock
 from spikedistill.neurons.firing import firing_rates
 from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.settings import NeuronConfig
+from spikedistill.train.blocks import compile_blocks, find_blocks
 from spikedistill.train.network.fusion import fuse_normalisation
 
 
@@ -85,3 +86,11 @@ def test_what_torch_refuses_is_refused_as_by_torch():
     fuse_normalisation(fused)
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         fused(torch.randn(1, 3, 1, 1))
+
+
+def test_fused_blocks_are_not_compiled():
+    network = build_student("resnet8", num_classes=10, in_channels=3, time_steps=2, neuron=NeuronConfig())
+    fuse_normalisation(network)
+    before = [vars(block).get("forward") for block in find_blocks(network)]
+    compile_blocks(network)
+    assert [vars(block).get("forward") for block in find_blocks(network)] == before

@@ -20,7 +20,7 @@ def spike_statistics(x: Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor, Ten
     x = x.contiguous()
     steps, size = x.shape
     spikes = torch.empty_like(x)
-    rate, eligibility = torch.empty(2, size, dtype=torch.float32, device=x.device)
+    rate, eligibility = (torch.empty(size, dtype=torch.float32, device=x.device) for _ in range(2))
     with device_of(x):
         _statistics[(programs(size),)](
             x, spikes, rate, eligibility, size, steps, block=BLOCK, **differentiation(dynamics), **OPTIONS

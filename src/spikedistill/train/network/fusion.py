@@ -42,6 +42,11 @@ def fuse_normalisation(model: nn.Module) -> None:
                 module.forward = functools.partial(_run_block, module)  # type: ignore[method-assign]
 
 
+def is_fused(module: nn.Module) -> bool:
+    """Return whether a module has pairs that run as one: torch.compile would find little else in it."""
+    return any(isinstance(part, LIF) and "forward" in vars(part) for part in module.modules())
+
+
 def _neighbours(module: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
     """Yield the layers of a module that may be a pair."""
     if isinstance(module, nn.Sequential):
@@ -66,10 +71,11 @@ def _run_block(block: BasicBlock, x: Tensor) -> Tensor:
     return block.activation(block.body(x), block.shortcut(x))
 
 
+@torch.compiler.disable
 def _run(norm: _BatchNorm, neurons: LIF, y: Tensor, shortcut: Tensor | None = None) -> Tensor:
     """Return the spikes of the neurons for the normalised output of a convolution, plus a shortcut."""
     one_value = norm.training and y.numel() == norm.num_features  # torch's layer explains why that cannot be
-    if one_value or torch.compiler.is_compiling() or not is_usable(y, neurons.time_steps):
+    if one_value or not is_usable(y, neurons.time_steps):
         x = type(norm).forward(norm, y)
         return LIF.forward(neurons, x if shortcut is None else x + shortcut)
     mean, var, average = _statistics(norm, y.detach())

@@ -72,3 +72,30 @@ def test_the_layer_uses_the_kernels(monkeypatch):
     layer(x.flatten(0, 1)).sum().backward()
     layer.rate_statistics(x.detach())
     assert x.grad.any() and calls == ["integrate", "differentiate", "spike_statistics"]
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_a_compiled_layer_keeps_the_kernels(monkeypatch, memory_format):
+    calls = []
+    for name in ("integrate", "differentiate"):
+        real = getattr(lif, name)
+        monkeypatch.setattr(lif, name, lambda *args, real=real, name=name: (calls.append(name), real(*args))[1])
+    layer = LIF(NeuronConfig(reset="soft", detach_reset=True, surrogate="triangle", alpha=1.0), STEPS)
+    x = 2 * torch.randn(2 * STEPS, 5, 3, 4, generator=torch.Generator().manual_seed(3))
+    x = x.to(DEVICE, memory_format=memory_format)
+    results = []
+    for run in (layer, torch.compile(layer, backend="aot_eager", dynamic=False)):
+        leaf = x.clone().requires_grad_()
+        spikes = run(leaf)
+        spikes.square().sum().backward()
+        results.append((spikes, leaf.grad))
+    assert torch.equal(results[0][0], results[1][0]) and torch.equal(results[0][1], results[1][1])
+    assert results[0][0].stride() == results[1][0].stride()
+    assert calls == 2 * ["integrate", "differentiate"]
+
+
+def test_compiled_statistics_of_rate_based_backpropagation():
+    layer = LIF(NeuronConfig(), STEPS)
+    x = currents(torch.float32)[0]
+    compiled = torch.compile(layer.rate_statistics, backend="aot_eager", dynamic=False)
+    assert all(torch.equal(a, b) for a, b in zip(compiled(x), layer.rate_statistics(x), strict=True))
