@@ -19,7 +19,7 @@ ELEMENT_BYTES = {
 }  # moved by all but convolutions per element of a layer's output, forward and backward
 FUSED_BYTES = 0.5  # of them, what batch normalisation and neurons move that are computed as one; counted by tests/gpu
 PARAMETER_BYTES = 28.0  # moved by the optimizer per parameter
-LAUNCHES_PER_LAYER = 5.6  # operations per layer, forward and backward; counted for ResNets
+LAUNCHES_PER_LAYER = 5.6  # operations per layer, forward and backward, in bf16; counted for ResNets by tests/gpu
 GRAPH_LAUNCHES = 70.0  # operations of a step outside of its CUDA graph
 MARGIN = 1.2  # a step by the slower of device and host: small kernels, augmentation, what does not overlap
 OVERLAPPED = 0.67  # share of a step during which gradients are exchanged
