@@ -27,7 +27,7 @@ GRADIENT_BYTES = 4
 FILES_SIDE = 160  # datasets of images larger than this stay in the user's files
 COUNT_BYTES = 4  # of an event count on the device, if one exceeds 255: torch indexes no uint16, so int32
 FUSED_NEURON = "lif"
-RATE_LAUNCHES = 1.5  # operations that a step launches with rate-based backpropagation, by those through time; counted by tests/gpu
+RATE_LAUNCHES = 1.5  # operations of a step with rate-based backpropagation, by those through time; counted by tests/gpu
 
 STAND_IN = "resnet18"  # counts for an architecture that is not in costs.json
 STAND_IN_SAMPLES = (50_000, 10_000)
