@@ -4,6 +4,7 @@
     python -m benchmarks.gpu                         the same, in this environment; from the top of the checkout
     python -m benchmarks.gpu --list                  the parts, and which of them are done
     python -m benchmarks.gpu --parts step-128 lif    some of them
+    python -m benchmarks.gpu --minutes 12            what can be done in that time
     python -m benchmarks.gpu --fake                  all of it in short, on the fake GPU of the tests: shows that it runs
 
 Each part leaves a record, a JSON file with the GPU, its driver, versions, commit, commands and figures, in the folder
@@ -52,6 +53,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--parts", nargs="+", default=[], metavar="PART", help="only these; --list shows their names")
     parser.add_argument("--list", action="store_true", help="show the parts and which are done")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long; what is left can be run later")
     parser.add_argument("--again", action="store_true", help="run parts that are done, too")
     parser.add_argument("--short", action="store_true", help="little of everything: shows that it runs, not how fast")
     parser.add_argument("--fake", action="store_true", help="in short, on the fake GPU of the tests")

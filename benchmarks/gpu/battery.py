@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.parts import PARTS, Part
-from benchmarks.gpu.records import ROOT, find_facts, is_done, write
+from benchmarks.gpu.records import ROOT, find_facts, read, write
 from benchmarks.gpu.running import Environments, run_part
 from benchmarks.gpu.site import install, save
 from spikedistill.errors import ConfigError
@@ -39,7 +41,7 @@ def run(options: argparse.Namespace, folders: tuple[Path, ...]) -> int:
     folder = (options.out or ROOT / "benchmarks/results" / f"gpu-{key_of(facts.get('gpu', 'none'))}").absolute()
     if options.list:
         for part in PARTS:
-            print(f"{'done' if is_done(folder / f'{part.name}.json', facts) else 'to do':6} {part.name:10} {part.about}")
+            print(f"{'done' if read(folder / f'{part.name}.json', facts)['complete'] else 'to do':6} {part.name:10} {part.about}")
         return 0
     parts = [part for part in PARTS if part.name in (options.parts or names)]
     if not options.short:
@@ -66,27 +68,40 @@ def _run_parts(
 ) -> int:
     """Run what is not done yet; return 0 if all parts are done in the end."""
     print(f"{facts['gpu']}, driver {facts['driver']}, torch {facts['torch']}, Python {facts['python']}", flush=True)
-    left = []
-    for part in parts:
-        file = folder / f"{part.name}.json"
-        if is_done(file, facts) and not options.again:
-            print(f"== {part.name}: done, {file}", flush=True)
-            continue
-        if missing := _missing(part.needs):
-            print(f"== {part.name}: not run, it needs {', '.join(missing)}", flush=True)
-            left.append(part.name)
-            continue
-        print(f"== {part.name}: {part.about}", flush=True)
-        record = {"part": part.name, "facts": facts, **run_part(part, environments, short=options.short)}
-        write(file, record)
-        if not record["complete"]:
-            left.append(part.name)
-        elif part.name == "constants":
-            print(f"   figures for estimates: {save(record, folder)}")
+    deadline = time.monotonic() + 60 * options.minutes
+    left = [part.name for part in parts if not _run_one(options, part, environments, facts, folder, deadline)]
     if options.install and not options.short:
         print(f"estimates use these figures from now on: {install(folder)}")
     print(f"not done: {', '.join(left)}; see {folder}" if left else f"all done; records in {folder}")
     return 1 if left else 0
+
+
+def _run_one(
+    options: argparse.Namespace, part: Part, environments: Environments, facts: dict[str, Any], folder: Path, deadline: float
+) -> bool:
+    """Run what is left of a part; return whether all of it is done."""
+    file = folder / f"{part.name}.json"
+    record = read(file, facts) if not options.again else {"complete": False, "results": {}}
+    if record["complete"]:
+        print(f"== {part.name}: done, {file}", flush=True)
+        return True
+    missing, limit_s = _missing(part.needs), deadline - time.monotonic()
+    if missing or limit_s <= 0:
+        why = f"it needs {', '.join(missing)}" if missing else "the time is over"
+        print(f"== {part.name}: not run, {why}", flush=True)
+        return False
+    print(f"== {part.name}: {part.about}", flush=True)
+    head = {"part": part.name, "facts": facts}
+
+    def keep(results: dict[str, Any]) -> None:
+        write(file, {**head, "complete": False, "results": results})
+
+    complete = run_part(part, environments, record["results"], keep, limit_s=limit_s, short=options.short)
+    record = {**json.loads(file.read_text(encoding="utf-8")), "complete": complete}
+    write(file, record)
+    if complete and part.name == "constants":
+        print(f"   figures for estimates: {save(record, folder)}")
+    return complete
 
 
 def _missing(packages: tuple[str, ...]) -> list[str]:

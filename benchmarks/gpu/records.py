@@ -66,14 +66,15 @@ def _output(*command: str) -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
-def is_done(file: Path, facts: Mapping[str, Any]) -> bool:
-    """Return whether a part was recorded to the end, on this GPU with this torch and this commit."""
+def read(file: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record of a part, if it is of this GPU, this torch and this commit; otherwise an empty one."""
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
+        record = {}
     keys = ("gpu", "torch", "commit", "short")
-    return record.get("complete") is True and all(record.get("facts", {}).get(key) == facts.get(key) for key in keys)
+    same = all(record.get("facts", {}).get(key) == facts.get(key) for key in keys)
+    return record if same else {"complete": False, "results": {}}
 
 
 def write(file: Path, record: Mapping[str, Any]) -> None:

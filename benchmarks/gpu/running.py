@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,17 +30,38 @@ class Environments:
     tests: Mapping[str, str]
 
 
-def run_part(part: Part, environments: Environments, *, short: bool) -> dict[str, Any]:
-    """Run a part; return whether all of it ended well, and of each command what it found or why it did not."""
-    deadline = time.monotonic() + 60 * part.minutes
-    results: dict[str, dict[str, Any]] = {}
+def run_part(
+    part: Part,
+    environments: Environments,
+    known: Mapping[str, dict[str, Any]],
+    keep: Callable[[dict[str, Any]], None],
+    *,
+    limit_s: float,
+    short: bool,
+) -> bool:
+    """Run a part; return whether all of it ended well.
+
+    Args:
+        part: the part.
+        environments: of its commands.
+        known: results of earlier runs, by command; those of commands that ended well are not asked for again.
+        keep: is given, after each command, what each has found so far, or why it has not.
+        limit_s: time for all commands, if less than the part's own.
+        short: whether to show only that it runs.
+    """
+    limit_s = min(limit_s, 60 * part.minutes)
+    deadline = time.monotonic() + limit_s
+    results = {name: result for name, result in known.items() if "error" not in result}
     for command in part.commands:
+        if command.name in results:
+            continue
         left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            results[command.name] = {"error": f"not started: the {part.minutes:g} minutes of the part were over"}
-        else:
+        if left_s > 0:
             results[command.name] = _run(command, environments, left_s, short=short)
-    return {"complete": not any("error" in result for result in results.values()), "results": results}
+        else:
+            results[command.name] = {"error": f"not started: the {limit_s / 60:.1f} minutes of the part were over"}
+        keep(results)
+    return not any("error" in result for result in results.values())
 
 
 def _run(command: Command, environments: Environments, limit_s: float, *, short: bool) -> dict[str, Any]:

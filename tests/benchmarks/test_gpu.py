@@ -4,14 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from benchmarks.gpu import site
 from benchmarks.gpu.parts import PARTS, Command, Part
-from benchmarks.gpu.records import find_facts, is_done, write
+from benchmarks.gpu.records import find_facts, read, write
 from benchmarks.gpu.running import Environments, run_part
 from slurm_lab.requirements import require
 from spikedistill.errors import ConfigError
@@ -35,35 +34,38 @@ def writing(text):
     return f"import sys; open(sys.argv[sys.argv.index('--out') + 1], 'w').write({text!r})"
 
 
-def run_program(*programs, minutes=1.0):
-    """Run a part whose commands are small programs."""
-    commands = tuple(Command(str(number), ("-W", "ignore", "-c", program), short=()) for number, program in enumerate(programs))
-    commands = tuple(SimpleCommand(command) for command in commands)
-    environment = dict(os.environ)
-    return run_part(Part("part", "", minutes, commands), Environments(environment, environment), short=False)
+def run_programs(*programs, minutes=1.0, known=None):
+    """Run a part whose commands are small programs; return whether it ended well, and the results."""
+    commands = tuple(Program(str(number), program) for number, program in enumerate(programs))
+    environment, kept = dict(os.environ), {}
+    environments = Environments(environment, environment)
+    complete = run_part(Part("part", "", minutes, commands), environments, known or {}, kept.update, limit_s=99, short=False)
+    return complete, kept
 
 
-class SimpleCommand(SimpleNamespace):
-    """A command of Python's -c, which the battery has none of."""
+class Program(Command):
+    """A program as it would stand behind Python's -c, which the battery has none of."""
 
-    def __init__(self, command):
-        super().__init__(name=command.name, script=command.script, environment={}, has_figures=True)
+    has_figures = True
 
-    def line(self, out, *, short):
-        return [sys.executable, *self.script, "--out", str(out)]
-
-    def shown(self, *, short):
-        return "python"
+    def __init__(self, name, text):
+        super().__init__(name, ("-c", text), short=())
 
 
 def test_figures_are_kept_and_what_fails_says_why():
-    found = run_program(writing('{"a": 1}'), "print('why'); sys.exit(3)".replace("sys", "__import__('sys')"), "print('nothing')")
-    assert not found["complete"]
-    assert found["results"]["0"]["figures"] == {"a": 1}
-    assert found["results"]["1"]["error"] == "ended with status 3"
-    assert found["results"]["1"]["output"] == ["why"]
-    assert found["results"]["2"]["error"] == "wrote no figures"
-    assert run_program(writing("{}"))["complete"]
+    complete, found = run_programs(writing('{"a": 1}'), "import sys; print('why'); sys.exit(3)", "print('nothing')")
+    assert not complete
+    assert found["0"]["figures"] == {"a": 1}
+    assert (found["1"]["error"], found["1"]["output"]) == ("ended with status 3", ["why"])
+    assert found["2"]["error"] == "wrote no figures"
+
+
+def test_what_has_ended_well_before_is_not_run_again():
+    before = {"0": {"figures": "old"}, "1": {"error": "stopped"}}
+    complete, found = run_programs("raise SystemExit(1)", writing("{}"), known=before)
+    assert complete
+    assert found["0"] == {"figures": "old"}
+    assert found["1"]["figures"] == {}
 
 
 @pytest.mark.slow
@@ -73,24 +75,24 @@ def test_a_part_that_takes_too_long_is_stopped_with_what_it_has_started(tmp_path
         "import subprocess, time, pathlib, sys; p = subprocess.Popen(['sleep', '600']); "
         f"pathlib.Path({str(child)!r}).write_text(str(p.pid)); time.sleep(600)"
     )
-    found = run_program(program, writing("{}"), minutes=0.1)
-    assert found["results"]["0"]["error"].startswith("stopped after")
-    assert found["results"]["1"]["error"].startswith("not started")
+    complete, found = run_programs(program, writing("{}"), minutes=0.1)
+    assert not complete
+    assert found["0"]["error"].startswith("stopped after")
+    assert found["1"]["error"].startswith("not started")
     state = subprocess.run(["ps", "-o", "state=", "-p", child.read_text()], capture_output=True, text=True).stdout.strip()
     assert state in ("", "Z")
 
 
-def test_a_part_is_done_for_the_same_gpu_torch_and_commit(tmp_path):
-    file = tmp_path / "part.json"
-    assert not is_done(file, FACTS)
-    write(file, {"facts": FACTS, "complete": True})
-    assert is_done(file, FACTS)
+def test_a_record_counts_for_the_same_gpu_torch_and_commit(tmp_path):
+    file, record = tmp_path / "part.json", {"facts": FACTS, "complete": True, "results": {"a": {}}}
+    nothing = {"complete": False, "results": {}}
+    assert read(file, FACTS) == nothing
+    write(file, record)
+    assert read(file, FACTS) == record
     for key in FACTS:
-        assert not is_done(file, FACTS | {key: "other"})
-    write(file, {"facts": FACTS, "complete": False})
-    assert not is_done(file, FACTS)
+        assert read(file, FACTS | {key: "other"}) == nothing
     file.write_text("{")
-    assert not is_done(file, FACTS)
+    assert read(file, FACTS) == nothing
 
 
 def test_figures_of_a_site_are_added_to_those_that_it_has(tmp_path, monkeypatch):
