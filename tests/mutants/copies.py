@@ -53,7 +53,8 @@ def import_libraries() -> None:
     """Import what is to be there in every process, with one thread each."""
     os.environ["OMP_NUM_THREADS"] = "1"
     for name in LIBRARIES:
-        importlib.import_module(name)
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     gc.freeze()  # pytest collects garbage several times, which would go through all of these each time
     atexit.register(gc.unfreeze)
 

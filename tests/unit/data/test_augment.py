@@ -179,6 +179,13 @@ def test_auto_augment_follows_the_probabilities_of_its_policy():
     assert abs(first.negative.mean() - 0.5) < 0.02
 
 
+def test_both_operations_of_a_sample_are_drawn_independently():
+    halves = (("invert", 0.5, 0), ("contrast", 0.5, 6))
+    first, second = choose_steps((halves,), rng_of(4000))
+    assert abs((first.applied & second.applied).mean() - 0.25) < 0.03
+    assert abs((first.negative & second.negative).mean() - 0.25) < 0.03
+
+
 def test_cifar_recipe_equals_torchvision_for_the_same_random_words():
     """Crop, flip, Cutout, normalise: to the bit."""
     images = smooth_images(100, 32, 32)

@@ -9,6 +9,7 @@ from torchvision.transforms import v2
 from spikedistill.data.loading.augment import Augment
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.loading.mixing import Mixing, Mixture, draw_mixture, mix
+from spikedistill.data.loading.rng import batch_words, uniform
 from tests.unit.train.rank import store
 
 BOTH = Mixing(mixup=0.4, cutmix=1.0, probability=0.8)
@@ -48,6 +49,18 @@ def test_the_share_of_cutmix_is_that_of_the_area_that_is_left():
         assert 0 <= top <= bottom <= 6
         assert 0 <= left <= right <= 9
         assert mixture.share == pytest.approx(1 - (bottom - top) * (right - left) / 54)
+
+
+def test_a_box_inside_the_image_has_the_area_of_the_rest_of_the_drawn_share():
+    inside = 0
+    for step in range(100):
+        mixture = draw_mixture(Mixing(0.0, 1.0, 1.0), 3, 0, step, 1000, 2000)
+        top, left, bottom, right = mixture.box
+        if top > 0 and left > 0 and bottom < 1000 and right < 2000:
+            inside += 1
+            drawn = float(uniform(batch_words(3, 0, step)[2]))  # the share itself, for Beta(1, 1) is uniform
+            assert (bottom - top) * (right - left) / 2e6 == pytest.approx(1 - drawn, abs=0.005)
+    assert inside > 10
 
 
 def test_shares_follow_the_beta_distribution():

@@ -61,6 +61,17 @@ def test_the_stratified_split_has_equal_classes_and_is_not_in_order():
     assert set(LISTS["stratified"]["test"]) != set(LISTS["in-order"]["test"])
 
 
+def test_each_class_of_the_stratified_split_is_shuffled_in_its_own_way():
+    tests = [{row % 1000 for row in LISTS["stratified"]["test"] if LABELS[row] == label} for label in (0, 1)]
+    assert len(tests[0] & tests[1]) < 30  # of 100; ten are expected by chance
+
+
+def test_a_list_without_a_row_to_train_or_without_one_to_test_on_is_left_out():
+    assert "first100" not in splits.all_splits([0, 1], [0, 1], [0, 1])  # nothing trains
+    assert "in-order" not in splits.all_splits([0, 1], [200, 201], [0, 1])  # nothing tests
+    assert "first100" not in splits.all_splits([0, 1], [200, 201], [0, 1])
+
+
 def test_a_split_that_leaves_nothing_to_test_on_is_refused():
     lists = splits.all_splits([0, 0, 1, 1], [0, 1, 0, 1], range(4))
     with pytest.raises(DataError, match="split 'first100' leaves nothing to train or to test on"):

@@ -49,7 +49,7 @@ RESIDUAL = {
 """Block, stride of the first block of each stage, and stem of every residual network of this package."""
 PLAIN = {"vggsnn": ((2, 2, 2, 2), True), "vgg13": ((2, 2, 2, 2, 2), False)}
 """Number of convolutions of each stage, and whether a pooling follows the last one."""
-SIDE = 40  # halved five times, it has odd sides on the way
+SIDE = 42  # odd after the first halving: 42, 21, 11, 6, 3
 
 
 def narrow(name):

@@ -101,6 +101,13 @@ def test_adamw_decays_apart_from_the_gradient():
     assert model.bias.item() == pytest.approx(1 - 0.1)
 
 
+def test_betas_eps_and_amsgrad_reach_adamw():
+    params = {"betas": [0.8, 0.95], "eps": 1e-3, "amsgrad": True}
+    optimizer = build_optimizer(torch.nn.Linear(3, 2), recipe(optimizer={"name": "adamw", "params": params}))
+    found = [(group["betas"], group["eps"], group["amsgrad"]) for group in optimizer.param_groups]
+    assert found == [((0.8, 0.95), 1e-3, True)] * 2
+
+
 def test_nesterov_and_momentum_reach_sgd():
     optimizer = build_optimizer(torch.nn.Linear(3, 2), recipe(momentum=0.8, optimizer={"params": {"nesterov": True}}))
     assert [(group["momentum"], group["nesterov"]) for group in optimizer.param_groups] == [(0.8, True)] * 2
