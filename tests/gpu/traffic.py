@@ -1,6 +1,7 @@
 """Bytes that operations read and write, by the sizes of their tensors: what they would move on a GPU without a cache.
 
-`python -m tests.gpu.fake -m tests.gpu.traffic` prints those of a residual block, fused and not, as JSON.
+`python -m tests.gpu.fake -m tests.gpu.traffic` prints those of a residual block, fused and not, and the registers of the kernels,
+as JSON.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikedistill.models.resnet import BasicBlock
+from spikedistill.neurons.dynamics import Dynamics
 from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.train.network.fusion import fuse_normalisation
+from tests.gpu.ahead_of_time import launches_of_everything
 
 aten = torch.ops.aten
 READS = {"native_batch_norm": 2, "native_batch_norm_backward": 2, "cudnn_batch_norm": 2, "cudnn_batch_norm_backward": 2}
@@ -106,7 +109,7 @@ def of_compiled_block(steps: int = 4, dtype: torch.dtype = torch.bfloat16) -> tu
         spikes.backward(torch.zeros_like(spikes))
         moved.append(metrics.num_bytes_accessed)
     torch._logging.set_logs()
-    return moved[0] / y.numel(), (moved[1] - moved[0]) / y.numel()
+    return round(moved[0] / y.numel(), 1), round((moved[1] - moved[0]) / y.numel(), 1)
 
 
 def _block_and_input(steps: int, dtype: torch.dtype) -> tuple[BasicBlock, Tensor]:
@@ -119,7 +122,24 @@ def _remember(kept: dict[int, int], x: Tensor) -> Tensor:
     return x
 
 
+def registers() -> dict[str, dict[str, int]]:
+    """Return registers of each kernel at T = 4 in bf16, the largest of its variants, and bytes that are spilled, for an H100."""
+    found: dict[str, dict[str, int]] = {}
+    for launch in launches_of_everything(torch.bfloat16, Dynamics.from_config(NeuronConfig())):
+        _, number, spilled = launch.compile(90)
+        row = found.setdefault(launch.kernel, {"registers": 0, "spilled_bytes": 0})
+        row["registers"], row["spilled_bytes"] = max(row["registers"], number), max(row["spilled_bytes"], spilled)
+    return found
+
+
+def main() -> None:
+    """Print everything."""
+    block: dict[str, Any] = {name: of_block(fused=name == "fused") for name in ("layer by layer", "fused")}
+    block["compiled, convolutions included"] = dict(zip(("forward", "backward"), of_compiled_block(), strict=True))
+    what = "residual block of ResNet-18, 64 channels, bf16, T=4: bytes per element of one activation; convolutions left out"
+    command = "python -m tests.gpu.fake -m tests.gpu.traffic"
+    print(json.dumps({"command": command, "what": what, **block, "kernels for sm_90": registers()}, indent=2))
+
+
 if __name__ == "__main__":
-    found: dict[str, Any] = {name: of_block(fused=name == "fused") for name in ("layer by layer", "fused")}
-    found["compiled, with convolutions"] = [round(moved, 1) for moved in of_compiled_block()]
-    print(json.dumps({"block": "resnet18, 64 channels, bf16, T=4, bytes per activation element", **found}, indent=1))
+    main()
