@@ -24,6 +24,7 @@ WAYS = {
     "label smoothing": Case(train={"label_smoothing": 0.1}),
     "mixup or cutmix": Case(train={"mixup": 0.2, "cutmix": 1.0}),
     "frames": Case(kind="frames"),
+    "images as spikes": Case(encoding="poisson"),
     "fused": Case(engine={"fuse": True}, train={"precision": "bf16"}),
     "fused, activation checkpointing": Case(engine={"fuse": True, "checkpoint_activations": True}),
     "rate, accumulation": Case("esd", backward="rate", engine={"accumulate": 2}),

@@ -52,6 +52,7 @@ class Case:
         backward: "bptt" or "rate".
         time_steps: T.
         kind: "images" [3, 32, 32] or "frames" [T, 2, 48, 48].
+        encoding: of images.
         batch_size: global.
         steps: in an epoch.
         train: further keys of the recipe.
@@ -65,6 +66,7 @@ class Case:
     backward: str = "bptt"
     time_steps: int = 4
     kind: str = "images"
+    encoding: str = "direct"
     batch_size: int = 8
     steps: int = 4
     train: Mapping[str, Any] = field(default_factory=dict)
@@ -85,6 +87,7 @@ class Case:
                 "width": WIDTH,
                 "time_steps": self.time_steps,
                 "backward": self.backward,
+                "encoding": self.encoding,
                 "neuron": {"threshold": 0.5} | neuron,
                 "train": train | dict(self.train),
             },

@@ -54,8 +54,7 @@ class SyncBatchNorm(_BatchNorm):
         if input.is_cuda:
             input = _dense(input)
             return _NormaliseOnGpu.apply(input, self.weight, self.bias, *_statistics_on_gpu(self, input.detach()))
-        mean, var, count = _statistics(input.detach())
-        update_running(self, mean, var, count)
+        mean, var, count = statistics_over_ranks(self, input.detach())
         return _Normalise.apply(input, self.weight, self.bias, mean, (var + self.eps).rsqrt(), count)
 
 
@@ -165,6 +164,16 @@ def _statistics_on_gpu(norm: _BatchNorm, x: Tensor) -> tuple[Tensor, Tensor, Ten
 def _dense(x: Tensor) -> Tensor:
     """Return a tensor in a layout that those kernels take: channels last, or contiguous."""
     return x if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) else x.contiguous()
+
+
+def statistics_over_ranks(norm: _BatchNorm, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Update the running statistics; return mean and biased variance [C], and the number of samples, over all ranks."""
+    if x.is_cuda:
+        mean, inverse, counts = _statistics_on_gpu(norm, x)
+        return mean, inverse.square().reciprocal() - norm.eps, counts.sum()
+    mean, var, count = _statistics(x)
+    update_running(norm, mean, var, count)
+    return mean, var, count
 
 
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

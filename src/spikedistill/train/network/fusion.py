@@ -23,7 +23,7 @@ from spikedistill.models.resnet import BasicBlock
 from spikedistill.neurons.kernels.normalised_lif import Norm
 from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.normalised import Average, is_usable, normalised_lif
-from spikedistill.train.network.batchnorm import SyncBatchNorm, over_ranks, update_running
+from spikedistill.train.network.batchnorm import SyncBatchNorm, statistics_over_ranks
 
 _OVER_RANKS = (nn.SyncBatchNorm, SyncBatchNorm)
 
@@ -90,8 +90,7 @@ def _statistics(norm: _BatchNorm, y: Tensor) -> tuple[Tensor, Tensor, Average | 
         return norm.running_mean, norm.running_var, None
     own_count = y.numel() / y.shape[1]
     if isinstance(norm, _OVER_RANKS):
-        mean, var, count = over_ranks(*torch.batch_norm_update_stats(y, None, None, 0.0), own_count)
-        update_running(norm, mean, var, count)
+        mean, var, count = statistics_over_ranks(norm, y)
         return mean, var, functools.partial(_average_over_ranks, count)
     assert norm.momentum is not None
     if norm.num_batches_tracked is not None:
