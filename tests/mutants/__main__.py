@@ -31,7 +31,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that the tests end, too
     started = time.monotonic()
     import_libraries()
-    kept = {} if options.again or not RESULTS.exists() else json.loads(RESULTS.read_text(encoding="utf-8"))
+    kept = {} if options.again else _kept()
     runs = sorted({run for fault in faults for run in fault.runs})
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copies = [Copy.create(Path(folder) / str(number)) for number in range(options.jobs)]
@@ -86,8 +86,7 @@ def _outcomes(tasks: list[Task], copies: list[Copy], kept: dict[str, list], time
                 outcome = copy.finish(late=sentinel in late)
                 _tell(task, outcome, copy)
                 if outcome.state != "broken" and (task[0] or outcome.state == "passed"):
-                    kept[key] = list(outcome)
-                    _keep(kept)
+                    _keep(key, outcome)
                 free.append(copy)
                 yield task, outcome
     finally:
@@ -106,10 +105,15 @@ def _key(task: Task, package: Path) -> str:
     return found.hexdigest()
 
 
-def _keep(kept: dict[str, list]) -> None:
+def _kept() -> dict[str, list]:
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+
+
+def _keep(key: str, outcome: Outcome) -> None:
+    """Add a result to those on disk, where another run may have added some."""
     RESULTS.parent.mkdir(exist_ok=True)
     new = RESULTS.with_suffix(".new")
-    new.write_text(json.dumps(kept, indent=0), encoding="utf-8")
+    new.write_text(json.dumps(_kept() | {key: list(outcome)}, indent=0), encoding="utf-8")
     new.replace(RESULTS)
 
 

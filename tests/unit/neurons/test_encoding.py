@@ -51,6 +51,14 @@ def test_poisson_spikes_have_the_probability_of_the_intensity_and_are_independen
     assert correlation.abs().max() < 0.07
 
 
+def test_black_never_fires_and_white_always_does():
+    extremes = torch.tensor([0, encoding.LEVELS]).reshape(1, 2, 1, 1)
+    spikes = Poisson(300_000, MEAN, STD).spikes(
+        extremes, torch.tensor([1])
+    )  # of so many draws, some are the smallest or the largest
+    assert spikes.sum(0).flatten().tolist() == [0, 300_000]
+
+
 def test_without_keys_an_image_gets_the_same_spikes_wherever_it_stands():
     _, normalised = images()
     encoder = Poisson(4, MEAN, STD)

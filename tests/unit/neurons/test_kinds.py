@@ -138,6 +138,24 @@ def test_alif_raises_its_threshold_with_every_spike():
     assert found == [2.0, 0.5, 1.25]
 
 
+def test_alif_forgets_its_rise_slowly():
+    # beta 4, rho 0.75; fires, so the threshold is 1 + 4 * 0.25 = 2, then 1.75, then 1.5625, 1.421875
+    layer = layer_of("alif", time_steps=4, decay=0.0, params={"beta": 4.0, "rho": 0.75})
+    x = torch.tensor([[1.0, 1.0, 1.0], [1.9, 0.0, 0.0], [1.7, 1.8, 0.0], [1.5, 0.0, 1.5]])
+    assert layer(x).T.tolist() == [[1, 0, 0, 0], [1, 0, 1, 0], [1, 0, 0, 0]]
+    x[3, 2] = 1.6
+    assert layer(x).T.tolist()[2] == [1, 0, 0, 1]
+
+
+def test_half_precision_is_integrated_in_float32():
+    layer = layer_of("plif", time_steps=T, params={"decay_input": True})
+    x = currents()[0].bfloat16()
+    found, expected = (list(layer.potentials(each.unflatten(0, (T, -1)), None)) for each in (x, x.float()))
+    for ours, wanted in zip(found, expected, strict=True):
+        assert torch.equal(ours, wanted)
+    assert layer(x).dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("reset", ["hard", "soft"])
 def test_alif_without_a_rise_is_lif(reset):
     x, upstream = currents()
