@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,15 +49,7 @@ class Processes:
             # one thread at a time for each test; no plugin of the outer pytest, which has its own reports and workers
             command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=short", *names]
             environment = fake_environment(gpus) | {REPORTS: str(reports), "PYTHONPATH": _python_path()}
-            ended = subprocess.run(
-                command,
-                cwd=self._config.rootpath,
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=TIMEOUT_S,
-            )
+            ended = _ended(command, cwd=self._config.rootpath, env=environment)
             self._collect(reports, items, ended)
 
     def _collect(self, reports: Path, items: list[pytest.Item], ended: subprocess.CompletedProcess[str]) -> None:
@@ -66,6 +59,18 @@ class Processes:
         for item in items:
             if not any(report.when == "teardown" for report in self._reports.get(item.nodeid, [])):
                 self._reports.setdefault(item.nodeid, []).append(_lost(item, ended))
+
+
+def _ended(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, or to that of its time; return its status and what it has printed."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options) as process:
+        try:
+            output, _ = process.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output, _ = process.communicate()
+            output += f"\nkilled after {TIMEOUT_S} s"
+    return subprocess.CompletedProcess(command, process.returncode, output)
 
 
 def gpus_of(item: pytest.Item) -> int:
