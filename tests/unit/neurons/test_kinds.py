@@ -148,7 +148,7 @@ def test_alif_forgets_its_rise_slowly():
 
 
 def test_half_precision_is_integrated_in_float32():
-    layer = layer_of("plif", time_steps=T, params={"decay_input": True})
+    layer = layer_of("plif", decay=0.7, params={"decay_input": True})
     x = currents()[0].bfloat16()
     found, expected = (list(layer.potentials(each.unflatten(0, (T, -1)), None)) for each in (x, x.float()))
     for ours, wanted in zip(found, expected, strict=True):
