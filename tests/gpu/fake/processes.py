@@ -46,7 +46,7 @@ class Processes:
             reports = Path(folder) / "reports.jsonl"
             reports.touch()
             names = [item.nodeid for item in items]
-            # one thread at a time for each test; no plugin of the outer pytest, which has its own reports and workers
+            # without plugins that the outer pytest has use for
             command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=short", *names]
             environment = fake_environment(gpus) | {REPORTS: str(reports), "PYTHONPATH": _python_path()}
             ended = _ended(command, cwd=self._config.rootpath, env=environment)
