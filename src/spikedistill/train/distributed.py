@@ -93,8 +93,11 @@ class World:
         sent = dist.all_reduce(maxima, dist.ReduceOp.MAX, async_op=True) if self.world_size > 1 else None
 
         def finish() -> list[int]:
-            if sent is not None:
-                sent.wait()
+            try:
+                if sent is not None:
+                    sent.wait()
+            except RuntimeError as err:  # gloo's message does not always say whose it is
+                raise dist.DistBackendError(str(err)) from err
             return maxima.tolist()
 
         return finish
@@ -133,7 +136,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _is_collective_failure(error: RuntimeError) -> bool:
-    return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in ("gloo", "nccl"))
+    return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in ("gloo", "nccl", "pair closure"))
 
 
 def _join(backend: str, rank: int, world_size: int, timeout: datetime.timedelta) -> None:

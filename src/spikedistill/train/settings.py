@@ -194,8 +194,8 @@ class EngineConfig(Section):
     )
     gpu: str | None = Field(
         None,
-        description="Model of the site's GPUs, for estimates alone, where the profile names none: v100, a100, h100, h200, rtx4090, "
-        "or one that was measured. Default: the only measured one, else a100.",
+        description="Model of the site's GPUs, for estimates alone, where the profile names none: v100, a100, h100, h200, "
+        "rtx4090, or one that was measured. Default: the only measured one, else a100.",
     )
 
 

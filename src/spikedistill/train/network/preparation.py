@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import shutil
 
 import torch
@@ -21,6 +22,12 @@ from spikedistill.train.settings import EngineConfig, TrainConfig
 COMPILERS = ("g++", "clang++")
 _KNOWN_NORMS = ("torch", "spikedistill", "spikingjelly", "timm", "torchvision")
 """Packages whose batch normalisations do not read running statistics in training."""
+
+_SYNC_OPTION = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")  # the name that torch has for it, of which the second is the older
+    if name in inspect.signature(DistributedDataParallel.__init__).parameters
+)
 
 
 def prepare(model: nn.Module, config: TrainConfig, engine: EngineConfig, world: World) -> nn.Module:
@@ -49,9 +56,8 @@ def prepare(model: nn.Module, config: TrainConfig, engine: EngineConfig, world: 
     if world.world_size == 1:
         return model
     device_ids = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(
-        model, device_ids=device_ids, gradient_as_bucket_view=True, broadcast_buffers=not has_running_statistics_alone(model)
-    )
+    sync = {_SYNC_OPTION: not has_running_statistics_alone(model)}
+    return DistributedDataParallel(model, device_ids=device_ids, gradient_as_bucket_view=True, **sync)  # type: ignore[arg-type]
 
 
 def has_running_statistics_alone(model: nn.Module) -> bool:
