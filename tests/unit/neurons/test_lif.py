@@ -170,3 +170,13 @@ def test_soft_reset_setting_subtracts_the_threshold():
     hard = LIF(NeuronConfig(reset="hard"), time_steps=2)
     assert soft(x).flatten().tolist() == [1.0, 1.0]
     assert hard(x).flatten().tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(("reset", "expected"), [("hard", [0.6, 0.0, 0.2]), ("soft", [0.6, 0.1, 0.25])])
+def test_potentials_are_those_after_the_reset(reset, expected):
+    layer = LIF(NeuronConfig(reset=reset), time_steps=3)
+    x = torch.tensor([[0.6], [0.8], [0.2]])  # before the reset: 0.6, 1.1, then 0.2 or 0.25
+    spikes = layer(x)
+    assert spikes[:, 0].tolist() == [0, 1, 0]
+    found = [potential.item() for potential in layer.potentials(x[:, None], spikes[:, None])]
+    assert found == pytest.approx(expected)

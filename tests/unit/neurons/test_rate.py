@@ -12,7 +12,7 @@ from spikedistill.models.network import Network
 from spikedistill.models.wrappers import Student
 from spikedistill.neurons.dynamics import Dynamics, spike_statistics
 from spikedistill.neurons.lif import LIF, lif
-from spikedistill.neurons.rate import RateBatchNorm2d, RateLIF, spike_pass
+from spikedistill.neurons.rate import RateBatchNorm2d, RateLIF, StraightThrough, spike_pass
 from spikedistill.neurons.settings import NeuronConfig
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -215,3 +215,30 @@ def test_nothing_of_the_spike_pass_is_kept_for_backward():
             student(torch.rand(steps, 2, 1, 8, 8))
         saved[steps] = sum(sizes)
     assert saved[2] == saved[8]
+
+
+@pytest.mark.parametrize("layer", [nn.MaxPool2d(2), nn.ReLU()], ids=["pooling", "relu"])
+def test_a_layer_that_does_not_commute_passes_on_the_mean_of_its_outputs_with_its_own_gradient(layer):
+    module = StraightThrough(layer, 3).train()
+    x = torch.randn(3 * 2, 4, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with spike_pass(nn.Sequential(module)):
+        steps = module(x)
+    assert torch.equal(steps, layer(x))
+    ours, theirs = (x.unflatten(0, (3, 2)).mean(0).requires_grad_() for _ in range(2))
+    rates, direct = module(ours), layer(theirs)
+    torch.testing.assert_close(rates, steps.unflatten(0, (3, 2)).mean(0))
+    assert not torch.allclose(rates, direct)
+    upstream = torch.arange(rates.numel(), dtype=rates.dtype).reshape(rates.shape)
+    rates.backward(upstream)
+    direct.backward(upstream)
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_a_converted_normalisation_keeps_eps_and_momentum():
+    theirs = nn.BatchNorm2d(3, eps=0.3, momentum=0.2)
+    ours = RateBatchNorm2d.from_batchnorm(nn.BatchNorm2d(3, eps=0.3, momentum=0.2))
+    x = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    with spike_pass(nn.Sequential(ours)):
+        torch.testing.assert_close(ours(x), theirs(x).detach())
+    for mine, other in zip(ours.buffers(), theirs.buffers(), strict=True):
+        torch.testing.assert_close(mine, other)
