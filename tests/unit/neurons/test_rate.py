@@ -162,11 +162,10 @@ def test_eligibility_is_the_derivative_of_the_mean_rate_by_a_constant_input(rese
     torch.testing.assert_close(eligibility, constant.grad, rtol=1e-12, atol=1e-12)
 
 
-NETWORKS = ["resnet8", "resnet18", "resnet19", "resnet20_ckd", "preact_resnet18_imagenet", "sew_resnet18_imagenet", "vggsnn"]
+LARGE = ["resnet18", "resnet19", "resnet20_ckd", "preact_resnet18_imagenet", "sew_resnet18_imagenet", "vggsnn"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["resnet8", *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)])
 @pytest.mark.parametrize("static", [True, False], ids=["image", "events"])
 def test_rate_pass_has_the_mean_of_the_spike_pass_and_leaves_running_statistics_alone(name, static):
     torch.manual_seed(0)

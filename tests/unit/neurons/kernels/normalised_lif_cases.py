@@ -17,6 +17,9 @@ from spikedistill.train.network.batchnorm import synchronise
 from spikedistill.train.network.fusion import fuse_normalisation
 
 DEVICE = "cpu" if launch.INTERPRETED else "cuda"
+torch.backends.cudnn.allow_tf32 = False
+TOLERANCE = 1e-6 if DEVICE == "cpu" else 1e-5
+"""Of gradients of whole networks, in units of the largest; cuDNN's convolutions add in another order each time."""
 NEURONS = [
     NeuronConfig(reset=reset, detach_reset=detach, surrogate=surrogate, alpha=alpha, spike_at_threshold=at)
     for reset, detach, (surrogate, alpha, at) in itertools.product(
@@ -74,8 +77,9 @@ def assert_gradients_agree(ours, theirs, tolerance):
 
 
 def assert_equal_buffers(plain, fused):
-    for (name, ours), theirs in zip(fused.norm.named_buffers(), plain.norm.buffers(), strict=True):
-        assert torch.equal(ours, theirs), name
+    tolerance = 0 if DEVICE == "cpu" else 1e-6  # cuDNN rounds otherwise
+    for ours, theirs in zip(fused.norm.buffers(), plain.norm.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("with_shortcut", [False, True])
@@ -97,14 +101,15 @@ def test_bf16_is_float32_between_its_inputs_and_outputs(with_shortcut):
     plain, fused = both(NeuronConfig())
     given = tensors(torch.bfloat16)
     y, shortcut, upstream = (x if i != 1 or with_shortcut else None for i, x in enumerate(given))
-    rounded, _ = run(copy.deepcopy(plain), y, shortcut, upstream)
+    in_bf16 = copy.deepcopy(plain)
+    rounded, _ = run(in_bf16, y, shortcut, upstream)
     expected, theirs = run(plain, *(None if x is None else x.float() for x in (y, shortcut, upstream)))
     spikes, ours = run(fused, y, shortcut, upstream)
     assert spikes.dtype == ours[0].dtype == torch.bfloat16
     assert torch.equal(spikes.float(), expected)
     assert 0 < (spikes != rounded).float().mean() < 0.01  # potentials that bf16 rounds across the threshold
     assert_gradients_agree(ours, theirs, 4e-3)
-    assert_equal_buffers(plain, fused)
+    assert_equal_buffers(in_bf16, fused)
 
 
 def test_statistics_are_sound_where_the_mean_is_much_larger_than_the_deviation():
@@ -205,7 +210,9 @@ def test_networks_have_the_same_gradients(arch):
     assert list(plain.state_dict()) == list(fused.state_dict())
     scale = max(float(parameter.grad.abs().max()) for parameter in plain.parameters())
     for (name, ours), theirs in zip(fused.named_parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6 * scale, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(
+            ours.grad, theirs.grad, rtol=1e-4, atol=TOLERANCE * scale, msg=lambda m, name=name: f"{name}: {m}"
+        )
     for (name, ours), theirs in zip(fused.named_buffers(), plain.buffers(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7, msg=lambda m, name=name: f"{name}: {m}")
 
