@@ -253,7 +253,8 @@ def _sum(  # type: ignore[no-untyped-def]  # noqa: PLR0913
     step_size = tl.cast(rows, tl.int64) * channels
     total = tl.zeros([tile_rows, tile_channels], tl.float32)
     slope = tl.zeros([tile_rows, tile_channels], tl.float32)
-    for first_row in range(tl.program_id(0) * tile_rows, rows, tl.num_programs(0) * tile_rows):
+    first_row = tl.program_id(0) * tile_rows
+    while first_row < rows:
         place, inside = _tile(first_row, rows, channels, tile_rows, tile_channels)
         deviations, potentials = _potentials(
             y_ptr, shortcut_ptr, place, inside, step_size, mean, scale, bias,
@@ -271,6 +272,7 @@ def _sum(  # type: ignore[no-untyped-def]  # noqa: PLR0913
             total += g
             slope += g * deviations[i]
             place -= step_size
+        first_row += tl.num_programs(0) * tile_rows
     channel = tl.program_id(1) * tile_channels + tl.arange(0, tile_channels)
     sums_ptr += tl.program_id(0) * 2 * channels + channel
     tl.store(sums_ptr, tl.sum(total, 0), mask=channel < channels)
