@@ -127,4 +127,4 @@ def _run_tests(folder: Path, log: Path, runs: tuple[Run, ...], answer: Connectio
     files = [module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "spikedistill"]
     assert files and all(file and Path(file).is_relative_to(folder) for file in files), f"not of the copy: {files}"
     known = {pytest.ExitCode.OK: "passed", pytest.ExitCode.TESTS_FAILED: "failed", pytest.ExitCode.INTERRUPTED: "failed"}
-    answer.send((known.get(pytest.ExitCode(code), "broken"), first.name))
+    answer.send((known.get(pytest.ExitCode(code), "broken"), first.name or f"pytest: {pytest.ExitCode(code).name}"))
