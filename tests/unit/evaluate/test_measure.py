@@ -77,6 +77,15 @@ def test_accuracy_at_a_step_uses_the_mean_of_the_logits_so_far():
     assert result["accuracy_of_step"] == [1.0, 0.0]
 
 
+def test_accuracies_over_time_are_over_all_samples():
+    # of class 0; the first sample is right at both steps, the second at step 2 and in the mean of both, the others never
+    right, late, wrong = [2.0, 0.0], [0.0, 1.0], [0.0, 2.0]
+    result = evaluate_logits([[right, late, wrong, wrong], [right, right, wrong, wrong]], [0, 0, 0, 0])
+    assert result["accuracy_at_step"] == [0.25, 0.5]
+    assert result["accuracy_of_step"] == [0.25, 0.5]
+    assert result["accuracy"] == 0.5
+
+
 def test_confusion_counts_true_class_by_row():
     result = evaluate_logits([[3.0, 0, 0], [0, 3.0, 0], [0, 0, 3.0], [0, 3.0, 0]], [0, 0, 2, 1])
     assert result["confusion"] == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]

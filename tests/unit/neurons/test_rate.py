@@ -12,7 +12,7 @@ from spikedistill.models.network import Network
 from spikedistill.models.wrappers import Student
 from spikedistill.neurons.dynamics import Dynamics, spike_statistics
 from spikedistill.neurons.lif import LIF, lif
-from spikedistill.neurons.rate import RateBatchNorm2d, RateLIF, StraightThrough, spike_pass
+from spikedistill.neurons.rate import RateBatchNorm2d, RateLIF, StraightThrough, convert_to_rate, spike_pass
 from spikedistill.neurons.settings import NeuronConfig
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -231,6 +231,15 @@ def test_a_layer_that_does_not_commute_passes_on_the_mean_of_its_outputs_with_it
     rates.backward(upstream)
     direct.backward(upstream)
     torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_every_layer_that_does_not_commute_is_converted():
+    network = nn.Sequential(
+        nn.Conv2d(1, 1, 1), nn.MaxPool2d(2), nn.Sequential(nn.ReLU(), LIF(NeuronConfig(), 2)), nn.BatchNorm2d(1)
+    )
+    convert_to_rate(network, 2)
+    kinds = [type(layer) for layer in (*network, *network[2])]
+    assert kinds == [nn.Conv2d, StraightThrough, nn.Sequential, RateBatchNorm2d, StraightThrough, RateLIF]
 
 
 def test_a_converted_normalisation_keeps_eps_and_momentum():
