@@ -21,18 +21,18 @@ import torch
 import triton
 
 from spikedistill.neurons.dynamics import Dynamics
-from spikedistill.neurons.kernels import lif, normalised_lif, rate
-from spikedistill.neurons.kernels.normalised_lif import Norm
+from spikedistill.neurons.kernels import lif, normalised_lif, normalised_lif_backward, rate
+from spikedistill.neurons.kernels.tiles import Norm
 
-MODULES = {"lif": lif, "rate": rate, "normalised_lif": normalised_lif}
+MODULES = {module.__name__.rpartition(".")[2]: module for module in (lif, rate, normalised_lif, normalised_lif_backward)}
 KERNELS = (
     "lif._forward",
     "lif._backward",
     "rate._statistics",
     "normalised_lif._integrate",
-    "normalised_lif._sum",
-    "normalised_lif._differentiate",
-    "normalised_lif._finish",
+    "normalised_lif_backward._sum",
+    "normalised_lif_backward._differentiate",
+    "normalised_lif_backward._finish",
 )
 TYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 SIZE = (4, 32, 8, 8, 64)
@@ -120,8 +120,8 @@ def launches_of_everything(dtype: torch.dtype, dynamics: Dynamics, size: tuple[i
         rate.spike_statistics(y.flatten(1), dynamics)
         for shortcut in (None, y):
             normalised_lif.integrate(y, shortcut, norm, dynamics)
-            sums, grad_x = normalised_lif.sum_gradients(y, y, shortcut, norm, dynamics)
-            normalised_lif.differentiate(y, y, grad_x, sums, norm, dynamics)
+            sums, grad_x = normalised_lif_backward.sum_gradients(y, y, shortcut, norm, dynamics)
+            normalised_lif_backward.differentiate(y, y, grad_x, sums, norm, dynamics)
     return launches
 
 

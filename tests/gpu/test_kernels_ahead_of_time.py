@@ -18,9 +18,9 @@ REGISTERS = {
     "lif._backward": 48,
     "rate._statistics": 80,
     "normalised_lif._integrate": 64,
-    "normalised_lif._sum": 168,
-    "normalised_lif._differentiate": 136,
-    "normalised_lif._finish": 64,
+    "normalised_lif_backward._sum": 168,
+    "normalised_lif_backward._differentiate": 136,
+    "normalised_lif_backward._finish": 64,
 }
 """Most registers of a thread at T = 4, in any of the variants."""
 
@@ -35,7 +35,7 @@ def test_registers_hold_everything_and_accesses_have_full_width(architecture, ne
         ptx, registers, spilled = each.compile(architecture)
         assert spilled == 0, f"{each.kernel}: {spilled} bytes of local memory"
         assert registers <= REGISTERS[each.kernel], f"{each.kernel}: {registers} registers"
-        sums = {4: 2} if each.kernel == "normalised_lif._sum" else {}
+        sums = {4: 2} if each.kernel == "normalised_lif_backward._sum" else {}
         widths = access_bytes(ptx)
         assert widths == {16: widths[16]} | sums, f"{each.kernel}: {widths}"
 

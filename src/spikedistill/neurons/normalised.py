@@ -15,7 +15,9 @@ from torch.autograd.function import once_differentiable
 
 from spikedistill.neurons.dynamics import Dynamics
 from spikedistill.neurons.kernels import launch
-from spikedistill.neurons.kernels import normalised_lif as kernels
+from spikedistill.neurons.kernels import normalised_lif as forward_kernel
+from spikedistill.neurons.kernels import normalised_lif_backward as backward_kernels
+from spikedistill.neurons.kernels.tiles import Norm
 
 Average = Callable[[Tensor], Tensor]
 """Makes means over the batch, on all ranks that share statistics, of this rank's sums over it [2, C]."""
@@ -23,11 +25,11 @@ Average = Callable[[Tensor], Tensor]
 
 def is_usable(y: Tensor, steps: int) -> bool:
     """Return whether the kernels can take y [T * B, C, H, W]."""
-    return y.dim() == 4 and launch.is_usable(y) and steps <= kernels.MAX_STEPS and len(y) % steps == 0 and y.numel() > 0
+    return y.dim() == 4 and launch.is_usable(y) and steps <= backward_kernels.MAX_STEPS and len(y) % steps == 0 and y.numel() > 0
 
 
 def normalised_lif(
-    y: Tensor, shortcut: Tensor | None, norm: kernels.Norm, dynamics: Dynamics, steps: int, average: Average | None
+    y: Tensor, shortcut: Tensor | None, norm: Norm, dynamics: Dynamics, steps: int, average: Average | None
 ) -> Tensor:
     """Return the spikes of LIF neurons whose currents are the normalised `y` plus `shortcut`; differentiable once.
 
@@ -64,8 +66,8 @@ class _NormalisedLif(torch.autograd.Function):
     ) -> Tensor:
         y = y.contiguous(memory_format=torch.channels_last)
         flat = None if shortcut is None else _flatten(shortcut, steps)
-        norm = kernels.Norm(mean, var, weight, bias, eps)
-        spikes = kernels.integrate(_flatten(y, steps), flat, norm, dynamics)
+        norm = Norm(mean, var, weight, bias, eps)
+        spikes = forward_kernel.integrate(_flatten(y, steps), flat, norm, dynamics)
         ctx.save_for_backward(y, shortcut, mean, var, weight, bias)
         ctx.rest = eps, dynamics, steps, average
         return _restore(spikes, y)
@@ -75,12 +77,12 @@ class _NormalisedLif(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         y, shortcut, mean, var, weight, bias = ctx.saved_tensors
         eps, dynamics, steps, average = ctx.rest
-        norm = kernels.Norm(mean, var, weight, bias, eps)
+        norm = Norm(mean, var, weight, bias, eps)
         upstream, flat_y = _flatten(gradients[0], steps), _flatten(y, steps)
         flat = None if shortcut is None else _flatten(shortcut, steps)
-        sums, grad_x = kernels.sum_gradients(upstream, flat_y, flat, norm, dynamics)
+        sums, grad_x = backward_kernels.sum_gradients(upstream, flat_y, flat, norm, dynamics)
         means = torch.zeros_like(sums) if average is None else average(sums)
-        grad_y = kernels.differentiate(upstream, flat_y, grad_x, means, norm, dynamics)
+        grad_y = backward_kernels.differentiate(upstream, flat_y, grad_x, means, norm, dynamics)
         grad_shortcut = None if grad_x is None else _restore(grad_x, y)
         grad_bias, grad_weight = sums.to(norm.weight.dtype)
         return _restore(grad_y, y), grad_shortcut, grad_weight, grad_bias, *[None] * 6

@@ -1,69 +1,20 @@
-"""Batch normalisation and the LIF neurons behind it as one: potentials are computed again in backward instead of kept.
+"""Batch normalisation and the LIF neurons behind it as one kernel; for the backward pass see `normalised_lif_backward`.
 
     x = (y - mean) / sqrt(var + eps) * weight + bias + shortcut        y is the output of a convolution; shortcut is optional
     spikes = LIF(x)                                                    as in `neurons.dynamics`
 
-The forward kernel reads y and writes spikes. Backward takes two passes, because the gradient of y depends on two sums over the
-batch: `_sum` reduces g and g * normal(y), where g is the gradient of x, and `_differentiate` computes g again and writes the
-gradient of y. With a shortcut, whose gradient is g, `_sum` writes g and `_finish` reads it instead.
-
-Tensors are [T, M, C] in memory (channels_last): T step, M sample and pixel, C channel. A program has a tile of M and C for all T.
+The kernel reads y and writes spikes, and nothing else is kept. Letters as in `kernels.tiles`.
 """
 
 from __future__ import annotations
-
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from spikedistill.neurons.dynamics import Dynamics
-from spikedistill.neurons.kernels.equations import charge, fire, reset, reset_derivative, surrogate
-from spikedistill.neurons.kernels.launch import OPTIONS, device_of, differentiation, integration, jit, tl
-
-MAX_STEPS = 20
-"""Largest T: in backward, the potentials of all steps are in registers at a time, and compilation takes longer with each."""
-_THREADS = 128
-_ACCESS_BYTES = 16
-"""Bytes that a thread reads or writes at once, the most that a GPU can."""
-_BACKWARD_VALUES = 60
-"""Most values of y that a thread of a backward kernel has over all steps: more would not fit into its registers."""
-_SUM_PROGRAMS = 1024
-"""Programs of `_sum`: enough for every GPU, and the same number on all, so that sums are rounded alike."""
-
-
-class Norm(NamedTuple):
-    """A batch normalisation: float32 vectors [C], and eps."""
-
-    mean: Tensor
-    var: Tensor
-    weight: Tensor
-    bias: Tensor
-    eps: float
-
-
-class Tiles(NamedTuple):
-    """How M and C are cut into tiles."""
-
-    rows: int
-    channels: int
-    tile_rows: int
-    tile_channels: int
-
-    @classmethod
-    def of(cls, y: Tensor, *, backward: bool) -> Tiles:
-        """Return the tiles of y [T, M, C]: rows of up to 64 neighbouring channels."""
-        steps, rows, channels = y.shape
-        values = _ACCESS_BYTES // y.element_size()
-        while backward and values > 1 and values * steps > _BACKWARD_VALUES:
-            values //= 2
-        tile_channels = min(64, 1 << (channels - 1).bit_length())
-        return cls(rows, channels, _THREADS * values // tile_channels, tile_channels)
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Number of tiles along M and C."""
-        return -(-self.rows // self.tile_rows), -(-self.channels // self.tile_channels)
+from spikedistill.neurons.kernels.equations import charge, fire, reset
+from spikedistill.neurons.kernels.launch import OPTIONS, device_of, integration, jit, tl
+from spikedistill.neurons.kernels.tiles import Norm, Tiles, channel_vector, current, inverse_std, tile
 
 
 def integrate(y: Tensor, shortcut: Tensor | None, norm: Norm, dynamics: Dynamics) -> Tensor:
@@ -71,93 +22,8 @@ def integrate(y: Tensor, shortcut: Tensor | None, norm: Norm, dynamics: Dynamics
     spikes = torch.empty_like(y)
     tiles = Tiles.of(y, backward=False)
     with device_of(y):
-        _integrate[tiles.grid](y, shortcut, spikes, *norm, **_shapes(y, tiles), **integration(dynamics), **OPTIONS)
+        _integrate[tiles.grid](y, shortcut, spikes, *norm, **tiles.of_steps(len(y)), **integration(dynamics), **OPTIONS)
     return spikes
-
-
-def sum_gradients(
-    upstream: Tensor, y: Tensor, shortcut: Tensor | None, norm: Norm, dynamics: Dynamics
-) -> tuple[Tensor, Tensor | None]:
-    """Return the sums [2, C] of g and of g * normal(y) over T and M, and, with a shortcut, g [T, M, C] in its dtype.
-
-    Args:
-        upstream: gradient with respect to the spikes [T, M, C].
-        y: [T, M, C].
-        shortcut: [T, M, C], or None.
-        norm: the normalisation.
-        dynamics: of the neurons.
-    """
-    tiles = Tiles.of(y, backward=True)
-    down, across = tiles.grid
-    grid = min(down, max(1, _SUM_PROGRAMS // across)), across
-    grad_x = None if shortcut is None else torch.empty_like(shortcut)
-    sums = torch.empty(grid[0], 2, tiles.channels, dtype=torch.float32, device=y.device)
-    with device_of(y):
-        _sum[grid](upstream, y, shortcut, grad_x, sums, *norm, **_shapes(y, tiles), **differentiation(dynamics), **OPTIONS)
-    return sums.sum(0), grad_x
-
-
-def differentiate(upstream: Tensor, y: Tensor, grad_x: Tensor | None, means: Tensor, norm: Norm, dynamics: Dynamics) -> Tensor:
-    """Return the gradient with respect to y [T, M, C], in its dtype.
-
-    Args:
-        upstream: gradient with respect to the spikes [T, M, C].
-        y: [T, M, C].
-        grad_x: g, as `sum_gradients` returned it.
-        means: what `sum_gradients` returned, divided by the size of the batch [2, C]; zeros if the statistics are constants.
-        norm: the normalisation.
-        dynamics: of the neurons.
-    """
-    grad_y = torch.empty_like(y)
-    if grad_x is not None:
-        _run_finish(grad_x.flatten(0, 1), y.flatten(0, 1), grad_y.flatten(0, 1), means, norm)
-        return grad_y
-    tiles = Tiles.of(y, backward=True)
-    with device_of(y):
-        _differentiate[tiles.grid](upstream, y, grad_y, means, *norm, **_shapes(y, tiles), **differentiation(dynamics), **OPTIONS)
-    return grad_y
-
-
-def _run_finish(grad_x: Tensor, y: Tensor, grad_y: Tensor, means: Tensor, norm: Norm) -> None:
-    """Write the gradient of y; tensors are [T * M, C], for steps do not depend on each other."""
-    tiles = Tiles.of(y[None], backward=False)
-    with device_of(y):
-        _finish[tiles.grid](grad_x, y, grad_y, means, *norm, **tiles._asdict(), **OPTIONS)
-
-
-def _shapes(y: Tensor, tiles: Tiles) -> dict[str, Any]:
-    return {"steps": len(y), **tiles._asdict()}
-
-
-@jit
-def _tile(first_row, rows, channels, tile_rows: tl.constexpr, tile_channels: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Return the places of a tile in a step [tile_rows, tile_channels], and which of them are inside."""
-    row = first_row + tl.arange(0, tile_rows)[:, None]
-    channel = tl.program_id(1) * tile_channels + tl.arange(0, tile_channels)[None, :]
-    return row.to(tl.int64) * channels + channel, (row < rows) & (channel < channels)
-
-
-@jit
-def _channel_vector(pointer, channels, tile_channels: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Return the values of this program's channels [1, tile_channels]."""
-    channel = tl.program_id(1) * tile_channels + tl.arange(0, tile_channels)[None, :]
-    return tl.load(pointer + channel, mask=channel < channels, other=0.0).to(tl.float32)
-
-
-@jit
-def _inverse_std(var_ptr, eps, channels, tile_channels: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Return 1 / sqrt(var + eps) of this program's channels [1, tile_channels], correctly rounded."""
-    std = tl.sqrt_rn(_channel_vector(var_ptr, channels, tile_channels) + eps)
-    return tl.div_rn(tl.full(std.shape, 1.0, tl.float32), std)
-
-
-@jit
-def _current(y, mean, scale, bias, shortcut_ptr, place, inside):  # type: ignore[no-untyped-def]
-    """Return x; in the same operations in every kernel, so that potentials computed again are equal to the bit."""
-    x = tl.fma(y - mean, scale, bias)
-    if shortcut_ptr is not None:
-        x += tl.load(shortcut_ptr + place, mask=inside, other=0.0).to(tl.float32)
-    return x
 
 
 @jit
@@ -181,175 +47,16 @@ def _integrate(  # type: ignore[no-untyped-def]  # noqa: PLR0913
     soft: tl.constexpr,
     above: tl.constexpr,
 ):
-    mean = _channel_vector(mean_ptr, channels, tile_channels)
-    scale = _inverse_std(var_ptr, eps, channels, tile_channels) * _channel_vector(weight_ptr, channels, tile_channels)
-    bias = _channel_vector(bias_ptr, channels, tile_channels)
-    place, inside = _tile(tl.program_id(0) * tile_rows, rows, channels, tile_rows, tile_channels)
+    mean = channel_vector(mean_ptr, channels, tile_channels)
+    scale = inverse_std(var_ptr, eps, channels, tile_channels) * channel_vector(weight_ptr, channels, tile_channels)
+    bias = channel_vector(bias_ptr, channels, tile_channels)
+    place, inside = tile(tl.program_id(0) * tile_rows, rows, channels, tile_rows, tile_channels)
     step_size = tl.cast(rows, tl.int64) * channels
     v = tl.zeros([tile_rows, tile_channels], tl.float32)
     for _ in tl.static_range(steps):
         y = tl.load(y_ptr + place, mask=inside, other=0.0).to(tl.float32)
-        h = charge(_current(y, mean, scale, bias, shortcut_ptr, place, inside), v, decay)
+        h = charge(current(y, mean, scale, bias, shortcut_ptr, place, inside), v, decay)
         s = fire(h, threshold, above)
         tl.store(spikes_ptr + place, s.to(spikes_ptr.dtype.element_ty), mask=inside)
         v = reset(h, s, threshold, v_reset, soft)
         place += step_size
-
-
-@jit
-def _potentials(  # type: ignore[no-untyped-def]  # noqa: PLR0913
-    y_ptr, shortcut_ptr, place, inside, step_size, mean, scale, bias,
-    steps: tl.constexpr,
-    decay: tl.constexpr,
-    threshold: tl.constexpr,
-    v_reset: tl.constexpr,
-    soft: tl.constexpr,
-    above: tl.constexpr,
-):  # fmt: skip
-    """Return y - mean and h of all steps, last step first."""
-    deviations = ()
-    potentials = ()
-    v = tl.zeros(place.shape, tl.float32)
-    for _ in tl.static_range(steps):
-        y = tl.load(y_ptr + place, mask=inside, other=0.0).to(tl.float32)
-        h = charge(_current(y, mean, scale, bias, shortcut_ptr, place, inside), v, decay)
-        v = reset(h, fire(h, threshold, above), threshold, v_reset, soft)
-        deviations = (y - mean,) + deviations  # type: ignore[assignment]  # noqa: RUF005
-        potentials = (h,) + potentials  # type: ignore[assignment]  # noqa: RUF005
-        place += step_size
-    return deviations, potentials
-
-
-@jit
-def _sum(  # type: ignore[no-untyped-def]  # noqa: PLR0913
-    upstream_ptr,
-    y_ptr,
-    shortcut_ptr,
-    grad_x_ptr,
-    sums_ptr,
-    mean_ptr,
-    var_ptr,
-    weight_ptr,
-    bias_ptr,
-    eps,
-    rows,
-    channels,
-    steps: tl.constexpr,
-    tile_rows: tl.constexpr,
-    tile_channels: tl.constexpr,
-    decay: tl.constexpr,
-    threshold: tl.constexpr,
-    v_reset: tl.constexpr,
-    soft: tl.constexpr,
-    above: tl.constexpr,
-    alpha: tl.constexpr,
-    detach_reset: tl.constexpr,
-    triangle: tl.constexpr,
-):
-    mean = _channel_vector(mean_ptr, channels, tile_channels)
-    inverse = _inverse_std(var_ptr, eps, channels, tile_channels)
-    scale = inverse * _channel_vector(weight_ptr, channels, tile_channels)
-    bias = _channel_vector(bias_ptr, channels, tile_channels)
-    step_size = tl.cast(rows, tl.int64) * channels
-    total = tl.zeros([tile_rows, tile_channels], tl.float32)
-    slope = tl.zeros([tile_rows, tile_channels], tl.float32)
-    first_row = tl.program_id(0) * tile_rows
-    while first_row < rows:
-        place, inside = _tile(first_row, rows, channels, tile_rows, tile_channels)
-        deviations, potentials = _potentials(
-            y_ptr, shortcut_ptr, place, inside, step_size, mean, scale, bias,
-            steps, decay, threshold, v_reset, soft, above,
-        )  # fmt: skip
-        place += step_size * (steps - 1)
-        g = tl.zeros([tile_rows, tile_channels], tl.float32)
-        for i in tl.static_range(steps):
-            upstream = tl.load(upstream_ptr + place, mask=inside, other=0.0).to(tl.float32)
-            derivative = surrogate(potentials[i], threshold, alpha, triangle)
-            kept = reset_derivative(potentials[i], derivative, threshold, v_reset, soft, above, detach_reset)
-            g = derivative * upstream + decay * g * kept
-            if grad_x_ptr is not None:
-                tl.store(grad_x_ptr + place, g.to(grad_x_ptr.dtype.element_ty), mask=inside)
-            total += g
-            slope += g * deviations[i]
-            place -= step_size
-        first_row += tl.num_programs(0) * tile_rows
-    channel = tl.program_id(1) * tile_channels + tl.arange(0, tile_channels)
-    sums_ptr += tl.program_id(0) * 2 * channels + channel
-    tl.store(sums_ptr, tl.sum(total, 0), mask=channel < channels)
-    tl.store(sums_ptr + channels, tl.sum(slope * inverse, 0), mask=channel < channels)
-
-
-@jit
-def _differentiate(  # type: ignore[no-untyped-def]  # noqa: PLR0913
-    upstream_ptr,
-    y_ptr,
-    grad_y_ptr,
-    means_ptr,
-    mean_ptr,
-    var_ptr,
-    weight_ptr,
-    bias_ptr,
-    eps,
-    rows,
-    channels,
-    steps: tl.constexpr,
-    tile_rows: tl.constexpr,
-    tile_channels: tl.constexpr,
-    decay: tl.constexpr,
-    threshold: tl.constexpr,
-    v_reset: tl.constexpr,
-    soft: tl.constexpr,
-    above: tl.constexpr,
-    alpha: tl.constexpr,
-    detach_reset: tl.constexpr,
-    triangle: tl.constexpr,
-):
-    mean = _channel_vector(mean_ptr, channels, tile_channels)
-    inverse = _inverse_std(var_ptr, eps, channels, tile_channels)
-    scale = inverse * _channel_vector(weight_ptr, channels, tile_channels)
-    bias = _channel_vector(bias_ptr, channels, tile_channels)
-    centre = _channel_vector(means_ptr, channels, tile_channels)
-    slope = inverse * _channel_vector(means_ptr + channels, channels, tile_channels)
-    step_size = tl.cast(rows, tl.int64) * channels
-    place, inside = _tile(tl.program_id(0) * tile_rows, rows, channels, tile_rows, tile_channels)
-    deviations, potentials = _potentials(
-        y_ptr, None, place, inside, step_size, mean, scale, bias, steps, decay, threshold, v_reset, soft, above
-    )
-    place += step_size * (steps - 1)
-    g = tl.zeros([tile_rows, tile_channels], tl.float32)
-    for i in tl.static_range(steps):
-        upstream = tl.load(upstream_ptr + place, mask=inside, other=0.0).to(tl.float32)
-        derivative = surrogate(potentials[i], threshold, alpha, triangle)
-        kept = reset_derivative(potentials[i], derivative, threshold, v_reset, soft, above, detach_reset)
-        g = derivative * upstream + decay * g * kept
-        grad_y = scale * (g - centre - deviations[i] * slope)
-        tl.store(grad_y_ptr + place, grad_y.to(grad_y_ptr.dtype.element_ty), mask=inside)
-        place -= step_size
-
-
-@jit
-def _finish(  # type: ignore[no-untyped-def]  # noqa: PLR0913
-    grad_x_ptr,
-    y_ptr,
-    grad_y_ptr,
-    means_ptr,
-    mean_ptr,
-    var_ptr,
-    weight_ptr,
-    bias_ptr,
-    eps,
-    rows,
-    channels,
-    tile_rows: tl.constexpr,
-    tile_channels: tl.constexpr,
-):
-    mean = _channel_vector(mean_ptr, channels, tile_channels)
-    inverse = _inverse_std(var_ptr, eps, channels, tile_channels)
-    scale = inverse * _channel_vector(weight_ptr, channels, tile_channels)
-    centre = _channel_vector(means_ptr, channels, tile_channels)
-    slope = inverse * _channel_vector(means_ptr + channels, channels, tile_channels)
-    place, inside = _tile(tl.program_id(0) * tile_rows, rows, channels, tile_rows, tile_channels)
-    g = tl.load(grad_x_ptr + place, mask=inside, other=0.0).to(tl.float32)
-    y = tl.load(y_ptr + place, mask=inside, other=0.0).to(tl.float32)
-    grad_y = scale * (g - centre - (y - mean) * slope)
-    tl.store(grad_y_ptr + place, grad_y.to(grad_y_ptr.dtype.element_ty), mask=inside)

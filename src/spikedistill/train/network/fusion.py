@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from spikedistill.models.resnet import BasicBlock
-from spikedistill.neurons.kernels.normalised_lif import Norm
+from spikedistill.neurons.kernels.tiles import Norm
 from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.normalised import Average, is_usable, normalised_lif
 from spikedistill.train.network.batchnorm import SyncBatchNorm, statistics_over_ranks

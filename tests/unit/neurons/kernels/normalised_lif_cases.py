@@ -10,7 +10,8 @@ from torch import nn
 
 from spikedistill.models import build_student
 from spikedistill.neurons.kernels import launch
-from spikedistill.neurons.kernels.normalised_lif import MAX_STEPS, Tiles
+from spikedistill.neurons.kernels.normalised_lif_backward import MAX_STEPS
+from spikedistill.neurons.kernels.tiles import Tiles
 from spikedistill.neurons.lif import LIF
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.train.network.batchnorm import synchronise
@@ -161,7 +162,7 @@ def test_any_number_of_steps_and_channels(steps, shape, with_shortcut):
 
 
 def test_programs_that_sum_several_tiles(monkeypatch):
-    monkeypatch.setattr("spikedistill.neurons.kernels.normalised_lif._SUM_PROGRAMS", 3)
+    monkeypatch.setattr("spikedistill.neurons.kernels.normalised_lif_backward._SUM_PROGRAMS", 3)
     plain, fused = both(NeuronConfig())
     y, _, upstream = tensors(torch.float32)
     assert Tiles.of(y.permute(0, 2, 3, 1).reshape(STEPS, -1, SHAPE[1]), backward=True).grid[0] > 2 * 3
