@@ -182,6 +182,13 @@ def test_calibration_error_against_a_hand_calculation():
     assert calibration_error(confidence, correct) == pytest.approx(expected)
 
 
+def test_calibration_has_fifteen_bins_of_the_confidence_in_the_prediction():
+    # 0.62 and 0.68 lie in bins of their own, of width 1/15, and would share one of width 1/10
+    assert calibration_error(torch.tensor([0.62, 0.68]).double(), torch.tensor([True, False])) == pytest.approx(0.53)
+    # three to one for class 0, and class 1 is right
+    assert evaluate_logits([[np.log(3.0), 0.0]], [1])["ece"] == pytest.approx(0.75)
+
+
 def test_batches_depend_on_the_split_alone_and_are_shared_by_a_few_ranks():
     assert [batch_size(n) for n in (1, 37, 360, 10_000)] == [1, 2, 22, 256]
 

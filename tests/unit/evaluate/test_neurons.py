@@ -120,3 +120,15 @@ def test_the_first_layer_of_an_encoded_student_adds_spikes(name, backward):
 def test_layers_are_named_after_their_neurons():
     student = build_student("resnet8", num_classes=3, in_channels=1, time_steps=2, neuron=NeuronConfig(name="plif"))
     assert next(iter(find_layers(student, "neuron"))) == "stem.plif"
+
+
+def test_dead_never_fires_and_saturated_fires_all_it_can_at_every_step():
+    (layer,) = neurons = nn.Sequential(spiking_layers(NeuronConfig(name="ilif", decay=0.0, params={"most_spikes": 2}), 2)())
+    # two steps of two samples; the currents are the numbers of spikes
+    x = torch.tensor([[0.0, 1, 2, 1, 1], [0, 0, 2, 1, 1], [0, 0, 2, 1, 1], [0, 0, 2, 1, 1]])
+    with ActivityMeter(neurons) as meter:
+        assert torch.equal(layer(x), x)
+    (found,) = meter.summary(World(), 2)["firing_rate"]["layers"]
+    assert (found["neurons"], found["dead"], found["saturated"]) == (5, 1, 1)
+    assert found["rate"] == pytest.approx(17 / 20)
+    assert found["rate_per_step"] == pytest.approx([9 / 10, 8 / 10])
