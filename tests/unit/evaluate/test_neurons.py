@@ -8,6 +8,7 @@ from spikedistill.evaluate.activity import ActivityMeter
 from spikedistill.evaluate.layers import find_layers
 from spikedistill.evaluate.operations import OperationMeter
 from spikedistill.evaluate.settings import EnergyConfig
+from spikedistill.evaluate.synapses import spikes_in
 from spikedistill.models import build_student
 from spikedistill.neurons.firing import firing_rates
 from spikedistill.neurons.neuron import spiking_layers
@@ -56,6 +57,25 @@ def test_every_unit_of_an_integer_is_one_spike_and_one_addition_per_synapse():
     assert (layer["dead"], layer["saturated"]) == (0, 0)
     assert activity["activation_sparsity"] == pytest.approx(2 / 6)
     assert activity["membrane_updates"] == 3 + 2  # 0.2, 0, 0 then 6.1, 0.4, 0: the last one stays at 0
+
+
+def test_a_spike_is_an_addition_at_every_synapse_but_an_effective_one_only_where_the_weight_is_not_zero():
+    model = TwoLayers(**ILIF)
+    with torch.no_grad():
+        model.second.weight.fill_(1.0)
+        model.second.weight[0, :] = 0.0
+    second = measured(model, CURRENTS)[0]["layers"][1]
+    assert (second["synops"], second["effective_acs"]) == (2 * 9, 9)
+
+
+@pytest.mark.parametrize(
+    ("signed", "others", "spikes"), [(False, 4, [0, 0, 1, 2, 3]), (True, 3, [1, 0, 1, 2, 3])], ids=["unsigned", "signed"]
+)
+def test_a_spike_is_a_whole_number_of_at_most_what_a_neuron_fires(signed, others, spikes):
+    x = torch.tensor([-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 0.5, 1.5])
+    not_spikes, found = spikes_in(x, x != 0, most=3, signed=signed)
+    assert int(not_spikes) == others
+    assert found[:5].tolist() == spikes
 
 
 def test_integers_are_expanded_to_the_same_result_by_binary_steps():
