@@ -114,6 +114,16 @@ def test_the_legacy_stream_cannot_be_used_while_capturing(gpu):
         x.add_(1)
 
 
+def test_calls_of_libraries_are_refused_like_kernels(gpu):
+    x = torch.zeros(4, 4, device="cuda")
+    with (
+        pytest.raises(RuntimeError, match=r"captur"),
+        torch.cuda.graph(torch.cuda.CUDAGraph()),
+        torch.cuda.stream(torch.cuda.default_stream()),
+    ):
+        x.mm(x)
+
+
 def test_a_capture_cannot_wait_for_what_happened_before_it(gpu):
     before = torch.cuda.default_stream().record_event()
     with pytest.raises(RuntimeError, match="captur"), torch.cuda.graph(torch.cuda.CUDAGraph()):

@@ -46,8 +46,7 @@ def _answering(name: str, overload: str) -> Callable[..., Any]:
         device = tensors[0].device
         with torch.cuda.device(device):
             error = runtime().fake_library_call(torch.cuda.current_stream().cuda_stream)
-        if error:
-            raise RuntimeError(f"{name}: CUDA error {error}: {torch.cuda.cudart().cudaGetErrorString(torch.cuda.CudaError)}")
+        torch.cuda.check_error(error)
         if "out" in options:
             return options["out"]
         return pytree.tree_map_only(_Layout, lambda layout: layout.empty(device), _layouts(operator, arguments, options))
