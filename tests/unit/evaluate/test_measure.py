@@ -12,7 +12,7 @@ from torchvision.models import VisionTransformer
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import SampleStore
 from spikedistill.errors import ConfigError
-from spikedistill.evaluate.accuracy import calibration_error
+from spikedistill.evaluate.accuracy import Scores, calibration_error
 from spikedistill.evaluate.measure import batch_size, measure
 from spikedistill.evaluate.settings import EnergyConfig
 from spikedistill.models import ModelOutput, Teacher, build_teacher, torchvision_zoo
@@ -119,6 +119,37 @@ def test_more_ranks_than_samples_is_refused():
     loader = Loader(store, "test", batch_size=2)
     with pytest.raises(ConfigError, match="1 batches of the test split cannot be shared by 2 ranks"):
         measure(Recall(torch.zeros(1, 2)), loader, World(0, 2), num_classes=2, energy=EnergyConfig())
+
+
+@pytest.mark.parametrize(("rank", "expected"), [(0, [(0, [0, 1]), (4, [0])]), (1, [(2, [2, 1])])])
+def test_every_rank_scores_its_own_batches_in_their_places(rank, expected, monkeypatch):
+    seen, add = [], Scores.add
+    monkeypatch.setattr(Scores, "add", lambda self, start, z, y, t: seen.append((start, y.tolist())) or add(self, start, z, y, t))
+    monkeypatch.setattr(World, "all_reduce_sum", lambda self, value: value)
+    loader = Loader(store_of([0, 1, 2, 1, 0], 3), "test", batch_size=2, rank=rank, world_size=2)
+    measure(Recall(torch.zeros(5, 3)), loader, World(rank, 2), num_classes=3, energy=EnergyConfig())
+    assert seen == expected
+
+
+class Frames(nn.Module):
+    """A network for event frames that keeps the shapes of its inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def forward(self, x):
+        self.shapes.append(tuple(x.shape))
+        return ModelOutput(torch.zeros(*x.shape[:2], 2), x)
+
+
+def test_latency_is_that_of_all_frames_of_one_sample_and_throughput_counts_samples():
+    samples = np.zeros((4, 3, 2, 5, 5), dtype=np.uint8)  # three frames each
+    store = SampleStore("frames", samples, np.zeros(4, dtype=np.int64), {"test": np.arange(4)}, ("a", "b"), None, None)
+    model = Frames()
+    timing = measure(model, Loader(store, "test", batch_size=4), World(), num_classes=2, energy=EnergyConfig())["timing"]
+    assert timing["throughput_batch"] == 4
+    assert set(model.shapes) == {(3, 4, 2, 5, 5), (3, 1, 2, 5, 5)}
 
 
 class TwoLayers(nn.Module):

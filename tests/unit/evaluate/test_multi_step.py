@@ -57,6 +57,34 @@ def test_products_of_real_values_are_multiply_accumulates():
     assert found == [(False, STEPS * 64, 0)] * 2
 
 
+class Rectangular(nn.Module):
+    """Half of the first row of x [T, B, 1, 2, 3], 1 x 3, times the transpose of x, 3 x 2; its spikes scaled by `scale`."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x):
+        return ((0.5 * x[..., :1, :]) @ (self.scale * x).transpose(-2, -1))[:, :, 0].mean(2)
+
+
+# pairs of non-zero values: the first and the third of the row meet 2 and 1 in the second operand
+SPIKES = torch.tensor([[1.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
+
+
+def test_a_product_with_a_spiking_second_operand_adds_once_for_each_spike_and_row_of_the_first():
+    _, result = measured(Student(as_network(Rectangular(1.0), STEPS), STEPS), SPIKES.expand(STEPS, BATCH, 1, 2, 3))
+    (layer,) = result["layers"]
+    assert (layer["spiking_input"], layer["synops"], layer["macs"]) == (True, STEPS * 4, 0)
+    assert (layer["dense"], layer["effective_acs"], layer["input_rate"]) == (STEPS * 6, STEPS * 3, 4 / 6)
+
+
+def test_effective_products_of_real_values_have_no_zero_in_either():
+    _, result = measured(Student(as_network(Rectangular(0.3), STEPS), STEPS), SPIKES.expand(STEPS, BATCH, 1, 2, 3))
+    (layer,) = result["layers"]
+    assert (layer["spiking_input"], layer["macs"], layer["effective_macs"]) == (False, STEPS * 6, STEPS * 3)
+
+
 class Firing(nn.Module):
     """Neurons, then (s @ s^T / 8) @ s of their spikes s [T, B, 1, L, L]; logits are the mean over the tokens."""
 
