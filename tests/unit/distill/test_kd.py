@@ -34,6 +34,19 @@ def test_gradient_of_the_cross_entropies(function):
 
 
 @pytest.mark.parametrize("function", [kd.per_step_kd, kd.mean_kd])
+def test_the_teacher_gets_no_gradient(function):
+    student, teacher = draw(3, 2, 4).requires_grad_(), draw(2, 4, seed=1).requires_grad_()
+    function(student, teacher, 3.0).backward()
+    assert student.grad.any()
+    assert teacher.grad is None
+
+
+def test_terms_of_every_step_ask_for_every_step():
+    assert kd.needs(kd.Params(logits="per_step")) == {"teacher", "steps"}
+    assert kd.needs(kd.Params(logits="mean")) == {"teacher"}
+
+
+@pytest.mark.parametrize("function", [kd.per_step_kd, kd.mean_kd])
 def test_gradient_of_distillation(function):
     assert torch.autograd.gradcheck(lambda z: function(z, draw(2, 4, seed=1), 3.0), draw(3, 2, 4).requires_grad_())
 
