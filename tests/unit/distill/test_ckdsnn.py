@@ -154,3 +154,9 @@ def test_an_unknown_variant_is_named_with_what_is_allowed():
 def test_parameters_outside_their_range_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         ckdsnn.Params(**wrong)
+
+
+def test_a_position_that_the_student_never_looks_at_costs_no_more_than_its_1e_10():
+    maps = torch.tensor([[[0.0, 1.0]]], dtype=torch.float64)
+    found = ckdsnn.map_divergence(maps, maps.flip(-1), variant="code", temperature=0.02)
+    assert found.item() == pytest.approx(10 * math.log(10), abs=1e-6)  # e^-50 without it
