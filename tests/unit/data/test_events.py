@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spikedistill.data.formats.events import Events, read_aedat2, read_aedat3, read_atis, write_aedat2
-from spikedistill.data.prepare.integrate import integrate
+from spikedistill.data.formats.events import CellEvents, Events, read_aedat2, read_aedat3, read_atis, write_aedat2
+from spikedistill.data.prepare.integrate import in_order, integrate
 from spikedistill.errors import DataError
 from tests.unit.data import fuzz_integration
 
@@ -77,6 +77,24 @@ def test_unsorted_events_can_be_sorted_on_request():
     events = Events(np.array([5, 1, 9]), np.array([0, 1, 2]), np.zeros(3, int), np.ones(3, int))
     frames = integrate(events, num_frames=2, split_by="time", height=1, width=3, unsorted="sort")
     np.testing.assert_array_equal(frames[:, 1, 0], [[0, 1, 0], [1, 0, 1]])
+
+
+def test_events_of_equal_time_stay_in_the_order_of_the_file():
+    recorded = CellEvents(np.array([5, 3, 5, 3, 4]), np.arange(5), 1, 3)
+    found, steps = in_order(recorded, "sort")
+    assert (found.t.tolist(), found.cell.tolist(), steps) == ([3, 3, 4, 5, 5], [1, 3, 4, 0, 2], 2)
+
+
+@pytest.mark.parametrize(("x", "y"), [(3, 0), (0, 2), (-1, 0), (0, -1)])
+def test_the_first_pixel_beyond_any_side_of_the_sensor_is_refused(x, y):
+    events = Events(np.arange(2), np.array([2, x]), np.array([1, y]), np.ones(2, int))
+    with pytest.raises(DataError, match=rf"1 events lie outside the 3 x 2 sensor; the first is event 1 at x={x}, y={y}"):
+        integrate(events, num_frames=1, split_by="number", height=2, width=3)
+
+
+def test_counts_of_exactly_255_need_no_more_than_8_bits():
+    events = Events(*(np.zeros(255, int) for _ in range(4)))
+    assert integrate(events, num_frames=1, split_by="number", height=1, width=1).dtype == np.uint8
 
 
 def test_counts_above_255_are_kept():
