@@ -9,8 +9,7 @@ from spikedistill.train import engine
 from spikedistill.train.distributed import World
 from spikedistill.train.engine import train
 from spikedistill.train.step import graph
-from tests.gpu.fake.counts import Counted
-from tests.gpu.training import Case, build_run, methods
+from tests.gpu.training import Case, build_run, graphed_steps, methods
 
 SMALL = {"arch": "resnet8", "teacher": "resnet8", "steps": graph.WARM_UP + 4}
 CASES = {
@@ -39,20 +38,7 @@ def graphed(case):
 def steps(gpu, monkeypatch, caplog):
     """What each step has launched, on a fake GPU. There all values are noise, so that graphs are not compared with anything."""
     caplog.set_level(logging.INFO)
-    counted = []
-    if gpu.is_fake:
-        monkeypatch.setattr(graph, "_metric_difference", lambda *_: None)
-        monkeypatch.setattr(graph, "_state_difference", lambda *_: None)
-        step = engine._Training._step
-
-        def counting(*arguments):
-            with Counted() as during:
-                metrics = step(*arguments)
-            counted.append(during)
-            return metrics
-
-        monkeypatch.setattr(engine._Training, "_step", counting)
-    return counted
+    return graphed_steps(monkeypatch) if gpu.is_fake else []
 
 
 def trained(case, folder, gpu):

@@ -1,5 +1,7 @@
 """One of eight ranks: DDP on a GPU, over torch's process group that talks to nobody."""
 
+import dataclasses
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -10,7 +12,7 @@ from spikedistill.train.distributed import World
 from spikedistill.train.engine import train
 from spikedistill.train.network import preparation
 from tests.gpu.bounds import check_bounds
-from tests.gpu.training import Case, build_run, measured
+from tests.gpu.training import Case, build_run, graphed_steps, measured
 
 pytestmark = [pytest.mark.only_fake, pytest.mark.slow]
 
@@ -63,3 +65,12 @@ def test_every_way_to_train(world, tmp_path, name):
     (step,) = loader.steps
     assert step.syncs == step.pageable_copies == step.host_allocations == 0
     check_bounds(f"8 ranks, {name}", step)
+
+
+@pytest.mark.parametrize("name", ["plain", "fused synchronised", "rate synchronised", "accumulation"])
+def test_a_step_is_one_launch_of_a_graph(world, tmp_path, monkeypatch, name):
+    case = WAYS[name]
+    steps = graphed_steps(monkeypatch)
+    train(build_run(dataclasses.replace(case, engine={**case.engine, "cuda_graph": True}), tmp_path, world))
+    assert steps[-2].library_calls > 10
+    assert (steps[-1].graph_launches, steps[-1].library_calls, steps[-1].syncs) == (1, 0, 0)

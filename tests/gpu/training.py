@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from spikedistill import components
@@ -28,11 +29,13 @@ from spikedistill.stages.distill import Distillation, build_student_of
 from spikedistill.stages.imports import DataFacts
 from spikedistill.stages.method_parts import add_parts, example_input
 from spikedistill.stages.network_io import build_network
+from spikedistill.train import engine
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World
 from spikedistill.train.engine import Run
 from spikedistill.train.network.preparation import lay_out_channels_last
 from spikedistill.train.settings import EngineConfig
+from spikedistill.train.step import graph
 from spikedistill.train.tracking import Tracker
 from tests.gpu.fake.counts import Counted
 
@@ -198,3 +201,20 @@ def measured(run: Run, *, warm_up: int = 1) -> tuple[Run, MeasuredLoader]:
     """Return the run with its loader replaced by one that measures."""
     loader = MeasuredLoader(run.loader, warm_up)
     return dataclasses.replace(run, loader=loader), loader
+
+
+def graphed_steps(monkeypatch: pytest.MonkeyPatch) -> list[Counted]:
+    """Count what each step launches; the list grows with them. All values are noise, so graphs are not compared with anything."""
+    counted: list[Counted] = []
+    step = engine._Training._step
+
+    def counting(*arguments: Any) -> Any:
+        with Counted() as during:
+            metrics = step(*arguments)
+        counted.append(during)
+        return metrics
+
+    monkeypatch.setattr(engine._Training, "_step", counting)
+    for name in ("_metric_difference", "_state_difference"):
+        monkeypatch.setattr(graph, name, lambda *_: None)
+    return counted
