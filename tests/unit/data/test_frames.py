@@ -75,6 +75,19 @@ def test_samples_cut_from_one_recording_have_the_events_of_their_windows(tmp_pat
             assert rows[row]["window_us"] == [start, stop]
 
 
+@pytest.mark.parametrize(("x", "y", "number"), [([0, 90], [0, 0], 1), ([0, 0], [0, 100], 1), ([95, 95], [0, 120], 2)])
+def test_events_that_the_format_has_and_the_sensor_has_not_are_refused(x, y, number, tmp_path):
+    recorded = Events(np.arange(2), np.array(x), np.array(y), np.ones(2, int))
+    with pytest.raises(DataError, match=f"{number} events lie outside the 90 x 100 sensor; damaged or of another sensor"):
+        write(tmp_path, [aedat2_bytes(recorded)], FrameParams(num_frames=1), sensor=(100, 90))
+
+
+def test_frames_of_a_smaller_sensor_are_its_corner_of_what_the_format_has(tmp_path):
+    recorded = Events(np.arange(3), np.array([0, 89, 5]), np.array([0, 99, 7]), np.ones(3, int))
+    frames, _ = write(tmp_path, [aedat2_bytes(recorded)], FrameParams(num_frames=1), sensor=(100, 90))
+    np.testing.assert_array_equal(frames[0], integrate(recorded, num_frames=1, split_by="number", height=100, width=90))
+
+
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_one_count_above_255_makes_the_whole_array_16_bits_wide(num_workers, tmp_path):
     hot = Events(np.arange(700), np.full(700, 3), np.full(700, 5), np.ones(700, int))
