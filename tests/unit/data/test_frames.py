@@ -162,3 +162,28 @@ def test_a_process_that_is_killed_is_told(tmp_path):
 def test_a_dataset_of_empty_recordings_is_refused(tmp_path):
     with pytest.raises(DataError, match="all 2 recordings are empty"):
         write(tmp_path, [b"", b""], FrameParams(empty_recordings="skip"))
+
+
+def test_a_count_of_255_leaves_the_array_8_bits_wide(tmp_path):
+    same = Events(np.arange(255), *(np.zeros(255, int) for _ in range(2)), np.ones(255, int))
+    frames, _ = write(tmp_path, [aedat2_bytes(same)], FrameParams(num_frames=1))
+    assert (frames.dtype, frames.max()) == (np.uint8, 255)
+
+
+def test_the_rows_of_recordings_that_are_not_empty_are_kept_in_order(tmp_path):
+    recorded = [events(seed) for seed in range(3)]
+    nothing = Events(*(np.zeros(0, int) for _ in range(4)))
+    contents = [aedat2_bytes(each) for each in (recorded[0], nothing, recorded[1], nothing, recorded[2])]
+    frames, rows = write(tmp_path, contents, FrameParams(num_frames=2, empty_recordings="skip"))
+    assert [row["id"] for row in rows] == ["a/0", "a/2", "a/4"]
+    for mine, each in zip(frames, recorded, strict=True):
+        np.testing.assert_array_equal(mine, integrate(each, num_frames=2, split_by="number", height=128, width=128))
+
+
+def test_a_time_without_events_is_an_error_on_request(tmp_path):
+    gap = Events(np.array([0, 1, 99]), *(np.zeros(3, int) for _ in range(2)), np.ones(3, int))
+    given = {"num_frames": 3, "split_by": "time"}
+    frames, rows = write(tmp_path, [aedat2_bytes(gap)], FrameParams(**given))
+    assert (frames.sum((2, 3, 4)).tolist(), rows[0]["empty_frames"]) == ([[2, 0, 1]], 1)
+    with pytest.raises(DataError, match="frame 1 has no events"):
+        write(tmp_path, [aedat2_bytes(gap)], FrameParams(**given, empty_windows="error"))

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spikedistill.distill import ckdsnn, kd
+from spikedistill.distill.method_inputs import MethodInputs
 
 MAPS = ["code", "paper", "per_sample"]
 NOISES = ["code", "paper", "paper_attached"]
@@ -160,3 +161,15 @@ def test_a_position_that_the_student_never_looks_at_costs_no_more_than_its_1e_10
     maps = torch.tensor([[[0.0, 1.0]]], dtype=torch.float64)
     found = ckdsnn.map_divergence(maps, maps.flip(-1), variant="code", temperature=0.02)
     assert found.item() == pytest.approx(10 * math.log(10), abs=1e-6)  # e^-50 without it
+
+
+def test_each_term_has_its_own_weight():
+    generator = torch.Generator().manual_seed(0)
+    logits, teacher, noise, weight, own, its = (
+        torch.randn(*shape, generator=generator) for shape in ((2, 3, 4), (3, 4), (3, 4), (4, 5), (2, 3, 6, 2, 2), (3, 5, 2, 2))
+    )
+    inputs = MethodInputs(
+        logits, torch.tensor([0, 1, 2]), teacher, features=own, teacher_features=its, teacher_weight=weight, noise=noise
+    )
+    plain, weighted = (ckdsnn.loss(inputs, ckdsnn.Params(beta=beta, gamma=gamma)) for beta, gamma in ((1, 1), (2, 5)))
+    assert {name: (weighted[name] / plain[name]).item() for name in plain} == pytest.approx({"ce": 1, "samd": 2, "nld": 5})

@@ -41,7 +41,11 @@ def test_hints_compare_every_step_and_rates_their_mean():
     assert kdsnn.rate_distance(MAPS, TEACHER, nn.Identity()).item() == (2**2 + 3**2) / 2
 
 
-@pytest.mark.parametrize("loss", [fitnet.hint_loss, kdsnn.rate_distance])
+def blurred(maps, teacher, parts):
+    return bkdsnn.blurred_feature_loss(maps, teacher, torch.ones(1, 2), PARTS, blur=0.0)
+
+
+@pytest.mark.parametrize("loss", [fitnet.hint_loss, kdsnn.rate_distance, blurred])
 def test_the_teacher_s_maps_get_no_gradient(loss):
     maps, teacher = MAPS.clone().requires_grad_(), TEACHER.clone().requires_grad_()
     loss(maps, teacher, nn.Identity()).backward()
