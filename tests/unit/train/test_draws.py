@@ -50,3 +50,15 @@ def test_uniform_numbers_are_in_the_unit_interval_and_differ_from_normal_ones():
     assert numbers.min() >= 0
     assert numbers.max() < 1
     assert float(numbers.mean()) == pytest.approx(0.5, abs=0.05)
+
+
+def test_normal_numbers_have_a_mean_of_0_and_a_deviation_of_1():
+    numbers = drawn(batch(size=4000, global_size=4000))
+    assert float(numbers.mean()) == pytest.approx(0, abs=0.05)
+    assert float(numbers.std()) == pytest.approx(1, abs=0.05)
+
+
+def test_the_same_step_of_the_next_epoch_draws_anew():
+    draws = Draws(5)
+    draws.get("noise", "normal", LIKE, batch(epoch=0))
+    assert torch.equal(draws.get("noise", "normal", LIKE, batch(epoch=1)), drawn(batch(epoch=1)))

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from spikedistill.models import build_student
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.train.optim import LearningRate, build_optimizer, set_learning_rate
+from spikedistill.train.schedules import step
 from spikedistill.train.settings import TrainConfig
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -67,6 +68,15 @@ def test_steps_multiply_at_the_milestones_of_the_whole_run():
     schedule = {"name": "step", "params": {"milestones": [2, 3], "gamma": 0.5}}
     assert rates(5, schedule=schedule, warmup_epochs=1) == pytest.approx([1.0, 1.0, 0.5, 0.25, 0.25])
     assert rates(8, schedule={"name": "step"}) == pytest.approx([1.0] * 4 + [0.1] * 2 + [0.01] * 2)
+
+
+def test_steps_are_by_default_after_half_and_three_quarters():
+    assert rates(12, schedule={"name": "step"}) == pytest.approx([1.0] * 6 + [0.1] * 3 + [0.01] * 3)
+
+
+def test_a_milestone_at_the_end_is_refused_for_it_is_never_reached():
+    assert [key for key, _ in step.problems(step.Params(milestones=(3, 5)), 5)] == ["milestones"]
+    assert list(step.problems(step.Params(milestones=(3, 4)), 5)) == []
 
 
 def test_a_constant_rate_follows_warm_up():
