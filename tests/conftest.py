@@ -1,11 +1,17 @@
-"""For all tests: one thread for each process, Ctrl-C works in the programs that they start, the long ones run first."""
+"""For all tests: one thread for each process, Ctrl-C works in the programs that they start, the long ones run first.
+
+And folders of plug-ins that one test has imported are unknown to the next, which may have others of the same name.
+"""
 
 import os
 import signal
+import sys
+from collections.abc import Iterator
 
 import pytest
 
 from slurm_lab.requirements import list_not_run
+from spikedistill import plugins
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads that wait for each other cost more than small tensors do
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # nor do stages with several threads spin while other tests want the cores
@@ -23,6 +29,18 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the long tests first: when two run at a time, by file, one that waits for Slurm is beside one that computes."""
     items.sort(key=lambda item: next((i for i, name in enumerate(LONG) if name in item.path.parts), len(LONG)))
+
+
+@pytest.fixture(autouse=True)
+def _forget_folders_of_plugins() -> Iterator[None]:
+    """Forget the folders, unless a fixture of several tests still uses some."""
+    yield
+    if plugins.named():
+        return
+    folders = plugins._finder().folders
+    for module in [name for name in sys.modules if name.partition(".")[0] in folders]:
+        del sys.modules[module]
+    folders.clear()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -121,10 +121,11 @@ class _Outside:
         self._processes = processes
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         if not _needs_gpu(item) or num_real_gpus() or shutil.which(compiler()) is None:
             return None
         self._processes.run(item, item.session)
+        item.session._setupstate.teardown_exact(nextitem)  # of the test before, which left what it shares with this one
         return True
 
 
