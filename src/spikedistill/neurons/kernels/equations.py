@@ -56,3 +56,14 @@ def reset_derivative(  # type: ignore[no-untyped-def]
         if not detach_reset:
             kept += (v_reset - h) * derivative
     return kept
+
+
+@jit
+def propagate(  # type: ignore[no-untyped-def]  # noqa: PLR0913
+    h, upstream, later, decay: tl.constexpr, threshold: tl.constexpr, v_reset: tl.constexpr, soft: tl.constexpr,
+    above: tl.constexpr, alpha: tl.constexpr, detach_reset: tl.constexpr, triangle: tl.constexpr,
+):  # fmt: skip
+    """Return the gradient of x at a step, given that of the spikes, and that of x at the step after it: `later`."""
+    derivative = surrogate(h, threshold, alpha, triangle)
+    kept = reset_derivative(h, derivative, threshold, v_reset, soft, above, detach_reset)
+    return derivative * upstream + decay * later * kept

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spikedistill.neurons.dynamics import Dynamics
-from spikedistill.neurons.kernels.equations import charge, fire, reset, reset_derivative, surrogate
+from spikedistill.neurons.kernels.equations import charge, fire, propagate, reset
 from spikedistill.neurons.kernels.launch import OPTIONS, device_of, differentiation, integration, jit, tl
 
 BLOCK = 1024
@@ -96,8 +96,6 @@ def _backward(  # type: ignore[no-untyped-def]  # noqa: PLR0913
     for _ in tl.static_range(steps):
         h = tl.load(potential_ptr + place, mask=inside, other=0.0)
         g = tl.load(upstream_ptr + place, mask=inside, other=0.0).to(tl.float32)
-        derivative = surrogate(h, threshold, alpha, triangle)
-        kept = reset_derivative(h, derivative, threshold, v_reset, soft, above, detach_reset)
-        later = derivative * g + decay * later * kept
+        later = propagate(h, g, later, decay, threshold, v_reset, soft, above, alpha, detach_reset, triangle)
         tl.store(grad_ptr + place, later.to(grad_ptr.dtype.element_ty), mask=inside)
         place -= size

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from spikedistill.neurons.dynamics import Dynamics
-from spikedistill.neurons.kernels.equations import charge, fire, reset, reset_derivative, surrogate
+from spikedistill.neurons.kernels.equations import charge, fire, propagate, reset
 from spikedistill.neurons.kernels.launch import OPTIONS, device_of, differentiation, jit, tl
 from spikedistill.neurons.kernels.tiles import Norm, Tiles, channel_vector, current, inverse_std, tile
 
@@ -141,9 +141,7 @@ def _sum(  # type: ignore[no-untyped-def]  # noqa: PLR0913
         g = tl.zeros([tile_rows, tile_channels], tl.float32)
         for i in tl.static_range(steps):
             upstream = tl.load(upstream_ptr + place, mask=inside, other=0.0).to(tl.float32)
-            derivative = surrogate(potentials[i], threshold, alpha, triangle)
-            kept = reset_derivative(potentials[i], derivative, threshold, v_reset, soft, above, detach_reset)
-            g = derivative * upstream + decay * g * kept
+            g = propagate(potentials[i], upstream, g, decay, threshold, v_reset, soft, above, alpha, detach_reset, triangle)
             if grad_x_ptr is not None:
                 tl.store(grad_x_ptr + place, g.to(grad_x_ptr.dtype.element_ty), mask=inside)
             total += g
@@ -196,9 +194,7 @@ def _differentiate(  # type: ignore[no-untyped-def]  # noqa: PLR0913
     g = tl.zeros([tile_rows, tile_channels], tl.float32)
     for i in tl.static_range(steps):
         upstream = tl.load(upstream_ptr + place, mask=inside, other=0.0).to(tl.float32)
-        derivative = surrogate(potentials[i], threshold, alpha, triangle)
-        kept = reset_derivative(potentials[i], derivative, threshold, v_reset, soft, above, detach_reset)
-        g = derivative * upstream + decay * g * kept
+        g = propagate(potentials[i], upstream, g, decay, threshold, v_reset, soft, above, alpha, detach_reset, triangle)
         grad_y = scale * (g - centre - deviations[i] * slope)
         tl.store(grad_y_ptr + place, grad_y.to(grad_y_ptr.dtype.element_ty), mask=inside)
         place -= step_size
