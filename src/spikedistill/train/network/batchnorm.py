@@ -78,8 +78,7 @@ class SyncRateBatchNorm2d(RateBatchNorm2d):
         if not self.training:
             return super().forward(x)
         if self.recording:
-            mean, var, count = _statistics(x)
-            update_running(self, mean, var, count)
+            mean, var, _ = statistics_over_ranks(self, x)
             self.mean, self.inverse_std = mean, (var + self.eps).rsqrt()
             return nn.functional.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
         count = torch.full_like(self.mean, x.numel() / x.shape[1] * dist.get_world_size())
@@ -148,6 +147,7 @@ class _NormaliseOnGpu(torch.autograd.Function):
 def _statistics_on_gpu(norm: _BatchNorm, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Update the running statistics; return mean, 1 / sqrt(var + eps) over all ranks, and the number of samples of each rank."""
     assert norm.momentum is not None, "a cumulative average is not implemented"
+    x = _dense(x)
     mean, inverse = torch.batch_norm_stats(x, norm.eps)
     own = torch.cat([mean, inverse, mean.new_full((1,), x.numel() / x.shape[1])])
     everyone = own.new_empty(dist.get_world_size(), len(own))
@@ -178,10 +178,7 @@ def statistics_over_ranks(norm: _BatchNorm, x: Tensor) -> tuple[Tensor, Tensor, 
 
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the mean, the biased variance and the number of samples of each channel over all ranks."""
-    if x.is_cuda:
-        mean, var = torch.batch_norm_update_stats(x, None, None, 0.0)
-    else:
-        var, mean = torch.var_mean(to_float32(x), [0, *range(2, x.dim())], correction=0)
+    var, mean = torch.var_mean(to_float32(x), [0, *range(2, x.dim())], correction=0)
     return over_ranks(mean, var, x.numel() / x.shape[1])
 
 
