@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from spikedistill.data.store import SampleStore
-from spikedistill.models import build_student, build_teacher
+from spikedistill.models import Teacher, build_student, build_teacher
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.train.settings import EngineConfig
 
@@ -90,7 +90,7 @@ def make_store(case: Case) -> SampleStore:
     return SampleStore(config.kind, samples, rows % config.classes, {"train": rows}, names, mean, std)  # type: ignore[arg-type]
 
 
-def make_teacher(case: Case) -> nn.Module:
+def make_teacher(case: Case) -> Teacher:
     """An ANN of random weights that does not train."""
     torch.manual_seed(SEED + 1)
     config = case.config

@@ -29,6 +29,7 @@ from spikedistill.stages.distill import Distillation
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World
 from spikedistill.train.engine import Run, train
+from spikedistill.train.network.preparation import prepare_teacher
 from spikedistill.train.settings import TrainConfig
 from spikedistill.train.tracking import Tracker
 
@@ -141,8 +142,7 @@ def ours(case: Case, line: Line) -> None:
     prepare_device(case.device)
     idle_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     watch = Stopwatch(case.device)
-    student, teacher = make_student(case, case.backward), make_teacher(case)
-    teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    student, teacher = make_student(case, case.backward), prepare_teacher(make_teacher(case), torch.device(case.device))
     student.register_forward_hook(lambda *_: watch.mark("teacher 0"))
     teacher.register_forward_pre_hook(lambda *_: watch.mark("teacher"))
     teacher.register_forward_hook(lambda *_: watch.mark("backward"))
@@ -155,7 +155,7 @@ def ours(case: Case, line: Line) -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = Run(
             model=student,
-            objective=Distillation(spec, teacher),  # type: ignore[arg-type]
+            objective=Distillation(spec, teacher),
             loader=InTurns(loader, watch, line, case.steps + 1),  # type: ignore[arg-type]
             config=settings,
             seed=SEED,

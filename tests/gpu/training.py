@@ -33,7 +33,7 @@ from spikedistill.train import engine
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World
 from spikedistill.train.engine import Run
-from spikedistill.train.network.preparation import lay_out_channels_last
+from spikedistill.train.network.preparation import prepare_teacher
 from spikedistill.train.settings import EngineConfig
 from spikedistill.train.step import graph
 from spikedistill.train.tracking import Tracker
@@ -129,8 +129,7 @@ def build_networks(
     if "teacher" in method.needs(method.Params(**spec.params)):
         built = build_network(teacher_spec, data)
         assert isinstance(built, Teacher)
-        teacher = built.requires_grad_(False).eval().to(device)
-        lay_out_channels_last(teacher)
+        teacher = prepare_teacher(built, device)
     add_parts(student, teacher, spec, example_input(data, spec))
     return student.to(device), teacher
 

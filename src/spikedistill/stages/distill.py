@@ -18,8 +18,7 @@ from spikedistill.stages.network_io import build_network, load_network, read_mod
 from spikedistill.stages.runner import StageJob
 from spikedistill.stages.training import import_and_save, open_training, train_and_save
 from spikedistill.train.engine import Batch
-from spikedistill.train.network.folding import fold_batch_norms
-from spikedistill.train.network.preparation import lay_out_channels_last
+from spikedistill.train.network.preparation import prepare_teacher
 from spikedistill.train.step.draws import Draws
 
 
@@ -55,12 +54,9 @@ def _load_teacher(job: StageJob, data: SampleStore, device: torch.device) -> Tea
     if "teacher" not in job.inputs:
         return None
     folder = job.inputs["teacher"]
-    teacher = load_network(read_model_spec(folder), data, folder).to(device)
+    teacher = load_network(read_model_spec(folder), data, folder)
     assert isinstance(teacher, Teacher)
-    if device.type == "cuda":
-        fold_batch_norms(teacher)
-    lay_out_channels_last(teacher)  # as the student is
-    return teacher
+    return prepare_teacher(teacher, device)
 
 
 class Distillation:

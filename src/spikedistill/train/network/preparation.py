@@ -1,4 +1,4 @@
-"""Prepare a network for training: memory layout, compilation, activation checkpointing, DDP on several ranks."""
+"""Prepare a network for training: memory layout, compilation, activation checkpointing, DDP on several ranks; and its teacher."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from spikedistill.data.malloc import keep_freed_memory
 from spikedistill.errors import ConfigError
+from spikedistill.models import Teacher
 from spikedistill.train.blocks import checkpoint_blocks, compile_blocks, compile_neurons
 from spikedistill.train.distributed import World
 from spikedistill.train.network.batchnorm import synchronise
+from spikedistill.train.network.folding import fold_batch_norms
 from spikedistill.train.network.fusion import fuse_normalisation
 from spikedistill.train.settings import EngineConfig, TrainConfig
 
@@ -69,6 +71,18 @@ def has_running_statistics_alone(model: nn.Module) -> bool:
     norms = (m for m in model.modules() if isinstance(m, _BatchNorm) and type(m).__module__.split(".")[0] in _KNOWN_NORMS)
     statistics = {id(buffer) for norm in norms for buffer in norm.buffers(recurse=False)}
     return all(id(buffer) in statistics for buffer in model.buffers())
+
+
+def prepare_teacher(teacher: Teacher, device: torch.device) -> Teacher:
+    """Prepare a teacher in place for its forward passes beside a student that is trained; return it.
+
+    It gets the layout of the student; on a GPU, batch normalisations are folded into convolutions.
+    """
+    teacher.requires_grad_(False).eval().to(device)
+    if device.type == "cuda":
+        fold_batch_norms(teacher)
+    lay_out_channels_last(teacher)
+    return teacher
 
 
 def lay_out_channels_last(model: nn.Module) -> None:
