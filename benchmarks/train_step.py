@@ -33,7 +33,7 @@ import yaml
 from measuring.cases import BATCH, CONFIGS, Case
 from measuring.machine import describe, measure_rates, prepare_device
 from measuring.turns import PARTS, Line, ours, reference, worker
-from spikedistill import components
+from spikedistill.plan.costs.work import network_counts
 from spikedistill.train.settings import EngineConfig
 
 
@@ -88,9 +88,8 @@ def in_parts(lines: dict[str, tuple[Line, float]]) -> dict[str, list[dict[str, f
 
 def roofline(case: Case, machine: dict[str, float]) -> dict[str, float]:
     """The time of a step that neither arithmetic nor memory allows to undercut, roughly."""
-    table = json.loads(Path(components.__file__).with_name("plan").joinpath("costs.json").read_text(encoding="utf-8"))
     config = case.config
-    student, teacher = table[config.arch], table[config.teacher]
+    student, teacher = network_counts()[config.arch], network_counts()[config.teacher]
     pixels = (config.sample[-1] / student["side"]) ** 2
     runs = case.batch * pixels
     if case.backward == "bptt":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from spikedistill.errors import ConfigError
+from spikedistill.store import atomic
 
 ROOT = Path(__file__).parents[2]
 FACTS = """
@@ -80,6 +81,4 @@ def read(file: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
 def write(file: Path, record: Mapping[str, Any]) -> None:
     """Write a record in one piece, so that a battery that is killed leaves none that is cut off."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(file)
+    atomic.write_text(file, json.dumps(record, indent=1) + "\n")
