@@ -64,6 +64,11 @@ def _signed(steps: Steps, strongest: float) -> npt.NDArray[np.float64]:
     return _signs(steps) * _levels(0.0, strongest)[steps.strength]
 
 
+def _exactly(steps: Steps, strongest: float) -> npt.NDArray[np.float64]:
+    """Return the strengths as code for Pillow has them, from 0 to the strongest, not rounded to float32."""
+    return np.linspace(0, strongest, 10)[steps.strength]
+
+
 def _signs(steps: Steps) -> npt.NDArray[np.float64]:
     return np.where(steps.negative, -1.0, 1.0)
 
@@ -85,17 +90,17 @@ def _move(images: torch.Tensor, steps: Steps, style: Style) -> torch.Tensor:
 def _turn_or_translate(images: torch.Tensor, steps: Steps, style: Style) -> torch.Tensor:
     """Rotate counter-clockwise, or translate, as Pillow."""
     height, width = images.shape[-2:]
-    angle = np.where(steps.operation == "rotate", np.radians(np.linspace(0, 30, 10)[steps.strength]), 0.0)
+    angle = np.where(steps.operation == "rotate", np.radians(_exactly(steps, 30)), 0.0)
     maps = rotation(angle)
     maps[:, :, 2] = np.array([width, height]) / 2 - maps[:, :, 0] * (width / 2) - maps[:, :, 1] * (height / 2)
     for row, (name, length) in enumerate((("translate_x", width), ("translate_y", height))):
         chosen = steps.operation == name
-        maps[chosen, row, 2] += (_signs(steps) * np.linspace(0, 150 / 331, 10)[steps.strength] * length)[chosen]
+        maps[chosen, row, 2] += (_signs(steps) * _exactly(steps, 150 / 331) * length)[chosen]
     return transform_as_pillow(images, maps, fill=style.fill)
 
 
 def _shear(images: torch.Tensor, steps: Steps, style: Style) -> torch.Tensor:
-    return shear_as_pillow(images, _signs(steps) * np.linspace(0, 0.3, 10)[steps.strength], fill=style.fill)
+    return shear_as_pillow(images, _signs(steps) * _exactly(steps, 0.3), fill=style.fill)
 
 
 def _shear_down(images: torch.Tensor, steps: Steps, style: Style) -> torch.Tensor:

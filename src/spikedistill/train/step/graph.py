@@ -56,11 +56,13 @@ class GraphedUpdate:
         """Update the weights; the metrics are overwritten by the next step."""
         if self._graph is not None:
             return self._replay(self._graph, batch)
-        if self._is_refused or self._waits > 0:
-            self._waits -= 1
-            self._before = batch
+        if self._is_refused:
             return self._update(batch)
-        return self._try(batch)
+        if self._waits == 0:
+            return self._try(batch)
+        self._waits -= 1
+        self._before = batch
+        return self._update(batch)
 
     def _replay(self, graph: torch.cuda.CUDAGraph, batch: Batch) -> dict[str, Tensor]:
         for own, given in zip(_tensors(self._static), _tensors(batch), strict=True):
@@ -97,6 +99,7 @@ class GraphedUpdate:
     def _capture(self) -> str | None:
         """Capture the update as of the step before; return why it is impossible, or None."""
         before = self._before
+        del self._before  # else its tensors would stay as long as training
         self._static = _static_copy(before)
         self._update.objective.prepare(before)
         graph = torch.cuda.CUDAGraph()
