@@ -224,8 +224,14 @@ class _Training:
         return self._update(batch)
 
     def _reseed(self, batch: Batch) -> None:
-        """Seed what the model draws from torch's generators."""
-        torch.manual_seed(derived_seed("step", self._run.seed, batch.epoch, batch.step, self._run.world.rank))
+        """Seed what the model draws from the generators of the host and its device.
+
+        `torch.manual_seed` seeds all devices, and where CUDA is not in use notes each time, with a traceback, to do so later.
+        """
+        seed = derived_seed("step", self._run.seed, batch.epoch, batch.step, self._run.world.rank)
+        torch.default_generator.manual_seed(seed)
+        if self._run.world.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def _batch(self, step: int, inputs: Tensor, labels: Tensor) -> Batch:
         """Return the samples of a step on this rank; `labels` are as the loader yields them."""
