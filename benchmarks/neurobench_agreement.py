@@ -82,7 +82,7 @@ def theirs(network: Student | Teacher, batches: list[tuple[Tensor, Tensor]]) -> 
 
 
 def ours(network: Student | Teacher, loader: Loader, num_classes: int) -> dict[str, float]:
-    found = measure(network, loader, World(), num_classes=num_classes, energy=EnergyConfig())
+    found = measure(network, loader, World(), num_classes=num_classes, energy=EnergyConfig()).metrics
     names = ("footprint", "connection_sparsity", "activation_sparsity", "accuracy")
     operations = ("effective_macs", "effective_acs", "dense")
     return {name: found[name] for name in names} | {name: found["operations"][name] for name in operations}

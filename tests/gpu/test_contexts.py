@@ -57,4 +57,4 @@ def test_evaluation(gpu, tmp_path, monkeypatch):
     case, world = Case(), World(device=SECOND)
     run = build_run(case, tmp_path, world)
     loader = evaluation_loader(noise(case), "test", run.loader._inputs, world)
-    assert measure(run.model, loader, world, num_classes=10, energy=EnergyConfig())["timing"]["device"] == "Fake H100"
+    assert measure(run.model, loader, world, num_classes=10, energy=EnergyConfig()).metrics["timing"]["device"] == "Fake H100"

@@ -5,8 +5,11 @@ Letters: T step, B batch, K class, N sample.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -52,7 +55,7 @@ class Scores:
             "accuracy_at_step", the accuracy of the mean of the first t logits, and "accuracy_of_step", that of step t alone;
             with a teacher "teacher_agreement", the share of samples for which both predict the same class. Shares are in [0, 1].
         """
-        column = {name: world.all_reduce_sum(value) for name, value in sorted(self._columns.items())}
+        column = self._combined(world)
         labels, predictions = column["label"].long(), column["prediction"].long()
         correct = predictions == labels
         confusion = torch.bincount(labels * self._num_classes + predictions, minlength=self._num_classes**2)
@@ -70,6 +73,17 @@ class Scores:
         if "agrees" in column:
             result["teacher_agreement"] = float(column["agrees"].mean())
         return result
+
+    def predictions(self, world: World) -> dict[str, npt.NDArray[np.unsignedinteger[Any]]]:
+        """Return "prediction" and "label", [N] each in the order of the split, in the smallest unsigned type that fits."""
+        dtype = np.min_scalar_type(max(1, self._num_classes) - 1)
+        column = self._combined(world, ("prediction", "label"))
+        return {name: value.cpu().numpy().astype(dtype) for name, value in column.items()}
+
+    def _combined(self, world: World, names: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Return columns with the samples of all ranks; None: all columns."""
+        chosen = self._columns.keys() if names is None else names
+        return {name: world.all_reduce_sum(self._columns[name]) for name in sorted(chosen)}
 
 
 def _score(logits: Tensor, labels: Tensor, teacher: Tensor | None) -> dict[str, Tensor]:

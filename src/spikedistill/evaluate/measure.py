@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -40,6 +42,18 @@ def evaluation_loader(data: SampleStore, split: str, inputs: InputConfig, world:
     return Loader(data, split, batch_size=size, inputs=inputs, rank=world.rank, world_size=world.world_size, device=world.device)
 
 
+class Measurement(NamedTuple):
+    """What was measured on a split.
+
+    Attributes:
+        metrics: figures by name, plain JSON.
+        predictions: "prediction" and "label", the class numbers of all samples in the order of the split.
+    """
+
+    metrics: dict[str, Any]
+    predictions: dict[str, npt.NDArray[np.unsignedinteger[Any]]]
+
+
 @torch.no_grad()
 def measure(
     model: nn.Module,
@@ -49,7 +63,7 @@ def measure(
     num_classes: int,
     energy: EnergyConfig,
     teacher: nn.Module | None = None,
-) -> dict[str, Any]:
+) -> Measurement:
     """Measure a teacher or a student.
 
     Args:
@@ -61,7 +75,7 @@ def measure(
         teacher: network to compare predictions with, in evaluation mode; None for no comparison.
 
     Returns:
-        The metrics of `Scores.summary`, `ActivityMeter.summary` and `footprint`; "operations", those of
+        The predictions, and the metrics of `Scores.summary`, `ActivityMeter.summary` and `footprint`; "operations", those of
         `OperationMeter.summary`; "energy_model"; "timing" on this rank's device: "latency_ms" of one sample, the median of
         several runs, and "throughput" in samples per second.
 
@@ -78,7 +92,7 @@ def measure(
             start = (world.rank + step * world.world_size) * loader.batch_size
             scores.add(start, model(inputs).logits, labels, None if teacher is None else teacher(inputs).logits)
     total = multiplications(model, _first_sample(inputs)) if isinstance(model, Teacher) else None
-    return {
+    metrics = {
         **scores.summary(world),
         **activity.summary(world, loader.num_samples),
         **footprint(model),
@@ -86,6 +100,7 @@ def measure(
         "operations": operations.summary(world, loader.num_samples, energy, multiplications=total),
         "timing": _timing(model, inputs, world),
     }
+    return Measurement(metrics, scores.predictions(world))
 
 
 def _timing(model: nn.Module, inputs: Tensor, world: World) -> dict[str, Any]:

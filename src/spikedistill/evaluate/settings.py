@@ -6,7 +6,7 @@ from pydantic import Field
 
 from spikedistill.components import Section
 
-EVALUATION, EXAMPLES = "evaluation.json", "examples.npz"
+EVALUATION, EXAMPLES, PREDICTIONS = "evaluation.json", "examples.npz", "predictions.npz"
 MAX_BATCH_SIZE = 256
 
 

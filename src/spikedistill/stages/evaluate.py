@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import datetime
 import json
+from typing import Any
+
+import numpy as np
 
 from spikedistill.data.store import open_store
 from spikedistill.evaluate.measure import evaluation_loader, measure
 from spikedistill.evaluate.pictures import write_examples
-from spikedistill.evaluate.settings import EVALUATION
+from spikedistill.evaluate.settings import EVALUATION, PREDICTIONS
 from spikedistill.plan.stages import EvaluateSpec
 from spikedistill.stages.network_io import load_network, read_model_spec
 from spikedistill.stages.runner import StageJob
@@ -19,7 +22,7 @@ SCHEMA = 2
 
 
 def build(spec: EvaluateSpec, job: StageJob) -> None:
-    """Write evaluation.json, and a few test samples with the network's saliency maps."""
+    """Write evaluation.json, the predictions, and a few test samples with the network's saliency maps."""
     timeout = datetime.timedelta(minutes=job.options.engine.rank_timeout_minutes)
     with World.from_environment(timeout, gpus=job.options.gpus) as world:
         model_spec = read_model_spec(job.inputs["model"])
@@ -29,7 +32,9 @@ def build(spec: EvaluateSpec, job: StageJob) -> None:
         if "teacher" in job.inputs:
             teacher = load_network(read_model_spec(job.inputs["teacher"]), data, job.inputs["teacher"]).to(world.device)
         loader = evaluation_loader(data, "test", model_spec.inputs, world)
-        metrics = measure(network, loader, world, num_classes=data.num_classes, energy=spec.settings.energy, teacher=teacher)
+        metrics, predictions = measure(
+            network, loader, world, num_classes=data.num_classes, energy=spec.settings.energy, teacher=teacher
+        )
         if model_spec.validation:
             held_out = validate(network, evaluation_loader(data, "validation", model_spec.inputs, world), world)
             metrics["validation"] = {"accuracy": held_out[ACCURACY] / 100, "loss": held_out[LOSS]}
@@ -37,4 +42,6 @@ def build(spec: EvaluateSpec, job: StageJob) -> None:
         if world.is_main_process:
             about = {"schema": SCHEMA, "role": model_spec.role, "class_names": list(data.class_names)}
             (job.out / EVALUATION).write_text(json.dumps(about | metrics, indent=1) + "\n", encoding="utf-8")
+            arrays: dict[str, Any] = {**predictions}
+            np.savez_compressed(job.out / PREDICTIONS, **arrays)
             write_examples(network, data, model_spec.inputs, world.device, job.out)

@@ -47,7 +47,7 @@ def store_of(labels, num_classes):
 def figures(model, store, *, batch_size=2, teacher=None, energy=None):
     loader = Loader(store, "test", batch_size=batch_size)
     energy = energy or EnergyConfig()
-    result = measure(model, loader, World(), num_classes=store.num_classes, energy=energy, teacher=teacher)
+    result = measure(model, loader, World(), num_classes=store.num_classes, energy=energy, teacher=teacher).metrics
     del result["timing"]
     return result
 
@@ -147,7 +147,7 @@ def test_latency_is_that_of_all_frames_of_one_sample_and_throughput_counts_sampl
     samples = np.zeros((4, 3, 2, 5, 5), dtype=np.uint8)  # three frames each
     store = SampleStore("frames", samples, np.zeros(4, dtype=np.int64), {"test": np.arange(4)}, ("a", "b"), None, None)
     model = Frames()
-    timing = measure(model, Loader(store, "test", batch_size=4), World(), num_classes=2, energy=EnergyConfig())["timing"]
+    timing = measure(model, Loader(store, "test", batch_size=4), World(), num_classes=2, energy=EnergyConfig()).metrics["timing"]
     assert timing["throughput_batch"] == 4
     assert set(model.shapes) == {(3, 4, 2, 5, 5), (3, 1, 2, 5, 5)}
 

@@ -233,8 +233,8 @@ def run_evaluation(world, killed_rank=None):
     neuron = NeuronConfig(threshold=0.05)  # low, so that untrained layers fire
     model = build_student("resnet8", num_classes=len(CLASSES), in_channels=1, time_steps=2, neuron=neuron)
     teacher = build_teacher("resnet8", num_classes=len(CLASSES), in_channels=1)
-    figures = measure(model, loader, world, num_classes=len(CLASSES), energy=EnergyConfig(), teacher=teacher.eval())
-    return figures | {"timing": None}
+    figures, predictions = measure(model, loader, world, num_classes=len(CLASSES), energy=EnergyConfig(), teacher=teacher.eval())
+    return figures | {"timing": None, "predictions": {name: value.tolist() for name, value in predictions.items()}}
 
 
 def run_rank(folder, task, timeout_s=60, **options):
