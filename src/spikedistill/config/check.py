@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from spikedistill import components, plugins
 from spikedistill.config.expand import expand
-from spikedistill.config.models import LABEL, Config, ExperimentConfig, StudentConfig, TeacherConfig
+from spikedistill.config.models import LABEL, Config, DatasetConfig, ExperimentConfig, StudentConfig, TeacherConfig
 from spikedistill.config.networks.imported import feature_problems, imported_problems, map_problems
 from spikedistill.config.networks.multi_step import multi_step_misfits, multi_step_problems
 from spikedistill.config.problems import Problems
@@ -23,6 +23,7 @@ from spikedistill.config.sweep import model_of
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.scan import filled_params
 from spikedistill.errors import ConfigError, DataError
+from spikedistill.train.settings import TrainConfig
 
 
 def parse_config(values: Mapping[str, Any], source: str = "config.yaml") -> Config:
@@ -100,6 +101,8 @@ def _component_entries(values: Mapping[str, Any]) -> Iterator[tuple[list[str], c
             name = method.get("method") or method_label
             if isinstance(name, str):
                 yield ["experiments", label, "methods", method_label], "distill", name, method.get("params", {})
+            if isinstance(method.get("train"), Mapping):
+                yield from _choice_entries(method["train"], TrainConfig, ["experiments", label, "methods", method_label, "train"])
         for role, model in (("teacher", TeacherConfig), ("student", StudentConfig)):
             section = experiment.get(role)
             if isinstance(section, Mapping):
@@ -164,6 +167,8 @@ def _check_seeds(seeds: Any, problems: Problems) -> None:
 
 def _check_combinations(experiment: ExperimentConfig, key: list[str], problems: Problems) -> None:
     """Check what no key can be checked for alone, in an experiment whose keys are all valid."""
+    if not _changes_are_valid(experiment, key, problems):
+        return
     for method_label, method in experiment.methods.items():
         component = components.load("distill", method.method or method_label)
         needs = component.needs(component.Params.model_validate(method.params))
@@ -171,32 +176,72 @@ def _check_combinations(experiment: ExperimentConfig, key: list[str], problems: 
             continue
         if "teacher" in needs and experiment.teacher is None:
             problems.add([*key, "teacher"], f"method {method_label!r} distils from a teacher, and none is given")
-        for problem in _misfits(component, needs, experiment):
+        for problem in _misfits(component, needs, experiment, experiment.recipe_of(method_label)):
             problems.add([*key, "methods", method_label], problem)
     _check_recipes(experiment, key, problems)
     if experiment.dataset.validation >= 1 and experiment.dataset.validation % 1:
         found = experiment.dataset.validation
         problems.add([*key, "dataset", "validation"], f"a share below 1, or a whole number of samples; found {found}")
+    _check_train_samples(experiment.dataset, key, problems)
     if experiment.baseline is not None and experiment.baseline not in experiment.methods:
         problems.add([*key, "baseline"], components.unknown("method", experiment.baseline, experiment.methods))
     _check_data(experiment, key, problems)
 
 
-def _check_recipes(experiment: ExperimentConfig, key: list[str], problems: Problems) -> None:
-    for role, network in (("teacher", experiment.teacher), ("student", experiment.student)):
-        train = network.train if network is not None else None
-        if network is None or train is None:
+def _check_train_samples(dataset: DatasetConfig, key: list[str], problems: Problems) -> None:
+    published = getattr(components.load("data.datasets", dataset.name), "SPLIT_SAMPLES", None)
+    if published is None:  # known when the folder has been read
+        return
+    held_out = dataset.validation * published[0] if dataset.validation < 1 else dataset.validation
+    left = published[0] - round(held_out)
+    if dataset.train_samples > left:
+        reason = f"at most {left}: {dataset.name} has {published[0]} samples to train on, less those held out"
+        problems.add([*key, "dataset", "train_samples"], f"{reason}; found {dataset.train_samples}")
+
+
+def _changes_are_valid(experiment: ExperimentConfig, key: list[str], problems: Problems) -> bool:
+    """Check what methods change in the recipe of their students; return True if it can be used."""
+    valid = True
+    for label, method in experiment.methods.items():
+        place = [*key, "methods", label, "train"]
+        if method.train and (method.weights is not None or experiment.student.train is None):
+            why = "the method has `weights`" if method.weights is not None else "there is no student.train to change"
+            problems.add(place, f"{why}, so nothing is trained; delete the key")
+            valid = False
             continue
-        for name, reason in train.problems(network.arch, components.architecture(network.arch).entry):
-            problems.add([*key, role, "train", name], reason)
+        try:
+            experiment.recipe_of(label)
+        except ValidationError as err:
+            problems.add_validation(err, TrainConfig, place)
+            valid = False
+    return valid
+
+
+def _recipes(experiment: ExperimentConfig) -> Iterator[tuple[list[str], str, TrainConfig]]:
+    """Yield the place, the architecture and the recipe of every network, also as methods change it."""
+    networks: list[tuple[str, TeacherConfig | StudentConfig | None]]
+    networks = [("teacher", experiment.teacher), ("student", experiment.student)]
+    for role, network in networks:
+        if network is not None and network.train is not None:
+            yield [role, "train"], network.arch, network.train
+    for label, method in experiment.methods.items():
+        if method.train and (train := experiment.recipe_of(label)) is not None:
+            yield ["methods", label, "train"], experiment.student.arch, train
+
+
+def _check_recipes(experiment: ExperimentConfig, key: list[str], problems: Problems) -> None:
+    for place, arch, train in _recipes(experiment):
+        for name, reason in train.problems(arch, components.architecture(arch).entry):
+            problems.add([*key, *place, name], reason)
         if train.select == "best" and not experiment.dataset.validation:
             reason = "best is chosen by the validation split; set dataset.validation, to 0.1 for instance, or select: last"
-            problems.add([*key, role, "train", "select"], reason)
+            problems.add([*key, *place, "select"], reason)
 
 
-def _misfits(component: ModuleType, needs: frozenset[str], experiment: ExperimentConfig) -> Iterator[str]:
+def _misfits(
+    component: ModuleType, needs: frozenset[str], experiment: ExperimentConfig, train: TrainConfig | None
+) -> Iterator[str]:
     """Yield the reasons why a method cannot work with the networks and the recipe of an experiment."""
-    train = experiment.student.train
     if train is not None and train.label_smoothing and not getattr(component, "SMOOTHS_LABELS", False):
         yield "takes no label smoothing, and student.train.label_smoothing is set; set it to 0, or use another method"
     if "steps" in needs and experiment.student.backward == "rate":
@@ -273,6 +318,6 @@ def _check_inputs(experiment: ExperimentConfig, key: list[str], meta: DatasetMet
                 f"{network.arch!r} halves its inputs until nothing is left of {height}x{width}; it needs {least}x{least} "
                 "or more: choose another, such as resnet18, or enlarge them with dataset.inputs.resize",
             )
-        if network.train is not None:
-            for name, reason in network.train.augment.problems(meta, inputs):
-                problems.add([*key, role, "train", "augment", name], reason)
+    for place, _, train in _recipes(experiment):
+        for name, reason in train.augment.problems(meta, inputs):
+            problems.add([*key, *place, "augment", name], reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from spikedistill.config.models import MAX_RUNS, StudentConfig, TeacherConfig
+from spikedistill.config.models import MAX_RUNS, SWEPT_OF_DATASET, DatasetConfig, StudentConfig, TeacherConfig
 from spikedistill.config.problems import Problems
 from spikedistill.config.sweep import Path as KeyPath
 from spikedistill.config.sweep import SweepError, Variant, count, replaced, swept, swept_params, variants
@@ -92,6 +92,7 @@ def _swept_of_experiment(experiment: Mapping[str, Any]) -> Iterator[tuple[KeyPat
         if key in ("teacher", "student") and isinstance(section, Mapping):
             yield from swept(section, TeacherConfig if key == "teacher" else StudentConfig, (key,))
         elif key == "dataset" and isinstance(section, Mapping):
+            yield from swept({name: section[name] for name in SWEPT_OF_DATASET & section.keys()}, DatasetConfig, ("dataset",))
             yield from swept_params("data.datasets", section.get("name"), section.get("params"), ("dataset", "params"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,8 @@ LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 """A label that a user chooses; matched as a whole."""
 MAX_RUNS = 20_000
 """Rows of the report, over all experiments, methods and seeds."""
+SWEPT_OF_DATASET = frozenset({"train_samples"})
+"""Keys of a dataset, beside its parameters, of which a list is a sweep."""
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -40,6 +42,12 @@ class DatasetConfig(Section):
         description="Samples of the training split that are held out to choose by, the same for every network: a share below 1, "
         "or a number; drawn class by class. 0: none. The test split never selects anything.",
     )
+    train_samples: int = Field(
+        0,
+        ge=0,
+        lt=2**31,
+        description="Samples to train on, drawn class by class from those that are not held out; fewer are part of more. 0: all.",
+    )
     inputs: InputConfig = Field(InputConfig(), description="What of a sample the networks see: crop, size, scale.")
 
 
@@ -59,7 +67,11 @@ class _NetworkConfig(Section):
 class TeacherConfig(_NetworkConfig):
     """The ANN whose knowledge is distilled. Experiments with an equal teacher share one."""
 
-    seed: Seed = Field(0, description="Seed of the teacher's initial weights, sample order and augmentation.")
+    seed: Seed | Literal["student"] = Field(
+        0,
+        description="Seed of the teacher's initial weights, sample order and augmentation; student: each student has a teacher "
+        "of its own, trained with its seed.",
+    )
     weights: str | None = Field(
         None,
         description="Checkpoint to import: .safetensors, or .pth and the like without code in it. Its checksum is in the id.",
@@ -121,6 +133,11 @@ class MethodConfig(Section):
         None, description="Method: the stem of a file in src/spikedistill/distill. Default: the label of this entry."
     )
     params: dict[str, Any] = Field({}, description="Parameters of the method; see its `Params`.")
+    train: dict[str, Any] = Field(
+        {},
+        description="What this method has instead of the keys of `student.train`, such as {lr: 0.05}; a section replaces the "
+        "whole section.",
+    )
     weights: str | None = Field(
         None,
         description="Checkpoint of a student that was trained elsewhere, by this method: it is evaluated, once, and nothing is "
@@ -150,6 +167,17 @@ class ExperimentConfig(Section):
         description="Groups of keys given as lists that are walked in step, as in "
         "[[dataset.params.num_frames, student.time_steps]], not crossed.",
     )
+
+    def recipe_of(self, method: str) -> TrainConfig | None:
+        """Return how the students of a method are trained, given its label: `student.train` with what the method changes.
+
+        Raises:
+            ValidationError: if its changes are not valid; `parse_config` has checked them.
+        """
+        common, changes = self.student.train, self.methods[method].train
+        if common is None or not changes:
+            return common
+        return TrainConfig.model_validate({**common.model_dump(exclude_unset=True), **changes})
 
 
 class Config(Section):

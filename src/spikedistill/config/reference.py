@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from spikedistill import components
-from spikedistill.config.models import Config
+from spikedistill.config.models import SWEPT_OF_DATASET, Config, DatasetConfig
 from spikedistill.config.sweep import model_of, takes_plain_values
 
 REFERENCE_FILE = Path(__file__).parents[3] / "docs" / "configuration.md"
@@ -67,7 +67,8 @@ def _section(heading: str, model: type[BaseModel], *, swept: bool) -> str:
     about = " ".join((model.__doc__ or "").split())
     if not model.model_fields:
         return f"{heading}\n\n{about}\n"
-    rows = [_row(name, field, swept=swept) for name, field in model.model_fields.items()]
+    swept_keys = SWEPT_OF_DATASET if model is DatasetConfig else frozenset(model.model_fields if swept else ())
+    rows = [_row(name, field, swept=name in swept_keys) for name, field in model.model_fields.items()]
     return "\n".join([f"{heading}\n\n{about}\n", "| key | type | default | meaning |", "|---|---|---|---|", *rows, ""])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from spikedistill import components
-from spikedistill.config.models import Config, StudentConfig, TeacherConfig
+from spikedistill.config.models import SWEPT_OF_DATASET, Config, StudentConfig, TeacherConfig
 from spikedistill.config.sweep import model_of, takes_plain_values
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.plugins import room_of
@@ -33,6 +34,12 @@ def config_schema() -> dict[str, Any]:
     _narrow_params(definitions, "MethodConfig", "method", "distill")
     for choice in (NeuronConfig, OptimizerConfig, ScheduleConfig):
         _narrow_params(definitions, choice.__name__, "name", choice.KIND)
+    changes = {key: value for key, value in definitions["TrainConfig"].items() if key != "required"}
+    definitions["TrainChanges"] = copy.deepcopy(changes)
+    about = definitions["MethodConfig"]["properties"]["train"]["description"]
+    definitions["MethodConfig"]["properties"]["train"] = {"$ref": "#/$defs/TrainChanges", "description": about, "default": {}}
+    for key in SWEPT_OF_DATASET:
+        _allow_list(definitions["DatasetConfig"]["properties"], key)
     for section, model in (("TeacherConfig", TeacherConfig), ("StudentConfig", StudentConfig)):
         names: dict[str, Any] = {"enum": sorted(components.architectures())}
         arch = definitions[section]["properties"]["arch"]
@@ -49,9 +56,13 @@ def _allow_sweeps(definitions: dict[str, Any], model: type[BaseModel], name: str
         if section:
             _allow_sweeps(definitions, section, section.__name__)
         elif takes_plain_values(field.annotation) and properties[key].get("anyOf", [{}])[-1].get("type") != "array":
-            about = {k: v for k, v in properties[key].items() if k in ("default", "description", "title")}
-            one = {k: v for k, v in properties[key].items() if k not in about}
-            properties[key] = {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}], **about}
+            _allow_list(properties, key)
+
+
+def _allow_list(properties: dict[str, Any], key: str) -> None:
+    about = {k: v for k, v in properties[key].items() if k in ("default", "description", "title")}
+    one = {k: v for k, v in properties[key].items() if k not in about}
+    properties[key] = {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}], **about}
 
 
 def _narrow_params(definitions: dict[str, Any], section: str, key: str, kind: components.Kind) -> None:

@@ -29,6 +29,7 @@ from spikedistill.errors import DataError
 
 SCHEMA = 1
 _VALIDATION_KEY = 0x76616C6964617465  # "validate": the key of the generator that draws the validation split
+_SUBSET_KEY = 0x7375627365747300  # "subset": that of the generator that draws fewer samples to train on
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,26 @@ class SampleStore:
                 )
         splits = {**self.splits, "train": train[~held_out], "validation": train[held_out]}
         return dataclasses.replace(self, splits=splits)
+
+    def with_train_samples(self, number: int) -> SampleStore:
+        """Return the dataset with fewer samples to train on, chosen class by class; itself if `number` is 0.
+
+        The choice is a function of the labels alone, and fewer samples are part of more as far as shares of classes round.
+
+        Raises:
+            DataError: if there are not so many, or a class would have none.
+        """
+        if not number:
+            return self
+        train = self.split("train")
+        if number > len(train):
+            raise DataError(f"dataset.train_samples {number}: there are {len(train)} samples to train on")
+        part = train[hold_out(self.labels[train], number, key=_SUBSET_KEY)]
+        missing = sorted(set(self.labels[train].tolist()) - set(self.labels[part].tolist()))
+        if missing:
+            names = ", ".join(self.class_names[label] for label in missing[:10])
+            raise DataError(f"dataset.train_samples {number} leaves no sample of class {names} to train on")
+        return dataclasses.replace(self, splits={**self.splits, "train": part})
 
     def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Return copies of some samples; of images in files, the squares in their middle."""
@@ -169,17 +190,18 @@ def _per_channel(values: Any) -> tuple[float, ...] | None:
     return tuple(float(value) for value in values) if values else None
 
 
-def hold_out(labels: npt.NDArray[np.int64], amount: float) -> npt.NDArray[np.bool_]:
-    """Choose samples to hold out, class by class in proportion.
+def hold_out(labels: npt.NDArray[np.int64], amount: float, *, key: int = _VALIDATION_KEY) -> npt.NDArray[np.bool_]:
+    """Choose samples at random, class by class in proportion.
 
     Args:
         labels: class of each sample [N].
         amount: share of the samples if below 1, else their number.
+        key: of the generator; the same key chooses the same samples.
 
     Returns:
         Bool [N], True for the chosen ones. Shares of classes are rounded so that they add up (largest remainders first).
     """
-    words = np.random.Philox(key=[_VALIDATION_KEY, 0]).random_raw(len(labels))
+    words = np.random.Philox(key=[key, 0]).random_raw(len(labels))
     classes, counts = np.unique(labels, return_counts=True)
     total = round(amount * len(labels)) if amount < 1 else int(amount)
     exact = counts * min(total, len(labels)) / len(labels)

@@ -118,11 +118,12 @@ def _class_names(data: PreprocessSpec) -> tuple[str, ...]:
     return component.describe(component.Params.model_validate(data.params)).class_names
 
 
-def _teacher(teacher: TeacherConfig, data: PreprocessSpec, dataset: DatasetConfig) -> TeacherSpec:
+def _teacher(teacher: TeacherConfig, data: PreprocessSpec, dataset: DatasetConfig, seed: int) -> TeacherSpec:
     return TeacherSpec(
         data=data.ref,
         dataset=data.dataset,
         validation=dataset.validation,
+        train_samples=dataset.train_samples,
         inputs=dataset.inputs,
         arch=teacher.arch,
         network=network_of(teacher.arch, teacher.width, teacher.train.drop_path if teacher.train else 0.0),
@@ -130,8 +131,18 @@ def _teacher(teacher: TeacherConfig, data: PreprocessSpec, dataset: DatasetConfi
         own_inputs=teacher.inputs if teacher.inputs != NetworkInputs() else None,
         classes=class_indices(teacher.classes, _class_names(data)) if teacher.classes else None,
         train=teacher.train,
-        seed=teacher.seed if teacher.train else 0,  # nothing is drawn
+        seed=seed if teacher.train else 0,  # nothing is drawn
     )
+
+
+def _teachers(experiment: ExperimentConfig, data: PreprocessSpec, seeds: list[int]) -> dict[int, TeacherSpec]:
+    """Return the teacher of the students of each seed; none if the experiment has no teacher."""
+    teacher = experiment.teacher
+    if teacher is None:
+        return {}
+    own = {seed: seed if teacher.seed == "student" else teacher.seed for seed in seeds}
+    specs = {seed: _with_code(_teacher(teacher, data, experiment.dataset, seed)) for seed in set(own.values())}
+    return {student: specs[seed] for student, seed in own.items()}
 
 
 @functools.cache
@@ -161,9 +172,9 @@ def _models(
 ) -> Iterator[tuple[str, NetworkSpec, str | None]]:
     """Yield the label and network of every row, and the teacher that a student's predictions are compared with."""
     dataset = experiment.dataset
-    teacher = _with_code(_teacher(experiment.teacher, data, dataset)) if experiment.teacher else None
-    if teacher:
-        yield "teacher", teacher, None
+    teachers = _teachers(experiment, data, seeds)
+    for each in {teacher.ref: teacher for teacher in teachers.values()}.values():
+        yield "teacher", each, None
     student = experiment.student
     for label, method in experiment.methods.items():
         name = components.canonical(method.method or label)
@@ -171,7 +182,9 @@ def _models(
         checked = component.Params.model_validate(method.params)
         params, imported = checked.model_dump(mode="json"), method.weights is not None
         needs_teacher = "teacher" in component.needs(checked) and not imported
+        train = None if imported else experiment.recipe_of(label)
         for seed in [0] if imported else seeds:
+            teacher = teachers.get(seed) or next(iter(teachers.values()), None)
             yield (
                 label,
                 _with_code(
@@ -180,9 +193,10 @@ def _models(
                         teacher=teacher.ref if teacher and needs_teacher else None,
                         dataset=data.dataset,
                         validation=dataset.validation,
+                        train_samples=dataset.train_samples,
                         inputs=dataset.inputs,
                         arch=student.arch,
-                        network=network_of(student.arch, student.width, student.train.drop_path if student.train else 0.0),
+                        network=network_of(student.arch, student.width, train.drop_path if train else 0.0),
                         time_steps=student.time_steps,
                         neuron=student.neuron,
                         encoding=student.encoding,
@@ -191,7 +205,7 @@ def _models(
                         method=name,
                         params=params,
                         weights=weights_digest(method.weights) if method.weights else None,
-                        train=None if imported else student.train,
+                        train=train,
                         seed=seed,
                     )
                 ),

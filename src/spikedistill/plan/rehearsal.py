@@ -7,6 +7,7 @@ from typing import TypeVar
 from spikedistill.config.models import Config, ExperimentConfig, StudentConfig, TeacherConfig
 
 WIDTH = 1 / 8
+ONE_EPOCH = {"epochs": 1, "warmup_epochs": 0}
 Section = TypeVar("Section", TeacherConfig, StudentConfig)
 
 
@@ -20,7 +21,12 @@ def rehearsal(config: Config) -> Config:
 def _rehearsed(experiment: ExperimentConfig) -> ExperimentConfig:
     imported = any(method.weights for method in experiment.methods.values())  # weights fit one width only
     teacher = experiment.teacher and _small(experiment.teacher, fixed_width=_is_fixed(experiment.teacher))
-    return experiment.model_copy(update={"teacher": teacher, "student": _small(experiment.student, fixed_width=imported)})
+    methods = {
+        label: method.model_copy(update={"train": {key: value for key, value in method.train.items() if key not in ONE_EPOCH}})
+        for label, method in experiment.methods.items()
+    }
+    student = _small(experiment.student, fixed_width=imported)
+    return experiment.model_copy(update={"teacher": teacher, "student": student, "methods": methods})
 
 
 def _is_fixed(teacher: TeacherConfig) -> bool:
@@ -29,5 +35,5 @@ def _is_fixed(teacher: TeacherConfig) -> bool:
 
 
 def _small(section: Section, *, fixed_width: bool) -> Section:
-    train = section.train and section.train.model_copy(update={"epochs": 1, "warmup_epochs": 0})
+    train = section.train and section.train.model_copy(update=ONE_EPOCH)
     return section.model_copy(update={"width": section.width * (1 if fixed_width else WIDTH), "train": train})

@@ -96,6 +96,7 @@ class TeacherSpec(_Spec):
     data: str
     dataset: str
     validation: float = 0.0
+    train_samples: int = 0
     inputs: InputConfig
     arch: str
     network: dict[str, Any]
@@ -136,6 +137,7 @@ class DistillSpec(_Spec):
     teacher: str | None
     dataset: str
     validation: float = 0.0
+    train_samples: int = 0
     inputs: InputConfig
     arch: str
     network: dict[str, Any]

@@ -63,7 +63,7 @@ def open_training(spec: NetworkSpec, job: StageJob) -> Iterator[TrainingSetup]:
     assert spec.train is not None, "a network without a recipe is imported"
     timeout = datetime.timedelta(minutes=job.options.engine.rank_timeout_minutes)
     with World.from_environment(timeout, gpus=job.options.gpus) as world:
-        data = open_store(job.inputs["data"]).with_validation(spec.validation)
+        data = open_store(job.inputs["data"]).with_validation(spec.validation).with_train_samples(spec.train_samples)
         loader = Loader(
             data,
             "train",

@@ -416,3 +416,12 @@ def decode_atis(content: bytes, name: str, *, height: int, width: int, truncated
             )
     cell = x.astype(np.int32) * (2 * height) + (y.astype(np.int32) << 1 | (high >> 7))
     return CellEvents(t, cell, height, width, dropped=int(bool(left)))
+
+
+def write_atis(path: Path, events: Events) -> None:
+    """Write an ATIS .bin recording, 5 bytes an event; the inverse of `read_atis` for times below 2**23 us and rows below 240."""
+    words = np.empty((len(events.t), 5), dtype=np.uint8)
+    words[:, 0], words[:, 1] = events.x, events.y
+    words[:, 2] = events.p << 7 | events.t >> 16
+    words[:, 3], words[:, 4] = events.t >> 8 & 0xFF, events.t & 0xFF
+    path.write_bytes(words.tobytes())

@@ -32,16 +32,29 @@ Int64 = npt.NDArray[np.int64]
 
 
 def simulate_digits(images: npt.NDArray[np.integer], first: int) -> list[Events]:
-    """Record a batch of digits for 300 ms with a simulated camera of 34 x 34 pixels.
+    """Record a batch of scikit-learn's digits, enlarged to 24 x 24 pixels.
 
     Args:
-        images: [B, 8, 8], values 0..16, from scikit-learn's `load_digits`.
-        first: number of the first image in the dataset; the random numbers of a recording depend on its number alone.
+        images: [B, 8, 8], values 0..16, from `load_digits`.
+        first: as in `simulate`.
 
     Returns:
         B recordings, each sorted by time.
     """
-    canvas = np.stack([_place(image, first + row) for row, image in enumerate(images)])
+    return simulate(np.stack([_enlarged(image) for image in images]), first)
+
+
+def simulate(pictures: Int64, first: int) -> list[Events]:
+    """Record a batch of pictures for 300 ms with a simulated camera of 34 x 34 pixels.
+
+    Args:
+        pictures: [B, H, W], intensities 0..4096, no larger than 34 x 34.
+        first: number of the first picture in the dataset; the random numbers of a recording depend on its number alone.
+
+    Returns:
+        B recordings, each sorted by time.
+    """
+    canvas = np.stack([_place(picture, first + row) for row, picture in enumerate(pictures)])
     on, off = _thresholds()
     level = _log_intensity(canvas, 0)
     reference = level.copy()
@@ -52,7 +65,7 @@ def simulate_digits(images: npt.NDArray[np.integer], first: int) -> list[Events]
         found += _crossings(before, level, reference, last, step, on, +1)
         found += _crossings(before, level, reference, last, step, off, -1)
     row, t, pixel, p = (np.concatenate(column) for column in zip(*found, strict=True))
-    return [_with_noise(first + b, t[row == b], pixel[row == b], p[row == b]) for b in range(len(images))]
+    return [_with_noise(first + b, t[row == b], pixel[row == b], p[row == b]) for b in range(len(pictures))]
 
 
 def _draw(purpose: int, number: int, count: int) -> Int64:
@@ -60,18 +73,23 @@ def _draw(purpose: int, number: int, count: int) -> Int64:
     return (raw >> np.uint64(33)).astype(np.int64)
 
 
-def _place(image: npt.NDArray[np.integer], number: int) -> Int64:
-    """Upscale a digit to 24 x 24 by integer bilinear interpolation, in 0..4096, on a canvas with a margin of 4 pixels."""
+def _enlarged(image: npt.NDArray[np.integer]) -> Int64:
+    """Enlarge a digit of 8 x 8 pixels, 0..16, to 24 x 24, 0..4096, by integer bilinear interpolation."""
     grid = np.arange(DIGIT_SIZE) * (image.shape[0] - 1)
     low, fraction = grid // (DIGIT_SIZE - 1), grid % (DIGIT_SIZE - 1)
     high = np.minimum(low + 1, image.shape[0] - 1)
     source = image.astype(np.int64) * (LEVELS // MAX_DIGIT_VALUE)
     rows = source[low] * (DIGIT_SIZE - 1 - fraction)[:, None] + source[high] * fraction[:, None]
-    scaled = (rows[:, low] * (DIGIT_SIZE - 1 - fraction) + rows[:, high] * fraction) // (DIGIT_SIZE - 1) ** 2
+    return (rows[:, low] * (DIGIT_SIZE - 1 - fraction) + rows[:, high] * fraction) // (DIGIT_SIZE - 1) ** 2
+
+
+def _place(picture: Int64, number: int) -> Int64:
+    """Put a picture into the middle of a canvas with a margin of 4 pixels around the sensor, or one pixel beside it."""
+    height, width = picture.shape
     down, right = _draw(1, number, 2) % 3 - 1
     canvas = np.zeros((SENSOR + 8, SENSOR + 8), dtype=np.int64)
-    top, left = (SENSOR + 8 - DIGIT_SIZE) // 2 + down, (SENSOR + 8 - DIGIT_SIZE) // 2 + right
-    canvas[top : top + DIGIT_SIZE, left : left + DIGIT_SIZE] = scaled
+    top, left = (SENSOR + 8 - height) // 2 + down, (SENSOR + 8 - width) // 2 + right
+    canvas[top : top + height, left : left + width] = picture
     return canvas
 
 

@@ -191,6 +191,8 @@ class _Data:
         meta = component.describe(component.Params.model_validate(data.params))
         height, width = spec.inputs.size(meta.height, meta.width)
         samples = split_samples(component, data.params)
+        if samples and spec.train_samples:
+            samples = min(samples[0], spec.train_samples), samples[1]
         frames = meta.num_frames or 1
         return cls(
             samples=samples or STAND_IN_SAMPLES,
