@@ -23,6 +23,7 @@ from spikedistill.config.sweep import model_of
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.scan import filled_params
 from spikedistill.errors import ConfigError, DataError
+from spikedistill.evaluate.settings import CorruptionConfig
 from spikedistill.train.settings import TrainConfig
 
 
@@ -57,6 +58,8 @@ def parse_config(values: Mapping[str, Any], source: str = "config.yaml") -> Conf
         key = ["experiments", label]
         if not any(each[:2] == key for each in unknown):
             _check_combinations(experiment, key, problems)
+    if config is not None and not unknown and config.evaluate.corruptions != CorruptionConfig():
+        _check_corruptions(config, problems)
     problems.raise_if_any()
     assert config is not None
     return config
@@ -183,8 +186,7 @@ def _check_combinations(experiment: ExperimentConfig, key: list[str], problems: 
         found = experiment.dataset.validation
         problems.add([*key, "dataset", "validation"], f"a share below 1, or a whole number of samples; found {found}")
     _check_train_samples(experiment.dataset, key, problems)
-    if experiment.baseline is not None and experiment.baseline not in experiment.methods:
-        problems.add([*key, "baseline"], components.unknown("method", experiment.baseline, experiment.methods))
+    _check_baselines(experiment, [*key, "baseline"], problems)
     _check_data(experiment, key, problems)
 
 
@@ -197,6 +199,14 @@ def _check_train_samples(dataset: DatasetConfig, key: list[str], problems: Probl
     if dataset.train_samples > left:
         reason = f"at most {left}: {dataset.name} has {published[0]} samples to train on, less those held out"
         problems.add([*key, "dataset", "train_samples"], f"{reason}; found {dataset.train_samples}")
+
+
+def _check_baselines(experiment: ExperimentConfig, key: list[str], problems: Problems) -> None:
+    for label in experiment.baselines:
+        if label not in experiment.methods:
+            problems.add(key, components.unknown("method", label, experiment.methods))
+        if (times := experiment.baselines.count(label)) > 1:
+            problems.add(key, f"each method may appear once; found {label!r} {times} times")
 
 
 def _changes_are_valid(experiment: ExperimentConfig, key: list[str], problems: Problems) -> bool:
@@ -290,6 +300,14 @@ def _described(experiment: ExperimentConfig, key: list[str], problems: Problems)
         if not fault:
             problems.add([*key, "dataset"], str(err))
         return None
+
+
+def _check_corruptions(config: Config, problems: Problems) -> None:
+    metas = [_described(experiment, [], Problems("")) for experiment in config.experiments.values()]
+    if None in metas:  # told with the dataset
+        return
+    for name, reason in config.evaluate.corruptions.problems({meta.kind for meta in metas if meta is not None}):
+        problems.add(["evaluate", "corruptions", name], reason)
 
 
 def _fault_of_folder(name: str) -> str | None:

@@ -21,9 +21,10 @@ from spikedistill.data.store import SampleStore
 from spikedistill.errors import ConfigError
 from spikedistill.evaluate.accuracy import Scores
 from spikedistill.evaluate.activity import ActivityMeter
+from spikedistill.evaluate.corruption import corrupted_batches
 from spikedistill.evaluate.operations import OperationMeter, footprint
 from spikedistill.evaluate.products import multiplications
-from spikedistill.evaluate.settings import MAX_BATCH_SIZE, EnergyConfig
+from spikedistill.evaluate.settings import MAX_BATCH_SIZE, CorruptionConfig, EnergyConfig
 from spikedistill.models import Teacher
 from spikedistill.train.distributed import World
 
@@ -101,6 +102,37 @@ def measure(
         "timing": _timing(model, inputs, world),
     }
     return Measurement(metrics, scores.predictions(world))
+
+
+@torch.no_grad()
+def measure_robustness(
+    model: nn.Module, data: SampleStore, split: str, inputs: InputConfig, world: World, corruptions: CorruptionConfig
+) -> list[dict[str, Any]]:
+    """Score a network, in evaluation mode, on corrupted samples.
+
+    Args:
+        model: the network, which returns `ModelOutput`.
+        data: the prepared dataset.
+        split: name of the split that is corrupted.
+        inputs: how samples become inputs.
+        world: the ranks; all of them get the result.
+        corruptions: the kinds and strengths; each takes one pass over the split.
+
+    Returns:
+        For each of them "kind" and "strength", and "accuracy", "nll" and "ece" of `Scores.summary`.
+    """
+    found = []
+    size = batch_size(len(data.split(split)))
+    starts = range(world.rank * size, len(data.split(split)), world.world_size * size)
+    for kind, strength in corruptions.chosen():
+        scores = Scores(len(data.split(split)), data.num_classes, world.device)
+        for start, batch in corrupted_batches(data, split, starts, size, kind=kind, strength=strength):
+            loader = Loader(batch, split, batch_size=size, inputs=inputs, device=world.device)
+            for samples, labels in loader.epoch(0):
+                scores.add(start, model(samples).logits, labels, None)
+        summary = scores.summary(world)
+        found.append({"kind": kind, "strength": strength} | {name: summary[name] for name in ("accuracy", "nll", "ece")})
+    return found
 
 
 def _timing(model: nn.Module, inputs: Tensor, world: World) -> dict[str, Any]:

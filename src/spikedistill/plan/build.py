@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from spikedistill import components
 from spikedistill.config.models import Config, DatasetConfig, ExperimentConfig, TeacherConfig
 from spikedistill.config.networks.imported import class_indices
+from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.scan import filled_params
 from spikedistill.errors import ConfigError
 from spikedistill.models.imported.settings import NetworkInputs
@@ -86,10 +87,11 @@ def build_plan(config: Config) -> Plan:
         if experiment.dataset.root is not None:
             raw[data.ref] = str(Path(experiment.dataset.root).expanduser())
         stages[data.ref] = data
+        settings = config.evaluate.fitting(_meta(data).kind)
         for method, model, teacher in _models(experiment, data, config.seeds):
             if file := weights_file(experiment, method):
                 weights[model.ref] = file
-            evaluation = _with_code(EvaluateSpec(data=data.ref, model=model.ref, teacher=teacher, settings=config.evaluate))
+            evaluation = _with_code(EvaluateSpec(data=data.ref, model=model.ref, teacher=teacher, settings=settings))
             stages |= {model.ref: model, evaluation.ref: evaluation}
             rows.append(Row(label, method, model.seed, model.ref, evaluation.ref))
     return Plan(config, stages, tuple(rows), raw, weights)
@@ -113,9 +115,9 @@ def weights_file(experiment: ExperimentConfig, method: str) -> str | None:
     return None if section is None else section.weights
 
 
-def _class_names(data: PreprocessSpec) -> tuple[str, ...]:
+def _meta(data: PreprocessSpec) -> DatasetMeta:
     component = components.load("data.datasets", data.dataset)
-    return component.describe(component.Params.model_validate(data.params)).class_names
+    return component.describe(component.Params.model_validate(data.params))
 
 
 def _teacher(teacher: TeacherConfig, data: PreprocessSpec, dataset: DatasetConfig, seed: int) -> TeacherSpec:
@@ -129,7 +131,7 @@ def _teacher(teacher: TeacherConfig, data: PreprocessSpec, dataset: DatasetConfi
         network=network_of(teacher.arch, teacher.width, teacher.train.drop_path if teacher.train else 0.0),
         weights=weights_digest(teacher.weights) if teacher.weights else None,
         own_inputs=teacher.inputs if teacher.inputs != NetworkInputs() else None,
-        classes=class_indices(teacher.classes, _class_names(data)) if teacher.classes else None,
+        classes=class_indices(teacher.classes, _meta(data).class_names) if teacher.classes else None,
         train=teacher.train,
         seed=seed if teacher.train else 0,  # nothing is drawn
     )

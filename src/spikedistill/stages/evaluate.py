@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from spikedistill.data.store import open_store
-from spikedistill.evaluate.measure import evaluation_loader, measure
+from spikedistill.evaluate.measure import evaluation_loader, measure, measure_robustness
 from spikedistill.evaluate.pictures import write_examples
-from spikedistill.evaluate.settings import EVALUATION, PREDICTIONS
+from spikedistill.evaluate.settings import EVALUATION, PREDICTIONS, CorruptionConfig
 from spikedistill.plan.stages import EvaluateSpec
 from spikedistill.stages.network_io import load_network, read_model_spec
 from spikedistill.stages.runner import StageJob
@@ -35,6 +35,9 @@ def build(spec: EvaluateSpec, job: StageJob) -> None:
         metrics, predictions = measure(
             network, loader, world, num_classes=data.num_classes, energy=spec.settings.energy, teacher=teacher
         )
+        corruptions = spec.settings.corruptions
+        if corruptions != CorruptionConfig():
+            metrics["robustness"] = measure_robustness(network, data, "test", model_spec.inputs, world, corruptions)
         if model_spec.validation:
             held_out = validate(network, evaluation_loader(data, "validation", model_spec.inputs, world), world)
             metrics["validation"] = {"accuracy": held_out[ACCURACY] / 100, "loss": held_out[LOSS]}
