@@ -157,9 +157,10 @@ class ExperimentConfig(Section):
     methods: dict[str, MethodConfig] = Field(
         min_length=1, description="Methods to compare, by a label of your choice; each is trained once per seed."
     )
-    baseline: str | None = Field(
+    baseline: str | Annotated[list[str], Field(min_length=1)] | None = Field(
         None,
-        description="Label of the method that the report compares the others with, seed by seed. "
+        description="Label of the method that the report compares the others with, seed by seed; or several, as in [ce, tet]: "
+        "the table is against the first, the paired tests against each. "
         "Default: the first that needs no teacher, else the first.",
     )
     together: list[list[str]] = Field(
@@ -167,6 +168,13 @@ class ExperimentConfig(Section):
         description="Groups of keys given as lists that are walked in step, as in "
         "[[dataset.params.num_frames, student.time_steps]], not crossed.",
     )
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """The labels of `baseline`, in order; empty if none is given."""
+        if self.baseline is None:
+            return ()
+        return (self.baseline,) if isinstance(self.baseline, str) else tuple(self.baseline)
 
     def recipe_of(self, method: str) -> TrainConfig | None:
         """Return how the students of a method are trained, given its label: `student.train` with what the method changes.

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from spikedistill import components
 from spikedistill.config.models import ExperimentConfig
 from spikedistill.errors import ArtifactError
-from spikedistill.evaluate.settings import EVALUATION, EXAMPLES
+from spikedistill.evaluate.settings import EVALUATION, EXAMPLES, PREDICTIONS
 from spikedistill.launch.command import stage_log
 from spikedistill.launch.status import stage_state
 from spikedistill.plan.build import Plan, Row
@@ -39,12 +40,13 @@ def collect(plan: Plan, store: Store) -> Comparison:
     up_to_date = UpToDate(plan, store)
     read = functools.cache(_read_lines)  # the metrics of a network are read for its rows and for its cost
     source = functools.cache(lambda ref: facts(store.manifest(ref)))  # data and teachers are behind many rows
-    baselines = {label: _baseline(experiment) for label, experiment in plan.config.experiments.items()}
+    baselines = {label: _baselines(experiment) for label, experiment in plan.config.experiments.items()}
     return Comparison(
-        records=[_record(plan, store, row, up_to_date, baselines[row.experiment], read, source) for row in plan.rows],
+        records=[_record(plan, store, row, up_to_date, baselines[row.experiment][0], read, source) for row in plan.rows],
         costs=[_cost(store, spec, spec.ref in up_to_date, read) for spec in plan.stages.values()],
         published={label: _published(experiment) for label, experiment in plan.config.experiments.items()},
         config=plan.config.model_dump(mode="json"),
+        baselines=baselines,
     )
 
 
@@ -77,7 +79,8 @@ def _record(
         evaluation=json.loads((evaluation / EVALUATION).read_text(encoding="utf-8")),
         metrics=read(model / METRICS),
         manifest=store.manifest(row.model),
-        examples=_examples(evaluation / EXAMPLES),
+        examples=_arrays(evaluation / EXAMPLES),
+        correct=_correct(evaluation / PREDICTIONS),
         sources={spec.ref: source(spec.ref) for spec in plan.with_upstream(plan.stages[row.evaluation])},
     )
 
@@ -105,11 +108,17 @@ def _read_lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in whole_lines(file)]
 
 
-def _examples(file: Path) -> dict[str, Any] | None:
+def _arrays(file: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     with np.load(io.BytesIO(file.read_bytes())) as arrays:
         return dict(arrays)
+
+
+def _correct(file: Path) -> npt.NDArray[np.bool_] | None:
+    """Return [N], whether each sample of the test split is predicted rightly; None if an older version made the evaluation."""
+    arrays = _arrays(file)
+    return None if arrays is None else arrays["prediction"] == arrays["label"]
 
 
 def _cost(store: Store, spec: Spec, is_up_to_date: bool, read: Lines) -> StageCost:
@@ -134,13 +143,10 @@ def _cost(store: Store, spec: Spec, is_up_to_date: bool, read: Lines) -> StageCo
     )
 
 
-def _baseline(experiment: ExperimentConfig) -> str:
-    """Return the label of the method that the others are compared with."""
-    if experiment.baseline is not None:
-        return experiment.baseline
-    return next(
-        (label for label in experiment.methods if "teacher" not in _needs(experiment, label)), next(iter(experiment.methods))
-    )
+def _baselines(experiment: ExperimentConfig) -> tuple[str, ...]:
+    """Return the labels of the methods that the others are compared with; at least one."""
+    without_teacher = (label for label in experiment.methods if "teacher" not in _needs(experiment, label))
+    return experiment.baselines or (next(without_teacher, next(iter(experiment.methods))),)
 
 
 def _needs(experiment: ExperimentConfig, label: str) -> frozenset[str]:

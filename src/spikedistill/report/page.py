@@ -11,7 +11,7 @@ import yaml
 
 from spikedistill.report import trace
 from spikedistill.report.records import Comparison, group_records
-from spikedistill.report.sections import costs, provenance, ranking
+from spikedistill.report.sections import costs, provenance, ranking, significance
 from spikedistill.report.tables import (
     EFFICIENCY,
     MISSING,
@@ -42,6 +42,7 @@ td { white-space: nowrap; }
 td.text:last-child { white-space: normal; }
 tr.teacher td { background: #f2f2f2; }
 tr.reported td { font-style: italic; color: #555; }
+tr.significant td { font-weight: 600; }
 tr.missing td { color: #a33; }
 img { max-width: 100%; }
 pre { background: #f6f6f6; padding: 1em; overflow-x: auto; }
@@ -83,6 +84,7 @@ def html_page(comparison: Comparison, figures: Mapping[str, str]) -> str:
     methods = [row for row in rows if not row.published]
     sections = {
         "Results": _table(RESULT_HEADERS, [result_cells(row) for row in rows], 3, kinds) + _paragraphs(notes(rows)),
+        **_tests(comparison),
         **_ranking(comparison),
         **{title: _image(title, svg) for title, svg in figures.items()},
         "Quality": _columns(methods, QUALITY),
@@ -101,6 +103,16 @@ def html_page(comparison: Comparison, figures: Mapping[str, str]) -> str:
         f'<link rel="icon" href="data:,">\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>Comparison</h1>\n<nav>{links}</nav>\n'
         f"{parts}<script>{_SCRIPT}</script>\n</body>\n</html>\n"
     )
+
+
+def _tests(comparison: Comparison) -> dict[str, str]:
+    """Return the section about paired tests, if there are any."""
+    tests = significance.paired_tests(comparison)
+    if not tests:
+        return {}
+    kinds = ["significant" if each.is_significant else "run" for each in tests]
+    table = _table(significance.HEADERS, significance.cells(tests), significance.FIRST_NUMBER, kinds)
+    return {significance.TITLE: table + _paragraphs(significance.notes(tests))}
 
 
 def _ranking(comparison: Comparison) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spikedistill.report.published import PublishedResult
-
-CONFIDENCE = 0.95
+from spikedistill.report.statistics import half_width
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,8 @@ class RunRecord:
         metrics: records of metrics.jsonl, one per epoch; for a failed run those written so far.
         manifest: manifest of the trained network; empty if there is none.
         examples: arrays of examples.npz, a few test samples and their saliency maps.
+        correct: [N], whether it predicts the class of each sample of the test split; None if the evaluation is of a version
+            that did not keep the predictions.
         sources: the evaluation and all that it was made from, upstream first: reference -> facts, see `trace.facts`.
     """
 
@@ -52,6 +52,7 @@ class RunRecord:
     metrics: list[dict[str, Any]] = field(default_factory=list)
     manifest: dict[str, Any] = field(default_factory=dict)
     examples: Mapping[str, npt.NDArray[Any]] | None = None
+    correct: npt.NDArray[np.bool_] | None = None
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -96,12 +97,14 @@ class Comparison:
         costs: one per stage of the plan.
         published: published results by experiment.
         config: the configuration with all defaults.
+        baselines: labels of the methods that the others are tested against, by experiment; those of the table come first.
     """
 
     records: Sequence[RunRecord]
     costs: Sequence[StageCost] = ()
     published: Mapping[str, Sequence[PublishedResult]] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    baselines: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def is_partial(self) -> bool:
@@ -171,12 +174,9 @@ class Difference:
         pairs = [values[seed] - baseline[seed] for seed in sorted(values.keys() & baseline.keys())]
         if not pairs:
             return None
-        mean = statistics.fmean(pairs)
-        if len(pairs) == 1:
+        mean, half = statistics.fmean(pairs), half_width(pairs)
+        if half is None:
             return cls(mean, None, None, 1)
-        from scipy.stats import t
-
-        half = float(t.ppf((1 + CONFIDENCE) / 2, len(pairs) - 1)) * statistics.stdev(pairs) / math.sqrt(len(pairs))
         return cls(mean, mean - half, mean + half, len(pairs))
 
     def format(self, factor: float, digits: int) -> str:
@@ -210,10 +210,11 @@ def difference(group: Group, baseline: Group | None) -> Difference | None:
     """Return the accuracy of a group minus that of its experiment's baseline; None for the baseline itself and for teachers."""
     if baseline is None or group.is_teacher or group.is_baseline:
         return None
-    return Difference.of(_accuracies(group), _accuracies(baseline))
+    return Difference.of(accuracies(group), accuracies(baseline))
 
 
-def _accuracies(group: Group) -> dict[int, float]:
+def accuracies(group: Group) -> dict[int, float]:
+    """Return the accuracy of each run that was measured, in [0, 1], by seed."""
     return {run.seed: run.evaluation["accuracy"] for run in group.runs if run.evaluation is not None}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from spikedistill.report import page, tables, trace
 from spikedistill.report.plots import curves, pictures
 from spikedistill.report.records import Comparison, RunRecord
-from spikedistill.report.sections import costs
+from spikedistill.report.sections import costs, significance
 from spikedistill.store.atomic import write_text
 
 LONG_AGO = 315_532_800  # 1980-01-01: older than any artifact, and the earliest date that ZIP archives can hold
@@ -32,14 +32,16 @@ def write_report(comparison: Comparison, out: Path) -> list[Path]:
         out: folder of the report; it is created if missing.
 
     Returns:
-        The files: results.csv, .md, .tex and .html, costs.csv, those of `FIGURES`, and sources.json.
+        The files: results.csv, .md, .tex and .html, tests.csv, costs.csv, those of `FIGURES`, and sources.json.
     """
+    tests = significance.paired_tests(comparison)
     drawn = {name: draw(comparison.records) for name, (_, draw) in FIGURES.items()}
     contents = {
         "results.csv": tables.csv_table(comparison),
-        "results.md": tables.markdown_table(comparison),
+        "results.md": "\n".join(filter(None, [tables.markdown_table(comparison), significance.markdown(tests)])),
         "results.tex": tables.latex_table(comparison),
         "results.html": page.html_page(comparison, {FIGURES[name][0]: svg for name, svg in drawn.items()}),
+        "tests.csv": significance.csv_table(tests),
         "costs.csv": costs.csv_table(comparison.costs),
         **drawn,
     }

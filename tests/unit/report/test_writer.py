@@ -4,7 +4,7 @@ import pytest
 
 from spikedistill.report.writer import FIGURES, backdate, write_report
 
-FILES = ["results.csv", "results.md", "results.tex", "results.html", "costs.csv", *FIGURES, "sources.json"]
+FILES = ["results.csv", "results.md", "results.tex", "results.html", "tests.csv", "costs.csv", *FIGURES, "sources.json"]
 
 
 def test_writes_every_file_and_leaves_nothing_else(compared, tmp_path):
