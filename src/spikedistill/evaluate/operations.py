@@ -4,9 +4,13 @@ Counted per convolution and linear layer from its actual inputs; products outsid
 
     macs         multiply-accumulates of a layer with real-valued input: at every output position, padding included, as FLOP
                  counters do
-    synops       additions of a layer with spiking input: one for each spike and each weight that it reaches. Spikes are 0 or 1;
-                 behind neurons that fire several in a step, an integer n is n spikes
+    synops       additions of a layer with spiking input: one for each spike and each weight that it reaches
     energy       pj_per_mac * macs + pj_per_ac * synops, in pJ
+
+A whole number n is n spikes, and costs n additions per weight, if the neurons that ran before the layer can fire that many
+together in one step: spikes of several neurons are added up where a SEW network joins its blocks, and some neurons fire several
+at once. Negative spikes count as |n|. Before the first neurons, where images and event counts arrive, only 0 and 1 are spikes.
+Each layer is judged by itself, by all inputs of the evaluation: one other value among them, and its operations are MACs.
 
 A static image passes the stem once for all T steps, and is counted once. Averaged spikes are real-valued.
 
@@ -15,7 +19,8 @@ of its input. It includes spikes that meet only the padding, so it is larger, mo
 
 Dense and effective operations are those of NeuroBench (Yik et al. 2025, https://doi.org/10.1038/s41467-025-56739-4): dense
 operations are all products of an input and a weight; effective operations are those of a non-zero input and a non-zero weight,
-called ACs in layers with spiking input and MACs in the others.
+called ACs in layers with spiking input and MACs in the others. An input of 2 counts once, as there; NeuroBench calls a layer
+with such an input MACs.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ from torch import Tensor, nn
 from spikedistill.evaluate.layers import LayerMeter, find_layers
 from spikedistill.evaluate.products import ProductMeter
 from spikedistill.evaluate.settings import EnergyConfig
-from spikedistill.evaluate.synapses import Operations, spikes_in
+from spikedistill.evaluate.synapses import Operations, SpikesSoFar, spikes_in
 from spikedistill.neurons.neuron import SpikingNeuron
 from spikedistill.train.distributed import World
 
@@ -48,27 +53,28 @@ class OperationMeter(LayerMeter):
         """Observe the layers of `model`."""
         super().__init__(model, "conv", "linear")
         neurons = [module for module in model.modules() if isinstance(module, SpikingNeuron)]
-        self._most = max((each.most_spikes for each in neurons), default=1)
-        self._signed = any(each.signed for each in neurons)
-        self._first = next(iter(self._layers.values()), None)
-        self._products = ProductMeter(model, most_spikes=self._most, signed=self._signed)
+        most = max((each.most_spikes for each in neurons), default=1)
+        self._products = ProductMeter(model, most_spikes=most, signed=any(each.signed for each in neurons))
+        self._so_far = SpikesSoFar(model)
 
     def __enter__(self) -> Self:
         self._products.__enter__()
+        self._so_far.__enter__()
         return super().__enter__()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         super().__exit__(kind, error, trace)
+        self._so_far.__exit__(kind, error, trace)
         self._products.__exit__(kind, error, trace)
 
     def count(self, layer: nn.Module, x: Tensor, out: Tensor) -> dict[str, Tensor | int]:
-        """Count the spikes at each position of the input, and the values that are none: by default all but 0 and 1."""
+        """Count the spikes and the non-zero values at each position of the input, and the values that are no spikes."""
         nonzero = x != 0
-        of_neurons = layer is not self._first
-        not_spikes, spikes = spikes_in(x, nonzero, most=self._most if of_neurons else 1, signed=self._signed and of_neurons)
-        counts: dict[str, Tensor | int] = {"calls": len(x), "outputs": out.numel(), "nonzero": nonzero.sum(0)}
-        counts["not_spikes"] = not_spikes
-        return counts if spikes is nonzero else counts | {"spikes": spikes.sum(0)}
+        not_spikes, spikes = spikes_in(x, nonzero, most=self._so_far.most, signed=self._so_far.signed)
+        counts: dict[str, Tensor | int] = {"calls": len(x), "outputs": out.numel(), "not_spikes": not_spikes}
+        counts["nonzero"] = nonzero.sum(0)
+        counts["spikes"] = counts["nonzero"] if spikes is nonzero else spikes.sum(0)
+        return counts
 
     def summary(
         self, world: World, num_samples: int, energy: EnergyConfig, *, multiplications: int | None = None
@@ -101,8 +107,8 @@ class OperationMeter(LayerMeter):
 
 
 def _layer_operations(layer: nn.Module, counts: dict[str, Tensor], num_samples: int) -> Operations:
-    calls, spiking = int(counts["calls"]), not int(counts["not_spikes"])
-    inputs = counts.get("spikes", counts["nonzero"]) if spiking else counts["nonzero"]
+    calls, spiking, nonzero = int(counts["calls"]), not int(counts["not_spikes"]), counts["nonzero"]
+    inputs = counts["spikes"] if spiking else nonzero
     reached, reached_nonzero = _fan_out(layer, inputs, all_weights=True), _fan_out(layer, inputs, all_weights=False)
     weight: Tensor = layer.weight  # type: ignore[assignment]
     macs = int(counts["outputs"]) * (weight.numel() // len(weight)) / num_samples
@@ -114,7 +120,7 @@ def _layer_operations(layer: nn.Module, counts: dict[str, Tensor], num_samples: 
         synops=int((inputs * reached).sum()) / num_samples,
         estimate=(macs, rate),
         dense=calls * int(reached.sum()) / num_samples,
-        effective=int((inputs * reached_nonzero).sum()) / num_samples,
+        effective=int((nonzero * reached_nonzero).sum()) / num_samples,
     )
 
 

@@ -8,7 +8,8 @@ They belong to no layer, so they are seen as the operations that they end in. Co
     macs         of other products: all multiply-accumulates
     effective    operations of a non-zero value of one and a non-zero value of the other operand
 
-A spike is what it is at the input of a layer: behind neurons that fire several in a step, an integer n is n spikes.
+An integer n is n spikes where a neuron of the network fires so many in a step. Larger ones are no spikes here, although they
+are at the input of a layer: a product of spikes, such as q k^T, holds numbers of coincidences, and in (q k^T) v the spikes are v.
 Teachers from elsewhere have such products, too, and layers that are called as functions, which hooks do not see:
 `multiplications` counts whatever a network multiplies.
 
@@ -114,12 +115,10 @@ def _count(first: Tensor, second: Tensor, *, most: int, signed: bool) -> dict[st
         "first_not_spikes": not_first,
         "first_spikes": first_spikes.sum(),
         "first_meets": second.shape[2] * first_spikes.sum(),
-        "first_effective": (first_spikes.sum(1) * of_second).sum(),
         "second": second.numel(),
         "second_not_spikes": not_second,
         "second_spikes": second_spikes.sum(),
         "second_meets": first.shape[1] * second_spikes.sum(),
-        "second_effective": (of_first * second_spikes.sum(2)).sum(),
     }
 
 
@@ -134,5 +133,5 @@ def _operations(totals: dict[str, int], num_samples: int) -> Operations:
         synops=synops,
         estimate=(synops, 1.0),
         dense=products,
-        effective=totals[f"{spiking}_effective" if spiking else "effective"] / num_samples,
+        effective=totals["effective"] / num_samples,
     )

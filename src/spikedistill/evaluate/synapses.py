@@ -2,12 +2,53 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikedistill.evaluate.settings import EnergyConfig
+from spikedistill.neurons.firing import observed
+from spikedistill.neurons.neuron import SpikingNeuron
+
+
+class SpikesSoFar:
+    """A context manager that knows, at any moment of a forward pass, what spikes can be where a layer runs next.
+
+    Attributes:
+        signed: whether some of them can be negative.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        """Observe the neurons of `model`."""
+        self._model = model
+        self._neurons = {name: module for name, module in model.named_modules() if isinstance(module, SpikingNeuron)}
+        self._hooks = ExitStack()
+        self._start()
+
+    def __enter__(self) -> Self:
+        start = self._model.register_forward_pre_hook(lambda module, inputs: self._start())
+        self._hooks.callback(start.remove)
+        self._hooks.enter_context(observed(self._neurons, lambda name, layer, x, out: self._add(layer)))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._hooks.close()
+
+    def _start(self) -> None:
+        self._fired, self.signed = 0, False
+
+    def _add(self, layer: nn.Module) -> None:
+        assert isinstance(layer, SpikingNeuron)
+        self._fired += layer.most_spikes
+        self.signed |= layer.signed
+
+    @property
+    def most(self) -> int:
+        """Number of spikes that add up to one value at most, one neuron of each layer that has run; 1 before the first."""
+        return max(1, self._fired)
 
 
 def spikes_in(x: Tensor, nonzero: Tensor, *, most: int, signed: bool) -> tuple[Tensor, Tensor]:
@@ -16,14 +57,14 @@ def spikes_in(x: Tensor, nonzero: Tensor, *, most: int, signed: bool) -> tuple[T
     Args:
         x: input of a layer, or operand of a product.
         nonzero: where `x` is not 0.
-        most: number of spikes that a neuron of the network fires in one step at most, which a value is then.
+        most: number of spikes that a value is at most.
         signed: whether spikes can be negative.
     """
     if most == 1 and not signed:
         return (nonzero & (x != 1)).sum(), nonzero
     size = x.abs() if signed else x
-    fits = (size >= 0) & (size <= most) & (size == size.round())
-    return (~fits).sum(), size.nan_to_num().clamp(0, most).round().long()
+    spikes = size.clamp(0, most).int()
+    return (spikes != size).sum(), spikes
 
 
 @dataclass(frozen=True)
