@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -98,6 +98,8 @@ def _name(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return " or ".join(f"`{json.dumps(value).strip(chr(34))}`" for value in get_args(annotation))
     arguments = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        return _name(arguments[0])
     if get_origin(annotation) in (list, tuple):
         return f"list of {_name(arguments[0])}"
     if get_origin(annotation) is dict:
