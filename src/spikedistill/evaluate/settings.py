@@ -62,6 +62,13 @@ class CorruptionConfig(Section):
         (), description="Event frames: mean numbers of spurious events per pixel, polarity and frame (Poisson)."
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_list(cls, value: object) -> object:
+        if isinstance(value, int | float):
+            raise ValueError(f"a list of strengths is expected: [{value}]")
+        return value
+
     @field_validator("*")
     @classmethod
     def _check_repeats(cls, value: tuple[float, ...]) -> tuple[float, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -116,6 +117,25 @@ def _neurons(m: dict[str, Any], key: str) -> float | None:
     return sum(layer[key] for layer in layers) / neurons if neurons else None
 
 
+def robustness_columns(comparison: Comparison) -> tuple[Column, ...]:
+    """Return the accuracies on corrupted samples that any of the runs has, kind by kind in order of strength."""
+    measured = (each for run in comparison.records if run.evaluation for each in run.evaluation.get("robustness", ()))
+    strengths: dict[str, set[float]] = {}
+    for each in measured:
+        strengths.setdefault(each["kind"], set()).add(each["strength"])
+    return tuple(_robustness(kind, strength) for kind in strengths for strength in sorted(strengths[kind]))
+
+
+@functools.cache
+def _robustness(kind: str, strength: float) -> Column:
+    def read(m: dict[str, Any]) -> float | None:
+        entries = m.get("robustness", ())
+        return next((each["accuracy"] for each in entries if (each["kind"], each["strength"]) == (kind, strength)), None)
+
+    name = f"{kind} {strength:g}"
+    return Column(f"accuracy_{name.replace(' ', '_')}_percent", f"{name.replace('_', ' ')} (%)", read, 100)
+
+
 @dataclass(frozen=True)
 class TableRow:
     """One line of the comparison: the measurements of a method, or a published result.
@@ -192,11 +212,12 @@ def result_cells(row: TableRow) -> list[str]:
 def build_rows(comparison: Comparison) -> list[TableRow]:
     """Return the rows: per experiment its teacher, its methods in the order of the records, then the published results."""
     groups = group_records(comparison.records)
+    columns = (*MEASURES, *robustness_columns(comparison))
     rows: list[TableRow] = []
     for experiment in dict.fromkeys(group.experiment for group in groups):
         own = [group for group in groups if group.experiment == experiment]
         baseline = next((group for group in own if group.is_baseline), None)
-        rows += [_row(group, baseline) for group in own]
+        rows += [_row(group, baseline, columns) for group in own]
         rows += [
             TableRow(experiment, each.dataset, each.method, each.arch, each.time_steps, published=each)
             for each in comparison.published.get(experiment, ())
@@ -204,9 +225,9 @@ def build_rows(comparison: Comparison) -> list[TableRow]:
     return rows
 
 
-def _row(group: Group, baseline: Group | None) -> TableRow:
+def _row(group: Group, baseline: Group | None, columns: Sequence[Column]) -> TableRow:
     first, measured = group.runs[0], measurements(group)
-    values = {column: [v for m in measured if (v := column.read(m)) is not None] for column in MEASURES}
+    values = {column: [v for m in measured if (v := column.read(m)) is not None] for column in columns}
     return TableRow(
         experiment=group.experiment,
         dataset=first.dataset,
@@ -281,7 +302,6 @@ def latex_table(comparison: Comparison) -> str:
 CSV_HEADERS = (
     *("experiment", "dataset", "method", "architecture", "time_steps", "source", "num_seeds", "num_missing"),
     *("difference_percent_mean", "difference_percent_low", "difference_percent_high", "difference_num_pairs"),
-    *(f"{column.name}_{part}" for column in MEASURES for part in ("mean", "std")),
 )
 
 
@@ -289,19 +309,20 @@ def csv_table(comparison: Comparison) -> str:
     """Return the comparison as CSV with plain numbers of every measured quantity; missing values are empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_HEADERS)
-    writer.writerows(_csv_values(row) for row in build_rows(comparison))
+    columns = (*MEASURES, *robustness_columns(comparison))
+    writer.writerow([*CSV_HEADERS, *(f"{column.name}_{part}" for column in columns for part in ("mean", "std"))])
+    writer.writerows(_csv_values(row, columns) for row in build_rows(comparison))
     return text.getvalue()
 
 
-def _csv_values(row: TableRow) -> list[object]:
+def _csv_values(row: TableRow, columns: Sequence[Column]) -> list[object]:
     source = f"reported: {row.published.source}" if row.published else MEASURED
     names: list[object] = [row.experiment, row.dataset, row.method, row.arch, _number(row.time_steps), source]
     counts: list[object] = ["", ""] if row.published else [row.num_seeds, len(row.problems)]
     paired = row.difference
     bounds = [paired.mean, paired.low, paired.high] if paired else [None] * 3
     values = [*names, *counts, *(_number(each, 100) for each in bounds), paired.num_pairs if paired else ""]
-    for column in MEASURES:
+    for column in columns:
         spread = row.measured.get(column)
         if row.published and column is ACCURACY:
             values += [row.published.accuracy, ""]

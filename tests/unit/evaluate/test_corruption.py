@@ -208,7 +208,7 @@ def test_a_kind_for_other_data_leaves_an_evaluation_as_it_is():
         (EVENTS, {"noise": [0.5]}, r"evaluate\.corruptions\.noise: is for images, and all datasets are event frames"),
         (CONFIG, {"noise": [0.1, 0.1]}, r"evaluate\.corruptions\.noise: .*each strength may appear once"),
         (CONFIG, {"occlude": [1.5]}, r"evaluate\.corruptions\.occlude.*less than or equal to 1"),
-        (CONFIG, {"noise": 0.1}, r"evaluate\.corruptions\.noise"),
+        (CONFIG, {"noise": 0.1}, r"evaluate\.corruptions\.noise: .*a list of strengths is expected: \[0\.1\]"),
         (CONFIG, {"nois": [0.1]}, r"evaluate\.corruptions.*noise"),
     ],
 )

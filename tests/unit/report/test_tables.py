@@ -113,6 +113,22 @@ def test_csv_holds_plain_numbers_of_every_quantity(compared):
     assert (reported["accuracy_percent_mean"], reported["energy_uj_mean"], reported["num_seeds"]) == ("97.5", "", "")
 
 
+def test_csv_has_a_column_for_each_corruption_that_any_run_has(make):
+    runs = [make.student("tet", 0, 0.9), make.student("tet", 1, 0.9), make.student("kd", 0, 0.9)]
+    for run, accuracy in zip(runs, (0.5, 0.7), strict=False):  # kd was evaluated without
+        run.evaluation["robustness"] = [
+            {"kind": "drop_events", "strength": 0.5, "accuracy": accuracy, "nll": 1.0, "ece": 0.1},
+            {"kind": "drop_events", "strength": 0.25, "accuracy": accuracy + 0.1, "nll": 1.0, "ece": 0.1},
+        ]
+    tet, kd = csv.DictReader(io.StringIO(csv_table(make.comparison(runs))))
+    assert [name for name in tet if "drop" in name] == [
+        f"accuracy_drop_events_{strength}_percent_{part}" for strength in (0.25, 0.5) for part in ("mean", "std")
+    ]
+    assert float(tet["accuracy_drop_events_0.5_percent_mean"]) == pytest.approx(60.0)
+    assert float(tet["accuracy_drop_events_0.25_percent_std"]) == pytest.approx(14.142136)
+    assert kd["accuracy_drop_events_0.5_percent_mean"] == ""
+
+
 def test_markdown_is_a_table_with_every_row(compared):
     lines = [line for line in markdown_table(compared).splitlines() if line.startswith("|")]
     assert [cell.strip() for cell in lines[0].strip("|").split("|")] == list(RESULT_HEADERS)
