@@ -23,6 +23,7 @@ from spikedistill.report.tables import (
     build_rows,
     notes,
     result_cells,
+    robustness_columns,
 )
 
 _STYLE = """
@@ -88,6 +89,7 @@ def html_page(comparison: Comparison, figures: Mapping[str, str]) -> str:
         **_ranking(comparison),
         **{title: _image(title, svg) for title, svg in figures.items()},
         "Quality": _columns(methods, QUALITY),
+        **({"Robustness": _columns(methods, columns)} if (columns := robustness_columns(comparison)) else {}),
         "Work and speed": _columns(methods, EFFICIENCY),
         "Runs": _runs(comparison),
         "Cost": _table(costs.TOTAL_HEADERS, costs.total_cells(comparison.costs), 1)

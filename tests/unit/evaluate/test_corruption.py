@@ -1,5 +1,7 @@
 """Corrupted samples: what each kind does to them, and that only the position of a sample decides on what is drawn."""
 
+import json
+
 import numpy as np
 import pytest
 from torch import nn
@@ -10,11 +12,11 @@ from spikedistill.data.store import open_store
 from spikedistill.errors import ConfigError
 from spikedistill.evaluate.corruption import KINDS, corrupt, corrupted_batches
 from spikedistill.evaluate.measure import batch_size, evaluation_loader, measure, measure_robustness
-from spikedistill.evaluate.settings import CorruptionConfig, EnergyConfig
+from spikedistill.evaluate.settings import EVALUATION, PREDICTIONS, CorruptionConfig, EnergyConfig
 from spikedistill.models import ModelOutput
 from spikedistill.plan.build import build_plan
 from spikedistill.stages.runner import RunOptions, run_stage
-from spikedistill.store.artifacts import Store
+from spikedistill.store.artifacts import MANIFEST, Store
 from spikedistill.train.distributed import World
 
 GREY = np.full((200, 3, 16, 16), 128, np.uint8)
@@ -215,3 +217,16 @@ def test_a_kind_for_other_data_leaves_an_evaluation_as_it_is():
 def test_what_cannot_be_measured_is_told_with_its_key(experiment, corruptions, message):
     with pytest.raises(ConfigError, match=message):
         evaluations({"a": experiment}, corruptions)
+
+
+def test_an_evaluation_holds_the_prediction_of_every_test_sample(trained):
+    folder = trained.store.path(next(row.evaluation for row in trained.plan.rows if row.method == "kd"))
+    measured = json.loads((folder / EVALUATION).read_text())
+    with np.load(folder / PREDICTIONS, allow_pickle=False) as arrays:
+        prediction, label = arrays["prediction"], arrays["label"]
+    assert prediction.dtype == label.dtype == np.uint8
+    data = open_store(trained.store.path(trained.plan.stages[trained.student].data))
+    assert np.array_equal(label, data.labels[data.split("test")])
+    assert np.mean(prediction == label) == measured["accuracy"]
+    assert "robustness" not in measured
+    assert PREDICTIONS in json.loads((folder / MANIFEST).read_text())["files"]

@@ -27,13 +27,14 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter  # noqa: F401 - so that forked ranks need not import it
 
 from spikedistill.data.loading.augment import Augment
+from spikedistill.data.loading.inputs import InputConfig
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.loading.mixing import Mixing
 from spikedistill.data.store import SampleStore
 from spikedistill.distill.tet import per_step_cross_entropy
 from spikedistill.errors import ConfigError, TrainingError
-from spikedistill.evaluate.measure import measure
-from spikedistill.evaluate.settings import EnergyConfig
+from spikedistill.evaluate.measure import measure, measure_robustness
+from spikedistill.evaluate.settings import CorruptionConfig, EnergyConfig
 from spikedistill.models import ModelOutput, add_exits, build_student, build_teacher
 from spikedistill.neurons.settings import NeuronConfig
 from spikedistill.plan.stages import DistillSpec
@@ -234,7 +235,12 @@ def run_evaluation(world, killed_rank=None):
     model = build_student("resnet8", num_classes=len(CLASSES), in_channels=1, time_steps=2, neuron=neuron)
     teacher = build_teacher("resnet8", num_classes=len(CLASSES), in_channels=1)
     figures, predictions = measure(model, loader, world, num_classes=len(CLASSES), energy=EnergyConfig(), teacher=teacher.eval())
-    return figures | {"timing": None, "predictions": {name: value.tolist() for name, value in predictions.items()}}
+    robust = measure_robustness(model, data, "test", InputConfig(), world, CorruptionConfig(noise=(0.0, 0.5), occlude=(0.5,)))
+    return figures | {
+        "timing": None,
+        "robustness": robust,
+        "predictions": {name: value.tolist() for name, value in predictions.items()},
+    }
 
 
 def run_rank(folder, task, timeout_s=60, **options):

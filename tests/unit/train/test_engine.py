@@ -274,6 +274,8 @@ def test_evaluation_gives_identical_figures_on_any_number_of_ranks(tmp_path):
     assert 0 < alone["firing_rate"]["mean"] < 1
     assert "teacher_agreement" in alone
     assert alone["operations"]["synops"] > 0
+    assert len(alone["predictions"]["prediction"]) == 37
+    assert alone["robustness"][0]["nll"] != alone["robustness"][1]["nll"]
     assert shared == [alone] * 5
 
 

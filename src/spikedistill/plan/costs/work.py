@@ -131,8 +131,9 @@ def evaluation_work(plan: Plan, spec: EvaluateSpec) -> Work:
     data = _Data.of(plan, model)
     network = _Network.of(model, data)
     steps = model.time_steps if isinstance(model, DistillSpec) else 1
+    passes = 1 + len(list(spec.settings.corruptions.chosen()))
     return Work(
-        samples=data.samples[1],
+        samples=data.samples[1] * passes,
         macs=network.macs * steps * EVALUATE_SHARE,
         elements=network.elements * steps * EVALUATE_SHARE,
         layers=network.layers * EVALUATE_SHARE,
