@@ -20,6 +20,7 @@ def test_a_finished_run_has_evaluations_examples_and_costs(trained):
     assert student.evaluation["num_samples"] == 360
     assert student.evaluation["teacher_agreement"] > 0.1
     assert student.examples["samples"].shape[0] == len(student.examples["labels"]) == 6
+    assert (student.correct.shape, student.correct.mean()) == ((360,), pytest.approx(student.evaluation["accuracy"]))
     assert student.metrics[0]["epoch"] == 0
     costs = {cost.artifact: cost for cost in comparison.costs}
     assert [cost.stage for cost in costs.values()].count("evaluate") == 2
@@ -56,7 +57,9 @@ def test_missing_and_damaged_artifacts_are_named_and_the_rest_is_reported(traine
     assert (cost.starts, cost.wall_s) == (2, None)
 
 
-@pytest.mark.parametrize(("chosen", "expected"), [({}, "b"), ({"baseline": "c"}, "c")])
+@pytest.mark.parametrize(
+    ("chosen", "expected"), [({}, ("b",)), ({"baseline": "c"}, ("c",)), ({"baseline": ["c", "b"]}, ("c", "b"))]
+)
 def test_baseline_is_the_chosen_method_or_the_first_without_a_teacher(chosen, expected, tmp_path):
     train = {"epochs": 1, "batch_size": 64}
     methods = {"a": {"method": "kd"}, "b": {"method": "tet"}, "c": {"method": "ce"}}
@@ -67,8 +70,9 @@ def test_baseline_is_the_chosen_method_or_the_first_without_a_teacher(chosen, ex
         "methods": methods,
     }
     plan = build_plan(parse_config({"experiments": {"x": experiment | chosen}}))
-    records = collect(plan, Store(tmp_path)).records
-    assert [record.method for record in records if record.is_baseline] == [expected]
+    comparison = collect(plan, Store(tmp_path))
+    assert [record.method for record in comparison.records if record.is_baseline] == [expected[0]]
+    assert comparison.baselines == {"x": expected}
 
 
 def test_published_results_are_those_of_dataset_and_methods_with_their_source():

@@ -154,7 +154,7 @@ def test_more_pairs_detect_smaller_differences_and_more_tests_larger_ones():
 
 
 def test_a_test_has_both_errors_where_the_predictions_are_known():
-    correct, baseline = np.eye(3, dtype=bool), np.zeros((3, 3), dtype=bool)
+    correct, baseline = np.tri(3, dtype=bool), np.zeros((3, 3), dtype=bool)
     known = PairedTest.of([0.1, 0.2, 0.3], correct, baseline)
     assert (known.p, known.seed_error) == (paired_p([0.1, 0.2, 0.3]), standard_error([0.1, 0.2, 0.3]))
     assert known.sample_error == error_of_test_set(correct, baseline)
