@@ -29,6 +29,7 @@ from spikedistill.store.provenance import STARTS
 from spikedistill.train.tracking import METRICS, whole_lines
 
 EPOCH_SECONDS = "time/epoch(s)"
+VALIDATION = "validation/accuracy(%)"
 Lines = Callable[[Path], list[dict[str, Any]]]
 
 
@@ -73,16 +74,29 @@ def _record(
         except ArtifactError as err:
             problem = str(err)
     if problem is not None:
-        return RunRecord(**known, evaluation=None, problem=problem, metrics=read(store.work(row.model) / METRICS))
+        folder = store.path if row.model in up_to_date else store.work
+        metrics = read(folder(row.model) / METRICS)
+        validation = _kept_accuracy(spec, metrics) if row.model in up_to_date else None
+        return RunRecord(**known, evaluation=None, problem=problem, validation=validation, metrics=metrics)
+    measured = json.loads((evaluation / EVALUATION).read_text(encoding="utf-8"))
     return RunRecord(
         **known,
-        evaluation=json.loads((evaluation / EVALUATION).read_text(encoding="utf-8")),
+        evaluation=measured,
+        validation=measured.get("validation", {}).get("accuracy"),
         metrics=read(model / METRICS),
         manifest=store.manifest(row.model),
         examples=_arrays(evaluation / EXAMPLES),
         correct=_correct(evaluation / PREDICTIONS),
         sources={spec.ref: source(spec.ref) for spec in plan.with_upstream(plan.stages[row.evaluation])},
     )
+
+
+def _kept_accuracy(spec: NetworkSpec, metrics: list[dict[str, Any]]) -> float | None:
+    """Return the accuracy on the validation split of the network that its training kept; None if nothing is held out."""
+    accuracies = [epoch[VALIDATION] / 100 for epoch in metrics if VALIDATION in epoch]
+    if spec.train is None or not accuracies:
+        return None
+    return max(accuracies) if spec.train.select == "best" else accuracies[-1]
 
 
 def _problems(plan: Plan, store: Store, row: Row, up_to_date: UpToDate) -> Iterator[str]:

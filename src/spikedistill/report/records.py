@@ -30,6 +30,8 @@ class RunRecord:
         evaluation: content of evaluation.json; None if there is none, see `problem`.
         is_baseline: True for the method that the others of the experiment are compared with.
         problem: why there is no evaluation: the stage that failed or has not finished, and the last error in its log.
+        validation: accuracy of the trained network on the validation split, in [0, 1], also before the test split is measured;
+            None if it is not trained yet or nothing is held out.
         metrics: records of metrics.jsonl, one per epoch; for a failed run those written so far.
         manifest: manifest of the trained network; empty if there is none.
         examples: arrays of examples.npz, a few test samples and their saliency maps.
@@ -49,6 +51,7 @@ class RunRecord:
     evaluation: dict[str, Any] | None
     is_baseline: bool = False
     problem: str | None = None
+    validation: float | None = None
     metrics: list[dict[str, Any]] = field(default_factory=list)
     manifest: dict[str, Any] = field(default_factory=dict)
     examples: Mapping[str, npt.NDArray[Any]] | None = None

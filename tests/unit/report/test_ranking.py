@@ -5,8 +5,9 @@ from spikedistill.report.sections.ranking import rank_sweeps, ranking_cells
 
 
 def run(value, seed, validation, test):
-    evaluation = None if validation is None else {"accuracy": test, "validation": {"accuracy": validation}}
-    return RunRecord("digits", "digits", "student", f"kd[alpha={value}]", "resnet8", 2, seed, "student", evaluation)
+    evaluation = None if test is None else {"accuracy": test, "validation": {"accuracy": validation}}
+    values = ("digits", "digits", "student", f"kd[alpha={value}]", "resnet8", 2, seed, "student", evaluation)
+    return RunRecord(*values, validation=validation)
 
 
 RECORDS = [
@@ -32,6 +33,12 @@ def test_a_variant_of_which_a_seed_is_missing_is_not_ranked():
     assert [variant.values for variant in sweep.ranked] == ["alpha=2", "alpha=3", "alpha=1"]
     assert sweep.unranked == 1
     assert ranking_cells([sweep])[-1] == ["digits kd", "1 more", "", "", ""]
+
+
+def test_networks_are_ranked_before_the_test_split_is_measured():
+    (sweep,) = rank_sweeps([run(value, 0, validation, None) for value, validation in (("1", 0.7), ("2", 0.8))])
+    assert [variant.values for variant in sweep.ranked] == ["alpha=2", "alpha=1"]
+    assert [row[4] for row in ranking_cells([sweep])] == ["", ""]
 
 
 def test_one_variant_is_no_sweep():

@@ -13,7 +13,7 @@ from spikedistill.report.records import RunRecord
 HEADERS = ("sweep", "variant", "validation (%)", "seeds", "test accuracy (%)")
 NOTE = (
     "Chosen by the mean accuracy on the validation split, which is held out from the training split; the accuracy on the test "
-    "split is given for the chosen run only."
+    "split is given for the chosen run only, once it is measured."
 )
 UNRANKED = "not ranked: no validation split; set dataset.validation, to 0.1 for instance"
 
@@ -26,7 +26,7 @@ class Variant:
         experiment: label of the experiment, with the values of its swept keys.
         method: label of the method, likewise.
         validation: accuracy on the validation split of each seed, in [0, 1].
-        test: accuracy on the test split of each seed, in [0, 1].
+        test: accuracy on the test split of each seed, in [0, 1]; empty until all seeds are measured.
     """
 
     experiment: str
@@ -59,7 +59,7 @@ class Sweep:
 def rank_sweeps(records: Sequence[RunRecord]) -> list[Sweep]:
     """Return every sweep of a comparison: experiments and methods that differ only in the values of swept keys.
 
-    A variant counts once all its seeds are measured.
+    A variant counts once all its seeds are trained; the test split need not be measured.
     """
     groups: dict[tuple[str, str], dict[tuple[str, str], list[RunRecord]]] = {}
     for run in records:
@@ -72,10 +72,10 @@ def rank_sweeps(records: Sequence[RunRecord]) -> list[Sweep]:
 def _sweep(name: str, groups: dict[tuple[str, str], list[RunRecord]]) -> Sweep:
     variants = []
     for (experiment, method), runs in groups.items():
-        measured = [run.evaluation for run in runs if run.evaluation is not None and "validation" in run.evaluation]
-        if len(measured) == len(runs):
-            validation = tuple(m["validation"]["accuracy"] for m in measured)
-            variants.append(Variant(experiment, method, validation, tuple(m["accuracy"] for m in measured)))
+        validation = tuple(run.validation for run in runs if run.validation is not None)
+        if len(validation) == len(runs):
+            test = tuple(run.evaluation["accuracy"] for run in runs if run.evaluation is not None)
+            variants.append(Variant(experiment, method, validation, test if len(test) == len(runs) else ()))
     ranked = sorted(variants, key=lambda variant: -statistics.fmean(variant.validation))
     return Sweep(name, tuple(ranked), len(groups) - len(ranked))
 
@@ -85,7 +85,7 @@ def ranking_cells(sweeps: Sequence[Sweep]) -> list[list[str]]:
     rows = []
     for sweep in sweeps:
         for at, variant in enumerate(sweep.ranked):
-            test = _percent(variant.test) if at == 0 else ""
+            test = _percent(variant.test) if at == 0 and variant.test else ""
             rows.append([sweep.name, variant.values, _percent(variant.validation), str(len(variant.validation)), test])
         if sweep.unranked:
             rows.append([sweep.name, f"{sweep.unranked} more", "", "", ""])
