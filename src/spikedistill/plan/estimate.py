@@ -38,6 +38,7 @@ LONGEST_HOURS = 24.0  # a job that would take longer than this requests more GPU
 WORTHWHILE = 0.75  # more GPUs are worth it if they leave less than this share of the time
 GPU_COUNTS = (1, 2, 4, 8)
 CPUS = 2
+SMALL_STEP_S = 0.5  # steps that take one core less than this gain little from a second: two stages side by side gain more
 CPUS_PER_GPU = 4
 CPUS_PER_GPU_FILES = 12
 
@@ -147,8 +148,9 @@ def _chosen(costs: list[Cost], gpu: Gpu) -> Cost:
 def _on_cpu(work: Work) -> Cost:
     memory_mb = _memory_mb(work, work.batch, HELD_BYTES["float32"])
     host_mb = RANK_BASE_MB + 1.25 * memory_mb + _host_resident_mb(work)
-    seconds = work.samples * (work.macs / CORE_MACS + work.elements / CORE_ELEMENTS) / CPUS
-    return _cost(work, seconds, 0, CPUS, 0, host_mb)
+    of_sample = work.macs / CORE_MACS + work.elements / CORE_ELEMENTS
+    cpus = 1 if work.batch * of_sample < SMALL_STEP_S else CPUS
+    return _cost(work, work.samples * of_sample / cpus, 0, cpus, 0, host_mb)
 
 
 def _on_gpus(work: Work, gpus: int, gpu: Gpu, engine: EngineConfig) -> Cost:
