@@ -29,6 +29,12 @@ rule report:
             category="Results",
             labels={"what": "every measured quantity as CSV"},
         ),
+        tests=report(
+            report_file("tests.csv"),
+            caption="../report/tests.rst",
+            category="Results",
+            labels={"what": "paired tests of the methods as CSV"},
+        ),
         accuracy_over_time=report(
             report_file("accuracy_over_time.svg"),
             caption="../report/accuracy_over_time.rst",
@@ -40,6 +46,12 @@ rule report:
             caption="../report/accuracy_over_energy.rst",
             category="Figures",
             labels={"what": "accuracy against energy"},
+        ),
+        accuracy_over_sweep=report(
+            report_file("accuracy_over_sweep.svg"),
+            caption="../report/accuracy_over_sweep.rst",
+            category="Figures",
+            labels={"what": "accuracy against a swept number"},
         ),
         training_curves=report(
             report_file("training_curves.svg"),

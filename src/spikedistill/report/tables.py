@@ -13,6 +13,7 @@ from tabulate import tabulate
 
 from spikedistill.report.published import PublishedResult
 from spikedistill.report.records import Comparison, Difference, Group, Spread, difference, group_records, measurements
+from spikedistill.report.statistics import binomial_error
 
 MISSING = "missing"
 NOT_APPLICABLE = "-"
@@ -78,6 +79,12 @@ RESULTS = (ACCURACY, FIRST_STEP, FIRING_RATE, ENERGY)
 VALIDATION = Column("validation_accuracy_percent", "validation (%)", lambda m: m.get("validation", {}).get("accuracy"), 100)
 QUALITY = (
     Column("top5_percent", "top-5 (%)", lambda m: m.get("top5"), 100),
+    Column(
+        "accuracy_test_set_error_points",
+        "standard error from test samples (points)",
+        lambda m: binomial_error(m["accuracy"], m["num_samples"]) if m.get("num_samples") else None,
+        100,
+    ),
     Column("nll_nats", "NLL (nats)", lambda m: m.get("nll"), digits=3),
     Column("ece_percent", "calibration error (%)", lambda m: m.get("ece"), 100),
     Column("teacher_agreement_percent", "agrees with teacher (%)", lambda m: m.get("teacher_agreement"), 100, students_only=True),

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from spikedistill.errors import ArtifactError
 from spikedistill.plan.code import describe_code
 from spikedistill.report.records import Comparison, RunRecord
+from spikedistill.report.sections.swept import swept_numbers
 from spikedistill.store.artifacts import Store
 from spikedistill.store.inventory import FORMER_NAMES, Entry, artifacts
 from spikedistill.store.provenance import commit_of
@@ -110,6 +111,9 @@ def _shown(file: str, records: Sequence[RunRecord]) -> list[int] | Literal["all"
         for number, record in runs:
             if record.examples is not None and record.examples["samples"].ndim == 5:
                 shown.setdefault(record.experiment, number)
+    elif file == "accuracy_over_sweep.svg":
+        swept = {label for sweep in swept_numbers(records) for label in sweep.variants}
+        return [number for number, record in enumerate(records) if record.experiment in swept]
     elif file == "saliency_maps.svg":
         for number, record in sorted(runs, key=lambda run: run[1].seed):
             shown.setdefault((record.experiment, record.method), number)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from spikedistill.report import page, tables, trace
-from spikedistill.report.plots import curves, pictures
+from spikedistill.report.plots import curves, pictures, sweeps
 from spikedistill.report.records import Comparison, RunRecord
 from spikedistill.report.sections import costs, significance
 from spikedistill.store.atomic import write_text
@@ -16,6 +16,7 @@ LONG_AGO = 315_532_800  # 1980-01-01: older than any artifact, and the earliest 
 FIGURES: dict[str, tuple[str, Callable[[Sequence[RunRecord]], str]]] = {
     "accuracy_over_time.svg": ("Accuracy over time steps", curves.accuracy_over_time),
     "accuracy_over_energy.svg": ("Accuracy against energy", curves.accuracy_over_energy),
+    "accuracy_over_sweep.svg": ("Accuracy against a swept number", sweeps.accuracy_over_sweep),
     "training_curves.svg": ("Training curves", curves.training_curves),
     "firing_rates.svg": ("Firing rates", curves.firing_rates),
     "confusion_matrices.svg": ("Confusion matrices", pictures.confusion_matrices),

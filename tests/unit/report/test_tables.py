@@ -129,6 +129,15 @@ def test_csv_has_a_column_for_each_corruption_that_any_run_has(make):
     assert kd["accuracy_drop_events_0.5_percent_mean"] == ""
 
 
+def test_the_error_from_the_finite_test_set_is_given_apart_from_the_deviation_over_seeds(make):
+    runs = [make.student("tet", seed, accuracy) for seed, accuracy in enumerate((0.9, 0.9, 0.5))]
+    for run in runs[:2]:
+        run.evaluation["num_samples"] = 900
+    (row,) = csv.DictReader(io.StringIO(csv_table(make.comparison(runs))))
+    assert row["accuracy_test_set_error_points_mean"] == "1.0"  # sqrt(0.9 * 0.1 / 900), where the number is known
+    assert row["accuracy_percent_std"] == "23.094011"
+
+
 def test_markdown_is_a_table_with_every_row(compared):
     lines = [line for line in markdown_table(compared).splitlines() if line.startswith("|")]
     assert [cell.strip() for cell in lines[0].strip("|").split("|")] == list(RESULT_HEADERS)

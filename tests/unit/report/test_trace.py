@@ -54,10 +54,10 @@ def test_a_figure_leads_to_its_artifacts_configuration_and_commits(trained, repo
     assert json.loads((reported / SOURCES).read_text())["config"]["experiments"].keys() == {"digits"}
 
 
-@pytest.mark.parametrize("file", ["results.csv", "results.md", "results.tex", "results.html", "costs.csv", *FIGURES])
+@pytest.mark.parametrize("file", ["results.csv", "results.md", "results.tex", "results.html", "tests.csv", "costs.csv", *FIGURES])
 def test_every_file_of_the_report_can_be_traced(trained, reported, file):
     found = trace(str(reported / file), trained.store, reported)
-    assert len(found["runs"]) == (0 if file == "event_frames.svg" else 2)
+    assert len(found["runs"]) == (0 if file in ("event_frames.svg", "accuracy_over_sweep.svg") else 2)
     json.dumps(found)
     assert as_text(found).startswith(str(reported / file))
 

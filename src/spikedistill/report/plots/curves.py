@@ -9,12 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from spikedistill.report.plots.style import Style, mark_empty, method_styles, report_style, to_svg
+from spikedistill.report.plots.style import MAX_COLUMNS, Style, mark_empty, method_styles, report_style, to_svg
 from spikedistill.report.records import Group, RunRecord, group_records, measurements
 
 LOSS = "train/loss"
 ACCURACY = "train/accuracy(%)"
-MAX_COLUMNS = 3
 
 Panel = Callable[[Axes, list[Group], dict[str, Style]], None]
 

@@ -20,6 +20,8 @@ from spikedistill.report.records import Group
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = "osD^vPX*"
 TEACHER_COLOUR = "#777777"
+MAX_COLUMNS = 3
+"""Panels beside each other."""
 Style = dict[str, Any]
 
 _RC: Any = {
