@@ -1,5 +1,7 @@
 """Recipes: each passes the check of its configuration and a dry run; three run through, small, with every stage."""
 
+import re
+
 import pytest
 
 from spikedistill import cli
@@ -54,7 +56,7 @@ def test_the_shape_of_a_recipe_runs_through(name, project):
     done = snakemake(project, name, "--profile", "cluster/local")
     assert done.returncode == 0, done.stdout[-5000:]
     table = (project / f"results/{name}-rehearsal/results.md").read_text()
-    assert all(f"| {method} |" in table for method in BASELINES.get(name, {name.rpartition("-")[2]}))
+    assert BASELINES.get(name, {name.rpartition("-")[2]}) <= set(re.findall(r"[\w-]+", table))
 
 
 def test_small_data_changes_nothing_else_of_a_recipe():
