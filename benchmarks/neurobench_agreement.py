@@ -34,7 +34,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import open_store
-from spikedistill.evaluate.measure import batch_size, measure
+from spikedistill.evaluate.batches import batch_size
+from spikedistill.evaluate.measure import measure
 from spikedistill.evaluate.settings import EnergyConfig
 from spikedistill.models import Student, Teacher
 from spikedistill.neurons.lif import LIF

@@ -6,7 +6,8 @@ import torch
 from spikedistill.data.loading import loader as loading
 from spikedistill.evaluate.accuracy import Scores
 from spikedistill.evaluate.activity import ActivityMeter
-from spikedistill.evaluate.measure import evaluation_loader, measure
+from spikedistill.evaluate.batches import evaluation_loader
+from spikedistill.evaluate.measure import measure
 from spikedistill.evaluate.operations import OperationMeter
 from spikedistill.evaluate.settings import EnergyConfig
 from spikedistill.train.distributed import World

@@ -21,26 +21,15 @@ from spikedistill.data.store import SampleStore
 from spikedistill.errors import ConfigError
 from spikedistill.evaluate.accuracy import Scores
 from spikedistill.evaluate.activity import ActivityMeter
+from spikedistill.evaluate.batches import batch_size
 from spikedistill.evaluate.corruption import corrupted_batches
 from spikedistill.evaluate.operations import OperationMeter, footprint
 from spikedistill.evaluate.products import multiplications
-from spikedistill.evaluate.settings import MAX_BATCH_SIZE, CorruptionConfig, EnergyConfig
+from spikedistill.evaluate.settings import CorruptionConfig, EnergyConfig
 from spikedistill.models import Teacher
 from spikedistill.train.distributed import World
 
-MIN_BATCHES = 16
 TIMED_RUNS, TIMED_S = 20, 5.0  # whichever limit is reached first
-
-
-def batch_size(num_samples: int) -> int:
-    """Return the batch size, a function of the split alone, small enough that a few ranks can share a small split."""
-    return max(1, min(MAX_BATCH_SIZE, num_samples // MIN_BATCHES))
-
-
-def evaluation_loader(data: SampleStore, split: str, inputs: InputConfig, world: World) -> Loader:
-    """Return the evaluation batches of a split, shared by the ranks."""
-    size = batch_size(len(data.split(split)))
-    return Loader(data, split, batch_size=size, inputs=inputs, rank=world.rank, world_size=world.world_size, device=world.device)
 
 
 class Measurement(NamedTuple):

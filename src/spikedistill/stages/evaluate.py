@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from spikedistill.data.store import open_store
-from spikedistill.evaluate.measure import evaluation_loader, measure, measure_robustness
+from spikedistill.evaluate.batches import evaluation_loader
+from spikedistill.evaluate.measure import measure, measure_robustness
 from spikedistill.evaluate.pictures import write_examples
 from spikedistill.evaluate.settings import EVALUATION, PREDICTIONS, CorruptionConfig
 from spikedistill.plan.stages import EvaluateSpec

@@ -17,7 +17,7 @@ from torch import nn
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.loading.mixing import Mixing
 from spikedistill.data.store import SampleStore, open_store
-from spikedistill.evaluate.measure import evaluation_loader
+from spikedistill.evaluate.batches import evaluation_loader
 from spikedistill.plan.stages import NetworkSpec
 from spikedistill.stages.imports import load_into
 from spikedistill.stages.network_io import build_network, save_network

@@ -14,7 +14,7 @@ from spikedistill.data.loading.inputs import InputConfig
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import SampleStore
 from spikedistill.errors import ArtifactError, ConfigError
-from spikedistill.evaluate.measure import batch_size
+from spikedistill.evaluate.batches import batch_size
 from spikedistill.export.folder import write_export
 from spikedistill.plan.build import build_plan
 from spikedistill.report.compare import newest_evaluation

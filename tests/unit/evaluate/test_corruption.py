@@ -10,8 +10,9 @@ from spikedistill.config.check import parse_config
 from spikedistill.data.loading.inputs import InputConfig, Resize
 from spikedistill.data.store import open_store
 from spikedistill.errors import ConfigError
+from spikedistill.evaluate.batches import batch_size, evaluation_loader
 from spikedistill.evaluate.corruption import KINDS, corrupt, corrupted_batches
-from spikedistill.evaluate.measure import batch_size, evaluation_loader, measure, measure_robustness
+from spikedistill.evaluate.measure import measure, measure_robustness
 from spikedistill.evaluate.settings import EVALUATION, PREDICTIONS, CorruptionConfig, EnergyConfig
 from spikedistill.models import ModelOutput
 from spikedistill.plan.build import build_plan

@@ -13,7 +13,8 @@ from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import SampleStore
 from spikedistill.errors import ConfigError
 from spikedistill.evaluate.accuracy import Scores, calibration_error
-from spikedistill.evaluate.measure import batch_size, measure
+from spikedistill.evaluate.batches import batch_size
+from spikedistill.evaluate.measure import measure
 from spikedistill.evaluate.settings import EnergyConfig
 from spikedistill.models import ModelOutput, Teacher, build_teacher, torchvision_zoo
 from spikedistill.models.imported.inputs import Conversion, InputAdapter
