@@ -40,6 +40,7 @@ MODULES = {
     "tqdm": "tqdm.auto",
     "isal": "isal.isal_zlib isal.igzip",
     "pygments": "pygments.lexers pygments.formatters",
+    "mlxtend": "mlxtend",
     "timm": "timm timm.models",
     "aedat": "aedat",
     "dv-processing": "dv_processing",
