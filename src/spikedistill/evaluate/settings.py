@@ -10,7 +10,6 @@ from pydantic import Field, field_validator
 from spikedistill.components import Section
 
 EVALUATION, EXAMPLES, PREDICTIONS = "evaluation.json", "examples.npz", "predictions.npz"
-MAX_BATCH_SIZE = 256
 
 
 class EnergyConfig(Section):

@@ -44,6 +44,12 @@ def seconds(**changes):
     return 3600 * cost(**changes).hours - estimate.START_S
 
 
+def core_seconds(**changes):
+    """Without the start of the stage."""
+    found = cost(gpus=0, **changes)
+    return (3600 * found.hours - estimate.START_S) * found.cpus
+
+
 def test_time_on_a_cpu_is_that_of_the_formula():
     counts, scale = network_counts(), (8 / 32) ** 2
     macs = scale * (4 * counts["resnet18"]["macs"] + counts["resnet34"]["macs"] / 3)
@@ -61,7 +67,7 @@ def test_memory_grows_with_time_steps_unless_training_is_rate_based():
     held = 1.2 * 512 * network_counts()["resnet18"]["elements"] / 16 * 3.9 / 1e6  # of one step
     assert tensors(8) - tensors(4) > 4 * held
     assert tensors(8, backward="rate") - tensors(4, backward="rate") < held
-    assert seconds(backward="rate", gpus=0) < seconds(gpus=0) * 0.7
+    assert core_seconds(backward="rate") < core_seconds() * 0.7
     held_on = {gpus: cost(batch_size=512, gpus=gpus).gpu_mb for gpus in (1, 2, 4)}
     assert held_on[1] - held_on[2] == pytest.approx(2 * (held_on[2] - held_on[4]), abs=4)
 
@@ -76,10 +82,15 @@ def test_memory_grows_by_the_copies_of_the_weights_that_a_recipe_needs():
 
 
 def test_a_narrow_network_costs_less_and_a_small_one_needs_no_gpu():
-    assert seconds(width=0.5, gpus=0) < seconds(gpus=0) / 2
+    assert core_seconds(width=0.5) < core_seconds() / 2
     assert cost(gpus=None, epochs=1, width=0.125).gpus == 0
     long = cost(gpus=None, epochs=10_000)
     assert (long.gpus, long.hours < 24) == (1, True)
+
+
+def test_stages_of_small_steps_ask_for_one_cpu_so_that_two_run_side_by_side():
+    assert cost(gpus=0, width=0.125).cpus == 1
+    assert cost(gpus=0).cpus == estimate.CPUS
 
 
 def test_networks_are_counted_at_the_size_that_they_see():

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from spikedistill import components
-from spikedistill.evaluate.settings import MAX_BATCH_SIZE
+from spikedistill.evaluate.batches import batch_size
 from spikedistill.plan.build import CHANNEL_KEYS, Plan
 from spikedistill.plan.stages import DistillSpec, EvaluateSpec, NetworkSpec, PreprocessSpec, TeacherSpec
 from spikedistill.train.settings import OptimizerConfig, TrainConfig
@@ -142,7 +142,7 @@ def evaluation_work(plan: Plan, spec: EvaluateSpec) -> Work:
         transient_elements=8 * network.elements * steps / network.layers,
         parameter_bytes=PARAMETER_BYTES * network.parameters,
         gradient_bytes=0.0,
-        batch=MAX_BATCH_SIZE,
+        batch=batch_size(data.samples[1]),
         precision="float32",
         guessed=(*data.guessed, *network.guessed),
         **data.bytes_of(data.samples[1]),
