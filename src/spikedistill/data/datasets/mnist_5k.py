@@ -21,7 +21,7 @@ from spikedistill.errors import DataError
 NEEDS_RAW = False
 SPLIT_SAMPLES = (2000, 3000)  # to train and to test on, for estimates
 SIDE = 28
-OF_CLASS, TO_TRAIN = 500, 200  # digits of each class; the first ones of the file train
+TO_TRAIN = 200  # digits of each class, the first of the file
 CLASS_NAMES = tuple(str(digit) for digit in range(10))
 FILE = "mnist_5k.csv.gz"
 SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
