@@ -20,9 +20,12 @@ def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
     plan.set_defaults(command=_plan)
     status = commands.add_parser("status", parents=[configured], help="show the state of every stage")
     status.set_defaults(command=_status)
-    logs = commands.add_parser("logs", parents=[configured], help="show the log of a stage")
-    logs.add_argument("name", help="the stage's artifact, or an unambiguous beginning of its name")
-    logs.add_argument("-n", "--lines", type=int, default=40, help="how many of the last lines (default: 40; 0: all)")
+    logs = commands.add_parser("logs", parents=[configured], help="show the logs of stages, and follow them")
+    what = "a stage's artifact, an unambiguous beginning of its name, or a pattern such as '*kd*'"
+    logs.add_argument("names", nargs="+", metavar="NAME", help=what)
+    logs.add_argument("-n", "--lines", type=_count, default=40, help="how many of the last lines (default: 40; 0: all)")
+    follow = "print what is added, until the stages are finished or Ctrl-C; a log that is not there yet is waited for"
+    logs.add_argument("-f", "--follow", action="store_true", help=follow)
     logs.set_defaults(command=_logs)
 
 
@@ -55,12 +58,25 @@ def _status(options: argparse.Namespace) -> None:
 
 def _logs(options: argparse.Namespace) -> int:
     from spikedistill.launch.command import stage_log
+    from spikedistill.launch.logs import Logs
+    from spikedistill.store.artifacts import Store
 
-    spec = load_plan(options).find(options.name)
-    path = stage_log(spec)
-    if not path.exists():
+    plan = load_plan(options)
+    specs = plan.select(options.names)
+    logs = Logs([stage_log(spec) for spec in specs], sys.stdout)
+    missing = logs.print_ends(options.lines)
+    for path in missing:
         print(f"no log yet: {path} (the stage did not start in this working directory)", file=sys.stderr)
-        return 1
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    print(f"==> {path} <==", *lines[-options.lines :], sep="\n")
-    return 0
+    if options.follow:
+        store = Store(plan.config.store)
+        logs.follow(lambda: all(store.status(spec.ref) == "complete" for spec in specs))
+        return 0
+    logs.print_rests()
+    return 1 if missing else 0
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"0 or more lines; found {number}")
+    return number

@@ -5,9 +5,10 @@ Imports no torch. Of files it reads the checkpoints to import, for their checksu
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -66,6 +67,24 @@ class Plan:
         if not found:
             raise ConfigError(components.unknown("stage", name, (ref.partition("/")[2] for ref in self.stages)))
         raise ConfigError(f"{name!r} fits {len(found)} stages: " + ", ".join(found))
+
+    def select(self, names: Iterable[str]) -> list[Spec]:
+        """Return the stages that some names mean, each once: as in `find`, or all that fit a pattern with *, ? or [.
+
+        Raises:
+            ConfigError: if a name means none or, without being a pattern, more than one.
+        """
+        chosen: dict[str, Spec] = {}
+        for name in names:
+            if any(mark in name for mark in "*?["):
+                fitting = [ref for ref in self.stages if fnmatch.filter([ref, ref.partition("/")[2]], name)]
+                if not fitting:
+                    raise ConfigError(f"no stage fits the pattern {name!r}; `spikedistill plan` lists them")
+                chosen |= {ref: self.stages[ref] for ref in fitting}
+            else:
+                spec = self.find(name)
+                chosen[spec.ref] = spec
+        return list(chosen.values())
 
     def with_upstream(self, spec: Spec) -> list[Spec]:
         """Return a stage and everything that it needs, upstream first."""
