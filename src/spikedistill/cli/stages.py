@@ -41,6 +41,9 @@ def _add_submit(commands: Commands, configured: argparse.ArgumentParser) -> None
         "--set", nargs="+", default=[], metavar="RESOURCE=VALUE", help="override a resource of this stage: nodes=2 …"
     )
     submit.add_argument("--with-upstream", action="store_true", help="submit missing upstream stages too")
+    submit.add_argument(
+        "--dry-run", action="store_true", help="submit nothing; print the command and, for Slurm, the batch script"
+    )
     submit.add_argument("--wait", action="store_true", help="on Slurm: wait for the end (local always waits)")
     submit.set_defaults(command=_submit)
 
@@ -86,4 +89,5 @@ def _submit(options: argparse.Namespace) -> int:
         overrides=parse_pairs(options.set, "--set"),
         with_upstream=options.with_upstream,
         wait=options.wait,
+        dry_run=options.dry_run,
     )

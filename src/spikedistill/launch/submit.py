@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ def submit_stage(
     overrides: Mapping[str, Any],
     with_upstream: bool,
     wait: bool,
+    dry_run: bool = False,
 ) -> int:
     """Submit one stage of a plan and print where it runs; return the exit status.
 
@@ -41,6 +44,7 @@ def submit_stage(
         overrides: resources of this stage that override the profile's; upstream stages keep the profile's.
         with_upstream: submit missing upstream stages too; on Slurm each waits for those before it.
         wait: wait for the end (always so on "local").
+        dry_run: submit nothing and print the command of each job and, for Slurm, its batch script.
 
     Raises:
         ArtifactError: if an upstream artifact is missing, unless `with_upstream`.
@@ -64,7 +68,10 @@ def submit_stage(
             f"{Path(spec.ref).name} needs artifacts that are not there yet:{names}\n"
             "Submit them first, or all at once with --with-upstream."
         )
-    return _submit_all(plan, todo, where, settings, overrides, wait=wait or where == "local")
+    jobs = _requests(plan, todo, where, settings, overrides)
+    if dry_run:
+        return _show_all(jobs, where)
+    return _submit_all(jobs, where, wait=wait or where == "local")
 
 
 def _check_names(overrides: Mapping[str, Any]) -> None:
@@ -75,39 +82,98 @@ def _check_names(overrides: Mapping[str, Any]) -> None:
             raise ConfigError(f"--set: {unknown('resource', name, NAMES)}")
 
 
-def _submit_all(
-    plan: Plan, specs: list[Spec], cluster: str, settings: dict[str, Any], overrides: Mapping[str, Any], *, wait: bool
-) -> int:
+@dataclass(frozen=True)
+class _Job:
+    """The job of a stage, before it is submitted.
+
+    Attributes:
+        spec: the stage.
+        command: its command line.
+        request: its resources, a `Request` of the executor plugin.
+        after: references of the stages whose jobs it waits for on Slurm.
+    """
+
+    spec: Spec
+    command: list[str]
+    request: Any
+    after: list[str]
+
+    @property
+    def name(self) -> str:
+        return Path(self.spec.ref).name
+
+
+def _requests(plan: Plan, specs: list[Spec], cluster: str, settings: dict[str, Any], overrides: Mapping[str, Any]) -> list[_Job]:
+    """Return the jobs of some stages, upstream first; `overrides` are resources of the last one."""
     from snakemake.exceptions import WorkflowError
 
     from snakemake_executor_plugin_submitit.request.partitions import choose_partition, read_partitions
     from snakemake_executor_plugin_submitit.request.resources import parse_resources
-    from snakemake_executor_plugin_submitit.submission.submit import submit
 
-    jobs: dict[str, Any] = {}
+    jobs: list[_Job] = []
     estimator = Estimator(plan)
+    refs = {spec.ref for spec in specs}
     for spec in specs:
         given = overrides if spec is specs[-1] else {}
         estimate = functools.partial(estimator, spec.ref, model=gpu_model({**site_resources(spec.stage, settings), **given}))
-        resources = stage_resources(spec.stage, settings, given, estimate)
-        before = [jobs[ref].job_id for ref in spec.upstream.values() if ref in jobs]
-        if before and cluster == "slurm":
-            resources["dependency"] = ",".join(filter(None, [resources.get("dependency"), f"afterok:{':'.join(before)}"]))
-            resources["slurm_extra"] = f"{resources.get('slurm_extra', '')} --kill-on-invalid-dep=yes".strip()
         try:
-            request = parse_resources(resources)
+            request = parse_resources(stage_resources(spec.stage, settings, given, estimate))
             if cluster == "slurm" and (limits := settings.get("submitit-partitions")):
                 request = choose_partition(request, read_partitions(Path(limits)), Path(limits))
-            command = stage_command(plan, spec, request.gpus_per_node)
-            job = submit(command, cluster=cluster, folder=FOLDER, name=Path(spec.ref).name, resources=request)
         except WorkflowError as err:
             raise ConfigError(f"{spec.stage} {Path(spec.ref).name} was not submitted: {err}") from err
-        jobs[spec.ref] = job
-        print(f"{spec.stage:12}{Path(spec.ref).name}\n{'':12}job {job.job_id}, log {stage_log(spec)}", flush=True)
-        if cluster == "local" and not _finish(spec, job):
+        after = [ref for ref in spec.upstream.values() if ref in refs] if cluster == "slurm" else []
+        jobs.append(_Job(spec, stage_command(plan, spec, request.gpus_per_node), request, after))
+    return jobs
+
+
+def _waiting(job: _Job, ids: Mapping[str, str]) -> Any:
+    """Return the request of a job that starts after those that it waits for have succeeded, given the ids of their jobs."""
+    if not job.after:
+        return job.request
+    condition = f"afterok:{':'.join(ids[ref] for ref in job.after)}"
+    given = job.request.sbatch.get("dependency")
+    sbatch = {**job.request.sbatch, "dependency": ",".join(filter(None, [given, condition]))}
+    return replace(job.request, sbatch=sbatch, extra=(*job.request.extra, "--kill-on-invalid-dep=yes"))
+
+
+def _show_all(jobs: Sequence[_Job], cluster: str) -> int:
+    """Print what would be submitted."""
+    from snakemake.exceptions import WorkflowError
+
+    from snakemake_executor_plugin_submitit.submission.slurm_executor import slurm_executor
+
+    for job in jobs:
+        print(f"{job.spec.stage:12}{job.name}\n\ncommand:\n{shlex.join(job.command)}\n")
+        if cluster != "slurm":
+            continue
+        request = _waiting(job, {ref: f"<job of {Path(ref).name}>" for ref in job.after})
+        try:
+            executor = slurm_executor(FOLDER.absolute() / job.name / "<time>", request, name=job.name, warn=print)
+        except WorkflowError as err:
+            raise ConfigError(f"{job.spec.stage} {job.name} could not be submitted: {err}") from err
+        print(f"batch script:\n{executor.script}")
+    return 0
+
+
+def _submit_all(todo: Sequence[_Job], cluster: str, *, wait: bool) -> int:
+    from snakemake.exceptions import WorkflowError
+
+    from snakemake_executor_plugin_submitit.submission.submit import submit
+
+    jobs: dict[str, Any] = {}
+    for each in todo:
+        request = _waiting(each, {ref: jobs[ref].job_id for ref in each.after})
+        try:
+            job = submit(each.command, cluster=cluster, folder=FOLDER, name=each.name, resources=request)
+        except WorkflowError as err:
+            raise ConfigError(f"{each.spec.stage} {each.name} was not submitted: {err}") from err
+        jobs[each.spec.ref] = job
+        print(f"{each.spec.stage:12}{each.name}\n{'':12}job {job.job_id}, log {stage_log(each.spec)}", flush=True)
+        if cluster == "local" and not _finish(each.spec, job):
             return 1
     if wait and cluster != "local":
-        return 0 if all(_finish(spec, jobs[spec.ref]) for spec in specs) else 1
+        return 0 if all(_finish(each.spec, jobs[each.spec.ref]) for each in todo) else 1
     return 0
 
 

@@ -6,12 +6,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from snakemake_interface_common.exceptions import WorkflowError
 from submitit import SlurmExecutor
 from submitit.core import core, utils
 from submitit.slurm.slurm import SlurmJob
 
 from snakemake_executor_plugin_submitit.private import FILE_MODE, write_new
-from snakemake_executor_plugin_submitit.submission.commands import RefusedError, sbatch
+from snakemake_executor_plugin_submitit.request.resources import Request, slurm_parameters
+from snakemake_executor_plugin_submitit.submission.commands import RefusedError, restored_options, sbatch
+
+PATTERN_SIGNS = ("%", "\\", "\n")  # Slurm and submitit interpret these in the name of a log
 
 
 def _job_id(output: str) -> str:
@@ -54,6 +58,11 @@ class PrivateSlurmExecutor(SlurmExecutor):
             job.paths.move_temporary_file(pickle, "submitted_pickle")
         return jobs
 
+    @property
+    def script(self) -> str:
+        """The batch script of a submission."""
+        return str(self._make_submission_file_text(self._submitit_command_str, ""))
+
     def _submit_command(self, command: str) -> core.Job[Any]:
         uid = uuid.uuid4().hex
         script = self.folder / f".submission_file_{uid}.sh"
@@ -62,3 +71,37 @@ class PrivateSlurmExecutor(SlurmExecutor):
         job: core.Job[Any] = SlurmJob(folder=self.folder, job_id=job_id, tasks=list(range(self._num_tasks())))
         job.paths.move_temporary_file(script, "submission_file", keep_as_symlink=True)
         return job
+
+
+def slurm_executor(
+    folder: Path, request: Request, *, name: str, comment: str = "", count: int = 1, warn: Callable[[str], None] = print
+) -> PrivateSlurmExecutor:
+    """Return the executor of one submission; nothing is written yet.
+
+    Args:
+        folder: folder of submission files and logs.
+        request: the resources of each job.
+        name: name shown by squeue.
+        comment: comment stored in Slurm's accounting.
+        count: number of jobs.
+        warn: tells the user that sbatch is slow.
+
+    Raises:
+        WorkflowError: if Slurm is not on this machine, or cannot write logs into the folder.
+    """
+    try:
+        executor = PrivateSlurmExecutor(_literal(folder), request.max_requeues, warn)
+    except RuntimeError as err:
+        raise WorkflowError(f"Slurm's sbatch is not on this machine ({err}); use cluster local, or a login node") from err
+    parameters = slurm_parameters(request, name=name, comment=comment, folder=folder)
+    parameters["setup"] = [*restored_options(), *parameters.get("setup", ())]
+    executor.update_parameters(**parameters, array_parallelism=count)
+    return executor
+
+
+def _literal(folder: Path) -> Path:
+    """Return the folder, or raise an error if submitit and Slurm would see a pattern in its name."""
+    found = [sign for sign in PATTERN_SIGNS if sign in str(folder)]
+    if found:
+        raise WorkflowError(f"{folder}: Slurm cannot write logs to a path with {found[0]!r}; use another --submitit-folder")
+    return folder

@@ -19,10 +19,10 @@ from snakemake_executor_plugin_submitit.job.task import CommandTask
 from snakemake_executor_plugin_submitit.jsonfile import read_result
 from snakemake_executor_plugin_submitit.private import FILE_MODE, FOLDER_MODE, make_folder, own_folder
 from snakemake_executor_plugin_submitit.processes import ProcessId
-from snakemake_executor_plugin_submitit.request.resources import Request, parse_resources, slurm_parameters
+from snakemake_executor_plugin_submitit.request.resources import Request, parse_resources
 from snakemake_executor_plugin_submitit.submission import states
 from snakemake_executor_plugin_submitit.submission.capacity import missing_gpus
-from snakemake_executor_plugin_submitit.submission.commands import BusyError, RefusedError, restored_options
+from snakemake_executor_plugin_submitit.submission.commands import BusyError, RefusedError
 from snakemake_executor_plugin_submitit.submission.held import HeldJobs
 
 LOG_TAIL = 30
@@ -51,7 +51,6 @@ DONE_DIR = "ended"  # holds one empty file, the done marker, for each job that h
 LOST_S = 120.0  # a job that Slurm's answers have left out for this long is lost
 MIN_FREE_BYTES = 64 * 1024
 START_OF_ATTEMPT = "Starting with JobEnvironment"
-PATTERN_SIGNS = ("%", "\\", "\n")  # Slurm and submitit interpret these in the name of a log
 
 
 class SubmittedJob:
@@ -350,7 +349,14 @@ def send(
     """
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    executor = _slurm(folder, request, name, comment, len(plans), warn) if cluster == "slurm" else _local(folder, request, gpus)
+    if cluster == "slurm":
+        from snakemake_executor_plugin_submitit.submission.slurm_executor import slurm_executor
+
+        if shortage := missing_gpus(request):
+            warn(f"{name}: {shortage}")
+        executor: Any = slurm_executor(folder, request, name=name, comment=comment, count=len(plans), warn=warn)
+    else:
+        executor = _local(folder, request, gpus)
     try:
         if len(plans) == 1:
             handles = [executor.submit(plans[0].task)]
@@ -466,29 +472,6 @@ def _link_logs(job: SubmittedJob, folder: Path, ranks: int) -> None:
 def _remove_unsubmitted(folder: Path) -> None:
     for left in (*folder.glob("*.pkl"), *folder.glob(".submission_file_*")):
         left.unlink(missing_ok=True)
-
-
-def _slurm(folder: Path, request: Request, name: str, comment: str, count: int, warn: Callable[[str], None]) -> Any:
-    from snakemake_executor_plugin_submitit.submission.slurm_executor import PrivateSlurmExecutor
-
-    if shortage := missing_gpus(request):
-        warn(f"{name}: {shortage}")
-    try:
-        executor = PrivateSlurmExecutor(_literal(folder), request.max_requeues, warn)
-    except RuntimeError as err:
-        raise WorkflowError(f"Slurm's sbatch is not on this machine ({err}); use cluster local, or a login node") from err
-    parameters = slurm_parameters(request, name=name, comment=comment, folder=folder)
-    parameters["setup"] = [*restored_options(), *parameters.get("setup", ())]
-    executor.update_parameters(**parameters, array_parallelism=count)
-    return executor
-
-
-def _literal(folder: Path) -> Path:
-    """Return the folder, or raise an error if submitit and Slurm would see a pattern in its name."""
-    found = [sign for sign in PATTERN_SIGNS if sign in str(folder)]
-    if found:
-        raise WorkflowError(f"{folder}: Slurm cannot write logs to a path with {found[0]!r}; use another --submitit-folder")
-    return folder
 
 
 def _local(folder: Path, request: Request, gpus: Sequence[int]) -> Any:
