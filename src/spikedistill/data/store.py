@@ -90,9 +90,7 @@ class SampleStore:
         train = self.split("train")
         held_out = hold_out(self.labels[train], amount)
         for name, part in (("validation", held_out), ("train", ~held_out)):
-            missing = sorted(set(self.labels[train].tolist()) - set(self.labels[train[part]].tolist()))
-            if missing:
-                names = ", ".join(self.class_names[label] for label in missing[:10])
+            if names := self._missing(train, train[part]):
                 raise DataError(
                     f"dataset.validation {amount:g} leaves no sample of class {names} in the {name} split; "
                     f"the training split has {len(train)} samples of {len(set(self.labels[train].tolist()))} classes"
@@ -114,11 +112,14 @@ class SampleStore:
         if number > len(train):
             raise DataError(f"dataset.train_samples {number}: there are {len(train)} samples to train on")
         part = train[hold_out(self.labels[train], number, key=_SUBSET_KEY)]
-        missing = sorted(set(self.labels[train].tolist()) - set(self.labels[part].tolist()))
-        if missing:
-            names = ", ".join(self.class_names[label] for label in missing[:10])
+        if names := self._missing(train, part):
             raise DataError(f"dataset.train_samples {number} leaves no sample of class {names} to train on")
         return dataclasses.replace(self, splits={**self.splits, "train": part})
+
+    def _missing(self, rows: npt.NDArray[np.int64], part: npt.NDArray[np.int64]) -> str:
+        """Return the names of the first classes of some rows that a part of them lacks."""
+        missing = sorted(set(self.labels[rows].tolist()) - set(self.labels[part].tolist()))
+        return ", ".join(self.class_names[label] for label in missing[:10])
 
     def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Return copies of some samples; of images in files, the squares in their middle."""

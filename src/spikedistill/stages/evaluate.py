@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-from typing import Any
 
 import numpy as np
 
@@ -46,6 +45,5 @@ def build(spec: EvaluateSpec, job: StageJob) -> None:
         if world.is_main_process:
             about = {"schema": SCHEMA, "role": model_spec.role, "class_names": list(data.class_names)}
             (job.out / EVALUATION).write_text(json.dumps(about | metrics, indent=1) + "\n", encoding="utf-8")
-            arrays: dict[str, Any] = {**predictions}
-            np.savez_compressed(job.out / PREDICTIONS, **arrays)
+            np.savez_compressed(job.out / PREDICTIONS, prediction=predictions["prediction"], label=predictions["label"])
             write_examples(network, data, model_spec.inputs, world.device, job.out)

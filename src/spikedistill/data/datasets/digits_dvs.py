@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -16,14 +15,13 @@ from spikedistill.data.formats.archives import Member
 from spikedistill.data.formats.events import decode_aedat2, write_aedat2
 from spikedistill.data.formats.files import explained
 from spikedistill.data.meta import DatasetMeta
+from spikedistill.data.prepare import simulate
 from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files, write_frames
 from spikedistill.data.prepare.index import write_index
-from spikedistill.data.prepare.simulate import SENSOR, simulate_digits
-from spikedistill.data.prepare.workers import run_workers
+from spikedistill.data.prepare.simulate import SENSOR
 
 NEEDS_RAW = False
 SPLIT_SAMPLES = (1437, 360)  # to train and to test on, for estimates
-BATCH = 128
 
 
 class Params(ComponentParams):
@@ -63,13 +61,5 @@ def record(folder: Path, *, num_workers: int) -> list[Recording]:
     images, labels = digits.images.astype(np.int64), digits.target.tolist()
     paths = [folder / f"digit_{number:04d}_{label}.aedat" for number, label in enumerate(labels)]
     folder.mkdir(parents=True)
-    firsts = range(0, len(paths), BATCH)
-
-    def work(batches: Iterator[int]) -> None:
-        for batch in batches:
-            part = slice(firsts[batch], firsts[batch] + BATCH)
-            for path, events in zip(paths[part], simulate_digits(images[part], part.start), strict=True):
-                write_aedat2(path, events)
-
-    run_workers(work, len(firsts), num_workers=num_workers, progress="batches of recordings simulated")
+    simulate.record(images, paths, write_aedat2, simulated=simulate.simulate_digits, num_workers=num_workers)
     return [Recording(Member(str(path)), path.stem, label) for path, label in zip(paths, labels, strict=True)]

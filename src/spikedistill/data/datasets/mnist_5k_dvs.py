@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +13,13 @@ from spikedistill.data.formats.archives import Member
 from spikedistill.data.formats.events import decode_atis, write_atis
 from spikedistill.data.formats.files import explained
 from spikedistill.data.meta import DatasetMeta
-from spikedistill.data.prepare import inventory
+from spikedistill.data.prepare import inventory, simulate
 from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files, write_frames
 from spikedistill.data.prepare.index import write_index
-from spikedistill.data.prepare.simulate import LEVELS, SENSOR, simulate
-from spikedistill.data.prepare.workers import run_workers
+from spikedistill.data.prepare.simulate import LEVELS, SENSOR
 
 NEEDS_RAW = False
 SPLIT_SAMPLES = (2000, 3000)  # to train and to test on, for estimates
-BATCH = 125
 
 
 class Params(FrameParams):
@@ -66,15 +63,7 @@ def record(folder: Path, *, raw: Path | None, num_workers: int) -> list[Recordin
     paths = [folder / str(label) / f"{line:04d}.bin" for line, label in enumerate(labels.tolist())]
     for label in CLASS_NAMES:
         (folder / label).mkdir(parents=True)
-    firsts = range(0, len(paths), BATCH)
-
-    def work(batches: Iterator[int]) -> None:
-        for batch in batches:
-            part = slice(firsts[batch], firsts[batch] + BATCH)
-            for path, events in zip(paths[part], simulate(levels[part], part.start), strict=True):
-                write_atis(path, events)
-
-    run_workers(work, len(firsts), num_workers=num_workers, progress="batches of recordings simulated")
+    simulate.record(levels, paths, write_atis, simulated=simulate.simulate, num_workers=num_workers)
     return [
         Recording(Member(str(path)), f"{label}/{path.stem}", label) for path, label in zip(paths, labels.tolist(), strict=True)
     ]

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import decimal
 import functools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from spikedistill.data.formats.events import Events
+from spikedistill.data.prepare.workers import run_workers
 
 SENSOR = 34
 STEP_US = 2_000
@@ -27,6 +30,7 @@ THRESHOLD_SPREAD = 123
 NOISE_HZ = 1
 DIGIT_SIZE = 24
 MAX_DIGIT_VALUE = 16
+BATCH = 128
 
 Int64 = npt.NDArray[np.int64]
 
@@ -44,7 +48,7 @@ def simulate_digits(images: npt.NDArray[np.integer], first: int) -> list[Events]
     return simulate(np.stack([_enlarged(image) for image in images]), first)
 
 
-def simulate(pictures: Int64, first: int) -> list[Events]:
+def simulate(pictures: npt.NDArray[np.integer], first: int) -> list[Events]:
     """Record a batch of pictures for 300 ms with a simulated camera of 34 x 34 pixels.
 
     Args:
@@ -68,6 +72,34 @@ def simulate(pictures: Int64, first: int) -> list[Events]:
     return [_with_noise(first + b, t[row == b], pixel[row == b], p[row == b]) for b in range(len(pictures))]
 
 
+def record(
+    pictures: npt.NDArray[np.integer],
+    paths: Sequence[Path],
+    write: Callable[[Path, Events], None],
+    *,
+    simulated: Callable[[npt.NDArray[np.integer], int], list[Events]],
+    num_workers: int,
+) -> None:
+    """Write a recording of each picture of a dataset, in parallel processes.
+
+    Args:
+        pictures: [N, H, W], as `simulated` takes them.
+        paths: N files, whose folders exist.
+        write: writes one file.
+        simulated: records a batch, given the number of its first picture: `simulate` or `simulate_digits`.
+        num_workers: number of processes.
+    """
+    firsts = range(0, len(paths), BATCH)
+
+    def work(batches: Iterator[int]) -> None:
+        for batch in batches:
+            part = slice(firsts[batch], firsts[batch] + BATCH)
+            for path, events in zip(paths[part], simulated(pictures[part], part.start), strict=True):
+                write(path, events)
+
+    run_workers(work, len(firsts), num_workers=num_workers, progress="batches of recordings simulated")
+
+
 def _draw(purpose: int, number: int, count: int) -> Int64:
     raw = np.random.Philox(key=[purpose, number]).random_raw(count)
     return (raw >> np.uint64(33)).astype(np.int64)
@@ -83,7 +115,7 @@ def _enlarged(image: npt.NDArray[np.integer]) -> Int64:
     return (rows[:, low] * (DIGIT_SIZE - 1 - fraction) + rows[:, high] * fraction) // (DIGIT_SIZE - 1) ** 2
 
 
-def _place(picture: Int64, number: int) -> Int64:
+def _place(picture: npt.NDArray[np.integer], number: int) -> Int64:
     """Put a picture into the middle of a canvas with a margin of 4 pixels around the sensor, or one pixel beside it."""
     height, width = picture.shape
     down, right = _draw(1, number, 2) % 3 - 1
