@@ -30,7 +30,6 @@ _OVER_RANKS = (nn.SyncBatchNorm, SyncBatchNorm)
 
 def fuse_normalisation(model: nn.Module) -> None:
     """Make every pair of a network run as one, in place."""
-    run = torch.compiler.disable(_run)  # here, since it imports the compiler, which takes a second
     uses = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
     for module in list(model.modules()):
         for norm, neurons in _neighbours(module):
@@ -38,7 +37,7 @@ def fuse_normalisation(model: nn.Module) -> None:
                 continue
             assert isinstance(norm, _BatchNorm) and isinstance(neurons, LIF)
             norm.forward = _pass_on  # type: ignore[method-assign, assignment]
-            neurons.forward = functools.partial(run, norm, neurons)  # type: ignore[method-assign]
+            neurons.forward = functools.partial(_run, norm, neurons)  # type: ignore[method-assign]
             if isinstance(module, BasicBlock):
                 module.forward = functools.partial(_run_block, module)  # type: ignore[method-assign]
 
@@ -72,6 +71,7 @@ def _run_block(block: BasicBlock, x: Tensor) -> Tensor:
     return block.activation(block.body(x), block.shortcut(x))
 
 
+@torch.compiler.disable
 def _run(norm: _BatchNorm, neurons: LIF, y: Tensor, shortcut: Tensor | None = None) -> Tensor:
     """Return the spikes of the neurons for the normalised output of a convolution, plus a shortcut."""
     one_value = norm.training and y.numel() == norm.num_features  # torch's layer explains why that cannot be
