@@ -14,7 +14,7 @@ from snakemake_executor_plugin_submitit.executor import Executor
 
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 
-MINIMUM = {"poll_seconds": 1, "array_size": 1, "keep_days": 0, "local_cpus": 1, "local_gpus": 0, "local_mem_mb": 1}
+MINIMUM = {"poll_seconds": 1, "array_size": 1, "keep_days": 0, "pool_minutes": 1, "local_cpus": 1, "local_gpus": 0, "local_mem_mb": 1}
 
 
 @dataclass
@@ -55,6 +55,14 @@ class ExecutorSettings(ExecutorSettingsBase):
     efficiency_report: bool = field(
         default=False,
         metadata={"help": "At the end compare, by rule, requested with used resources; needs Slurm's accounting."},
+    )
+    pool_minutes: int = field(
+        default=60,
+        metadata={"help": "Minutes for which a worker of a pool starts jobs; its time limit is that of the longest job more."},
+    )
+    pool_preload: list[str] | None = field(
+        default=None,
+        metadata={"help": "Python modules that workers of pools load once for all their jobs.", "nargs": "+"},
     )
     local_cpus: int | None = field(
         default=None,

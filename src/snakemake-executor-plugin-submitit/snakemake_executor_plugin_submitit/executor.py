@@ -24,6 +24,7 @@ from snakemake_executor_plugin_submitit.private import is_open_to_others, make_f
 from snakemake_executor_plugin_submitit.processes import ProcessId
 from snakemake_executor_plugin_submitit.request.local_slots import Share, SlotPool
 from snakemake_executor_plugin_submitit.request.partitions import choose_partition, read_partitions
+from snakemake_executor_plugin_submitit.request.pooling import PoolSize, capacity, parse_pool, worker_request
 from snakemake_executor_plugin_submitit.request.quoting import shell_quotes
 from snakemake_executor_plugin_submitit.request.resources import Request, parse_resources, suggest_names
 from snakemake_executor_plugin_submitit.submission import states
@@ -34,7 +35,9 @@ from snakemake_executor_plugin_submitit.tracking.folders import keep_folders
 from snakemake_executor_plugin_submitit.tracking.registry import Record, Registry, Submission
 
 if TYPE_CHECKING:
-    from snakemake_executor_plugin_submitit.submission.submit import SubmittedJob
+    from snakemake_executor_plugin_submitit.pool.pools import Pool, Pools
+    from snakemake_executor_plugin_submitit.submission.pooled_job import PooledJob
+    from snakemake_executor_plugin_submitit.submission.submit import Plan, SubmittedJob
     from snakemake_executor_plugin_submitit.submission.submitter import Submitter
 
 TICK_S = 0.25
@@ -44,7 +47,10 @@ NAMES_SHOWN = 4
 
 @dataclass
 class TrackedJob:
-    """A job of the workflow that waits to be submitted or has been submitted."""
+    """A job of the workflow that waits to be submitted or has been submitted; or a worker, which `serves` a pool.
+
+    `size` is that of the pool in which a job of the workflow is to run.
+    """
 
     info: SubmittedJobInfo
     request: Request
@@ -58,6 +64,9 @@ class TrackedJob:
     refusal: str | None = None
     resubmissions: int = 0
     excluded: set[str] = field(default_factory=set)
+    size: PoolSize | None = None
+    serves: "Pool | None" = None
+    offered: Request | None = None
 
 
 class Executor(RemoteExecutor):
@@ -86,7 +95,9 @@ class Executor(RemoteExecutor):
         self._tracked: dict[int, TrackedJob] = {}
         self._starting = threading.RLock()
         self._submitter: Submitter[TrackedJob] | None = None
-        self._pool = SlotPool(settings.local_cpus, settings.local_gpus, settings.local_mem_mb)
+        self._pools: Pools | None = None
+        self._pool_minutes, self._pool_preload = settings.pool_minutes, settings.pool_preload or ()
+        self._slots = SlotPool(settings.local_cpus, settings.local_gpus, settings.local_mem_mb)
         if self._cluster == "slurm":
             _leave_outer_job()
         self._registry = Registry(self._folder)
@@ -126,10 +137,13 @@ class Executor(RemoteExecutor):
             tracked = self._track(job)
             if tracked is not None and not self._adopt(tracked):
                 tracked_jobs.append(tracked)
-        if tracked_jobs and self._cluster == "slurm":
-            self._sender().add(tracked_jobs)
-        else:
-            self._start_waiting()
+        pooled = [tracked for tracked in tracked_jobs if tracked.size is not None]
+        single = [tracked for tracked in tracked_jobs if tracked.size is None]
+        if pooled:
+            self._enqueue(pooled)
+        if single and self._cluster == "slurm":
+            self._sender().add(single)
+        self._start_waiting()
 
     def run_job(self, job: JobExecutorInterface) -> None:
         """Adopt or submit one job."""
@@ -141,12 +155,10 @@ class Executor(RemoteExecutor):
         self._warn_unknown_resources(job.resources.keys())
         try:
             request = parse_resources(job.resources, threads=job.threads)
-            if self._partitions_file:
-                request = choose_partition(request, self._partitions, self._partitions_file)
-            if self._cluster == "local":
-                self._pool.check(request)
+            size = parse_pool(job.resources, request)
+            submitted = self._submitted_request(request if size is None else self._of_worker(capacity([request], size.slots)))
             outputs = tuple(str(Path(file).absolute()) for file in job.output)
-            tracked = TrackedJob(info, request, self._command(job), name, outputs)
+            tracked = TrackedJob(info, submitted if size is None else request, self._command(job), name, outputs, size=size)
         except WorkflowError as err:
             self.report_job_error(info, msg=f"{name}: {err}\n")
             return None
@@ -154,6 +166,17 @@ class Executor(RemoteExecutor):
         self._warn_idle_ranks(job, request)
         self.report_job_submission(info)
         return tracked
+
+    def _submitted_request(self, request: Request) -> Request:
+        """Return a request with its partition, once it is known that it can be met."""
+        if self._partitions_file:
+            request = choose_partition(request, self._partitions, self._partitions_file)
+        if self._cluster == "local":
+            self._slots.check(request)
+        return request
+
+    def _of_worker(self, offered: Request) -> Request:
+        return worker_request(offered, self._pool_minutes)
 
     def _warn_unknown_resources(self, names: Iterable[str]) -> None:
         new = set(names) - self._names_seen
@@ -174,8 +197,12 @@ class Executor(RemoteExecutor):
         found = self._adopter.find(tracked.outputs, tracked.info.job) if self._cluster == "slurm" else None
         if found is None:
             return False
+        from snakemake_executor_plugin_submitit.submission.pooled_job import PooledJob
+
         tracked.submission, tracked.record, job = found
         job.mem_mb = tracked.request.mem_mb
+        if isinstance(job, PooledJob):
+            self._all_pools().adopt(job)
         self._note_submitted(tracked, job)
         self.logger.info(f"{tracked.name}: adopted slurm job {job.job_id}, log {job.log_path}")
         return True
@@ -209,7 +236,7 @@ class Executor(RemoteExecutor):
 
             self._submitter = Submitter(
                 self._send,
-                lambda tracked: (repr(tracked.request), tuple(sorted(tracked.excluded))),
+                lambda tracked: (repr(tracked.request), tuple(sorted(tracked.excluded)), id(tracked.serves)),
                 max_jobs=self.workflow.executor_settings.array_size,
                 warn=self.logger.warning,
             )
@@ -238,22 +265,19 @@ class Executor(RemoteExecutor):
                 tracked.refusal = f"the job cannot be submitted: {type(err).__name__}: {err}"
 
     def _submit(self, tracked_jobs: Sequence[TrackedJob], gpus: Iterable[int] = ()) -> None:
-        from snakemake_executor_plugin_submitit.submission.submit import array_folder, plan, send, without_nodes
+        from snakemake_executor_plugin_submitit.submission.submit import array_folder, send, without_nodes
 
         first = tracked_jobs[0]
         try:
             make_folder(self._done_dir)
         except OSError as err:
             raise WorkflowError(f"--submitit-folder {self._folder}: cannot create a folder here: {err.strerror}") from err
-        owner = ProcessId.own() if self._cluster == "local" else None
-        plans = [
-            plan(t.command, folder=self._folder, name=t.name, request=t.request, done_dir=self._done_dir, owner=owner)
-            for t in tracked_jobs
-        ]
+        plans = [self._plan(tracked) for tracked in tracked_jobs]
         folder = plans[0].job_dir if len(plans) == 1 else array_folder(self._folder)
         records = [Record(t.name, str(p.job_dir), t.outputs) for t, p in zip(tracked_jobs, plans, strict=True)]
         submission = Submission(str(folder), records, is_array=len(plans) > 1)
-        if self._cluster == "slurm":
+        is_noted = self._cluster == "slurm" and first.serves is None  # of workers nobody needs to know later
+        if is_noted:
             self._registry.note(submission)
         try:
             jobs = send(
@@ -273,12 +297,28 @@ class Executor(RemoteExecutor):
                     job_dir.rmdir()
             raise
         submission.job_id = jobs[0].job_id.partition("_")[0]
-        if self._cluster == "slurm":
+        if is_noted:
             self._registry.note(submission)
         for tracked, job, record in zip(tracked_jobs, jobs, records, strict=True):
             tracked.submission, tracked.record = submission, record
             self._note_submitted(tracked, job)
         self._log_submitted(tracked_jobs, submission.job_id)
+
+    def _plan(self, tracked: TrackedJob) -> "Plan":
+        from snakemake_executor_plugin_submitit.submission.submit import plan
+
+        owner = ProcessId.own() if self._cluster == "local" else None
+        if tracked.serves is None:
+            return plan(
+                tracked.command,
+                folder=self._folder,
+                name=tracked.name,
+                request=tracked.request,
+                done_dir=self._done_dir,
+                owner=owner,
+            )
+        assert tracked.offered is not None
+        return self._all_pools().plan(tracked.serves, tracked.offered, tracked.request.runtime_min, owner)
 
     def _note_submitted(self, tracked: TrackedJob, job: "SubmittedJob") -> None:
         tracked.info.external_jobid = job.job_id
@@ -303,14 +343,148 @@ class Executor(RemoteExecutor):
             return
         with self._starting:
             for tracked in list(self._tracked.values()):
-                if tracked.job is None and tracked.refusal is None and self.wait:
-                    tracked.share = self._pool.take(tracked.request)
+                if tracked.job is None and tracked.refusal is None and tracked.size is None and self.wait:
+                    if tracked.serves is not None and self._is_superfluous(tracked):
+                        continue
+                    tracked.share = self._slots.take(tracked.request)
                     if tracked.share is None:
                         continue
                     try:
                         self._submit([tracked], tracked.share.gpus)
                     except (WorkflowError, OSError) as err:
                         tracked.refusal = str(err)
+
+    # --- pools
+
+    def _is_superfluous(self, tracked: TrackedJob) -> bool:
+        """Drop a worker for which there was no room until the others had taken everything; return True if it was."""
+        assert self._pools is not None and tracked.serves is not None
+        if self._pools.is_needed(tracked.serves):
+            return False
+        self._drop(tracked)
+        self._pools.worker_ended(tracked.serves, "", 0)
+        return True
+
+    def _all_pools(self) -> "Pools":
+        if self._pools is None:
+            from snakemake_executor_plugin_submitit.pool.pools import Pools
+
+            self._pools = Pools(
+                self._folder, self._done_dir, cluster=self._cluster, minutes=self._pool_minutes, preload=self._pool_preload
+            )
+        return self._pools
+
+    def _enqueue(self, tracked_jobs: Sequence[TrackedJob]) -> None:
+        """Queue jobs for the workers of their pools, and start the workers that are missing."""
+        pools = self._all_pools()
+        queued: dict[Path, list[tuple[TrackedJob, PooledJob]]] = {}
+        for tracked in tracked_jobs:
+            assert tracked.size is not None
+            try:
+                make_folder(self._done_dir)
+                job = pools.new_job(tracked.name, tracked.request, tracked.size)
+                queued.setdefault(job.tickets.folder, []).append((tracked, job))
+            except (WorkflowError, OSError) as err:
+                tracked.refusal = f"--submitit-folder {self._folder}: {err}"
+        for folder, pairs in queued.items():
+            records = [Record(tracked.name, str(job.folder), tracked.outputs) for tracked, job in pairs]
+            submission = Submission(str(folder), records, is_array=False, is_pool=True)
+            if self._cluster == "slurm":
+                self._registry.note(submission)
+            for (tracked, job), record in zip(pairs, records, strict=True):
+                tracked.submission, tracked.record = submission, record
+                try:
+                    pools.put(job, tracked.command)
+                    tracked.job = job
+                except OSError as err:
+                    tracked.refusal = f"{folder}: its ticket cannot be written: {err.strerror}"
+            logs = self._folder / "<name>" / "latest"
+            self.logger.info(f"{len(pairs)} jobs queued for a pool: {_names([t for t, _ in pairs])}; logs in {logs}")
+        self._start_workers()
+
+    def _start_workers(self) -> None:
+        if self._pools is None or not self.wait:
+            return
+        for pool, offered, missing in self._pools.to_start():
+            workers = []
+            for _ in range(missing):
+                info = SubmittedJobInfo(None, aux={"number": next(self._numbers)})
+                request = self._of_worker(offered)
+                tracked = TrackedJob(info, request, "", pool.name, (), serves=pool, offered=offered, excluded=set(pool.excluded))
+                try:
+                    tracked.request = self._submitted_request(request)
+                    workers.append(tracked)
+                except WorkflowError as err:
+                    tracked.refusal = str(err)
+                self._tracked[info.aux["number"]] = tracked
+            if workers and self._cluster == "slurm":
+                self._sender().add(workers)
+
+    def _update_pools(self, before: Any, answers: dict[str, states.State] | None) -> None:
+        if self._pools is None:
+            return
+        workers = [tracked for tracked in list(self._tracked.values()) if tracked.serves is not None]
+        handles = {tracked.job.job_id: tracked.job.handle for tracked in workers if tracked.job is not None}
+        self._pools.update(before, answers, handles)
+        strays = {id(job) for job in self._pools.take_strays()}
+        for tracked in [t for t in list(self._tracked.values()) if id(t.job) in strays]:
+            self._submit_anew(tracked)
+        markers = self._done_markers() if workers else set()
+        for tracked in workers:
+            self._check_worker(tracked, answers, markers)
+        self._start_workers()
+
+    def _check_worker(self, tracked: TrackedJob, answers: dict[str, states.State] | None, markers: set[str]) -> None:
+        """Notice the end of a worker; if workers end without having been of use, fail the jobs that wait for them."""
+        from snakemake_executor_plugin_submitit.submission.submit import done_marker
+
+        assert self._pools is not None and tracked.serves is not None
+        why = tracked.refusal
+        jobs = 0
+        if why is None and tracked.job is not None:
+            state = None if answers is None else answers.get(tracked.job.job_id)
+            marker = done_marker(tracked.job.folder)
+            status = tracked.job.poll(state, look=marker in markers)
+            if status is None and not (answers is not None and tracked.job.is_lost(state)):
+                return
+            with contextlib.suppress(OSError):
+                (self._done_dir / marker).unlink()
+            jobs = (read_result(tracked.job.folder) or {}).get("jobs", 0)
+            why_not = tracked.job.explain(state) if status else "its workers end without taking a job"
+        elif why is None:
+            return
+        self._drop(tracked)
+        job_id = tracked.job.job_id if tracked.job is not None else ""
+        if self._pools.worker_ended(tracked.serves, job_id, jobs) or why is not None:
+            withdrawn = {job.uid for job in self._pools.take_out(tracked.serves)}
+            for each in list(self._tracked.values()):
+                if getattr(each.job, "uid", None) in withdrawn:
+                    each.refusal = why or f"no worker of its pool gets on: {why_not}"
+
+    def _queue_again(self, tracked: TrackedJob, job: "PooledJob", state: states.State | None) -> bool:
+        """Queue a job of a pool again if its worker ended through no fault of the job; return True if it was."""
+        assert self._pools is not None
+        is_own = self._pools.is_own(job)
+        try:
+            why = self._pools.again(job, state)
+        except OSError as err:
+            self.logger.error(f"{tracked.name}: it cannot be queued again: {err}")
+            return False
+        if why is None:
+            return False
+        self.logger.warning(f"{tracked.name}: {why}; it is queued again")
+        if not is_own:
+            self._submit_anew(tracked)
+        return True
+
+    def _submit_anew(self, tracked: TrackedJob) -> None:
+        """Submit a job that was in a pool of an earlier main process and did not end there."""
+        self._mark_reported(tracked)
+        tracked.job = tracked.info.external_jobid = None
+        if tracked.size is None:
+            self._sender().add([tracked])
+        else:
+            self._enqueue([tracked])
 
     # --- states of jobs
 
@@ -319,7 +493,9 @@ class Executor(RemoteExecutor):
         if not active_jobs:  # also before `__post_init__`: the wait thread starts first
             return
         markers = self._done_markers()
+        before = {} if self._pools is None else self._pools.workers_with_claims()
         answers = self._query_slurm()
+        self._update_pools(before, answers)
         for info in active_jobs:
             tracked = self._tracked[info.aux["number"]]
             if not self._handle_outcome(tracked, answers, markers):
@@ -335,7 +511,7 @@ class Executor(RemoteExecutor):
     def _query_slurm(self) -> dict[str, states.State] | None:
         if self._cluster == "local" or time.monotonic() < self._next_query:
             return None
-        ids = {job.job_id for tracked in list(self._tracked.values()) if (job := tracked.job) is not None}
+        ids = {job.job_id for tracked in list(self._tracked.values()) if (job := tracked.job) is not None} - {""}
         if not ids:
             return None
         self._pause_s = min(self._max_pause_s, states.PAUSE_GROWTH * self._pause_s)
@@ -397,7 +573,11 @@ class Executor(RemoteExecutor):
 
     def _resubmit(self, tracked: TrackedJob, state: states.State | None) -> bool:
         """Resubmit a job that lost its nodes through no fault of its own, without using up a retry; return True if it was."""
+        from snakemake_executor_plugin_submitit.submission.pooled_job import PooledJob
+
         assert tracked.job is not None
+        if isinstance(tracked.job, PooledJob):
+            return self._queue_again(tracked, tracked.job, state)
         if self._cluster == "local" or tracked.resubmissions >= MAX_RESUBMISSIONS:
             return False
         failure = (read_result(tracked.job.folder) or {}).get("failure", {})
@@ -421,9 +601,11 @@ class Executor(RemoteExecutor):
     def _drop(self, tracked: TrackedJob) -> None:
         self._tracked.pop(tracked.info.aux["number"], None)
         self._mark_reported(tracked)
+        if self._pools is not None and tracked.job is not None and tracked.serves is None:
+            self._pools.forget(tracked.job)
         if tracked.share is not None:
             with self._starting:
-                self._pool.give_back(tracked.share)
+                self._slots.give_back(tracked.share)
 
     def _mark_reported(self, tracked: TrackedJob) -> None:
         if tracked.submission is not None and tracked.record is not None:
@@ -431,7 +613,7 @@ class Executor(RemoteExecutor):
 
     def _report_failure(self, tracked: TrackedJob, status: int | None, state: states.State | None) -> None:
         assert tracked.job is not None
-        if state is None and self._cluster == "slurm":
+        if state is None and self._cluster == "slurm" and tracked.job.job_id:
             state = (self._queue.query({tracked.job.job_id}) or {}).get(tracked.job.job_id)
         lost = "Slurm knows nothing of this job any more.\n" if status is None else ""
         self.report_job_error(tracked.info, msg=f"{lost}{tracked.job.explain(state)}\n")
@@ -450,8 +632,10 @@ class Executor(RemoteExecutor):
             stop_sbatch()
             self._submitter.stop(2.0)
             self.logger.warning("sbatch did not answer and was stopped: if a job of it appears in the queue, it ends by itself")
+        if self._pools is not None and not self._detach:
+            self._pools.abolish()
         if self._detach:
-            left = [tracked for tracked in list(self._tracked.values()) if tracked.job is not None]
+            left = [tracked for tracked in list(self._tracked.values()) if tracked.job is not None and tracked.serves is None]
             self.logger.info(f"{len(left)} jobs are left running; the same command adopts them")
         else:
             self.cancel_jobs([tracked.info for tracked in list(self._tracked.values())])
@@ -466,7 +650,7 @@ class Executor(RemoteExecutor):
                     assert tracked.job is not None
                     tracked.job.cancel()
                 return
-        failed = states.cancel(_shortest_ids(tracked_jobs))
+        failed = states.cancel(_shortest_ids([t for t in tracked_jobs if t.size is None or t.serves is not None]))
         if failed:
             self.logger.error(f"these jobs could not be cancelled; run: scancel {' '.join(failed)}")
             return
@@ -475,12 +659,21 @@ class Executor(RemoteExecutor):
 
     def shutdown(self) -> None:
         """Stop the threads; write the efficiency report if it was requested."""
+        if self.wait and self._pools is not None:
+            self._dismiss_workers(self._pools)
         if self.wait and self._names:
             self._report_efficiency(self._names)
         self.wait = False
         if self._submitter is not None:
             self._submitter.stop(2.0)
         super().shutdown()
+
+    def _dismiss_workers(self, pools: "Pools") -> None:
+        """At the end of a run send its workers home; those that still wait in Slurm's queue are cancelled."""
+        pools.close()
+        waiting = [tracked.job.job_id for tracked in self._tracked.values() if tracked.serves is not None and tracked.job]
+        if waiting and self._cluster == "slurm":
+            states.cancel(waiting, "--state=PENDING")
 
     def _report_efficiency(self, names: dict[str, str]) -> None:
         from snakemake_executor_plugin_submitit.tracking.efficiency import SACCT_LAG_S, write_report

@@ -15,12 +15,22 @@ THIS_PLUGIN = str(__package__).partition(".")[0]  # the top-level package; __nam
 
 def main() -> None:
     """Run Snakemake's command line."""
+    prepare()
+    run(sys.argv[1:])
+
+
+def prepare() -> None:
+    """Adapt Snakemake, once in a process."""
     _list_modules_once()
     _never_report()
     _retry_outside_only()
+
+
+def run(arguments: list[str]) -> None:
+    """Run Snakemake with these arguments; ends with SystemExit."""
     from snakemake.cli import main as snakemake_main
 
-    snakemake_main([*sys.argv[1:], "--max-jobs-per-timespan", "1000/0s"])
+    snakemake_main([*arguments, "--max-jobs-per-timespan", "1000/0s"])
 
 
 def _list_modules_once() -> None:

@@ -195,21 +195,24 @@ def release(job_ids: Sequence[str]) -> None:
         _output(["scontrol", "release", ",".join(job_ids[start : start + CANCEL_CHUNK])])
 
 
-def cancel(job_ids: Iterable[str]) -> list[str]:
-    """Cancel jobs, 200 per call, a whole array by its own id; return the ids for which scancel failed twice."""
+def cancel(job_ids: Iterable[str], *options: str) -> list[str]:
+    """Cancel jobs, 200 per call, a whole array by its own id; return the ids for which scancel failed twice.
+
+    `options` of scancel restrict which of them, as `--state=PENDING` does.
+    """
     failed = []
     ids = list(dict.fromkeys(job_ids))
     for start in range(0, len(ids), CANCEL_CHUNK):
         chunk = ids[start : start + CANCEL_CHUNK]
-        if not (_scancel(chunk) or _scancel(chunk)):
+        if not (_scancel([*options, *chunk]) or _scancel([*options, *chunk])):
             failed += chunk
     return failed
 
 
-def _scancel(job_ids: Sequence[str]) -> bool:
+def _scancel(arguments: Sequence[str]) -> bool:
     try:
         done = subprocess.run(
-            ["scancel", *job_ids], capture_output=True, text=True, timeout=CALL_TIMEOUT_S, env=query_environment()
+            ["scancel", *arguments], capture_output=True, text=True, timeout=CALL_TIMEOUT_S, env=query_environment()
         )
     except (OSError, subprocess.TimeoutExpired):
         return False

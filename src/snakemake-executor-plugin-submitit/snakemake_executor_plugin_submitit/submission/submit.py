@@ -24,6 +24,7 @@ from snakemake_executor_plugin_submitit.submission import states
 from snakemake_executor_plugin_submitit.submission.capacity import missing_gpus
 from snakemake_executor_plugin_submitit.submission.commands import BusyError, RefusedError
 from snakemake_executor_plugin_submitit.submission.held import HeldJobs
+from snakemake_executor_plugin_submitit.worker.tickets import done_marker
 
 LOG_TAIL = 30
 LOG_TAIL_BYTES = 64 * 1024  # logs may be huge
@@ -69,6 +70,11 @@ class SubmittedJob:
         self._ended_at: float | None = None
         self._looks = 0
         self._missing_since: float | None = None
+
+    @property
+    def handle(self) -> Any:
+        """Return submitit's job object; None if there is none."""
+        return self._handle
 
     @property
     def log_path(self) -> Path:
@@ -227,6 +233,11 @@ def _says_out_of_memory(lines: Sequence[str]) -> bool:
     return any(sign in "\n".join(lines).lower() for sign in OUT_OF_MEMORY)
 
 
+def log_says_out_of_memory(path: Path) -> bool:
+    """Return True if the end of a log says that memory ran out."""
+    return _says_out_of_memory(_tail(path))
+
+
 def _failure_by_srun(log: Path) -> dict[str, Any]:
     """Return the rank for which srun ended the job, according to the log of rank 0; empty if srun reports none."""
     try:
@@ -257,11 +268,11 @@ def _read_end(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """A job that is ready to be submitted: its name, its folder, and its task."""
+    """A job that is ready to be submitted: its name, its folder, and its task, which submitit pickles and calls."""
 
     name: str
     job_dir: Path
-    task: CommandTask
+    task: Callable[[], int]
 
 
 def plan(
@@ -286,7 +297,7 @@ def plan(
     Raises:
         WorkflowError: if the folder cannot be created.
     """
-    job_dir = _new_folder(folder, name)
+    job_dir = new_job_folder(folder, name)
     marker = None if done_dir is None else str(done_dir / done_marker(job_dir))
     per_node, cpus = request.gpus_per_node, request.cpus_per_task
     task = CommandTask(command, str(job_dir), gpus_per_node=per_node, cpus_per_task=cpus, done_marker=marker, owner=owner)
@@ -298,14 +309,9 @@ def safe_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.=,-]", "_", name)[:120] or "job"
 
 
-def done_marker(job_dir: Path) -> str:
-    """Return the name of the file by which a job signals that its result is written."""
-    return f"{job_dir.parent.name}+{job_dir.name}"
-
-
 def array_folder(folder: Path) -> Path:
     """Create a folder for the submission files and logs of an array."""
-    return _new_folder(folder, ARRAYS)
+    return new_job_folder(folder, ARRAYS)
 
 
 def without_nodes(request: Request, nodes: Collection[str]) -> Request:
@@ -442,7 +448,12 @@ def own_job_folder(folder: Path) -> Path:
         ) from err
 
 
-def _new_folder(folder: Path, name: str) -> Path:
+def new_job_folder(folder: Path, name: str) -> Path:
+    """Create the folder of a job, named by `name` and time.
+
+    Raises:
+        WorkflowError: if it cannot be created.
+    """
     safe = safe_name(name)
     stamp = time.strftime("%Y%m%dT%H%M%S")
     for attempt in range(10_000):

@@ -9,7 +9,8 @@ from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
 from snakemake_executor_plugin_submitit.jsonfile import read_result
 from snakemake_executor_plugin_submitit.submission import states
-from snakemake_executor_plugin_submitit.tracking.registry import Leftovers, Record, Registry, Submission
+from snakemake_executor_plugin_submitit.tracking.registry import Leftovers, Record, Registry, Submission, ticket_of
+from snakemake_executor_plugin_submitit.worker.tickets import TicketFolder
 
 if TYPE_CHECKING:
     from snakemake_executor_plugin_submitit.submission.submit import SubmittedJob
@@ -39,6 +40,10 @@ class Adopter:
             if adopted is not None:
                 return (*producers[0], adopted)
         for submission, record in producers:
+            if submission.is_pool:
+                _stop_pooled(submission, record)
+                self._mark_reported(submission, record)
+                continue
             job_id = submission.job_id_of(record)
             if job_id is not None and _status(record) is None and self._may_live(job_id):
                 self._logger.warning(
@@ -51,6 +56,8 @@ class Adopter:
     def _consider(self, submission: Submission, record: Record, job: JobExecutorInterface) -> "SubmittedJob | None":
         from snakemake_executor_plugin_submitit.submission.submit import SubmittedJob
 
+        if submission.is_pool and _status(record) is None:
+            TicketFolder(Path(submission.folder)).withdraw(ticket_of(record))  # one that waits is queued anew
         job_id = submission.job_id_of(record)
         status = _status(record)
         if status is None and (job_id is None or not self._may_live(job_id)):
@@ -59,6 +66,8 @@ class Adopter:
                 return None
         if status is not None and (status != 0 or not self._is_up_to_date(record, job)):
             return None
+        if submission.is_pool:
+            return _pooled_job(submission, record)
         assert job_id is not None
         return SubmittedJob("slurm", Path(record.job_dir), record.name, job_id)
 
@@ -101,6 +110,22 @@ class Adopter:
     def _mark_reported(self, submission: Submission, record: Record) -> None:
         self._registry.mark_reported(submission, record)
         self._left.drop(record)
+
+
+def _pooled_job(submission: Submission, record: Record) -> "SubmittedJob":
+    from snakemake_executor_plugin_submitit.submission.pooled_job import PooledJob
+
+    tickets, uid = TicketFolder(Path(submission.folder)), ticket_of(record)
+    job = PooledJob("slurm", Path(record.job_dir), record.name, uid, tickets)
+    job.see(waits=False, worker=tickets.claimed().get(uid))
+    return job
+
+
+def _stop_pooled(submission: Submission, record: Record) -> None:
+    """Take back a ticket, or stop its job; of a worker that is gone, remove the claim."""
+    tickets, uid = TicketFolder(Path(submission.folder)), ticket_of(record)
+    if not tickets.withdraw(uid):
+        tickets.revoke(uid)
 
 
 def _ended_badly_in_this_run(record: Record) -> bool:

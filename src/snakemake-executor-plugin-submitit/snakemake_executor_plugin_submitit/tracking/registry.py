@@ -13,6 +13,7 @@ from pathlib import Path
 
 from snakemake_executor_plugin_submitit.jsonfile import read_json, write_json
 from snakemake_executor_plugin_submitit.private import FILE_MODE, make_folder
+from snakemake_executor_plugin_submitit.worker.tickets import TicketFolder, done_marker, job_id_of
 
 REPORTED = "settled"  # an empty file in the job's folder
 
@@ -39,7 +40,7 @@ class Record:
 
 @dataclass
 class Submission:
-    """One call of sbatch.
+    """One call of sbatch, or jobs queued together for a pool.
 
     Attributes:
         folder: submitit's folder.
@@ -48,6 +49,7 @@ class Submission:
         job_id: id of the job or the array; None: the main process was killed before it was known.
         time: time of submission, in seconds since the epoch.
         uid: name of the registry's file.
+        is_pool: True if the jobs are tickets of a pool, of which `folder` is the folder; their workers are not recorded.
     """
 
     folder: str
@@ -56,14 +58,23 @@ class Submission:
     job_id: str | None = None
     time: float = field(default_factory=time.time)
     uid: str = field(default_factory=lambda: uuid.uuid4().hex)
+    is_pool: bool = False
 
     def job_id_of(self, record: Record) -> str | None:
         """Return the id of one job, even if only submitit recorded it, or None if it was never submitted."""
+        if self.is_pool:
+            worker = TicketFolder(Path(self.folder)).claimed().get(ticket_of(record))
+            return None if worker is None else job_id_of(worker)
         index = self.records.index(record)
         if self.job_id is not None:
             return f"{self.job_id}_{index}" if self.is_array else self.job_id
         pattern = f"*_{index}_submitted.pkl" if self.is_array else "*_submitted.pkl"
         return next((p.name.removesuffix("_submitted.pkl") for p in Path(self.folder).glob(pattern)), None)
+
+
+def ticket_of(record: Record) -> str:
+    """Return the uid of the ticket of a job that was queued for a pool."""
+    return done_marker(Path(record.job_dir))
 
 
 class Registry:

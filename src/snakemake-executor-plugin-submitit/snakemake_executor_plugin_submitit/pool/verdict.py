@@ -1,0 +1,37 @@
+"""What becomes of the jobs that a worker held when it ended without a word: the rules of single jobs, for several at once."""
+
+from enum import Enum
+
+from snakemake_executor_plugin_submitit.submission import states
+
+MAX_AGAIN = 5  # as often as a single job that loses its place
+
+
+class Verdict(Enum):
+    """What happens to a ticket of a dead worker."""
+
+    FAILED = "failed"
+    AGAIN = "again"
+    ALONE = "alone"
+
+
+def judge(state: states.State | None, *, held: int, again: int) -> Verdict:
+    """Decide about one ticket.
+
+    A worker that lost its place, or was too slow for its own time limit, says nothing about its jobs. If somebody cancelled it,
+    that is meant for what it ran. If it died otherwise (killed, out of memory), its only job did that; of several, each runs
+    again by itself, and the next such end is its own.
+
+    Args:
+        state: the worker's final state in Slurm; None: it ran on this machine, or the state is unknown.
+        held: how many jobs it held.
+        again: how often this job has been started again without a fault of its own.
+    """
+    if again >= MAX_AGAIN:
+        return Verdict.FAILED
+    name = state.name if state is not None else ""
+    if name in states.LOST_PLACE or name == "TIMEOUT":
+        return Verdict.AGAIN
+    if name == "CANCELLED" or held < 2:
+        return Verdict.FAILED
+    return Verdict.ALONE

@@ -1,0 +1,78 @@
+"""The resource `pool`: how many jobs serve a pool, how many jobs of the workflow each runs at a time, what a worker requests."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from snakemake_interface_common.exceptions import WorkflowError
+
+from snakemake_executor_plugin_submitit.request.resources import Request
+
+SIZE = re.compile(r"([1-9]\d{0,4})(?:x([1-9]\d{0,3}))?")
+WORKER_MB = 200  # of the worker itself: Snakemake and submitit
+MARGIN_S = 180  # Slurm announces a time limit 90 s before, or up to 60 s sooner, and counts from before the worker's start
+
+
+@dataclass(frozen=True)
+class PoolSize:
+    """The size of a pool.
+
+    Attributes:
+        workers: most Slurm jobs at a time.
+        slots: most jobs of the workflow that each of them runs at a time.
+    """
+
+    workers: int
+    slots: int = 1
+
+
+def parse_pool(resources: Mapping[str, Any], request: Request) -> PoolSize | None:
+    """Return the size of the pool that a job is to run in, or None if it is to be a job of its own.
+
+    Raises:
+        WorkflowError: naming the value and the allowed values, or why the job cannot run in a pool.
+    """
+    value = resources.get("pool")
+    if value in (None, "", 0, "0"):
+        return None
+    found = SIZE.fullmatch(str(value))
+    if found is None or isinstance(value, bool):
+        raise WorkflowError(
+            f"resource pool={value!r}: expected the most Slurm jobs that serve the pool, as in 4, or with the number of jobs that "
+            "each of them runs at a time, as in 4x8; 0: no pool"
+        )
+    if request.nodes > 1 or request.tasks_per_node > 1 or request.mpi:
+        ranks = f"nodes={request.nodes}, tasks_per_node={request.tasks_per_node}" + (", mpi" if request.mpi else "")
+        raise WorkflowError(f"resource pool={value!r}: a job of several ranks ({ranks}) cannot run in a pool; leave out pool")
+    return PoolSize(int(found[1]), int(found[2] or 1))
+
+
+def shared_needs(request: Request, size: PoolSize) -> object:
+    """Return what jobs must have in common to share workers: all but CPUs, memory, time and number of requeues."""
+    return repr((replace(request, cpus_per_task=1, mem_mb=None, runtime_min=1, max_requeues=0), size.slots))
+
+
+def capacity(requests: Iterable[Request], slots: int) -> Request:
+    """Return what a worker has to offer to jobs, so that any of these fits and `slots` of the largest do."""
+    requests = list(requests)
+    memory = [request.mem_mb for request in requests]
+    return replace(
+        requests[0],
+        cpus_per_task=slots * max(request.cpus_per_task for request in requests),
+        gpus_per_node=slots * requests[0].gpus_per_node,
+        mem_mb=None if None in memory else slots * max(mem_mb for mem_mb in memory if mem_mb is not None),
+        runtime_min=max(request.runtime_min for request in requests),
+    )
+
+
+def worker_request(offered: Request, minutes: int) -> Request:
+    """Return what a worker requests from Slurm.
+
+    Args:
+        offered: what it has to offer to jobs.
+        minutes: how long it may start the longest of them.
+    """
+    mem_mb = None if offered.mem_mb is None else offered.mem_mb + WORKER_MB
+    runtime_min = offered.runtime_min + minutes + MARGIN_S // 60
+    return replace(offered, mem_mb=mem_mb, runtime_min=runtime_min, max_requeues=0)

@@ -1,0 +1,106 @@
+"""The process of one job: a fork of its worker that becomes what `bash -c COMMAND` would have started.
+
+It is the leader of a session of its own, writes to the log of its job, has the default reactions to signals, and dies with its
+worker. A plain call of Snakemake continues in this very process, where Snakemake is loaded already; any other command is run by
+bash.
+"""
+
+import atexit
+import contextlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from snakemake_executor_plugin_submitit.job import ranks, shim
+from snakemake_executor_plugin_submitit.private import FILE_MODE
+from snakemake_executor_plugin_submitit.worker.tickets import Ticket
+
+LOG = "0_log.out"
+DEFAULTS = (signal.SIGTERM, signal.SIGCHLD, signal.SIGCONT, signal.SIGHUP, signal.SIGALRM)
+
+
+def fork(ticket: Ticket, variables: Mapping[str, str], *, umask: int, worker: str) -> int:
+    """Start a job; return its process, which is the leader of its session.
+
+    Args:
+        ticket: what to run.
+        variables: its environment beyond the worker's own.
+        umask: that of its command.
+        worker: the name of the worker, for the log.
+
+    Raises:
+        OSError: if there can be no process, or no log.
+    """
+    log = os.open(Path(ticket.job_dir) / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+    parent = os.getpid()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(log)
+        raise
+    if pid:
+        os.close(log)
+        return pid
+    try:
+        _become_leader(parent, log, umask)
+        print(f"Starting with worker {worker} of a pool on {ranks.host()}", flush=True)
+        os.environ.update(variables)
+        _run(ticket)
+    except BaseException:
+        with contextlib.suppress(BaseException):
+            traceback.print_exc()
+            sys.stderr.flush()
+    os._exit(1)
+
+
+def _become_leader(parent: int, log: int, umask: int) -> None:
+    os.setsid()
+    ranks.prepare_child()
+    if os.getppid() != parent:  # it died before this process was tied to it
+        os._exit(1)
+    signal.set_wakeup_fd(-1)
+    for number in DEFAULTS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())
+    os.umask(umask)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+
+
+def _run(ticket: Ticket) -> NoReturn:
+    if ticket.cwd is not None:
+        os.chdir(ticket.cwd)
+    if ticket.arguments is None:
+        os.execvp("bash", ["bash", "-c", ticket.command])
+    sys.argv = [str(shim.__file__), *ticket.arguments]
+    sys.path[0] = os.getcwd()  # as `python -m` has it
+    atexit._clear()  # those of the worker are not this process's
+    status = 1
+    try:
+        shim.run(ticket.arguments)
+        status = 0
+    except SystemExit as err:
+        status = err.code if isinstance(err.code, int) else int(err.code is not None)
+        if isinstance(err.code, str):
+            print(err.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    _end(status)
+
+
+def _end(status: int) -> NoReturn:
+    """End as an interpreter does: wait for threads, call what was registered for the end, write what is buffered."""
+    with contextlib.suppress(BaseException):
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BaseException):
+            stream.flush()
+    os._exit(status & 0xFF)

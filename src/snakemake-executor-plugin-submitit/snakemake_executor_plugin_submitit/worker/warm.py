@@ -1,0 +1,62 @@
+"""Load once, in a worker, what each of its jobs would load: Snakemake, and the modules that the user names.
+
+A job then is a fork of the worker. The worker must not have threads of its own by then, and no module may run something while it
+is imported that a fork cannot continue; importing torch starts no thread and opens no device. Code that was changed on disk since
+must not run: the worker notices that, and leaves.
+"""
+
+import gc
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from snakemake_executor_plugin_submitit.job import shim
+
+# what Snakemake loads in a job beyond its command line's own imports
+OF_A_JOB = ("snakemake.storage", "snakemake.profiles", "smart_open", "requests", "yaml", "stringprep", "encodings.idna")
+
+
+class WarmModules:
+    """The loaded modules, and what their files looked like."""
+
+    def __init__(self) -> None:
+        """Start with nothing loaded."""
+        self._files: dict[str, tuple[int, int]] = {}
+
+    def load(self, preload: Sequence[str]) -> list[str]:
+        """Import Snakemake and these modules; return what went wrong, a line for each module that cannot be loaded."""
+        shim.prepare()
+        import snakemake.cli  # noqa: F401 - before its other modules, which import each other
+
+        wrong = []
+        for name in (*OF_A_JOB, *preload):
+            try:
+                importlib.import_module(name)
+            except Exception as err:  # whatever a module does; the job itself will say it better
+                if name in preload:
+                    wrong.append(f"{name} cannot be loaded beforehand: {type(err).__name__}: {err}")
+        self._files = {file: facts for file in _loaded_files() if (facts := _facts(file)) is not None}
+        gc.collect()
+        gc.freeze()  # the collector of a forked process would copy every page that it visits
+        return wrong
+
+    def are_stale(self) -> bool:
+        """Return True if a loaded file has been changed."""
+        return any(_facts(file) != facts for file, facts in self._files.items())
+
+
+def _loaded_files() -> set[str]:
+    """Return the files of all loaded modules, without those of Python itself, which nobody edits."""
+    standard = str(Path(os.__file__).parent)
+    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    return {file for file in files if file and (not file.startswith(standard) or "site-packages" in file)}
+
+
+def _facts(file: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
