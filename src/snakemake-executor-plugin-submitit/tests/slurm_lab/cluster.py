@@ -26,7 +26,8 @@ GRACE_TIME_S = 6
 class SlurmCluster:
     """Nodes `node1` … `nodeN` of a few CPUs each.
 
-    Partitions: `main`, `other`; `low` and `lowcancel`, whose jobs those of `high` requeue or cancel after a grace time. Without
+    Partitions: `main`, `other`; `low` and `lowcancel`, whose jobs those of `high` requeue or cancel after a grace time; `lowhard`,
+    whose jobs are requeued without one. Without
     accounting there is neither slurmdbd nor MariaDB, and jobs that use more memory than they asked for are killed.
     """
 
@@ -186,6 +187,7 @@ PartitionName=main Nodes={nodes} Default=YES MaxTime=INFINITE State=UP PriorityT
 PartitionName=other Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 PartitionName=low Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime={GRACE_TIME_S}
 PartitionName=lowcancel Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=CANCEL GraceTime={GRACE_TIME_S}
+PartitionName=lowhard Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=0
 PartitionName=high Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=20 PreemptMode=OFF
 """)
 
