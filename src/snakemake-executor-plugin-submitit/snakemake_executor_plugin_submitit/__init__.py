@@ -14,7 +14,15 @@ from snakemake_executor_plugin_submitit.executor import Executor
 
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 
-MINIMUM = {"poll_seconds": 1, "array_size": 1, "keep_days": 0, "pool_minutes": 1, "local_cpus": 1, "local_gpus": 0, "local_mem_mb": 1}
+MINIMUM = {
+    "poll_seconds": 1,
+    "array_size": 1,
+    "keep_days": 0,
+    "pool_minutes": 1,
+    "local_cpus": 1,
+    "local_gpus": 0,
+    "local_mem_mb": 1,
+}
 
 
 @dataclass

@@ -9,7 +9,6 @@ import threading
 import time
 import uuid
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +21,9 @@ from snakemake_interface_executor_plugins.utils import format_cli_arg
 from snakemake_executor_plugin_submitit.jsonfile import read_result
 from snakemake_executor_plugin_submitit.private import is_open_to_others, make_folder, write_new
 from snakemake_executor_plugin_submitit.processes import ProcessId
-from snakemake_executor_plugin_submitit.request.local_slots import Share, SlotPool
+from snakemake_executor_plugin_submitit.request.local_slots import SlotPool
 from snakemake_executor_plugin_submitit.request.partitions import choose_partition, read_partitions
-from snakemake_executor_plugin_submitit.request.pooling import PoolSize, capacity, parse_pool, worker_request
+from snakemake_executor_plugin_submitit.request.pooling import capacity, parse_pool, worker_request
 from snakemake_executor_plugin_submitit.request.quoting import shell_quotes
 from snakemake_executor_plugin_submitit.request.resources import Request, parse_resources, suggest_names
 from snakemake_executor_plugin_submitit.submission import states
@@ -33,40 +32,15 @@ from snakemake_executor_plugin_submitit.submission.held import HeldJobs
 from snakemake_executor_plugin_submitit.tracking.adoption import Adopter
 from snakemake_executor_plugin_submitit.tracking.folders import keep_folders
 from snakemake_executor_plugin_submitit.tracking.registry import Record, Registry, Submission
+from snakemake_executor_plugin_submitit.tracking.tracked import TrackedJob, list_names
 
 if TYPE_CHECKING:
-    from snakemake_executor_plugin_submitit.pool.pools import Pool, Pools
-    from snakemake_executor_plugin_submitit.submission.pooled_job import PooledJob
+    from snakemake_executor_plugin_submitit.pool.service import PoolService
     from snakemake_executor_plugin_submitit.submission.submit import Plan, SubmittedJob
     from snakemake_executor_plugin_submitit.submission.submitter import Submitter
 
 TICK_S = 0.25
 MAX_RESUBMISSIONS = 5
-NAMES_SHOWN = 4
-
-
-@dataclass
-class TrackedJob:
-    """A job of the workflow that waits to be submitted or has been submitted; or a worker, which `serves` a pool.
-
-    `size` is that of the pool in which a job of the workflow is to run.
-    """
-
-    info: SubmittedJobInfo
-    request: Request
-    command: str
-    name: str
-    outputs: tuple[str, ...]
-    job: "SubmittedJob | None" = None
-    submission: Submission | None = None
-    record: Record | None = None
-    share: Share | None = None
-    refusal: str | None = None
-    resubmissions: int = 0
-    excluded: set[str] = field(default_factory=set)
-    size: PoolSize | None = None
-    serves: "Pool | None" = None
-    offered: Request | None = None
 
 
 class Executor(RemoteExecutor):
@@ -95,8 +69,7 @@ class Executor(RemoteExecutor):
         self._tracked: dict[int, TrackedJob] = {}
         self._starting = threading.RLock()
         self._submitter: Submitter[TrackedJob] | None = None
-        self._pools: Pools | None = None
-        self._pool_minutes, self._pool_preload = settings.pool_minutes, settings.pool_preload or ()
+        self._pools: PoolService | None = None
         self._slots = SlotPool(settings.local_cpus, settings.local_gpus, settings.local_mem_mb)
         if self._cluster == "slurm":
             _leave_outer_job()
@@ -140,7 +113,7 @@ class Executor(RemoteExecutor):
         pooled = [tracked for tracked in tracked_jobs if tracked.size is not None]
         single = [tracked for tracked in tracked_jobs if tracked.size is None]
         if pooled:
-            self._enqueue(pooled)
+            self._pool_service().enqueue(pooled)
         if single and self._cluster == "slurm":
             self._sender().add(single)
         self._start_waiting()
@@ -156,9 +129,12 @@ class Executor(RemoteExecutor):
         try:
             request = parse_resources(job.resources, threads=job.threads)
             size = parse_pool(job.resources, request)
-            submitted = self._submitted_request(request if size is None else self._of_worker(capacity([request], size.slots)))
+            if size is None:
+                request = self._met(request)
+            else:
+                self._met(worker_request(capacity([request], size.slots), self.workflow.executor_settings.pool_minutes))
             outputs = tuple(str(Path(file).absolute()) for file in job.output)
-            tracked = TrackedJob(info, submitted if size is None else request, self._command(job), name, outputs, size=size)
+            tracked = TrackedJob(info, request, self._command(job), name, outputs, size=size)
         except WorkflowError as err:
             self.report_job_error(info, msg=f"{name}: {err}\n")
             return None
@@ -167,16 +143,13 @@ class Executor(RemoteExecutor):
         self.report_job_submission(info)
         return tracked
 
-    def _submitted_request(self, request: Request) -> Request:
+    def _met(self, request: Request) -> Request:
         """Return a request with its partition, once it is known that it can be met."""
         if self._partitions_file:
             request = choose_partition(request, self._partitions, self._partitions_file)
         if self._cluster == "local":
             self._slots.check(request)
         return request
-
-    def _of_worker(self, offered: Request) -> Request:
-        return worker_request(offered, self._pool_minutes)
 
     def _warn_unknown_resources(self, names: Iterable[str]) -> None:
         new = set(names) - self._names_seen
@@ -202,7 +175,7 @@ class Executor(RemoteExecutor):
         tracked.submission, tracked.record, job = found
         job.mem_mb = tracked.request.mem_mb
         if isinstance(job, PooledJob):
-            self._all_pools().adopt(job)
+            self._pool_service().adopt(job)
         self._note_submitted(tracked, job)
         self.logger.info(f"{tracked.name}: adopted slurm job {job.job_id}, log {job.log_path}")
         return True
@@ -308,17 +281,10 @@ class Executor(RemoteExecutor):
         from snakemake_executor_plugin_submitit.submission.submit import plan
 
         owner = ProcessId.own() if self._cluster == "local" else None
-        if tracked.serves is None:
-            return plan(
-                tracked.command,
-                folder=self._folder,
-                name=tracked.name,
-                request=tracked.request,
-                done_dir=self._done_dir,
-                owner=owner,
-            )
-        assert tracked.offered is not None
-        return self._all_pools().plan(tracked.serves, tracked.offered, tracked.request.runtime_min, owner)
+        if tracked.serves is not None:
+            return self._pool_service().plan(tracked, owner)
+        place: dict[str, Any] = {"folder": self._folder, "done_dir": self._done_dir, "owner": owner}
+        return plan(tracked.command, name=tracked.name, request=tracked.request, **place)
 
     def _note_submitted(self, tracked: TrackedJob, job: "SubmittedJob") -> None:
         tracked.info.external_jobid = job.job_id
@@ -335,7 +301,7 @@ class Executor(RemoteExecutor):
             self.logger.info(f"{tracked_jobs[0].name}: {self._cluster} job {job_id}, log {job.log_path}")
         else:
             logs = self._folder / "<name>" / "latest"
-            self.logger.info(f"{len(tracked_jobs)} jobs as array {job_id}: {_names(tracked_jobs)}; logs in {logs}")
+            self.logger.info(f"{len(tracked_jobs)} jobs as array {job_id}: {list_names(tracked_jobs)}; logs in {logs}")
 
     def _start_waiting(self) -> None:
         """Start the local jobs for which there is room, oldest first; do nothing on Slurm."""
@@ -344,7 +310,7 @@ class Executor(RemoteExecutor):
         with self._starting:
             for tracked in list(self._tracked.values()):
                 if tracked.job is None and tracked.refusal is None and tracked.size is None and self.wait:
-                    if tracked.serves is not None and self._is_superfluous(tracked):
+                    if tracked.serves is not None and self._pool_service().is_superfluous(tracked):
                         continue
                     tracked.share = self._slots.take(tracked.request)
                     if tracked.share is None:
@@ -356,135 +322,26 @@ class Executor(RemoteExecutor):
 
     # --- pools
 
-    def _is_superfluous(self, tracked: TrackedJob) -> bool:
-        """Drop a worker for which there was no room until the others had taken everything; return True if it was."""
-        assert self._pools is not None and tracked.serves is not None
-        if self._pools.is_needed(tracked.serves):
-            return False
-        self._drop(tracked)
-        self._pools.worker_ended(tracked.serves, "", 0)
-        return True
-
-    def _all_pools(self) -> "Pools":
+    def _pool_service(self) -> "PoolService":
         if self._pools is None:
-            from snakemake_executor_plugin_submitit.pool.pools import Pools
+            from snakemake_executor_plugin_submitit.pool.service import Host, PoolService
 
-            self._pools = Pools(
-                self._folder, self._done_dir, cluster=self._cluster, minutes=self._pool_minutes, preload=self._pool_preload
+            host = Host(
+                folder=self._folder,
+                done_dir=self._done_dir,
+                cluster=self._cluster,
+                registry=self._registry,
+                logger=self.logger,
+                tracked=self._tracked,
+                new_info=lambda: SubmittedJobInfo(None, aux={"number": next(self._numbers)}),
+                met=self._met,
+                send=lambda tracked_jobs: self._sender().add(tracked_jobs) if self._cluster == "slurm" else None,
+                drop=self._drop,
+                mark_reported=self._mark_reported,
             )
+            settings = self.workflow.executor_settings
+            self._pools = PoolService(host, minutes=settings.pool_minutes, preload=settings.pool_preload or ())
         return self._pools
-
-    def _enqueue(self, tracked_jobs: Sequence[TrackedJob]) -> None:
-        """Queue jobs for the workers of their pools, and start the workers that are missing."""
-        pools = self._all_pools()
-        queued: dict[Path, list[tuple[TrackedJob, PooledJob]]] = {}
-        for tracked in tracked_jobs:
-            assert tracked.size is not None
-            try:
-                make_folder(self._done_dir)
-                job = pools.new_job(tracked.name, tracked.request, tracked.size)
-                queued.setdefault(job.tickets.folder, []).append((tracked, job))
-            except (WorkflowError, OSError) as err:
-                tracked.refusal = f"--submitit-folder {self._folder}: {err}"
-        for folder, pairs in queued.items():
-            records = [Record(tracked.name, str(job.folder), tracked.outputs) for tracked, job in pairs]
-            submission = Submission(str(folder), records, is_array=False, is_pool=True)
-            if self._cluster == "slurm":
-                self._registry.note(submission)
-            for (tracked, job), record in zip(pairs, records, strict=True):
-                tracked.submission, tracked.record = submission, record
-                try:
-                    pools.put(job, tracked.command)
-                    tracked.job = job
-                except OSError as err:
-                    tracked.refusal = f"{folder}: its ticket cannot be written: {err.strerror}"
-            logs = self._folder / "<name>" / "latest"
-            self.logger.info(f"{len(pairs)} jobs queued for a pool: {_names([t for t, _ in pairs])}; logs in {logs}")
-        self._start_workers()
-
-    def _start_workers(self) -> None:
-        if self._pools is None or not self.wait:
-            return
-        for pool, offered, missing in self._pools.to_start():
-            workers = []
-            for _ in range(missing):
-                info = SubmittedJobInfo(None, aux={"number": next(self._numbers)})
-                request = self._of_worker(offered)
-                tracked = TrackedJob(info, request, "", pool.name, (), serves=pool, offered=offered, excluded=set(pool.excluded))
-                try:
-                    tracked.request = self._submitted_request(request)
-                    workers.append(tracked)
-                except WorkflowError as err:
-                    tracked.refusal = str(err)
-                self._tracked[info.aux["number"]] = tracked
-            if workers and self._cluster == "slurm":
-                self._sender().add(workers)
-
-    def _update_pools(self, before: Any, answers: dict[str, states.State] | None) -> None:
-        if self._pools is None:
-            return
-        workers = [tracked for tracked in list(self._tracked.values()) if tracked.serves is not None]
-        handles = {tracked.job.job_id: tracked.job.handle for tracked in workers if tracked.job is not None}
-        self._pools.update(before, answers, handles)
-        strays = {id(job) for job in self._pools.take_strays()}
-        for tracked in [t for t in list(self._tracked.values()) if id(t.job) in strays]:
-            self._submit_anew(tracked)
-        markers = self._done_markers() if workers else set()
-        for tracked in workers:
-            self._check_worker(tracked, answers, markers)
-        self._start_workers()
-
-    def _check_worker(self, tracked: TrackedJob, answers: dict[str, states.State] | None, markers: set[str]) -> None:
-        """Notice the end of a worker; if workers end without having been of use, fail the jobs that wait for them."""
-        from snakemake_executor_plugin_submitit.submission.submit import done_marker
-
-        assert self._pools is not None and tracked.serves is not None
-        why = tracked.refusal
-        jobs = 0
-        if why is None and tracked.job is not None:
-            state = None if answers is None else answers.get(tracked.job.job_id)
-            marker = done_marker(tracked.job.folder)
-            status = tracked.job.poll(state, look=marker in markers)
-            if status is None and not (answers is not None and tracked.job.is_lost(state)):
-                return
-            with contextlib.suppress(OSError):
-                (self._done_dir / marker).unlink()
-            jobs = (read_result(tracked.job.folder) or {}).get("jobs", 0)
-            why_not = tracked.job.explain(state) if status else "its workers end without taking a job"
-        elif why is None:
-            return
-        self._drop(tracked)
-        job_id = tracked.job.job_id if tracked.job is not None else ""
-        if self._pools.worker_ended(tracked.serves, job_id, jobs) or why is not None:
-            withdrawn = {job.uid for job in self._pools.take_out(tracked.serves)}
-            for each in list(self._tracked.values()):
-                if getattr(each.job, "uid", None) in withdrawn:
-                    each.refusal = why or f"no worker of its pool gets on: {why_not}"
-
-    def _queue_again(self, tracked: TrackedJob, job: "PooledJob", state: states.State | None) -> bool:
-        """Queue a job of a pool again if its worker ended through no fault of the job; return True if it was."""
-        assert self._pools is not None
-        is_own = self._pools.is_own(job)
-        try:
-            why = self._pools.again(job, state)
-        except OSError as err:
-            self.logger.error(f"{tracked.name}: it cannot be queued again: {err}")
-            return False
-        if why is None:
-            return False
-        self.logger.warning(f"{tracked.name}: {why}; it is queued again")
-        if not is_own:
-            self._submit_anew(tracked)
-        return True
-
-    def _submit_anew(self, tracked: TrackedJob) -> None:
-        """Submit a job that was in a pool of an earlier main process and did not end there."""
-        self._mark_reported(tracked)
-        tracked.job = tracked.info.external_jobid = None
-        if tracked.size is None:
-            self._sender().add([tracked])
-        else:
-            self._enqueue([tracked])
 
     # --- states of jobs
 
@@ -493,9 +350,10 @@ class Executor(RemoteExecutor):
         if not active_jobs:  # also before `__post_init__`: the wait thread starts first
             return
         markers = self._done_markers()
-        before = {} if self._pools is None else self._pools.workers_with_claims()
+        before = {} if self._pools is None else self._pools.before_query()
         answers = self._query_slurm()
-        self._update_pools(before, answers)
+        if self._pools is not None:
+            self._pools.update(before, answers, markers)
         for info in active_jobs:
             tracked = self._tracked[info.aux["number"]]
             if not self._handle_outcome(tracked, answers, markers):
@@ -537,9 +395,9 @@ class Executor(RemoteExecutor):
             self._reasons_logged.add(reason)
             if states.UNSATISFIABLE_REASONS.search(reason):
                 advice = "; it will not start as it is: stop this run, request less or choose another partition"
-                self.logger.warning(f"waiting in Slurm's queue, reason {reason}: {_names(tracked_jobs)}{advice}")
+                self.logger.warning(f"waiting in Slurm's queue, reason {reason}: {list_names(tracked_jobs)}{advice}")
             else:
-                self.logger.info(f"waiting in Slurm's queue, reason {reason}: {_names(tracked_jobs)}")
+                self.logger.info(f"waiting in Slurm's queue, reason {reason}: {list_names(tracked_jobs)}")
 
     def _handle_outcome(self, tracked: TrackedJob, answers: dict[str, states.State] | None, markers: set[str]) -> bool:
         """Report a job's outcome or resubmit it; return True if the outcome was reported."""
@@ -577,7 +435,7 @@ class Executor(RemoteExecutor):
 
         assert tracked.job is not None
         if isinstance(tracked.job, PooledJob):
-            return self._queue_again(tracked, tracked.job, state)
+            return self._pool_service().queue_again(tracked, tracked.job, state)
         if self._cluster == "local" or tracked.resubmissions >= MAX_RESUBMISSIONS:
             return False
         failure = (read_result(tracked.job.folder) or {}).get("failure", {})
@@ -599,9 +457,11 @@ class Executor(RemoteExecutor):
         return True
 
     def _drop(self, tracked: TrackedJob) -> None:
+        from snakemake_executor_plugin_submitit.submission.pooled_job import PooledJob
+
         self._tracked.pop(tracked.info.aux["number"], None)
         self._mark_reported(tracked)
-        if self._pools is not None and tracked.job is not None and tracked.serves is None:
+        if self._pools is not None and isinstance(tracked.job, PooledJob):
             self._pools.forget(tracked.job)
         if tracked.share is not None:
             with self._starting:
@@ -660,20 +520,13 @@ class Executor(RemoteExecutor):
     def shutdown(self) -> None:
         """Stop the threads; write the efficiency report if it was requested."""
         if self.wait and self._pools is not None:
-            self._dismiss_workers(self._pools)
+            self._pools.dismiss()
         if self.wait and self._names:
             self._report_efficiency(self._names)
         self.wait = False
         if self._submitter is not None:
             self._submitter.stop(2.0)
         super().shutdown()
-
-    def _dismiss_workers(self, pools: "Pools") -> None:
-        """At the end of a run send its workers home; those that still wait in Slurm's queue are cancelled."""
-        pools.close()
-        waiting = [tracked.job.job_id for tracked in self._tracked.values() if tracked.serves is not None and tracked.job]
-        if waiting and self._cluster == "slurm":
-            states.cancel(waiting, "--state=PENDING")
 
     def _report_efficiency(self, names: dict[str, str]) -> None:
         from snakemake_executor_plugin_submitit.tracking.efficiency import SACCT_LAG_S, write_report
@@ -705,11 +558,6 @@ def _leave_outer_job() -> None:
     """Remove the variables of a Slurm job in which the main process itself runs; submitted jobs must not inherit them."""
     for name in [name for name in os.environ if is_of_outer_job(name)]:
         del os.environ[name]
-
-
-def _names(tracked_jobs: Sequence[TrackedJob]) -> str:
-    names = ", ".join(tracked.name for tracked in tracked_jobs[:NAMES_SHOWN])
-    return names if len(tracked_jobs) <= NAMES_SHOWN else f"{names} and {len(tracked_jobs) - NAMES_SHOWN} more"
 
 
 def _array_name(tracked_jobs: Sequence[TrackedJob]) -> str:

@@ -22,9 +22,17 @@ from snakemake_executor_plugin_submitit.request.pooling import MARGIN_S, PoolSiz
 from snakemake_executor_plugin_submitit.request.resources import Request
 from snakemake_executor_plugin_submitit.submission import states
 from snakemake_executor_plugin_submitit.submission.pooled_job import PooledJob
-from snakemake_executor_plugin_submitit.submission.submit import Plan, done_marker, new_job_folder
-from snakemake_executor_plugin_submitit.worker.task import WorkerTask
-from snakemake_executor_plugin_submitit.worker.tickets import CLAIMS, Claim, Ticket, TicketFolder, job_id_of, read_ticket
+from snakemake_executor_plugin_submitit.submission.submit import Plan, new_job_folder
+from snakemake_executor_plugin_submitit.worker.task import Terms, WorkerTask
+from snakemake_executor_plugin_submitit.worker.tickets import (
+    CLAIMS,
+    Claim,
+    Ticket,
+    TicketFolder,
+    done_marker,
+    job_id_of,
+    read_ticket,
+)
 
 POOLS = "pools"
 IDLE_S = {"slurm": 30.0, "local": 5.0}
@@ -72,18 +80,17 @@ class Pool:
 class Pools:
     """All pools of a run. Thread-safe: jobs come from the main thread, states from the wait thread."""
 
-    def __init__(self, folder: Path, done_dir: Path, *, cluster: str, minutes: int, preload: Iterable[str]) -> None:
+    def __init__(self, folder: Path, done_dir: Path, *, cluster: str, preload: Iterable[str]) -> None:
         """Describe them; nothing is written before the first job.
 
         Args:
             folder: the executor's folder.
             done_dir: folder of the done markers.
             cluster: "slurm" or "local".
-            minutes: how long a worker takes jobs.
             preload: modules that workers load beforehand.
         """
         self._folder, self._done_dir, self._cluster = folder, done_dir, cluster
-        self._minutes, self._preload = minutes, tuple(preload)
+        self._preload = tuple(preload)
         self._pools: dict[object, Pool] = {}
         self._adopted: dict[str, PooledJob] = {}
         self._seen_working: set[str] = set()  # job ids of workers
@@ -201,7 +208,7 @@ class Pools:
                     job.see(waits=job.uid in waiting and worker is None, worker=worker, handle=handle)
 
     def take_strays(self) -> list[PooledJob]:
-        """Return the adopted jobs that are back in the queue of an earlier main process, which may have no workers; withdrawn."""
+        """Withdraw and return the adopted jobs that are back in a queue of an earlier main process: it may have no workers."""
         with self._lock:
             strays = [job for job in self._adopted.values() if job.waits and job.tickets.withdraw(job.uid)]
             for job in strays:
@@ -251,7 +258,7 @@ class Pools:
     # --- workers
 
     def to_start(self) -> list[tuple[Pool, Request, int]]:
-        """Return the pools that need more workers, what each worker has to offer, and how many; they count as live from now on."""
+        """Return the pools that need more workers, what each worker has to offer, and how many; they count as live now."""
         with self._lock:
             found = [(pool, pool.offered(), missing) for pool in self._pools.values() if (missing := pool.missing_workers())]
             for pool, _, missing in found:
@@ -265,17 +272,15 @@ class Pools:
             WorkflowError: if it cannot be created.
         """
         job_dir = new_job_folder(self._folder, pool.name)
-        task = WorkerTask(
-            str(pool.tickets.folder),
-            str(job_dir),
+        terms = Terms(
             slots=pool.size.slots,
-            request=offered,
+            offered=offered,
             limit_s=60.0 * runtime_min - MARGIN_S,
             idle_s=IDLE_S[self._cluster],
             preload=self._preload,
-            done_marker=str(self._done_dir / done_marker(job_dir)),
-            owner=owner,
         )
+        marker = str(self._done_dir / done_marker(job_dir))
+        task = WorkerTask(str(pool.tickets.folder), str(job_dir), terms, done_marker=marker, owner=owner)
         return Plan(pool.name, job_dir, task)
 
     def is_needed(self, pool: Pool) -> bool:

@@ -39,8 +39,8 @@ def parse_pool(resources: Mapping[str, Any], request: Request) -> PoolSize | Non
     found = SIZE.fullmatch(str(value))
     if found is None or isinstance(value, bool):
         raise WorkflowError(
-            f"resource pool={value!r}: expected the most Slurm jobs that serve the pool, as in 4, or with the number of jobs that "
-            "each of them runs at a time, as in 4x8; 0: no pool"
+            f"resource pool={value!r}: expected how many Slurm jobs may serve the pool, as in 4, or also how many jobs each "
+            "of them runs at a time, as in 4x8; 0: no pool"
         )
     if request.nodes > 1 or request.tasks_per_node > 1 or request.mpi:
         ranks = f"nodes={request.nodes}, tasks_per_node={request.tasks_per_node}" + (", mpi" if request.mpi else "")

@@ -20,7 +20,9 @@ class PooledJob(SubmittedJob):
         worker: name of the worker that has it or had it last; None: none yet. `job_id` is that of the worker, or empty.
     """
 
-    def __init__(self, cluster: str, folder: Path, name: str, uid: str, tickets: TicketFolder, *, mem_mb: int | None = None) -> None:
+    def __init__(
+        self, cluster: str, folder: Path, name: str, uid: str, tickets: TicketFolder, *, mem_mb: int | None = None
+    ) -> None:
         """Describe a ticket, which waits."""
         super().__init__(cluster, folder, name, "", mem_mb=mem_mb)
         self.uid, self.tickets = uid, tickets

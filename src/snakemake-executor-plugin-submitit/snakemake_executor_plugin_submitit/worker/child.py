@@ -80,7 +80,7 @@ def _run(ticket: Ticket) -> NoReturn:
     if ticket.arguments is None:
         os.execvp("bash", ["bash", "-c", ticket.command])
     sys.argv = [str(shim.__file__), *ticket.arguments]
-    sys.path[0] = os.getcwd()  # as `python -m` has it
+    sys.path[0] = str(Path.cwd())  # as `python -m` has it
     atexit._clear()  # those of the worker are not this process's
     status = 1
     try:

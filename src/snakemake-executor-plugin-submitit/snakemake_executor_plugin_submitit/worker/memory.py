@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Collection
+from pathlib import Path
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 _SESSION, _RSS = 3, 21  # fields of /proc/<pid>/stat, counted from the state
@@ -15,8 +16,7 @@ def resident_mb(sessions: Collection[int]) -> dict[int, float]:
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError, ValueError, IndexError):
-            with open(f"/proc/{entry.name}/stat", "rb") as file:
-                fields = file.read().rpartition(b")")[2].split()
+            fields = (Path(entry.path) / "stat").read_bytes().rpartition(b")")[2].split()
             session = int(fields[_SESSION])
             if session in used:
                 used[session] += int(fields[_RSS]) * PAGE / 2**20

@@ -232,7 +232,7 @@ def job_id_of(worker: str) -> str:
 def read_ticket(path: Path) -> Ticket | None:
     """Return a ticket; None if it is gone, is damaged, or is not a plain file of this user."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             about = os.fstat(file.fileno())
             if not stat.S_ISREG(about.st_mode) or about.st_size > LARGEST_TICKET or not _is_mine(about, path.parent):
                 return None
@@ -262,7 +262,7 @@ def _uid(name: str) -> str:
 
 
 def _renamed(source: Path, target: Path) -> bool:
-    """Rename a file; return False if somebody else was faster. A server that answers twice may deny what it did the first time."""
+    """Rename a file; return False if somebody else was faster. A server that is asked twice may deny what it did at first."""
     try:
         source.rename(target)
     except FileNotFoundError:

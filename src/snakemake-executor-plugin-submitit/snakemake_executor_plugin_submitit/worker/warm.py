@@ -56,7 +56,7 @@ def _loaded_files() -> set[str]:
 
 def _facts(file: str) -> tuple[int, int] | None:
     try:
-        found = os.stat(file)
+        found = Path(file).stat()
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size

@@ -26,8 +26,8 @@ GRACE_TIME_S = 6
 class SlurmCluster:
     """Nodes `node1` … `nodeN` of a few CPUs each.
 
-    Partitions: `main`, `other`; `low` and `lowcancel`, whose jobs those of `high` requeue or cancel after a grace time; `lowhard`,
-    whose jobs are requeued without one. Without
+    Partitions: `main`, `other`; `low` and `lowcancel`, whose jobs those of `high` requeue or cancel after a grace time;
+    `lowhard`, whose jobs they requeue without one. Without
     accounting there is neither slurmdbd nor MariaDB, and jobs that use more memory than they asked for are killed.
     """
 

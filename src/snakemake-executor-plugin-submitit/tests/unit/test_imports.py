@@ -13,8 +13,10 @@ ROOT = Path(plugin.__file__).parent
 LAYERS = [
     {"__init__"},
     {"executor"},
+    {"pool"},
     {"tracking"},
     {"submission"},
+    {"worker"},
     {"request", "job"},
     {"jsonfile", "processes"},
     {"private"},

@@ -1,0 +1,50 @@
+"""What the executor knows of each job that it has to see to its end."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+
+from snakemake_executor_plugin_submitit.request.local_slots import Share
+from snakemake_executor_plugin_submitit.request.pooling import PoolSize
+from snakemake_executor_plugin_submitit.request.resources import Request
+from snakemake_executor_plugin_submitit.tracking.registry import Record, Submission
+
+if TYPE_CHECKING:
+    from snakemake_executor_plugin_submitit.submission.submit import SubmittedJob
+
+NAMES_SHOWN = 4
+
+
+@dataclass
+class TrackedJob:
+    """A job of the workflow that waits to be submitted or has been submitted; or a worker of a pool.
+
+    Attributes:
+        size: of a job that is to run in a pool, the size of that pool.
+        serves: of a worker, its pool.
+        offered: of a worker, what it has for its jobs.
+    """
+
+    info: SubmittedJobInfo
+    request: Request
+    command: str
+    name: str
+    outputs: tuple[str, ...]
+    job: "SubmittedJob | None" = None
+    submission: Submission | None = None
+    record: Record | None = None
+    share: Share | None = None
+    refusal: str | None = None
+    resubmissions: int = 0
+    excluded: set[str] = field(default_factory=set)
+    size: PoolSize | None = None
+    serves: Any = None
+    offered: Request | None = None
+
+
+def list_names(tracked_jobs: Sequence[TrackedJob]) -> str:
+    """Return the names of jobs for a message; of many, the first few."""
+    names = ", ".join(tracked.name for tracked in tracked_jobs[:NAMES_SHOWN])
+    return names if len(tracked_jobs) <= NAMES_SHOWN else f"{names} and {len(tracked_jobs) - NAMES_SHOWN} more"
