@@ -8,7 +8,16 @@ import pytest
 from slurm_lab.requirements import list_not_run
 
 SLURM_TESTS = (
-    *("test_requeue", "test_outages", "test_executor", "test_adoption", "test_odd_places", "test_parity"),
+    *(
+        "test_pools",
+        "test_pool_time_limits",
+        "test_requeue",
+        "test_outages",
+        "test_executor",
+        "test_adoption",
+        "test_odd_places",
+        "test_parity",
+    ),
     *("test_site", "test_without_accounting", "test_time_limit"),
 )
 """Files of Slurm tests, the longest first; but the time limits last, for their jobs run by themselves from the beginning."""

@@ -208,6 +208,7 @@ class Worker:
             self._finish(claim, {"status": 1, "host": ranks.host(), "reason": f"it cannot be started: {err}"})
             return
         self._jobs.append(RunningJob(claim, share, pid))
+        _say(f"{claim.ticket.name}: started, process {pid}")
         if self._asked_to_stop:  # the signal came between the claim and the fork
             self._stop(signal.SIGTERM, None)
 
@@ -252,6 +253,9 @@ class Worker:
 
     def _settle(self, job: RunningJob, result: dict[str, Any]) -> None:
         """Decide what the end of a job's process means."""
+        _say(
+            f"{job.ticket.name}: ended, status {result['status']}" + (f", stopped: {job.stopped_for}" if job.stopped_for else "")
+        )
         if job.stopped_for == STOPPED_BY_ORDER:
             return
         if result["status"] and not job.was_signalled and job.stopped_for is None and self._on_slurm:
