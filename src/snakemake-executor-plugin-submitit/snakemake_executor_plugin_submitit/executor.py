@@ -81,6 +81,7 @@ class Executor(RemoteExecutor):
         self._partitions_file = settings.partitions if self._cluster == "slurm" else None
         self._partitions = read_partitions(self._partitions_file) if self._partitions_file else []
         self._names: dict[str, str] | None = {} if settings.efficiency_report and self._cluster == "slurm" else None
+        self._pooled_names: dict[Path, str] = {}
 
     def _wait_thread(self) -> None:
         """Report errors of the wait thread here; the base class prints first and hangs if stdout is closed."""
@@ -289,7 +290,7 @@ class Executor(RemoteExecutor):
     def _note_submitted(self, tracked: TrackedJob, job: "SubmittedJob") -> None:
         tracked.info.external_jobid = job.job_id
         tracked.job = job
-        if self._names is not None:
+        if self._names is not None and tracked.size is None:
             self._names[job.job_id] = tracked.name
         self._pause_s = states.FIRST_PAUSE_S
         self._next_query = min(self._next_query, time.monotonic() + self._pause_s)
@@ -463,6 +464,7 @@ class Executor(RemoteExecutor):
         self._mark_reported(tracked)
         if self._pools is not None and isinstance(tracked.job, PooledJob):
             self._pools.forget(tracked.job)
+            self._pooled_names[tracked.job.folder] = tracked.name
         if tracked.share is not None:
             with self._starting:
                 self._slots.give_back(tracked.share)
@@ -532,7 +534,7 @@ class Executor(RemoteExecutor):
         from snakemake_executor_plugin_submitit.tracking.efficiency import SACCT_LAG_S, write_report
 
         try:
-            self.logger.info(write_report(self._folder, names, patience_s=SACCT_LAG_S))
+            self.logger.info(write_report(self._folder, names, self._pooled_names, patience_s=SACCT_LAG_S))
         except OSError as err:
             self.logger.warning(f"{self._folder}: cannot write the efficiency report: {err.strerror}")
 

@@ -26,6 +26,7 @@ from snakemake_executor_plugin_submitit.submission.submit import Plan, new_job_f
 from snakemake_executor_plugin_submitit.worker.task import Terms, WorkerTask
 from snakemake_executor_plugin_submitit.worker.tickets import (
     CLAIMS,
+    POOLS,
     Claim,
     Ticket,
     TicketFolder,
@@ -34,7 +35,6 @@ from snakemake_executor_plugin_submitit.worker.tickets import (
     read_ticket,
 )
 
-POOLS = "pools"
 IDLE_S = {"slurm": 30.0, "local": 5.0}
 MAX_FRUITLESS = 3  # workers in a row that end without having taken anything
 REQUEUED = frozenset({"PENDING", "REQUEUE_HOLD", "SPECIAL_EXIT"})  # Slurm has restarted the job or will: what it held is free

@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from snakemake_executor_plugin_submitit.jsonfile import write_text
+from snakemake_executor_plugin_submitit.jsonfile import RESULT, read_result, write_text
 from snakemake_executor_plugin_submitit.submission.commands import query_environment
 from snakemake_executor_plugin_submitit.submission.states import ALIVE, NO_ACCOUNTING
 
@@ -72,6 +73,38 @@ def find_jobs(folder: Path) -> dict[str, str]:
     logs = ((LOG.fullmatch(log.name), log) for log in folder.glob("*/[0-9]*/*_0_log.out"))
     # an array keeps its logs in one folder, and each job's folder has a link
     return {match[1]: log.parent.parent.name for match, log in logs if match and log.is_symlink() == ("_" in match[1])}
+
+
+def find_pooled(folder: Path) -> dict[Path, str]:
+    """Return the names of the jobs that ran in pools, by their folders, for all attempts that left a result."""
+    return {result.parent: result.parent.parent.name for result in folder.glob(f"*/[0-9]*/{RESULT}") if not result.is_symlink()}
+
+
+def read_pooled_usage(names: Mapping[Path, str]) -> list[Usage]:
+    """Return what jobs in pools took, as their workers measured it; Slurm's accounting knows their workers alone.
+
+    Args:
+        names: names of jobs, by their folders; those that did not run in a pool are left out.
+    """
+    results = ((name, read_result(job_dir) or {}) for job_dir, name in names.items())
+    return [_pooled_usage(name, result, result["usage"]) for name, result in results if isinstance(result.get("usage"), dict)]
+
+
+def _pooled_usage(name: str, result: Mapping[str, Any], used: Mapping[str, Any]) -> Usage:
+    return Usage(
+        rule=name.partition(".")[0],
+        job=name,
+        job_id=str(result.get("worker", "")).rpartition(".")[0],
+        state="COMPLETED" if result["status"] == 0 else str(result.get("state", "FAILED")),
+        nodes=1,
+        cpus=used["cpus"],
+        gpus=used["gpus"],
+        minutes_asked=used["limit_s"] / 60,
+        minutes_used=used["wall_s"] / 60,
+        mem_mb_asked=used["mem_mb"],
+        mem_mb_used=used["peak_mb"],
+        cpu_minutes_used=used["cpu_s"] / 60,
+    )
 
 
 def read_usage(names: Mapping[str, str]) -> list[Usage]:
@@ -192,12 +225,13 @@ def _percent(part: float | None, whole: float | None) -> float | None:
     return None if part is None or not whole else 100 * part / whole
 
 
-def write_report(folder: Path, names: Mapping[str, str], *, patience_s: float = 0.0) -> str:
+def write_report(folder: Path, names: Mapping[str, str], pooled: Mapping[Path, str], *, patience_s: float = 0.0) -> str:
     """Write a table of all runs and a summary by rule into the executor's folder; return the text to show the user.
 
     Args:
         folder: the executor's folder.
         names: names of the jobs, by id.
+        pooled: names of the jobs that ran in pools, by their folders.
         patience_s: longest wait for accounting, which lags behind.
 
     Raises:
@@ -212,6 +246,7 @@ def write_report(folder: Path, names: Mapping[str, str], *, patience_s: float = 
     except NoAccountingError as err:
         return f"no efficiency report: {err}"
     unknown = len(names) - _ended(usages)
+    usages += read_pooled_usage(pooled)
     note = f"\n{unknown} of {len(names)} jobs are missing: still running, or not in Slurm's accounting." if unknown else ""
     if not usages:
         return f"no efficiency report: Slurm's accounting knows none of {len(names)} jobs"
@@ -248,7 +283,7 @@ def main() -> None:
     if not names:
         sys.exit(f"{folder}: there are no logs of jobs here; give the folder of --submitit-folder")
     try:
-        print(write_report(folder, names))
+        print(write_report(folder, names, find_pooled(folder)))
     except OSError as err:
         sys.exit(f"{folder}: cannot write the report: {err.strerror}")
 

@@ -6,7 +6,8 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from snakemake_executor_plugin_submitit.submission.submit import DONE_DIR, done_marker
+from snakemake_executor_plugin_submitit.submission.submit import DONE_DIR
+from snakemake_executor_plugin_submitit.worker.tickets import POOLS, done_marker
 
 DAY_S = 86_400
 
@@ -14,7 +15,7 @@ DAY_S = 86_400
 def remove_old(folder: Path, days: int, keep: Collection[Path]) -> None:
     """Remove the folders of all but the latest attempt of each job, if nothing was written there for some days.
 
-    Lists of inputs and done markers of the same age are removed too.
+    Lists of inputs, done markers and pools of the same age are removed too.
 
     Args:
         folder: the executor's folder.
@@ -33,6 +34,10 @@ def remove_old(folder: Path, days: int, keep: Collection[Path]) -> None:
             with contextlib.suppress(OSError):  # another process may be removing it too
                 if max(file.lstat().st_mtime for file in (job_dir, *job_dir.iterdir())) < limit:
                     shutil.rmtree(job_dir, ignore_errors=True)
+    for pool in (folder / POOLS).glob("*"):
+        with contextlib.suppress(OSError):
+            if pool not in in_use and max(each.lstat().st_mtime for each in (pool, *pool.iterdir())) < limit:
+                shutil.rmtree(pool, ignore_errors=True)
     markers_in_use = {done_marker(job_dir) for job_dir in keep}
     for file in (*(folder / "inputs").glob("*.txt"), *(folder / DONE_DIR).glob("*")):
         with contextlib.suppress(OSError):

@@ -127,7 +127,7 @@ class Worker:
             job.was_signalled = True
             job.signal(signal.SIGTERM)
         if not self._on_slurm:
-            signal.signal(signal.SIGALRM, lambda *_: [job.signal(signal.SIGKILL) for job in self._jobs])
+            signal.signal(signal.SIGALRM, lambda *_: self._kill_all())
             signal.setitimer(signal.ITIMER_REAL, LOCAL_TERMINATE_S)
 
     def _limit_is_near(self, number: int, frame: FrameType | None) -> None:
@@ -306,9 +306,12 @@ class Worker:
 
     def _end_with_owner(self) -> None:
         if self._owner is not None and not self._owner.is_alive():
-            for job in self._jobs:
-                job.signal(signal.SIGKILL)
+            self._kill_all()
             os._exit(1)
+
+    def _kill_all(self) -> None:
+        for job in self._jobs:
+            job.signal(signal.SIGKILL)
 
     def _hold(self) -> None:
         """Wait for Slurm to stop this job, as single jobs do: its own end would hide whether it was preempted or cancelled."""

@@ -23,6 +23,7 @@ from typing import Any
 from snakemake_executor_plugin_submitit.jsonfile import read_json, write_json
 from snakemake_executor_plugin_submitit.private import FILE_MODE, FOLDER_MODE, is_ours, make_folder
 
+POOLS = "pools"  # the folder of all pools
 QUEUE, CLAIMS, CLOSED, WORKER = "queue", "claims", "closed", "worker.json"
 LARGEST_TICKET = 16 * 2**20
 
