@@ -1,0 +1,230 @@
+"""Which jobs share workers, what workers request, and what becomes of the jobs of a dead worker."""
+
+import sys
+
+import pytest
+from snakemake_interface_common.exceptions import WorkflowError
+
+from snakemake_executor_plugin_submitit.pool.command import MODULE, snakemake_call
+from snakemake_executor_plugin_submitit.pool.pools import Pools
+from snakemake_executor_plugin_submitit.pool.verdict import MAX_AGAIN, Verdict, judge
+from snakemake_executor_plugin_submitit.request.pooling import PoolSize, capacity, parse_pool, shared_needs, worker_request
+from snakemake_executor_plugin_submitit.request.resources import Request, parse_resources
+from snakemake_executor_plugin_submitit.submission.states import State
+
+# request/pooling.py
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [
+        (None, None),
+        ("", None),
+        (0, None),
+        ("0", None),
+        (4, PoolSize(4)),
+        ("4", PoolSize(4)),
+        ("2x8", PoolSize(2, 8)),
+    ],
+)
+def test_a_pool_is_so_many_workers_of_so_many_slots(value, size):
+    assert parse_pool({"pool": value}, Request()) == size
+
+
+@pytest.mark.parametrize("value", [-1, "x4", "4x", "4x0", "many", True, 1.5, "4 x 2"])
+def test_an_odd_size_is_named_with_what_is_allowed(value):
+    with pytest.raises(WorkflowError, match=r"resource pool=.*: expected how many Slurm jobs may serve the pool, as in 4"):
+        parse_pool({"pool": value}, Request())
+
+
+@pytest.mark.parametrize("resources", [{"nodes": 2}, {"tasks_per_node": 2}, {"tasks": 2}, {"mpi": "srun"}])
+def test_a_job_of_several_ranks_is_refused(resources):
+    with pytest.raises(WorkflowError, match=r"resource pool=2: a job of several ranks .* cannot run in a pool; leave out pool"):
+        parse_pool({"pool": 2}, parse_resources(resources))
+
+
+def test_jobs_share_workers_whatever_their_cpus_memory_and_time_but_not_across_partitions_or_gpus():
+    def needs(size=None, **resources):
+        return shared_needs(parse_resources(resources), size or PoolSize(2))
+
+    assert needs() == needs(mem_mb=100, runtime=5, cpus_per_task=8, max_requeues=1) == needs(size=PoolSize(3))
+    others = [{"slurm_partition": "main"}, {"gpus_per_node": 1}, {"qos": "low"}, {"slurm_extra": "--spread-job"}]
+    assert len({needs(), needs(size=PoolSize(2, 4)), *(needs(**each) for each in others)}) == 6
+
+
+def test_a_worker_offers_so_many_times_the_most_that_a_job_needs():
+    requests = [parse_resources({"mem_mb": 100, "runtime": 9}, 4), parse_resources({"mem_mb": 300, "runtime": 5}, 1)]
+    offered = capacity(requests, 3)
+    assert (offered.cpus_per_task, offered.mem_mb, offered.runtime_min) == (12, 900, 9)
+    assert capacity([*requests, Request()], 3).mem_mb is None, "one of them takes what the site gives"
+    assert capacity([parse_resources({"gpus_per_node": 1})], 4).gpus_per_node == 4
+
+
+def test_a_worker_requests_memory_for_itself_and_time_for_the_longest_job_after_the_last_start():
+    asked = worker_request(Request(mem_mb=900, runtime_min=9), minutes=60)
+    assert asked.mem_mb > 900
+    assert asked.runtime_min == 9 + 60 + 3
+    assert asked.max_requeues == 0
+
+
+# pool/verdict.py
+
+
+@pytest.mark.parametrize(
+    ("state", "held", "verdict"),
+    [
+        ("NODE_FAIL", 1, Verdict.AGAIN),
+        ("PREEMPTED", 3, Verdict.AGAIN),
+        ("BOOT_FAIL", 1, Verdict.AGAIN),
+        ("TIMEOUT", 1, Verdict.AGAIN),
+        ("CANCELLED", 1, Verdict.FAILED),
+        ("CANCELLED", 3, Verdict.FAILED),
+        ("FAILED", 1, Verdict.FAILED),
+        ("OUT_OF_MEMORY", 1, Verdict.FAILED),
+        ("FAILED", 2, Verdict.ALONE),
+        ("OUT_OF_MEMORY", 3, Verdict.ALONE),
+        ("COMPLETED", 2, Verdict.ALONE),
+    ],
+)
+def test_a_job_shares_the_fate_of_its_worker_only_if_it_may_be_the_cause(state, held, verdict):
+    assert judge(State(state), held=held, again=0) is verdict
+    assert judge(State(state), held=held, again=MAX_AGAIN) is Verdict.FAILED
+
+
+def test_on_this_machine_the_only_job_of_a_dead_worker_failed_and_several_run_again():
+    assert judge(None, held=1, again=0) is Verdict.FAILED
+    assert judge(None, held=2, again=0) is Verdict.ALONE
+
+
+# pool/command.py
+
+
+def call(tail, head=""):
+    return snakemake_call(f"{head}{sys.executable} -m {MODULE} {tail}")
+
+
+def test_a_plain_call_of_snakemake_is_taken_apart_as_a_shell_would():
+    assert call("--snakefile '/a b/Snakefile' --target-jobs 'x:n=it'\"'\"'s' --cores all") == (
+        ["--snakefile", "/a b/Snakefile", "--target-jobs", "x:n=it's", "--cores", "all"],
+        None,
+    )
+    assert call("--cores 1", head="cd '/a b' && ") == (["--cores", "1"], "/a b")
+
+
+@pytest.mark.parametrize(
+    "tail", ["$(x)", "'a' && rm b", "~/a", "> out", "a;b", "`x`", '"$x"', "a*", "a\nb", "'a", "{a,b}", "a|b"]
+)
+def test_what_a_shell_would_expand_is_left_to_a_shell(tail):
+    assert call(tail) == (None, None)
+
+
+@pytest.mark.parametrize("head", ["X=1 ", "module load x && ", "cd a; ", "exec "])
+def test_a_call_with_anything_before_it_is_left_to_a_shell(head):
+    assert call("--cores 1", head=head) == (None, None)
+
+
+def test_another_python_is_left_to_a_shell():
+    assert snakemake_call(f"/another/python -m {MODULE} --cores 1") == (None, None)
+
+
+# pool/pools.py
+
+
+@pytest.fixture
+def pools(tmp_path):
+    return Pools(tmp_path, tmp_path / "ended", cluster="slurm", preload=())
+
+
+def queue(pools, *names, size=PoolSize(3), request=None):  # noqa: B008 - immutable
+    jobs = [pools.new_job(name, request or Request(), size) for name in names]
+    for job in jobs:
+        pools.put(job, "true")
+    return jobs
+
+
+def seen(pools):
+    pools.update(pools.workers_with_claims(), None, {})
+
+
+def missing(pools):
+    return sum(count for _, _, count in pools.to_start())
+
+
+def test_a_pool_has_no_more_workers_than_jobs_and_no_more_than_its_size(pools):
+    queue(pools, "a.1", "a.2")
+    assert missing(pools) == 2
+    queue(pools, "a.3", "a.4", "a.5")
+    assert missing(pools) == 1
+    assert missing(pools) == 0
+
+
+def test_slots_are_filled_before_there_is_another_worker(pools):
+    queue(pools, *(f"a.{n}" for n in range(9)), size=PoolSize(4, 4))
+    ((pool, offered, count),) = pools.to_start()
+    assert (count, offered.cpus_per_task, pool.name) == (3, 4, "pool.a")
+
+
+def test_a_worker_that_ends_is_replaced_while_jobs_wait(pools):
+    (job,) = queue(pools, "a.1")
+    ((pool, _, _),) = pools.to_start()
+    assert not pools.worker_ended(pool, "7", jobs=1)
+    assert missing(pools) == 1
+    pools.forget(job)
+    assert not pools.worker_ended(pool, "8", jobs=0)
+    assert missing(pools) == 0
+
+
+def test_workers_that_end_one_after_the_other_without_taking_anything_end_the_pool(pools):
+    (job,) = queue(pools, "a.1")
+    ((pool, _, _),) = pools.to_start()
+    assert [pools.worker_ended(pool, str(n), jobs=0) for n in range(3)] == [False, False, True]
+    assert pools.take_out(pool) == [job]
+    assert not pool.tickets.waiting()
+
+
+def test_what_a_worker_held_waits_again_once_slurm_has_requeued_it(pools):
+    first, second = queue(pools, "a.1", "a.2")
+    tickets = first.tickets
+    tickets.enter("7.0", {})
+    tickets.claim("7.0", lambda ticket: True)
+    seen(pools)
+    assert (first.waits, first.job_id, second.waits) == (False, "7", True)
+    before = pools.workers_with_claims()
+    pools.update(before, {"7": State("COMPLETING")}, {})
+    assert not first.waits
+    tickets.enter("7.1", {})  # it has started again since, and taken the other one
+    tickets.claim("7.1", lambda ticket: ticket.uid == second.uid)
+    pools.update(before, {"7": State("PENDING")}, {})
+    assert (first.waits, second.waits, second.worker) == (True, False, "7.1")
+
+
+def test_jobs_of_a_dead_worker_run_again_one_at_a_time_and_then_fail_by_themselves(pools):
+    first, second = queue(pools, "a.1", "a.2", size=PoolSize(1, 2))
+    first.tickets.enter("7.0", {})
+    for _ in range(2):
+        first.tickets.claim("7.0", lambda ticket: True)
+    seen(pools)
+    assert all("runs again by itself" in pools.again(job, State("FAILED")) for job in (first, second))
+    first.tickets.enter("8.0", {})
+    claim = first.tickets.claim("8.0", lambda ticket: True)
+    assert claim.ticket.alone
+    seen(pools)
+    assert pools.again(first, State("FAILED")) is None
+
+
+def test_a_node_that_failed_is_avoided_by_the_next_worker(pools):
+    (job,) = queue(pools, "a.1")
+    job.tickets.enter("7.0", {})
+    job.tickets.claim("7.0", lambda ticket: True)
+    seen(pools)
+    assert "NODE_FAIL" in pools.again(job, State("NODE_FAIL", "", "node3"))
+    ((pool, _, _),) = pools.to_start()
+    assert pool.excluded == {"node3"}
+
+
+def test_a_ticket_that_nobody_has_any_more_is_lost_only_after_a_while(pools):
+    (job,) = queue(pools, "a.1")
+    assert job.tickets.withdraw(job.uid)
+    seen(pools)
+    assert job.poll() is None
+    assert not job.is_lost(None)

@@ -1,0 +1,146 @@
+"""Pools on this machine, with plain rules."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from slurm_lab.main_process import lines, wait_for, write_snakefile
+from slurm_lab.running import environment, snakemake
+
+pytestmark = pytest.mark.slow
+RULES = """
+    rule all:
+        input: expand("{n}.txt", n=range(6))
+    rule job:
+        output: "{n}.txt"
+        log: "{n}.log"
+        resources: mem_mb=100, pool="%s"
+        shell:
+            "echo $PPID $OMP_NUM_THREADS [$CUDA_VISIBLE_DEVICES] $(umask) >> {wildcards.n}.count; echo made > {output} 2> {log}"
+"""
+
+
+def results(folder):
+    return sorted(folder.glob(".snakemake/submitit/job.*/latest/result.json"))
+
+
+def test_jobs_of_a_pool_run_once_each_with_their_log_and_what_they_used(tmp_path):
+    write_snakefile(tmp_path, RULES % "2x2")
+    done = snakemake(tmp_path, cluster="local")
+    assert done.returncode == 0, done.stdout
+    starts = [lines(tmp_path / f"{n}.count") for n in range(6)]
+    assert [len(each) for each in starts] == [1] * 6
+    assert {each[0].split(maxsplit=1)[1] for each in starts} == {f"1 [] {os.umask(os.umask(0o22)):04o}"}
+    found = [json.loads(path.read_text()) for path in results(tmp_path)]
+    assert len(found) == 6
+    assert len({result["worker"] for result in found}) <= 2
+    assert all(0 < result["usage"]["cpu_s"] < 60 and result["usage"]["peak_mb"] > 10 for result in found)
+    assert all("Starting with worker" in (path.parent / "0_log.out").read_text() for path in results(tmp_path))
+    assert all(
+        path.stat().st_mode & 0o077 == 0 for path in (tmp_path / ".snakemake/submitit").rglob("*") if not path.is_symlink()
+    )
+    assert "Nothing to be done" in snakemake(tmp_path, cluster="local").stdout
+
+
+def test_a_failing_job_shows_its_log_and_its_retry_has_more_memory(tmp_path):
+    write_snakefile(
+        tmp_path,
+        """
+        rule grows:
+            output: "out.txt"
+            resources: mem_mb=lambda wildcards, attempt: 100 * attempt, pool=1
+            shell: "echo the reason; echo {resources.mem_mb} >> seen; test {resources.mem_mb} -ge 200 && touch {output}"
+        """,
+    )
+    done = snakemake(tmp_path, "--retries", "2", cluster="local")
+    assert done.returncode == 0, done.stdout
+    assert lines(tmp_path / "seen") == ["100", "200"]
+    assert "the reason" in done.stdout
+    assert "grows: local job" in done.stdout
+
+
+def test_a_job_of_several_ranks_is_refused_before_anything_runs(tmp_path):
+    write_snakefile(
+        tmp_path,
+        """
+        rule ranks:
+            output: "out.txt"
+            resources: tasks_per_node=2, pool=2
+            shell: "spmd touch {output}"
+        """,
+    )
+    done = snakemake(tmp_path, cluster="local")
+    assert done.returncode != 0
+    assert (
+        "resource pool=2: a job of several ranks (nodes=1, tasks_per_node=2) cannot run in a pool; leave out pool" in done.stdout
+    )
+    assert not (tmp_path / ".snakemake/submitit/pools").exists()
+
+
+def test_a_module_that_is_changed_while_a_worker_has_it_loaded_runs_as_it_is_now(tmp_path):
+    (tmp_path / "helper.py").write_text("text = 'old'\n")
+    write_snakefile(
+        tmp_path,
+        """
+        rule all:
+            input: "second.txt"
+        rule first:
+            output: "first.txt"
+            resources: mem_mb=100, pool=1
+            run:
+                import helper
+                shell("echo {helper.text} > {output}; echo 'text = \\"new\\"' > helper.py")
+        rule second:
+            input: "first.txt"
+            output: "second.txt"
+            resources: mem_mb=100, pool=1
+            run:
+                import helper
+                shell("echo {helper.text} > {output}")
+        """,
+    )
+    done = snakemake(tmp_path, "--submitit-pool-preload", "helper", cluster="local", PYTHONPATH=_with(tmp_path))
+    assert done.returncode == 0, done.stdout
+    assert lines(tmp_path / "first.txt") == ["old"]
+    assert lines(tmp_path / "second.txt") == ["new"]
+    logs = [path.read_text() for path in tmp_path.glob(".snakemake/submitit/pool.*/[0-9]*/*_0_log.out")]
+    assert sum("a loaded file was changed" in text for text in logs) == 1
+    assert not any("cannot be loaded" in text for text in logs)
+
+
+def _with(folder):
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_stopping_the_main_process_leaves_no_worker_and_no_job(tmp_path, how):
+    (tmp_path / "sleep.py").write_text("import os, time; open(f'pid{os.getpid()}', 'w').close(); time.sleep(600)")
+    write_snakefile(
+        tmp_path,
+        """
+        rule all:
+            input: expand("{n}.txt", n=range(20))
+        rule one:
+            output: "{n}.txt"
+            resources: mem_mb=100, pool="1x2"
+            shell: "python sleep.py"
+        """,
+    )
+    command = ["snakemake", "--executor", "submitit", "--submitit-cluster", "local", "--submitit-local-cpus", "2", "-j50"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    ) as main:
+        try:
+            wait_for(lambda: len(list(tmp_path.glob("pid*"))) == 2, 120)
+            pids = [p.name[3:] for p in tmp_path.glob("pid*")]
+            main.send_signal(how)
+            main.wait(60)
+        finally:
+            main.kill()
+            main.stdout.close()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 30)
+    assert len(list(tmp_path.glob("pid*"))) == 2
