@@ -70,7 +70,7 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
     pool_preload: list[str] | None = field(
         default=None,
-        metadata={"help": "Python modules that workers of pools load once for all their jobs.", "nargs": "+"},
+        metadata={"help": "Python modules that workers of pools load once for all their jobs.", "nargs": "+", "type": str},
     )
     local_cpus: int | None = field(
         default=None,

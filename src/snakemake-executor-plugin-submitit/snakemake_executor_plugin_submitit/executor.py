@@ -309,17 +309,21 @@ class Executor(RemoteExecutor):
         if self._cluster != "local":
             return
         with self._starting:
+            is_full = False
             for tracked in list(self._tracked.values()):
                 if tracked.job is None and tracked.refusal is None and tracked.size is None and self.wait:
                     if tracked.serves is not None and self._pool_service().is_superfluous(tracked):
                         continue
                     tracked.share = self._slots.take(tracked.request)
                     if tracked.share is None:
+                        is_full = True
                         continue
                     try:
                         self._submit([tracked], tracked.share.gpus)
                     except (WorkflowError, OSError) as err:
                         tracked.refusal = str(err)
+            if self._pools is not None:
+                self._pools.want_room(is_full)
 
     # --- pools
 

@@ -35,7 +35,7 @@ from snakemake_executor_plugin_submitit.worker.tickets import (
     read_ticket,
 )
 
-IDLE_S = {"slurm": 30.0, "local": 5.0}
+IDLE_S = 30.0
 MAX_FRUITLESS = 3  # workers in a row that end without having taken anything
 REQUEUED = frozenset({"PENDING", "REQUEUE_HOLD", "SPECIAL_EXIT"})  # Slurm has restarted the job or will: what it held is free
 
@@ -96,6 +96,7 @@ class Pools:
         self._seen_working: set[str] = set()  # job ids of workers
         self._held: dict[str, int] = {}  # by worker: how many jobs it held when it was found dead
         self._numbers = 0
+        self._is_room_wanted = False
         self._lock = threading.RLock()
 
     # --- jobs
@@ -276,7 +277,7 @@ class Pools:
             slots=pool.size.slots,
             offered=offered,
             limit_s=60.0 * runtime_min - MARGIN_S,
-            idle_s=IDLE_S[self._cluster],
+            idle_s=IDLE_S,
             preload=self._preload,
         )
         marker = str(self._done_dir / done_marker(job_dir))
@@ -295,6 +296,13 @@ class Pools:
             was_of_use = jobs > 0 or job_id in self._seen_working or not self.is_needed(pool)
             pool.fruitless = 0 if was_of_use else pool.fruitless + 1
             return pool.fruitless >= MAX_FRUITLESS
+
+    def want_room(self, is_wanted: bool) -> None:
+        """Ask idle workers to leave, or to stay."""
+        with self._lock:
+            for pool in self._pools.values() if is_wanted != self._is_room_wanted else ():
+                pool.tickets.want_room(is_wanted)
+            self._is_room_wanted = is_wanted
 
     def take_out(self, pool: Pool) -> list[PooledJob]:
         """Withdraw all waiting jobs of a pool and return them."""

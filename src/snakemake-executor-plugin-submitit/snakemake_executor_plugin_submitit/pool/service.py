@@ -156,6 +156,10 @@ class PoolService:
         self._pools.worker_ended(tracked.serves, "", 0)
         return True
 
+    def want_room(self, is_wanted: bool) -> None:
+        """On this machine, ask idle workers to leave, for jobs wait for their resources; or to stay."""
+        self._pools.want_room(is_wanted)
+
     def _start_workers(self) -> None:
         for pool, offered, missing in self._pools.to_start() if self._is_open else ():
             workers = [self._new_worker(pool, offered) for _ in range(missing)]

@@ -22,7 +22,7 @@ from snakemake_executor_plugin_submitit.processes import ProcessId
 from snakemake_executor_plugin_submitit.request.local_slots import Share, SlotPool
 from snakemake_executor_plugin_submitit.request.resources import Request
 from snakemake_executor_plugin_submitit.worker import child
-from snakemake_executor_plugin_submitit.worker.memory import resident_mb
+from snakemake_executor_plugin_submitit.worker.memory import processes_of, proportional_mb
 from snakemake_executor_plugin_submitit.worker.running import (
     STOPPED_BY_ORDER,
     STOPPED_FOR_MEMORY,
@@ -34,6 +34,7 @@ from snakemake_executor_plugin_submitit.worker.tickets import Claim, Ticket, Tic
 from snakemake_executor_plugin_submitit.worker.warm import WarmModules
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S, PAUSE_GROWTH = 0.05, 1.0, 1.3
+NO_ROOM_S = 0.5  # nothing to do, and other jobs of this machine wait for its resources
 UNFIT_S = 2.0  # tickets wait, and all this time none fits
 WATCH_S = 1.0  # between two looks at the memory and the claims of running jobs
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGCHLD, signal.SIGCONT)
@@ -160,7 +161,7 @@ class Worker:
 
     def _has_to_leave(self, idle_s: float) -> bool:
         """Return True if an idle worker has no use: nothing waits for long, or only what it cannot take."""
-        if idle_s >= self._terms.idle_s:
+        if idle_s >= (NO_ROOM_S if self._tickets.room_is_wanted() else self._terms.idle_s):
             return True
         return idle_s >= UNFIT_S if self._tickets.waiting() else self._tickets.is_closed()
 
@@ -236,12 +237,16 @@ class Worker:
         for job in self._jobs:
             if not job.claim.is_held():
                 job.stop(STOPPED_BY_ORDER)
-        if self._terms.slots > 1 and any(job.ticket.mem_mb for job in self._jobs):
-            used = resident_mb({job.pid for job in self._jobs})
-            for job in self._jobs:
-                job.peak_mb = max(job.peak_mb, used[job.pid])
-                if job.ticket.mem_mb and used[job.pid] > job.ticket.mem_mb:
-                    job.stop(STOPPED_FOR_MEMORY)
+        if self._terms.slots > 1:
+            self._watch_memory()
+
+    def _watch_memory(self) -> None:
+        resident = processes_of({job.pid for job in self._jobs if job.ticket.mem_mb})
+        for job in self._jobs:
+            processes = resident.get(job.pid, {})
+            if sum(processes.values()) > job.ticket.mem_mb > 0 and (used := proportional_mb(processes)) > job.ticket.mem_mb:
+                job.peak_mb = max(job.peak_mb, used)
+                job.stop(STOPPED_FOR_MEMORY)
 
     def _reap(self) -> None:
         for job in list(self._jobs):

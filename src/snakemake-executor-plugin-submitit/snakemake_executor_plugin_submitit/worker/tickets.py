@@ -4,6 +4,7 @@
     <pool>/claims/<worker>/<number>-<uid>.json    a worker has taken it: an atomic rename, so only one can
     <pool>/claims/<worker>/worker.json            where that worker runs, and its log
     <pool>/closed                                 no more tickets will come
+    <pool>/room-wanted                            other jobs of this machine wait for the resources of idle workers
 
 A worker is named by its job and how often Slurm has restarted it, as in `4711.0`. A claim that disappears orders its worker to
 stop the job. A queue that disappears ends everything. The folders are 0700; whoever reads a ticket checks that it is a file of
@@ -24,7 +25,7 @@ from snakemake_executor_plugin_submitit.jsonfile import read_json, write_json
 from snakemake_executor_plugin_submitit.private import FILE_MODE, FOLDER_MODE, is_ours, make_folder
 
 POOLS = "pools"  # the folder of all pools
-QUEUE, CLAIMS, CLOSED, WORKER = "queue", "claims", "closed", "worker.json"
+QUEUE, CLAIMS, CLOSED, ROOM, WORKER = "queue", "claims", "closed", "room-wanted", "worker.json"
 LARGEST_TICKET = 16 * 2**20
 
 
@@ -169,6 +170,14 @@ class TicketFolder:
         with contextlib.suppress(OSError):
             self._queue.rename(self.folder / f"{QUEUE}-cancelled")
 
+    def want_room(self, is_wanted: bool) -> None:
+        """Ask idle workers to leave, or to stay."""
+        with contextlib.suppress(OSError):
+            if is_wanted:
+                (self.folder / ROOM).touch(FILE_MODE)
+            else:
+                (self.folder / ROOM).unlink(missing_ok=True)
+
     def about(self, worker: str) -> dict[str, Any]:
         """Return what a worker says about itself; empty if it says nothing."""
         content = read_json(self._claims / worker / WORKER)
@@ -215,9 +224,9 @@ class TicketFolder:
         """Return True if no more tickets come."""
         return self._closed.exists() or not self._queue.exists()
 
-    def is_abolished(self) -> bool:
-        """Return True if nothing is to be started any more."""
-        return not self._queue.exists()
+    def room_is_wanted(self) -> bool:
+        """Return True if idle workers are to leave."""
+        return (self.folder / ROOM).exists()
 
 
 def done_marker(job_dir: Path) -> str:
