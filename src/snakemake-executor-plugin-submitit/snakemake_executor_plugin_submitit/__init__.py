@@ -68,9 +68,12 @@ class ExecutorSettings(ExecutorSettingsBase):
         default=60,
         metadata={"help": "Minutes for which a worker of a pool starts jobs; its time limit is that of the longest job more."},
     )
-    pool_preload: list[str] | None = field(
+    pool_preload: str | None = field(
         default=None,
-        metadata={"help": "Python modules that workers of pools load once for all their jobs.", "nargs": "+", "type": str},
+        metadata={
+            "help": "Python modules, separated by commas, that workers of pools load once for all their jobs.",
+            "type": str,
+        },
     )
     local_cpus: int | None = field(
         default=None,

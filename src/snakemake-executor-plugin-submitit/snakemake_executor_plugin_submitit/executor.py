@@ -345,7 +345,8 @@ class Executor(RemoteExecutor):
                 mark_reported=self._mark_reported,
             )
             settings = self.workflow.executor_settings
-            self._pools = PoolService(host, minutes=settings.pool_minutes, preload=settings.pool_preload or ())
+            preload = [name.strip() for name in (settings.pool_preload or "").split(",") if name.strip()]
+            self._pools = PoolService(host, minutes=settings.pool_minutes, preload=preload)
         return self._pools
 
     # --- states of jobs
