@@ -12,7 +12,7 @@ comparison is left out:
     python benchmarks/executor.py --jobs 10 --in-flight 1 --out benchmarks/results/executor-overhead.json
     python benchmarks/executor.py --jobs 4 --nodes 1                                      # a short try
 
-`bare` is the same commands as one plain Slurm array without Snakemake: the lower bound. What each figure is:
+`pools` is this plugin with the jobs in a pool of at most 4 Slurm jobs. `bare` is the same commands as one plain Slurm array without Snakemake: the lower bound. What each figure is:
 
 - wall_s: start to exit of Snakemake's main process;
 - exit_lag_s: from the last output's appearance to that exit;
@@ -71,9 +71,11 @@ SLURM_FLAGS = [
 ]
 FLAGS = {
     "submitit": ["--executor", "submitit"],
+    "pools": ["--executor", "submitit", "--set-resources", "noop:pool=4"],
     "slurm": SLURM_FLAGS,
     "slurm-arrays": [*SLURM_FLAGS, "--slurm-array-jobs", "all"],
 }
+OURS = ("submitit", "pools")
 LIMIT_S = 1200
 
 
@@ -125,7 +127,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     arguments.in_flight = arguments.in_flight or arguments.jobs
-    if arguments.only not in (None, "submitit", "bare") and not arguments.baseline_python.exists():
+    if arguments.only not in (None, *OURS, "bare") and not arguments.baseline_python.exists():
         parser.error(f"{arguments.baseline_python} does not exist; create it as --help says")
     return arguments
 
@@ -133,9 +135,9 @@ def parse_arguments() -> argparse.Namespace:
 def pythons_of(baseline: Path) -> dict[str, Path]:
     """Return the interpreter of each contender; without an environment of the other plugin only ours is left."""
     if baseline.exists():
-        return {name: Path(sys.executable) if name == "submitit" else baseline for name in FLAGS}
+        return {name: Path(sys.executable) if name in OURS else baseline for name in FLAGS}
     print(f"{baseline} does not exist: the slurm plugin is left out; --help says how to create it", file=sys.stderr)
-    return {"submitit": Path(sys.executable)}
+    return dict.fromkeys(OURS, Path(sys.executable))
 
 
 def run_snakemake(cluster: SlurmCluster, contender: str, python: Path, *, jobs: int, in_flight: int) -> Row:
@@ -146,7 +148,7 @@ def run_snakemake(cluster: SlurmCluster, contender: str, python: Path, *, jobs: 
     environment["PATH"] = os.pathsep.join(
         [str(counting_wrappers(work, cluster)), str(python.absolute().parent), os.environ["PATH"]]
     )
-    if contender != "submitit":
+    if contender not in OURS:
         environment.pop("PYTHONPATH", None)
     cluster.call("sdiag", "--reset")
     cpu_before, started_at = cpu_seconds(), time.time()
@@ -166,7 +168,7 @@ def run_snakemake(cluster: SlurmCluster, contender: str, python: Path, *, jobs: 
         text = (work / "main.log").read_text()
         row.failed = f"{text.count('Error in rule')} errors, the last: …{text[-800:]}"
         cluster.call("scancel", "--user", "root")
-        if contender == "submitit":
+        if contender in OURS:
             raise SystemExit(f"{contender} failed:\n{row.failed}")
     else:
         row.exit_lag_s = ended_at - max((work / "out" / str(n)).stat().st_mtime for n in range(jobs))

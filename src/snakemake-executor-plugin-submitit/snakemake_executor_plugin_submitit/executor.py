@@ -46,6 +46,8 @@ MAX_RESUBMISSIONS = 5
 class Executor(RemoteExecutor):
     """Run the jobs of a workflow through submitit, as Slurm jobs or on this machine."""
 
+    _pools: "PoolService | None" = None
+
     def __post_init__(self) -> None:
         """Set up the executor; called by Snakemake, whose wait thread is running already."""
         from snakemake_executor_plugin_submitit.submission.submit import DONE_DIR, own_job_folder
@@ -69,7 +71,6 @@ class Executor(RemoteExecutor):
         self._tracked: dict[int, TrackedJob] = {}
         self._starting = threading.RLock()
         self._submitter: Submitter[TrackedJob] | None = None
-        self._pools: PoolService | None = None
         self._slots = SlotPool(settings.local_cpus, settings.local_gpus, settings.local_mem_mb)
         if self._cluster == "slurm":
             _leave_outer_job()
