@@ -12,7 +12,8 @@ comparison is left out:
     python benchmarks/executor.py --jobs 10 --in-flight 1 --out benchmarks/results/executor-overhead.json
     python benchmarks/executor.py --jobs 4 --nodes 1                                      # a short try
 
-`pools` is this plugin with the jobs in a pool of at most 4 Slurm jobs. `bare` is the same commands as one plain Slurm array without Snakemake: the lower bound. What each figure is:
+`pools` is this plugin with the jobs in a pool of at most 4 Slurm jobs. `bare` is the same commands as one plain Slurm array
+without Snakemake: the lower bound. What each figure is:
 
 - wall_s: start to exit of Snakemake's main process;
 - exit_lag_s: from the last output's appearance to that exit;

@@ -65,9 +65,9 @@ class PoolService:
             minutes: how long a worker starts jobs.
             preload: modules that workers load beforehand.
         """
-        self._host, self._minutes = host, minutes
+        self._host, self._minutes, self._preload = host, minutes, tuple(preload)
         self._is_open = True
-        self._pools = Pools(host.folder, host.done_dir, cluster=host.cluster, preload=preload)
+        self._pools = Pools(host.folder, host.done_dir, cluster=host.cluster, preload=self._preload)
 
     # --- jobs
 
@@ -166,7 +166,7 @@ class PoolService:
             self._host.send([tracked for tracked in workers if tracked.refusal is None])
 
     def _new_worker(self, pool: Pool, offered: Request) -> TrackedJob:
-        info, request = self._host.new_info(), worker_request(offered, self._minutes)
+        info, request = self._host.new_info(), worker_request(offered, self._minutes, preloads=bool(self._preload))
         tracked = TrackedJob(info, request, "", pool.name, (), serves=pool, offered=offered, excluded=set(pool.excluded))
         try:
             tracked.request = self._host.met(request)

@@ -11,6 +11,7 @@ from snakemake_executor_plugin_submitit.request.resources import Request
 
 SIZE = re.compile(r"([1-9]\d{0,4})(?:x([1-9]\d{0,3}))?")
 WORKER_MB = 200  # of the worker itself: Snakemake and submitit
+PRELOADED_MB = 800  # of modules that the user has it load
 MARGIN_S = 180  # Slurm announces a time limit 90 s before, or up to 60 s sooner, and counts from before the worker's start
 
 
@@ -45,7 +46,14 @@ def parse_pool(resources: Mapping[str, Any], request: Request) -> PoolSize | Non
     if request.nodes > 1 or request.tasks_per_node > 1 or request.mpi:
         ranks = f"nodes={request.nodes}, tasks_per_node={request.tasks_per_node}" + (", mpi" if request.mpi else "")
         raise WorkflowError(f"resource pool={value!r}: a job of several ranks ({ranks}) cannot run in a pool; leave out pool")
-    return PoolSize(int(found[1]), int(found[2] or 1))
+    size = PoolSize(int(found[1]), int(found[2] or 1))
+    single = [name for name in ("licenses", "gres", "exclusive") if name in request.sbatch]
+    if size.slots > 1 and single:
+        raise WorkflowError(
+            f"resource pool={value!r}: {single[0]} cannot be shared out among jobs side by side; use pool={size.workers}, one job "
+            "at a time"
+        )
+    return size
 
 
 def shared_needs(request: Request, size: PoolSize) -> object:
@@ -66,13 +74,14 @@ def capacity(requests: Iterable[Request], slots: int) -> Request:
     )
 
 
-def worker_request(offered: Request, minutes: int) -> Request:
+def worker_request(offered: Request, minutes: int, *, preloads: bool = False) -> Request:
     """Return what a worker requests from Slurm.
 
     Args:
         offered: what it has to offer to jobs.
         minutes: how long it may start the longest of them.
+        preloads: it loads modules beforehand.
     """
-    mem_mb = None if offered.mem_mb is None else offered.mem_mb + WORKER_MB
+    mem_mb = None if offered.mem_mb is None else offered.mem_mb + WORKER_MB + PRELOADED_MB * preloads
     runtime_min = offered.runtime_min + minutes + MARGIN_S // 60
     return replace(offered, mem_mb=mem_mb, runtime_min=runtime_min, max_requeues=0)

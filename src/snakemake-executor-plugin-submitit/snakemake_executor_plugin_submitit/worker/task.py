@@ -2,12 +2,15 @@
 
 import contextlib
 import os
+import time
+from dataclasses import replace
 from pathlib import Path
 
 from snakemake_executor_plugin_submitit.job import ranks
 from snakemake_executor_plugin_submitit.job.task import PRIVATE_UMASK
 from snakemake_executor_plugin_submitit.private import FILE_MODE
 from snakemake_executor_plugin_submitit.processes import ProcessId
+from snakemake_executor_plugin_submitit.request.pooling import MARGIN_S
 from snakemake_executor_plugin_submitit.worker.loop import Terms, Worker
 from snakemake_executor_plugin_submitit.worker.running import write_result
 
@@ -46,10 +49,17 @@ class WorkerTask:
             environment.paths.stdout.chmod(FILE_MODE)
         on_slurm = environment.cluster == "slurm"
         restarts = os.environ.get("SLURM_RESTART_COUNT", "0") if on_slurm else "0"
+        terms = replace(self.terms, limit_s=min(self.terms.limit_s, _time_left_s())) if on_slurm else self.terms
         name = f"{environment.job_id}.{restarts}"
-        worker = Worker(Path(self.pool), self.terms, name, umask=umask, on_slurm=on_slurm, owner=self.owner)
+        worker = Worker(Path(self.pool), terms, name, umask=umask, on_slurm=on_slurm, owner=self.owner)
         worker.enter(str(environment.paths.stdout), self.folder)
         ended = worker.work()
         if self.done_marker is not None:
             write_result(self.folder, self.done_marker, {"status": 0, "host": ranks.host(), "jobs": ended})
         return 0
+
+
+def _time_left_s() -> float:
+    """Return the time until a job on Slurm must have ended, where Slurm tells: a site may have shortened its limit."""
+    end = os.environ.get("SLURM_JOB_END_TIME", "")
+    return int(end) - time.time() - MARGIN_S if end.isdigit() else float("inf")

@@ -43,6 +43,13 @@ def test_a_job_of_several_ranks_is_refused(resources):
         parse_pool({"pool": 2}, parse_resources(resources))
 
 
+@pytest.mark.parametrize("resources", [{"licenses": "tool:1"}, {"gres": "disk:1"}, {"exclusive": True}])
+def test_what_cannot_be_shared_out_is_refused_side_by_side(resources):
+    assert parse_pool({"pool": 2}, parse_resources(resources)) == PoolSize(2)
+    with pytest.raises(WorkflowError, match="cannot be shared out among jobs side by side; use pool=2"):
+        parse_pool({"pool": "2x4"}, parse_resources(resources))
+
+
 def test_jobs_share_workers_whatever_their_cpus_memory_and_time_but_not_across_partitions_or_gpus():
     def needs(size=None, **resources):
         return shared_needs(parse_resources(resources), size or PoolSize(2))
