@@ -134,7 +134,8 @@ class Executor(RemoteExecutor):
             if size is None:
                 request = self._met(request)
             else:
-                self._met(worker_request(capacity([request], size.slots), self.workflow.executor_settings.pool_minutes))
+                settings, offered = self.workflow.executor_settings, capacity([request], size.slots)
+                self._met(worker_request(offered, settings.pool_minutes, preloads=bool(settings.pool_preload)))
             outputs = tuple(str(Path(file).absolute()) for file in job.output)
             tracked = TrackedJob(info, request, self._command(job), name, outputs, size=size)
         except WorkflowError as err:

@@ -50,8 +50,8 @@ def parse_pool(resources: Mapping[str, Any], request: Request) -> PoolSize | Non
     single = [name for name in ("licenses", "gres", "exclusive") if name in request.sbatch]
     if size.slots > 1 and single:
         raise WorkflowError(
-            f"resource pool={value!r}: {single[0]} cannot be shared out among jobs side by side; use pool={size.workers}, one job "
-            "at a time"
+            f"resource pool={value!r}: {single[0]} cannot be shared out among jobs side by side; use pool={size.workers}, "
+            "one job at a time"
         )
     return size
 
