@@ -227,7 +227,8 @@ class Pools:
                 return None
             pool = self._pool_of(job)
             others = self._adopted if pool is None else pool.jobs
-            held = self._held.setdefault(job.worker, sum(job.worker == other.worker for other in others.values()))
+            beside = [other for other in others.values() if other.worker == job.worker and read_result(other.folder) is None]
+            held = self._held.setdefault(job.worker, len(beside))
             verdict = judge(state, held=held, again=0 if pool is None else pool.again.get(job.uid, 0))
             if verdict is Verdict.FAILED:
                 return None
@@ -289,12 +290,21 @@ class Pools:
         with self._lock:
             return any(job.waits for job in pool.jobs.values())
 
-    def worker_ended(self, pool: Pool, job_id: str, jobs: int) -> bool:
-        """Note the end of a worker that has run so many jobs; return True if the waiting ones have to fail, for none gets on."""
+    def worker_ended(self, pool: Pool, job_id: str, *, jobs: int = 0, state: states.State | None = None) -> bool:
+        """Note the end of a worker; return True if the jobs that wait have to fail, because worker after worker is of no use.
+
+        Args:
+            pool: the pool that it served.
+            job_id: its job.
+            jobs: how many jobs it has run.
+            state: its final state in Slurm; None: unknown, or on this machine.
+        """
         with self._lock:
             pool.live -= 1
-            was_of_use = jobs > 0 or job_id in self._seen_working or not self.is_needed(pool)
-            pool.fruitless = 0 if was_of_use else pool.fruitless + 1
+            if jobs > 0 or job_id in self._seen_working or not self.is_needed(pool):
+                pool.fruitless = 0
+            elif state is None or state.name not in states.LOST_PLACE:
+                pool.fruitless += 1
             return pool.fruitless >= MAX_FRUITLESS
 
     def want_room(self, is_wanted: bool) -> None:

@@ -100,6 +100,7 @@ class PoolService:
                 self._pools.put(job, tracked.command)
                 tracked.job = job
             except OSError as err:
+                self._pools.forget(job)
                 tracked.refusal = f"{folder}: its ticket cannot be written: {err.strerror}"
         queued = [tracked for tracked, _ in pairs]
         logs = self._host.folder / "<name>" / "latest"
@@ -153,7 +154,7 @@ class PoolService:
         if self._pools.is_needed(tracked.serves):
             return False
         self._host.drop(tracked)
-        self._pools.worker_ended(tracked.serves, "", 0)
+        self._pools.worker_ended(tracked.serves, "")
         return True
 
     def want_room(self, is_wanted: bool) -> None:
@@ -205,7 +206,7 @@ class PoolService:
         """Notice the end of a worker."""
         if tracked.refusal is not None:
             self._host.drop(tracked)
-            self._pools.worker_ended(tracked.serves, "", 0)
+            self._pools.worker_ended(tracked.serves, "")
             self._refuse_waiting(tracked.serves, tracked.refusal)
             return
         if tracked.job is None:
@@ -219,7 +220,7 @@ class PoolService:
             (self._host.done_dir / marker).unlink()
         self._host.drop(tracked)
         jobs = (read_result(tracked.job.folder) or {}).get("jobs", 0)
-        if self._pools.worker_ended(tracked.serves, tracked.job.job_id, jobs):
+        if self._pools.worker_ended(tracked.serves, tracked.job.job_id, jobs=jobs, state=state):
             why = "it cannot take any of them" if status == 0 else tracked.job.explain(state)
             self._refuse_waiting(tracked.serves, f"no worker of its pool is of use; the last: {why}")
 

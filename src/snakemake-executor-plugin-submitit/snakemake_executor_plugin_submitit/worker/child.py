@@ -7,6 +7,7 @@ bash.
 
 import atexit
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -81,7 +82,7 @@ def _run(ticket: Ticket) -> NoReturn:
         os.execvp("bash", ["bash", "-c", ticket.command])
     sys.argv = [str(shim.__file__), *ticket.arguments]
     sys.path[0] = str(Path.cwd())  # as `python -m` has it
-    atexit._clear()  # those of the worker are not this process's
+    _forget_exit_functions()
     status = 1
     try:
         shim.run(ticket.arguments)
@@ -93,6 +94,14 @@ def _run(ticket: Ticket) -> NoReturn:
     except BaseException:
         traceback.print_exc()
     _end(status)
+
+
+def _forget_exit_functions() -> None:
+    """Forget what the worker and its modules have registered for their end, which may remove their files."""
+    atexit._clear()
+    if (multiprocessing := sys.modules.get("multiprocessing.util")) is not None:
+        atexit.register(multiprocessing._exit_function)
+    atexit.register(logging.shutdown)
 
 
 def _end(status: int) -> NoReturn:

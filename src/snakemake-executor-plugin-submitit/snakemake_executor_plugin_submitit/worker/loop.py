@@ -202,14 +202,16 @@ class Worker:
     def _start(self, claim: Claim) -> None:
         share = self._shares.take(_needs(claim.ticket))
         assert share is not None
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a signal finds the job in the list, or comes before the fork
         try:
             pid = child.fork(claim.ticket, self._variables(claim.ticket, share), umask=self._umask, worker=self._name)
+            self._jobs.append(RunningJob(claim, share, pid))
+            _say(f"{claim.ticket.name}: started, process {pid}")
         except OSError as err:
             self._shares.give_back(share)
             self._finish(claim, {"status": 1, "host": ranks.host(), "reason": f"it cannot be started: {err}"})
-            return
-        self._jobs.append(RunningJob(claim, share, pid))
-        _say(f"{claim.ticket.name}: started, process {pid}")
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         if self._asked_to_stop:  # the signal came between the claim and the fork
             self._stop(signal.SIGTERM, None)
 

@@ -1,6 +1,7 @@
 """Jobs that share the workers of a pool, when workers, nodes, the main process or Slurm fail; each job counts its own runs."""
 
 import os
+import re
 import signal
 import textwrap
 import time
@@ -67,8 +68,10 @@ def worker_process(cluster, main):
 
 def test_many_jobs_run_once_each_in_few_slurm_jobs(slurm_cluster, tmp_path):
     main = begin(slurm_cluster, tmp_path, "--submitit-efficiency-report", jobs=30, pool="2")
-    main.succeeds()
+    output = main.succeeds()
     assert runs(main) == all_once(30)
+    assert re.search(r"^job +30 +0 ", output, re.MULTILINE), output
+    assert re.search(r"^pool +[12] ", output, re.MULTILINE), output
     assert 1 <= len(workers(main)) <= 2
     assert not list((tmp_path / ".snakemake/submitit/registry").iterdir())
     wait_for(lambda: not slurm_cluster.queue_of("pool.job"), 15, "the workers to leave when the workflow has ended")

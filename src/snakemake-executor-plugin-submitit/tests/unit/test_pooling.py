@@ -177,14 +177,15 @@ def test_a_worker_that_ends_is_replaced_while_jobs_wait(pools):
     assert not pools.worker_ended(pool, "7", jobs=1)
     assert missing(pools) == 1
     pools.forget(job)
-    assert not pools.worker_ended(pool, "8", jobs=0)
+    assert not pools.worker_ended(pool, "8")
     assert missing(pools) == 0
 
 
 def test_workers_that_end_one_after_the_other_without_taking_anything_end_the_pool(pools):
     (job,) = queue(pools, "a.1")
     ((pool, _, _),) = pools.to_start()
-    assert [pools.worker_ended(pool, str(n), jobs=0) for n in range(3)] == [False, False, True]
+    assert not pools.worker_ended(pool, "0", state=State("PREEMPTED"))
+    assert [pools.worker_ended(pool, str(n), state=State("FAILED")) for n in range(3)] == [False, False, True]
     assert pools.take_out(pool) == [job]
     assert not pool.tickets.waiting()
 

@@ -304,3 +304,22 @@ def test_submitits_executor_submits_by_what_the_plugin_replaces():
     for name in ("_make_submission_file_text", "_num_tasks", "move_temporary_file"):
         assert name in text
     assert 'array_ex.parameters["map_count"] = n' in source(SlurmExecutor._internal_process_submissions)
+
+
+# pool/command.py and worker/child.py
+
+
+def test_the_command_of_a_job_is_a_plain_call_that_a_worker_can_fork_for():
+    text = source(RealExecutor.format_job_exec)
+    order = ["prefix,", "self.get_envvar_declarations(),", "precommand,", "self.get_python_executable(),", '"-m snakemake",']
+    assert [text.index(each) for each in order] == sorted(text.index(each) for each in order)
+    assert 'prefix += " &&"' in text
+
+
+def test_Snakemake_starts_no_thread_while_it_is_imported(tmp_path):
+    program = (
+        "import os; from snakemake_executor_plugin_submitit.worker.warm import WarmModules\n"
+        "print(WarmModules().load(()), len(os.listdir('/proc/self/task')))"
+    )
+    done = run(tmp_path, sys.executable, "-c", program)
+    assert done.stdout.split()[-2:] == ["[]", "1"], done.stdout
