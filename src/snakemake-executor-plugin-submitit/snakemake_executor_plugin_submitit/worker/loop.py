@@ -103,7 +103,7 @@ class Worker:
         """
         self._listen()
         self._tickets.check()
-        earlier = [w for w in self._tickets.workers() if job_id_of(w) == job_id_of(self._name) and w != self._name]
+        earlier = [worker for worker in self._tickets.workers() if job_id_of(worker) == job_id_of(self._name)]
         if given_back := self._tickets.give_back_all(earlier):
             _say(f"restarted; {given_back} jobs are queued again")
         self._tickets.enter(self._name, {"host": ranks.host(), "log": log, "folder": folder})

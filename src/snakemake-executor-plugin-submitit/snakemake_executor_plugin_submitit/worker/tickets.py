@@ -186,12 +186,12 @@ class TicketFolder:
     # --- workers
 
     def enter(self, worker: str, about: dict[str, Any]) -> None:
-        """Begin to work under a name.
+        """Begin to work under a name, which nobody else alive can have: that of this job.
 
         Raises:
-            OSError: if another worker has that name, or the folder cannot be written to.
+            OSError: if the folder cannot be written to.
         """
-        (self._claims / worker).mkdir(mode=FOLDER_MODE)
+        (self._claims / worker).mkdir(mode=FOLDER_MODE, exist_ok=True)
         write_json(self._claims / worker / WORKER, about)
 
     def claim(self, worker: str, fits: Callable[[Ticket], bool]) -> Claim | None:

@@ -127,11 +127,6 @@ def test_closing_leaves_the_queue_and_abolishing_takes_it_away(folder):
     assert folder.waiting() == {}
 
 
-def test_two_workers_cannot_have_one_name(folder):
-    with pytest.raises(FileExistsError):
-        folder.enter("7.0", {})
-
-
 def test_the_name_of_a_worker_tells_its_job():
     assert job_id_of("4711_3.2") == "4711_3"
 
