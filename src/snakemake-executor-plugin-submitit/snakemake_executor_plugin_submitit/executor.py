@@ -30,6 +30,7 @@ from snakemake_executor_plugin_submitit.submission import states
 from snakemake_executor_plugin_submitit.submission.commands import BusyError, is_of_outer_job, stop_sbatch
 from snakemake_executor_plugin_submitit.submission.held import HeldJobs
 from snakemake_executor_plugin_submitit.tracking.adoption import Adopter
+from snakemake_executor_plugin_submitit.tracking.cancelled import forgo_retries, is_cancelled
 from snakemake_executor_plugin_submitit.tracking.folders import keep_folders
 from snakemake_executor_plugin_submitit.tracking.registry import Record, Registry, Submission
 
@@ -433,6 +434,8 @@ class Executor(RemoteExecutor):
         assert tracked.job is not None
         if state is None and self._cluster == "slurm":
             state = (self._queue.query({tracked.job.job_id}) or {}).get(tracked.job.job_id)
+        if is_cancelled(tracked.job.folder):
+            forgo_retries(tracked.info.job)
         lost = "Slurm knows nothing of this job any more.\n" if status is None else ""
         self.report_job_error(tracked.info, msg=f"{lost}{tracked.job.explain(state)}\n")
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from snakemake_executor_plugin_submitit.jsonfile import read_json, write_json
-from snakemake_executor_plugin_submitit.private import FILE_MODE, make_folder
+from snakemake_executor_plugin_submitit.private import FILE_MODE, is_ours, make_folder
 
 REPORTED = "settled"  # an empty file in the job's folder
 
@@ -99,6 +99,13 @@ class Registry:
     def has_open(self) -> bool:
         """Return True if there are jobs, of this or an earlier main process, of which the outcome has not been reported."""
         return any(self._open.values())
+
+    def read(self) -> list[Submission]:
+        """Return every submission on disk and change nothing; none if somebody else could have written them."""
+        if not self._folder.is_dir() or not is_ours(self._folder):
+            return []
+        submissions = map(_read_submission, self._folder.glob("*.json"))
+        return [each for each in submissions if each is not None]
 
     def load(self) -> list[tuple[Submission, Record]]:
         """Return the jobs that an earlier main process left behind, oldest first."""
