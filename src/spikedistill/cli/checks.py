@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from spikedistill.cli.arguments import Commands, load_plan
+
+if TYPE_CHECKING:
+    from spikedistill.store.artifacts import Damage, Store
 
 
 def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
@@ -30,17 +37,24 @@ def _verify(options: argparse.Namespace) -> int:
     plan = load_plan(options)
     store = Store(plan.config.store)
     refs = [plan.find(name).ref for name in options.name] if options.name else store.refs()
+
     damaged = 0
-    for ref in refs:
-        try:
-            damage = store.verify(ref)
-        except FileNotFoundError:
-            print(f"missing  {ref}")
-            continue
-        print(f"{'damaged' if damage else 'ok':8} {damage or ref}")
-        if damage:
-            damaged += 1
-            if options.set_aside:
-                print(f"         moved to {store.set_aside(ref)}; run snakemake to have it built again")
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for ref, damage in zip(refs, pool.map(functools.partial(_damage, store), refs), strict=True):
+            if isinstance(damage, FileNotFoundError):
+                print(f"missing  {ref}")
+                continue
+            print(f"{'damaged' if damage else 'ok':8} {damage or ref}")
+            if damage:
+                damaged += 1
+                if options.set_aside:
+                    print(f"         moved to {store.set_aside(ref)}; run snakemake to have it built again")
     print(f"{len(refs)} artifacts, {damaged} damaged")
     return 1 if damaged and not options.set_aside else 0
+
+
+def _damage(store: Store, ref: str) -> Damage | FileNotFoundError | None:
+    try:
+        return store.verify(ref)
+    except FileNotFoundError as err:
+        return err

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from spikedistill.components import matching, unknown
 from spikedistill.errors import ArtifactError
 from spikedistill.store.atomic import fsync, share
+from spikedistill.store.verified import noted_sha256, sha256
 
 MANIFEST = "manifest.json"
 MANIFEST_BACKUP = ".manifest.json"
@@ -109,8 +110,12 @@ class Store:
         with contextlib.suppress(FileExistsError, PermissionError):
             self.manifest_path(ref).hardlink_to(self.path(ref) / MANIFEST_BACKUP)
 
-    def verify(self, ref: str) -> Damage | None:
+    def verify(self, ref: str, read: Callable[[Path], str] = sha256) -> Damage | None:
         """Compare every file of an artifact with its sha256. Return None when all is well.
+
+        Args:
+            ref: reference of the artifact.
+            read: returns the sha256 of a file; as it is, by reading all of it.
 
         Raises:
             FileNotFoundError: if there is no such artifact.
@@ -119,7 +124,7 @@ class Store:
             manifest = self.manifest(ref)
         except ArtifactError as err:
             return Damage(ref, (str(err),))
-        problems = [p for name, entry in manifest["files"].items() if (p := _check_file(self.path(ref) / name, entry))]
+        problems = [p for name, entry in manifest["files"].items() if (p := _check_file(self.path(ref) / name, entry, read))]
         if not problems and _digest(manifest["files"]) != manifest["digest"]:
             problems.append(f"{MANIFEST}: its own digest does not match")
         return Damage(ref, tuple(problems)) if problems else None
@@ -127,11 +132,13 @@ class Store:
     def open(self, ref: str) -> Path:
         """Verify the checksums of an artifact and return its folder: the only way in which a stage reads one.
 
+        Large files are read once on each node, then while they look unchanged no more: see `store.verified`.
+
         Raises:
             ArtifactError: if it is missing or damaged.
         """
         try:
-            damage = self.verify(ref)
+            damage = self.verify(ref, noted_sha256)
         except FileNotFoundError as err:
             raise ArtifactError(
                 f"{self.path(ref)}: this artifact is not there yet. Run `snakemake`, or submit its stage first: "
@@ -343,12 +350,12 @@ def _is_manifest(content: Any) -> bool:
     return False
 
 
-def _check_file(path: Path, entry: dict[str, Any]) -> str | None:
+def _check_file(path: Path, entry: dict[str, Any], read: Callable[[Path], str]) -> str | None:
     try:
         size = path.stat().st_size
         if size != entry["bytes"]:
             return f"{path.name}: {size} bytes, expected {entry['bytes']}"
-        found = sha256(path)
+        found = read(path)
     except OSError as err:
         return f"{path.name}: {err.strerror or err}"
     return None if found == entry["sha256"] else f"{path.name}: sha256 {found[:12]}…, expected {entry['sha256'][:12]}…"
@@ -362,12 +369,6 @@ def _difference(name: str, found: dict[str, Any] | None, expected: dict[str, Any
     if found["sha256"] != expected["sha256"]:
         return f"{name}: sha256 {found['sha256'][:12]}…, expected {expected['sha256'][:12]}…"
     return None
-
-
-def sha256(path: Path) -> str:
-    """Return the sha256 of a file, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _digest(files: dict[str, Any]) -> str:

@@ -22,11 +22,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from spikedistill.errors import ArtifactError
-from spikedistill.store.artifacts import MANIFEST, Store, sha256
+from spikedistill.store.artifacts import MANIFEST, Store
 from spikedistill.store.atomic import write_text
 from spikedistill.store.housekeeping import leave_work, owner_name
 from spikedistill.store.inventory import TRANSFER, format_size
 from spikedistill.store.lease import held, lease_path
+from spikedistill.store.verified import sha256
 
 _REMOTE = re.compile(r"(?P<host>(?:[A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9_.-]*):(?P<path>.*)", re.DOTALL)
 _REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*/[A-Za-z0-9_][A-Za-z0-9_.+-]*")
