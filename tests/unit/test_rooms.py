@@ -24,7 +24,7 @@ ORDER = (
     {"store"},
     {"components"},
     {"plugins"},
-    {"lazy", "errors"},
+    {"lazy", "errors", "cpus"},
 )
 """Rooms from the top down; those of one line do not know each other."""
 MAX_MODULES = 11

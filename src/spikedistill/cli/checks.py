@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from spikedistill.cli.arguments import Commands, load_plan
+from spikedistill.cpus import own_cpus
 
 if TYPE_CHECKING:
     from spikedistill.store.artifacts import Damage, Store
@@ -39,7 +39,7 @@ def _verify(options: argparse.Namespace) -> int:
     refs = [plan.find(name).ref for name in options.name] if options.name else store.refs()
 
     damaged = 0
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(own_cpus()) as pool:
         for ref, damage in zip(refs, pool.map(functools.partial(_damage, store), refs), strict=True):
             if isinstance(damage, FileNotFoundError):
                 print(f"missing  {ref}")

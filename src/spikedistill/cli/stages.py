@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from spikedistill import plugins
 from spikedistill.cli.arguments import Commands, load_plan, store_argument
 from spikedistill.cli.logs import start_logging
+from spikedistill.cpus import own_cpus
 
 
 def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
@@ -74,7 +74,7 @@ def _run(options: argparse.Namespace) -> None:
     Store(store).check()
     if not isinstance(spec, PreprocessSpec):
         keep_compiled_code()
-    run_stage(spec, Store(store), RunOptions(Path(results), raw, len(os.sched_getaffinity(0)), engine, options.gpus, weights))
+    run_stage(spec, Store(store), RunOptions(Path(results), raw, own_cpus(), engine, options.gpus, weights))
 
 
 def _submit(options: argparse.Namespace) -> int:
