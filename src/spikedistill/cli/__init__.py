@@ -9,11 +9,11 @@ import sys
 from collections.abc import Sequence
 
 import spikedistill
-from spikedistill.cli import checks, components, developers, plan, plugins, project, results, stages, store
+from spikedistill.cli import checks, components, developers, jobs, plan, plugins, project, results, stages, store
 from spikedistill.cli.arguments import config_arguments
 from spikedistill.errors import SpikedistillError
 
-GROUPS = (project, plan, components, plugins, stages, results, checks, store, developers)
+GROUPS = (project, plan, components, plugins, stages, jobs, results, checks, store, developers)
 """Modules of commands, in the order in which `--help` lists them."""
 
 

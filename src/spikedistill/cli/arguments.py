@@ -43,6 +43,15 @@ def store_argument() -> argparse.ArgumentParser:
     return shared
 
 
+def profile_argument() -> argparse.ArgumentParser:
+    """Return the argument that chooses a Snakemake profile, as a parent of parsers."""
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--profile", help="the Snakemake profile of the run: where its jobs are kept, and on what (default: cluster, if there)"
+    )
+    return shared
+
+
 def load_plan(options: argparse.Namespace) -> Plan:
     """Return the plan of the configuration that the arguments choose."""
     return plan_of(options.configfile or DEFAULT_FILES, options.config)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from spikedistill.cli.arguments import Commands, load_plan, open_store, store_argument
-from spikedistill.cli.logs import start_logging
+from spikedistill.cli.terminal.logs import start_logging
 from spikedistill.config.files import read_resolved
 from spikedistill.plan.build import build_plan
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from spikedistill import plugins
 from spikedistill.cli.arguments import Commands, load_plan, store_argument
-from spikedistill.cli.logs import start_logging
+from spikedistill.cli.terminal.logs import start_logging
 from spikedistill.cpus import own_cpus
 
 
