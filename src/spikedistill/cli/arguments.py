@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """Where a command adds its parser."""
+STAGE_NAMES = "a stage's artifact, an unambiguous beginning of its name, or a pattern such as '*kd*'"
+"""Help on arguments that name stages."""
 DEFAULT_FILES = [Path("config.yaml")]
 """The configuration where none is given."""
 
@@ -48,6 +50,26 @@ def profile_argument() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
         "--profile", help="the Snakemake profile of the run: where its jobs are kept, and on what (default: cluster, if there)"
+    )
+    return shared
+
+
+def for_argument(purpose: str) -> argparse.ArgumentParser:
+    """Return the argument that names further configurations, each a list of files in `needed_for`, as a parent of parsers.
+
+    Args:
+        purpose: what is so about them, such as "whose artifacts are needed".
+    """
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--for",
+        dest="needed_for",
+        action="append",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help=f"a further configuration {purpose}; give --for again for each (files after one --for are merged)",
     )
     return shared
 

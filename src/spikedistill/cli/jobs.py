@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spikedistill.cli.arguments import Commands, load_plan, profile_argument
+from spikedistill.cli.arguments import STAGE_NAMES, Commands, for_argument, load_plan, plan_of, profile_argument
+from spikedistill.errors import ConfigError
 from spikedistill.plan.build import Plan
 
 if TYPE_CHECKING:
+    from spikedistill.launch.jobs.find import Found, FoundJobs
     from spikedistill.launch.status.collect import Collector
 
 INTERVAL_S = 10.0
@@ -20,6 +24,7 @@ def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
     """Add the commands of this module."""
     _add_status(commands, configured)
     _add_logs(commands, configured)
+    _add_cancel(commands, configured)
 
 
 def _add_status(commands: Commands, configured: argparse.ArgumentParser) -> None:
@@ -42,12 +47,26 @@ def _add_status(commands: Commands, configured: argparse.ArgumentParser) -> None
 
 def _add_logs(commands: Commands, configured: argparse.ArgumentParser) -> None:
     logs = commands.add_parser("logs", parents=[configured], help="show the logs of stages, and follow them")
-    what = "a stage's artifact, an unambiguous beginning of its name, or a pattern such as '*kd*'"
-    logs.add_argument("names", nargs="+", metavar="NAME", help=what)
+    logs.add_argument("names", nargs="+", metavar="NAME", help=STAGE_NAMES)
     logs.add_argument("-n", "--lines", type=_count, default=40, help="how many of the last lines (default: 40; 0: all)")
     follow = "print what is added, until the stages are finished or Ctrl-C; a log that is not there yet is waited for"
     logs.add_argument("-f", "--follow", action="store_true", help=follow)
     logs.set_defaults(command=_logs)
+
+
+def _add_cancel(commands: Commands, configured: argparse.ArgumentParser) -> None:
+    cancel = commands.add_parser(
+        "cancel",
+        parents=[configured, profile_argument(), for_argument("whose jobs are to stay")],
+        help="end the jobs of stages, which then are not retried; their checkpoints stay",
+    )
+    cancel.add_argument("names", nargs="*", metavar="NAME", help=STAGE_NAMES)
+    cancel.add_argument(
+        "--all", action="store_true", help="every job of this configuration, and this user's Snakemake here that would start more"
+    )
+    cancel.add_argument("--stale", action="store_true", help="the jobs of this folder whose stage is in no given configuration")
+    cancel.add_argument("--dry-run", action="store_true", help="end nothing; print what would be ended")
+    cancel.set_defaults(command=_cancel)
 
 
 def _status(options: argparse.Namespace) -> None:
@@ -79,6 +98,47 @@ def _logs(options: argparse.Namespace) -> int:
         return 0
     logs.print_rests()
     return 1 if missing else 0
+
+
+def _cancel(options: argparse.Namespace) -> int:
+    from spikedistill.launch.jobs.cancel import cancel, cancel_run
+    from spikedistill.launch.jobs.find import JobFinder
+    from spikedistill.launch.profile import site_profile
+
+    if [bool(options.names), options.all, options.stale].count(True) != 1:
+        raise ConfigError("cancel: name the stages, or give --all, or --stale")
+    plan = load_plan(options)
+    finder = JobFinder(plan, site_profile(options.profile))
+    jobs = finder.find()
+    chosen = _stale(jobs, options) if options.stale else _of_stages(jobs, plan, options.names)
+    if options.dry_run:
+        print(*(f"would end {found.name}, {found.job}, {found.job.state.lower()}" for found in chosen), sep="\n")
+        return 0
+    outcome = cancel_run(finder.find, chosen, finder.outputs) if options.all else cancel(chosen)
+    for ended in outcome.ended:
+        print(f"told to end: {ended}")
+    for problem in outcome.problems:
+        print(problem, file=sys.stderr)
+    if not outcome.ended:
+        print("no job was ended")
+    return 1 if outcome.problems else 0
+
+
+def _of_stages(jobs: FoundJobs, plan: Plan, names: Sequence[str]) -> list[Found]:
+    """Return the jobs of the named stages, of all for no name; tell which named ones have none."""
+    refs = [spec.ref for spec in plan.select(names)] if names else list(plan.stages)
+    for ref in refs if names else ():
+        if not jobs.living([ref]):
+            print(f"{plan.stages[ref].stage} {Path(ref).name} has no job that waits or runs")
+    return jobs.living(refs)
+
+
+def _stale(jobs: FoundJobs, options: argparse.Namespace) -> list[Found]:
+    """Return the jobs whose stage is in no given configuration."""
+    from spikedistill.launch.jobs.attempts import job_names
+
+    kept = {name for files in options.needed_for for spec in plan_of(files).stages.values() for name in job_names(spec)}
+    return [found for found in jobs.stale if found.name not in kept]
 
 
 def _collector(plan: Plan, profile_name: str | None) -> Collector:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
 from spikedistill import components
-from spikedistill.cli.arguments import Commands, chosen_files, open_store, plan_of, store_argument
+from spikedistill.cli.arguments import Commands, chosen_files, for_argument, open_store, plan_of, store_argument
 from spikedistill.errors import ConfigError
 
 
@@ -67,18 +66,7 @@ def _add_transfers(actions: Commands, configured: argparse.ArgumentParser) -> No
 
 
 def _needs_arguments() -> argparse.ArgumentParser:
-    shared = argparse.ArgumentParser(add_help=False, parents=[store_argument()])
-    shared.add_argument(
-        "--for",
-        dest="needed_for",
-        action="append",
-        nargs="+",
-        default=[],
-        type=Path,
-        metavar="FILE",
-        help="a further configuration whose artifacts are needed; give --for again for each (files after one --for are merged)",
-    )
-    return shared
+    return argparse.ArgumentParser(add_help=False, parents=[store_argument(), for_argument("whose artifacts are needed")])
 
 
 def _needed(options: argparse.Namespace) -> dict[str, frozenset[str]]:

@@ -62,9 +62,10 @@ class FoundJobs:
     stale: Sequence[Found] = ()
     others: Sequence[Found] = ()
 
-    def living(self) -> list[Found]:
-        """Return the jobs of stages of the plan that wait or run, each once."""
-        unique = {found.job.job_id: found for jobs in self.by_ref.values() for found in jobs if found.job.is_alive}
+    def living(self, refs: Iterable[str] | None = None) -> list[Found]:
+        """Return the jobs of some stages, or of all of the plan, that wait or run, each once."""
+        chosen = self.by_ref if refs is None else [ref for ref in refs if ref in self.by_ref]
+        unique = {found.job.job_id: found for ref in chosen for found in self.by_ref[ref] if found.job.is_alive}
         return list(unique.values())
 
 
@@ -94,6 +95,11 @@ class JobFinder:
         self._known_folders: dict[Path, bool] = {}
         self._by_name = {name: ref for ref, spec in plan.stages.items() for name in job_names(spec)}
         self._by_output = {str(store.manifest_path(ref).absolute()): ref for ref in plan.stages}
+
+    @property
+    def outputs(self) -> Iterable[str]:
+        """Absolute paths of what the stages make."""
+        return self._by_output.keys()
 
     def find(self) -> FoundJobs:
         """Look at records, queue and processes, once each.

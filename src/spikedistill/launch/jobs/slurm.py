@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from spikedistill.errors import SpikedistillError
 from spikedistill.launch.jobs.job import Job
 
 TIMEOUT_S = 30
@@ -29,7 +30,7 @@ NAMES_LENGTH = 240  # of a job's folder and of its script, below the folder of a
 _GPUS = re.compile(r"gres/gpu=(\d+)")
 
 
-class NoAnswerError(Exception):
+class NoAnswerError(SpikedistillError):
     """Slurm does not answer; the message is for the user."""
 
 

@@ -48,8 +48,9 @@ def summary(snapshot: Snapshot) -> list[str]:
 
 def _totals_line(totals: Totals, num_stages: int) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in totals.counts.items())
-    hours = f"GPU-hours: {in_hours(totals.gpu_hours)} used, ~{in_hours(totals.gpu_hours_left)} to come"
-    parts = [f"{num_stages} stages: {counts}", hours]
+    parts = [f"{num_stages} stages: {counts}"]
+    if totals.gpu_hours or totals.gpu_hours_left:
+        parts.append(f"GPU-hours: {in_hours(totals.gpu_hours)} used, ~{in_hours(totals.gpu_hours_left)} to come")
     if totals.end is not None:
         parts.append(f"ends about {words.clock(totals.end)}, if {totals.side_by_side} run side by side")
     return "; ".join(parts)

@@ -53,7 +53,7 @@ def state_of(known: Evidence) -> tuple[State, str]:
     if _is_at_work(known):
         return "running", words.running(known.work.holder, known.work, job)
     if job is not None:
-        return ("pending", words.pending(job, known.work)) if job.is_pending else ("starting", words.starting(job))
+        return ("pending", words.pending(job)) if job.is_pending else ("starting", words.starting(job))
     return _without_job(known)
 
 

@@ -43,12 +43,10 @@ def done(wall_s: float, host: str) -> str:
 
 def running(holder: Holder | None, work: Work, job: Job | None) -> str:
     """Say where a stage runs."""
-    host = printable(holder.host) if holder else (job.nodes if job else "?")
+    host = job.nodes if job and job.nodes else printable(holder.host) if holder else "?"
     parts = [f"running on {host}"]
     if job and job.gpus:
         parts.append(gpus(job))
-    if work.progress:
-        parts.append(f"{work.progress.epoch} epochs done")
     if job and job.restarts:
         parts.append(requeued(job))
     if holder and work.silent_s > QUIET_S:
@@ -76,18 +74,15 @@ def requeued(job: Job) -> str:
     return f"requeued {times}" + (" (preempted)" if job.preempted else "")
 
 
-def pending(job: Job, work: Work) -> str:
-    """Say why a job waits, and since when Slurm expects it to start."""
+def pending(job: Job) -> str:
+    """Say why a job waits, and when Slurm expects it to start."""
     from snakemake_executor_plugin_submitit.submission.reasons import in_words
 
-    why = in_words(job.reason)
-    parts = ["pending" + (f": {printable(why)}" if why else "")]
+    parts = [f"pending: {printable(in_words(job.reason or 'None'))}"]
     if job.start is not None and job.start > time.time():
         parts.append(f"expected to start {clock(job.start)}")
     if job.restarts:
         parts.append(requeued(job))
-    if work.progress:
-        parts.append(f"{work.progress.epoch} epochs done")
     return ", ".join(parts)
 
 
