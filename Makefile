@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
 GPU_ARGS ?=
+DEMO_ARGS ?=
 
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
@@ -24,7 +25,8 @@ TEST_PROGRAMS := sbatch sacct slurmctld slurmd slurmdbd munged mariadbd chromium
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo      set up $(VENV), run the whole pipeline of config.yaml on this machine, show the results"
+	@echo "make demo      set up $(VENV), run the whole pipeline of config.yaml on this machine, show the results;"
+	@echo "               DEMO_ARGS=--verbose prints Snakemake's own output"
 	@echo "make quick     unit tests and contracts: under two minutes on 2 cores"
 	@echo "make test      every test; installs what they need (on Debian as root: Slurm and a browser too), and ends with"
 	@echo "               a list of what could not be run; with REQUIRE_ALL=1 that is a failure"
@@ -37,7 +39,7 @@ help:
 	@echo "PYTHON=$(PYTHON) and VENV=$(VENV) can be set on the command line."
 
 demo: $(VENV)/.installed
-	spikedistill demo .
+	spikedistill demo . $(DEMO_ARGS)
 
 quick: $(VENV)/.installed-dev
 	$(PYTEST) -m "not slow" tests/unit tests/docs $(PLUGIN)/tests/unit $(PYTEST_ARGS)

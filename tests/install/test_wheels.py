@@ -30,7 +30,7 @@ def test_they_hold_everything_but_the_tests(wheels):
     names = {name for wheel in wheels for name in zipfile.ZipFile(wheel).namelist()}
     shipped = {name.removeprefix("src/").removeprefix("snakemake-executor-plugin-submitit/") for name in tracked("src")}
     shipped |= {f"spikedistill/project/files/{name}" for name in tracked(*WORKFLOW)}
-    packages = ("spikedistill/", "snakemake_executor_plugin_submitit/")
+    packages = ("spikedistill/", "snakemake_executor_plugin_submitit/", "snakemake_logger_plugin_lines/")
     assert {name for name in shipped if name.startswith(packages)} == {name for name in names if name.startswith(packages)}
 
 

@@ -75,7 +75,9 @@ class Executor(RemoteExecutor):
         self._detach = settings.detach
         if self._detach and self._cluster == "local":
             raise WorkflowError("--submitit-detach needs cluster slurm: jobs on this machine end with the main process")
-        self._run_id = uuid.uuid4().hex[:12]
+        self._comment = f"snakemake {uuid.uuid4().hex[:12]}"
+        self._is_announced = False
+        self._running: set[str] = set()
         self._max_pause_s = settings.poll_seconds
         self._queue = states.SlurmQueue()
         self._held = HeldJobs()
@@ -121,6 +123,7 @@ class Executor(RemoteExecutor):
 
     def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:
         """Adopt those of the ready jobs that run already, submit the others."""
+        self._announce()
         tracked_jobs = []
         for job in jobs:
             self.run_job_pre(job)
@@ -131,6 +134,14 @@ class Executor(RemoteExecutor):
             self._sender().add(tracked_jobs)
         else:
             self._start_waiting()
+
+    def _announce(self) -> None:
+        """Say once, before the first job, where jobs run; loggers learn from it that they will be told when each starts."""
+        if self._is_announced:
+            return
+        self._is_announced = True
+        where = self._pool.describe() if self._cluster == "local" else f"Slurm; their comment is `{self._comment}`"
+        self.logger.info(f"jobs run on {where}", extra={"starts_are_told": True})
 
     def run_job(self, job: JobExecutorInterface) -> None:
         """Adopt or submit one job."""
@@ -263,7 +274,7 @@ class Executor(RemoteExecutor):
                 folder=folder,
                 request=without_nodes(first.request, first.excluded),
                 name=first.name if len(tracked_jobs) == 1 else _array_name(tracked_jobs),
-                comment=f"snakemake {self._run_id}",
+                comment=self._comment,
                 gpus=tuple(gpus),
                 warn=self.logger.warning,
             )
@@ -292,11 +303,12 @@ class Executor(RemoteExecutor):
     def _log_submitted(self, tracked_jobs: Sequence[TrackedJob], job_id: str) -> None:
         job = tracked_jobs[0].job
         assert job is not None
+        extra = {"jobs_running" if self._cluster == "local" else "jobs_queued": _jobs_by_number(tracked_jobs, self._cluster)}
         if len(tracked_jobs) == 1:
-            self.logger.info(f"{tracked_jobs[0].name}: {self._cluster} job {job_id}, log {job.log_path}")
+            self.logger.info(f"{tracked_jobs[0].name}: {self._cluster} job {job_id}, log {job.log_path}", extra=extra)
         else:
             logs = self._folder / "<name>" / "latest"
-            self.logger.info(f"{len(tracked_jobs)} jobs as array {job_id}: {_names(tracked_jobs)}; logs in {logs}")
+            self.logger.info(f"{len(tracked_jobs)} jobs as array {job_id}: {_names(tracked_jobs)}; logs in {logs}", extra=extra)
 
     def _start_waiting(self) -> None:
         """Start the local jobs for which there is room, oldest first; do nothing on Slurm."""
@@ -344,10 +356,22 @@ class Executor(RemoteExecutor):
         any_ended = any(not state.is_alive for state in (answers or {}).values())
         self._next_query = time.monotonic() + min(self._max_pause_s, states.FIRST_PAUSE_S if any_ended else self._pause_s)
         self._log_pending_reasons(answers or {})
+        self._log_running(answers or {})
         names = {job.job_id: tracked.name for tracked in list(self._tracked.values()) if (job := tracked.job) is not None}
         for text in self._held.handle(names, answers or {}):
             self.logger.warning(text)
         return answers
+
+    def _log_running(self, answers: dict[str, states.State]) -> None:
+        """Log the jobs that Slurm has started since it was last asked."""
+        new = []
+        for tracked in list(self._tracked.values()):
+            state = answers.get(tracked.job.job_id) if tracked.job else None
+            if tracked.job and state and state.name == "RUNNING" and tracked.job.job_id not in self._running:
+                self._running.add(tracked.job.job_id)
+                new.append(tracked)
+        if new:
+            self.logger.info(f"running: {_names(new)}", extra={"jobs_running": _jobs_by_number(new, self._cluster)})
 
     def _log_pending_reasons(self, answers: dict[str, states.State]) -> None:
         """Log each reason for which jobs are pending, once."""
@@ -515,6 +539,16 @@ def _leave_outer_job() -> None:
     """Remove the variables of a Slurm job in which the main process itself runs; submitted jobs must not inherit them."""
     for name in [name for name in os.environ if is_of_outer_job(name)]:
         del os.environ[name]
+
+
+def _jobs_by_number(tracked_jobs: Sequence[TrackedJob], cluster: str) -> dict[Any, str]:
+    """Return for loggers, by Snakemake's number of each job, what it is called outside."""
+    return {
+        each.jobid: f"{cluster} job {tracked.job.job_id}"
+        for tracked in tracked_jobs
+        for each in (tracked.info.job.jobs if tracked.info.job.is_group() else [tracked.info.job])
+        if tracked.job is not None
+    }
 
 
 def _names(tracked_jobs: Sequence[TrackedJob]) -> str:
