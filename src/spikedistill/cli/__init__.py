@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """The `spikedistill` command: each module holds a group of commands, their arguments and functions. Imports no torch itself."""
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Sequence
 import spikedistill
 from spikedistill.cli import checks, components, developers, jobs, plan, plugins, project, results, stages, store
 from spikedistill.cli.arguments import config_arguments
+from spikedistill.cli.terminal.completion import complete
+from spikedistill.cli.terminal.words import separated
 from spikedistill.errors import SpikedistillError
 
 GROUPS = (project, plan, components, plugins, stages, jobs, results, checks, store, developers)
@@ -19,7 +22,9 @@ GROUPS = (project, plan, components, plugins, stages, jobs, results, checks, sto
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0 done, 1 a problem the user can fix, 2 wrong usage, 130 interrupted."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    complete(parser)
+    options = parser.parse_args(separated(sys.argv[1:] if arguments is None else arguments))
     try:
         return options.command(options) or 0
     except BrokenPipeError:

@@ -7,7 +7,7 @@ import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from spikedistill.cli.arguments import Commands, load_plan
+from spikedistill.cli.arguments import Commands, add_profile, add_stage_names, load_plan
 from spikedistill.cpus import own_cpus
 
 if TYPE_CHECKING:
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
     """Add the commands of this module."""
     verify = commands.add_parser("verify", parents=[configured], help="compare every artifact with its checksums")
-    verify.add_argument("name", nargs="*", help="only these artifacts (default: the whole store)")
+    add_stage_names(verify, nargs="*", note=" (default: the whole store)")
     verify.add_argument("--set-aside", action="store_true", help="move damaged ones away, so that they are built again")
     verify.set_defaults(command=_verify)
     doctor = commands.add_parser("doctor", parents=[configured], help="check config, torch, Slurm and the store")
-    doctor.add_argument("--profile", help="the Snakemake profile to check (default: cluster, if there)")
+    add_profile(doctor, "the Snakemake profile to check")
     doctor.set_defaults(command=_doctor)
 
 
@@ -36,7 +36,7 @@ def _verify(options: argparse.Namespace) -> int:
 
     plan = load_plan(options)
     store = Store(plan.config.store)
-    refs = [plan.find(name).ref for name in options.name] if options.name else store.refs()
+    refs = [spec.ref for spec in plan.select(options.names)] if options.names else store.refs()
 
     damaged = 0
     with ThreadPoolExecutor(own_cpus()) as pool:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spikedistill.cli.arguments import STAGE_NAMES, Commands, for_argument, load_plan, plan_of, profile_argument
+from spikedistill.cli.arguments import Commands, add_profile, add_stage_names, for_argument, load_plan, plan_of
 from spikedistill.errors import ConfigError
 from spikedistill.plan.build import Plan
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from spikedistill.launch.jobs.find import Found, FoundJobs
     from spikedistill.launch.status.collect import Collector
 
+PROFILE = "the Snakemake profile of the run: where its jobs are kept, and on what"
 INTERVAL_S = 10.0
 LEAST_INTERVAL_S = 1.0  # Slurm answers everybody on the cluster
 
@@ -28,9 +29,8 @@ def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
 
 
 def _add_status(commands: Commands, configured: argparse.ArgumentParser) -> None:
-    status = commands.add_parser(
-        "status", parents=[configured, profile_argument()], help="show the state of every stage and its job, once or live"
-    )
+    status = commands.add_parser("status", parents=[configured], help="show the state of every stage and its job, once or live")
+    add_profile(status, PROFILE)
     status.add_argument(
         "-w",
         "--watch",
@@ -47,7 +47,7 @@ def _add_status(commands: Commands, configured: argparse.ArgumentParser) -> None
 
 def _add_logs(commands: Commands, configured: argparse.ArgumentParser) -> None:
     logs = commands.add_parser("logs", parents=[configured], help="show the logs of stages, and follow them")
-    logs.add_argument("names", nargs="+", metavar="NAME", help=STAGE_NAMES)
+    add_stage_names(logs)
     logs.add_argument("-n", "--lines", type=_count, default=40, help="how many of the last lines (default: 40; 0: all)")
     follow = "print what is added, until the stages are finished or Ctrl-C; a log that is not there yet is waited for"
     logs.add_argument("-f", "--follow", action="store_true", help=follow)
@@ -57,10 +57,11 @@ def _add_logs(commands: Commands, configured: argparse.ArgumentParser) -> None:
 def _add_cancel(commands: Commands, configured: argparse.ArgumentParser) -> None:
     cancel = commands.add_parser(
         "cancel",
-        parents=[configured, profile_argument(), for_argument("whose jobs are to stay")],
+        parents=[configured, for_argument("whose jobs are to stay")],
         help="end the jobs of stages, which then are not retried; their checkpoints stay",
     )
-    cancel.add_argument("names", nargs="*", metavar="NAME", help=STAGE_NAMES)
+    add_stage_names(cancel, nargs="*")
+    add_profile(cancel, PROFILE)
     cancel.add_argument(
         "--all", action="store_true", help="every job of this configuration, and this user's Snakemake here that would start more"
     )

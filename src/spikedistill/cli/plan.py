@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from spikedistill.cli.arguments import Commands, load_plan
+from spikedistill.cli.arguments import Commands, add_profile, load_plan
 
 
 def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
@@ -15,7 +15,7 @@ def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
     how = plan.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="print the specs as JSON, one a line")
     how.add_argument("--table", action="store_true", help="one line per row of the report instead of one per stage")
-    plan.add_argument("--profile", help="Snakemake profile whose GPUs the estimates are for (default: cluster, if there)")
+    add_profile(plan, "Snakemake profile whose GPUs the estimates are for")
     plan.set_defaults(command=_plan)
 
 

@@ -14,12 +14,12 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from spikedistill.components import matching, unknown
+from spikedistill.components import fitting, matching, unknown
 from spikedistill.errors import ArtifactError
 from spikedistill.store.atomic import fsync, share
 from spikedistill.store.verified import noted_sha256, sha256
@@ -167,6 +167,24 @@ class Store:
             names = [ref.partition("/")[2] for ref in refs]
             raise ArtifactError(f"store {self.root}: {unknown('artifact', name, names) if names else 'it is empty'}")
         raise ArtifactError(f"{name!r} fits {len(found)} artifacts: " + ", ".join(found))
+
+    def select(self, names: Iterable[str]) -> list[str]:
+        """Return the references that some names mean, each once: as in `find`, or all that fit a pattern with *, ? or [.
+
+        Raises:
+            ArtifactError: if a name means none or, without being a pattern, more than one.
+        """
+        chosen: dict[str, None] = {}
+        for name in names:
+            fits = fitting(name, self.refs())
+            if fits is None:
+                fits = [self.find(name)]
+            elif not fits:
+                raise ArtifactError(
+                    f"store {self.root}: no artifact fits the pattern {name!r}; `spikedistill store ls` lists all"
+                )
+            chosen |= dict.fromkeys(fits)
+        return list(chosen)
 
     def made_from(self, ref: str, kind: str) -> dict[str, dict[str, Any]]:
         """Return the artifacts of a folder that were made from `ref` as it is now: reference -> manifest, oldest first."""

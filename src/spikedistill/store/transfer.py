@@ -167,7 +167,7 @@ def pull(source: Place, store: Store, names: Sequence[str]) -> Iterator[str]:
     Args:
         source: the other store.
         store: this store.
-        names: artifacts; an unambiguous beginning of a name will do.
+        names: artifacts, unambiguous beginnings of names, or patterns.
 
     Raises:
         ArtifactError: if one is not there, is damaged, or cannot be used here. What was yielded before is here and whole.
@@ -235,13 +235,11 @@ def _select(source: Store, target: Store, names: Sequence[str], place: str) -> d
         ArtifactError: if one is missing, or would not fit what the target has.
     """
     wanted: dict[str, dict[str, Any]] = {}
-    for name in names:
-        try:
-            ref = source.find(name)
-        except ArtifactError as err:
-            raise ArtifactError(
-                str(err).replace(str(source.root), place)
-            ) from err  # of another machine there is a catalogue only
+    try:
+        refs = source.select(names)
+    except ArtifactError as err:
+        raise ArtifactError(str(err).replace(str(source.root), place)) from err  # of another machine there is a catalogue only
+    for ref in refs:
         _add(ref, source, target, wanted, place)
     for ref, manifest in wanted.items():
         there = target.status(ref)

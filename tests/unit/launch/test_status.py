@@ -4,6 +4,7 @@ import json
 import os
 import re
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -152,7 +153,7 @@ def test_the_watch_tells_changes_in_lines_where_there_is_no_terminal(work, plan,
         assert seconds == 2.0
         (work / "metrics.jsonl").write_text(epochs(next(looks) + 1))
 
-    monkeypatch.setattr("spikedistill.launch.status.watch.time.sleep", next_look)
+    monkeypatch.setattr("spikedistill.launch.status.watch.time", types.SimpleNamespace(sleep=next_look))
     with pytest.raises(StopIteration):
         main(["status", "--watch", "2"])
     lines = [line.partition(" ")[2] for line in capsys.readouterr().out.splitlines()]
