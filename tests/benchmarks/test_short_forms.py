@@ -20,6 +20,7 @@ SHORT = {
     "loading": ["--short"],
     "plan": ["--runs", "50"],
     "preprocess": ["--short", "--sets", "cifar10-dvs"],
+    "status": ["--runs", "50"],
     "rate_memory": ["--arch", "resnet8", "--batch-size", "2", "--time-steps", "2"],
     "train_step": ["--short"],
 }

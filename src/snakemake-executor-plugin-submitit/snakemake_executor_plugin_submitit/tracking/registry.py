@@ -59,7 +59,13 @@ class Submission:
 
     def job_id_of(self, record: Record) -> str | None:
         """Return the id of one job, even if only submitit recorded it, or None if it was never submitted."""
-        index = self.records.index(record)
+        return self._job_id(self.records.index(record))
+
+    def job_ids(self) -> list[str | None]:
+        """Return the ids of all jobs, in the order of the records; see `job_id_of`."""
+        return [self._job_id(index) for index in range(len(self.records))]
+
+    def _job_id(self, index: int) -> str | None:
         if self.job_id is not None:
             return f"{self.job_id}_{index}" if self.is_array else self.job_id
         pattern = f"*_{index}_submitted.pkl" if self.is_array else "*_submitted.pkl"

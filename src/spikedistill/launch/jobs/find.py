@@ -122,8 +122,7 @@ class JobFinder:
         found = {}
         for folder in self._folders:
             for submission in Registry(folder).read():
-                for record in submission.records:
-                    job_id = submission.job_id_of(record)
+                for record, job_id in zip(submission.records, submission.job_ids(), strict=True):
                     if job_id is not None:
                         job = Job("slurm", job_id, Path(submission.folder), GONE)
                         refs = tuple(ref for each in record.outputs if (ref := self._by_output.get(each)))

@@ -100,8 +100,8 @@ def _size(path: Path) -> int | None:
     return about.st_size if stat.S_ISREG(about.st_mode) else None
 
 
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects in the last whole lines of a file, as far as they make sense."""
+def _json_lines(path: Path, last: int = 0) -> list[dict[str, Any]]:
+    """Return the objects in the last whole lines of a file, so many of them or all for 0, as far as they make sense."""
     size = _size(path)
     if not size:
         return []
@@ -114,7 +114,7 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:
     if size > TAIL_BYTES:
         tail = tail[tail.find(b"\n") + 1 :]
     found = []
-    for line in tail[: tail.rfind(b"\n") + 1].splitlines():
+    for line in tail[: tail.rfind(b"\n") + 1].splitlines()[-last:]:
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError):
@@ -125,11 +125,11 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _progress(metrics: Path, epochs: int) -> tuple[Progress | None, float | None]:
-    lines = [line for line in _json_lines(metrics) if isinstance(line.get("epoch"), int)]
+    lines = [line for line in _json_lines(metrics, RECENT_EPOCHS) if isinstance(line.get("epoch"), int)]
     if not lines:
         return None, None
     last = max(lines, key=lambda line: int(line["epoch"]))
-    times = [seconds for line in lines[-RECENT_EPOCHS:] if (seconds := _number(line, "time/epoch(s)")) is not None]
+    times = [seconds for line in lines if (seconds := _number(line, "time/epoch(s)")) is not None]
     try:
         at = metrics.stat().st_mtime
     except OSError:

@@ -29,7 +29,8 @@ class Estimates:
         Args:
             cost_of: estimates the cost of a stage on the resources that it requests.
         """
-        self._cost_of = cost_of
+        self._estimate = cost_of
+        self._known: dict[str, Cost] = {}
         self._ratios: dict[str, list[float]] = {}
 
     def learn(self, spec: Spec, wall_s: float) -> None:
@@ -47,6 +48,11 @@ class Estimates:
     def gpus(self, spec: Spec) -> int:
         """Return how many GPUs a stage requests."""
         return self._cost_of(spec).gpus
+
+    def _cost_of(self, spec: Spec) -> Cost:
+        if spec.ref not in self._known:
+            self._known[spec.ref] = self._estimate(spec)
+        return self._known[spec.ref]
 
 
 @dataclass(frozen=True)
