@@ -26,8 +26,8 @@ SHORT = {
     "train_step": ["--short"],
 }
 ELSEWHERE = {"executor", "dag_scale", "neurobench_agreement", "gpu_constants", "mnist5k_tables"}
-"""The first two run on a cluster, see tests/slurm; the next needs a package under the GPL, then one a GPU, see test_gpu.py; the last
-has its test in tests/docs."""
+"""The first two run on a cluster, see tests/slurm; the next needs a package under the GPL, then one a GPU, see test_gpu.py; the
+last has its test in tests/docs."""
 
 
 def test_every_benchmark_has_a_short_form():
