@@ -44,12 +44,12 @@ def test_the_packages_are_those_of_the_wheels(installed, tmp_path):
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        (("plan",), "22 stages: 0 cached in store, 22 to run"),
+        (("plan",), "30 stages: 0 cached in store, 30 to run"),
         (("list", "methods"), "sealkd"),
         (("list", "datasets"), "cifar10-dvs"),
         (("list", "architectures"), "resnet8"),
         (("schema", "--docs"), "# Configuration"),
-        (("doctor", "--profile", "cluster/local"), "config: 22 stages"),
+        (("doctor", "--profile", "cluster/local"), "config: 30 stages"),
     ],
 )
 def test_the_command_line_works(installed, project, command, expected):
@@ -61,4 +61,4 @@ def test_the_command_line_works(installed, project, command, expected):
 def test_the_shipped_workflow_is_planned(installed, project):
     done = run(project, str(installed), "-m", "snakemake", "-n", "--profile", "cluster")
     assert done.returncode == 0, done.stdout
-    assert "22 stages: 0 cached in store, 22 to run" in done.stdout
+    assert "30 stages: 0 cached in store, 30 to run" in done.stdout
