@@ -26,7 +26,7 @@ from rich.terminal_theme import TerminalTheme
 HERE = Path(__file__).parent
 PICTURES = ("accuracy_over_energy", "demo", "report", "watch")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-COLUMNS, ROWS = 116, 32
+COLUMNS, ROWS = 156, 40
 LONGEST_S = 1800.0
 COLOURS = [
     (72, 79, 88),
@@ -162,7 +162,7 @@ def make(results: Path, shown: dict[str, str], folder: Path) -> None:
     for name, text in shown.items():
         page = folder / f"{name}.html"
         page.write_text(as_page(text, ROWS), encoding="utf-8")
-        photograph(page, HERE / f"{name}.png", 960, 800)
+        photograph(page, HERE / f"{name}.png", 1280, 900)
     photograph(results / "results.html", HERE / "report.png", 1100, 1000)
     page = folder / "figure.html"
     page.write_text(FIGURE.format(source=(results / "accuracy_over_energy.svg").resolve().as_uri()), encoding="utf-8")
