@@ -15,9 +15,11 @@ from spikedistill.plan.build import Plan
 if TYPE_CHECKING:
     from spikedistill.launch.jobs.find import Found, FoundJobs
     from spikedistill.launch.status.collect import Collector
+    from spikedistill.plan.stages import Spec
 
 PROFILE = "the Snakemake profile of the run: where its jobs are kept, and on what"
 INTERVAL_S = 10.0
+ALL = "all"
 LEAST_INTERVAL_S = 1.0  # Slurm answers everybody on the cluster
 
 
@@ -51,6 +53,14 @@ def _add_logs(commands: Commands, configured: argparse.ArgumentParser) -> None:
     logs.add_argument("-n", "--lines", type=_count, default=40, help="how many of the last lines (default: 40; 0: all)")
     follow = "print what is added, until the stages are finished or Ctrl-C; a log that is not there yet is waited for"
     logs.add_argument("-f", "--follow", action="store_true", help=follow)
+    logs.add_argument(
+        "--rank",
+        action="append",
+        type=_rank,
+        metavar="N",
+        help="the output of this rank of the newest job instead, in the job's folder; give it again for each, or `all`",
+    )
+    add_profile(logs, PROFILE)
     logs.set_defaults(command=_logs)
 
 
@@ -83,13 +93,12 @@ def _status(options: argparse.Namespace) -> None:
 
 
 def _logs(options: argparse.Namespace) -> int:
-    from spikedistill.launch.command import stage_log
     from spikedistill.launch.logs import Logs
     from spikedistill.store.artifacts import Store
 
     plan = load_plan(options)
     specs = plan.select(options.names)
-    logs = Logs([stage_log(spec) for spec in specs], sys.stdout)
+    logs = Logs(_log_paths(specs, options), sys.stdout)
     missing = logs.print_ends(options.lines)
     for path in missing:
         print(f"no log yet: {path} (the stage did not start in this working directory)", file=sys.stderr)
@@ -99,6 +108,28 @@ def _logs(options: argparse.Namespace) -> int:
         return 0
     logs.print_rests()
     return 1 if missing else 0
+
+
+def _log_paths(specs: Sequence[Spec], options: argparse.Namespace) -> list[Path]:
+    """Return the logs of stages, or those of some ranks of their newest jobs."""
+    from spikedistill.launch.command import stage_log
+    from spikedistill.launch.jobs.attempts import Attempts
+    from spikedistill.launch.jobs.find import job_folders
+    from spikedistill.launch.profile import site_profile
+
+    if not options.rank:
+        return [stage_log(spec) for spec in specs]
+    attempts = Attempts(job_folders(site_profile(options.profile)))
+    paths = []
+    for spec in specs:
+        attempt = attempts.last(spec)
+        ranks = attempt.rank_logs() if attempt else {}
+        chosen = [path for rank, path in ranks.items() if ALL in options.rank or rank in options.rank]
+        if not chosen:
+            told = f"it has ranks {', '.join(map(str, ranks))}" if ranks else "no job of it has run in this working directory"
+            raise ConfigError(f"{Path(spec.ref).name}: no output of rank {', '.join(map(str, options.rank))}: {told}")
+        paths += chosen
+    return paths
 
 
 def _cancel(options: argparse.Namespace) -> int:
@@ -156,6 +187,12 @@ def _count(text: str) -> int:
     if number < 0:
         raise argparse.ArgumentTypeError(f"0 or more lines; found {number}")
     return number
+
+
+def _rank(text: str) -> int | str:
+    if text != ALL and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number of a rank, from 0, or {ALL}; found {text}")
+    return text if text == ALL else int(text)
 
 
 def _interval(text: str) -> float:

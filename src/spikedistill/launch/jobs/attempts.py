@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spikedistill.plan.stages import Spec
+
+_RANK_LOG = re.compile(r"_(\d+)_log\.out$")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,11 @@ class Attempt:
     def has_failed(self) -> bool:
         """Return whether it ended by itself, with an error."""
         return self.result is not None and self.result["status"] != 0
+
+    def rank_logs(self) -> dict[int, Path]:
+        """Return the log of each rank, by its number; of several jobs in one folder, those of the last."""
+        found = [(int(match[1]), log) for log in sorted(self.folder.glob("*_log.out")) if (match := _RANK_LOG.search(log.name))]
+        return dict(sorted(found))
 
 
 def job_names(spec: Spec) -> tuple[str, str]:
