@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from spikedistill.cli import _parser
-from spikedistill.cli.terminal.words import separated
 
 
 @pytest.mark.parametrize(
@@ -25,11 +24,11 @@ from spikedistill.cli.terminal.words import separated
     ],
 )
 def test_files_overrides_and_names_are_told_apart(line, files, overrides, names):
-    options = _parser().parse_args(separated(line.split()))
+    options = _parser().parse_args(line.split())
     assert options.configfile == (None if files is None else list(map(Path, files)))
     assert (options.config, options.names) == (overrides, names)
 
 
 def test_resources_of_submit_and_the_name_of_the_stage():
-    options = _parser().parse_args(separated(["submit", "--set", "nodes=2", "mem_mb=900", "NAME", "--dry-run"]))
+    options = _parser().parse_args(["submit", "--set", "nodes=2", "mem_mb=900", "NAME", "--dry-run"])
     assert (options.set, options.names) == (["nodes=2", "mem_mb=900"], ["NAME"])

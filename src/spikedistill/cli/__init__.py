@@ -13,7 +13,7 @@ import spikedistill
 from spikedistill.cli import checks, components, developers, jobs, plan, plugins, project, results, stages, store
 from spikedistill.cli.arguments import config_arguments
 from spikedistill.cli.terminal.completion import complete
-from spikedistill.cli.terminal.words import separated
+from spikedistill.cli.terminal.words import Parser
 from spikedistill.errors import SpikedistillError
 
 GROUPS = (project, plan, components, plugins, stages, jobs, results, checks, store, developers)
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0 done, 1 a problem the user can fix, 2 wrong usage, 130 interrupted."""
     parser = _parser()
     complete(parser)
-    options = parser.parse_args(separated(sys.argv[1:] if arguments is None else arguments))
+    options = parser.parse_args(arguments)
     try:
         return options.command(options) or 0
     except BrokenPipeError:
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="spikedistill", description=spikedistill.__doc__)
+    parser = Parser(prog="spikedistill", description=spikedistill.__doc__)
     parser.add_argument("--version", action="version", version=f"spikedistill {spikedistill.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     configured = config_arguments()

@@ -6,7 +6,10 @@ takes several words takes the first, and of those that follow the ones that look
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 FILE_ENDINGS = (".yaml", ".yml", ".json")
 
@@ -21,6 +24,14 @@ def _is_pair(word: str) -> bool:
 
 SEVERAL: dict[str, Callable[[str], bool]] = {"--configfile": _is_file, "--config": _is_pair, "--set": _is_pair}
 """Options that take several words, and what tells theirs from names. In the parser, each takes one and may be repeated."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that tells such words from names."""
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """Parse the words of a command line, by default of this program's."""
+        return super().parse_args(separated(sys.argv[1:] if args is None else args), namespace)
 
 
 def separated(arguments: Sequence[str]) -> list[str]:

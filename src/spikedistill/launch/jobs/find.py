@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,7 @@ class JobFinder:
         self._asks_slurm = slurm.is_here() and profile.get("submitit-cluster") != "local"
         self._real_folders = {os.path.realpath(folder) for folder in folders}
         self._known_folders: dict[Path, bool] = {}
+        self._preempted: set[tuple[str, int]] = set()
         self._by_name = {name: ref for ref, spec in plan.stages.items() for name in job_names(spec)}
         self._by_output = {str(store.manifest_path(ref).absolute()): ref for ref in plan.stages}
 
@@ -109,11 +110,18 @@ class JobFinder:
         """
         records = self._records()  # before the queue: a job that is submitted in between is just not known yet
         queued = slurm.queued_jobs(self._folders) if self._asks_slurm else []
+        queued = [self._remember_preemption(job) for job in queued]
         found = [each for job in [*queued, *local.local_jobs()] if (each := self._recognise(job, records)) is not None]
         if self._asks_slurm:
             known = {each.job.job_id for each in found}
             found += [gone for job_id, gone in records.items() if job_id not in known]
         return _grouped(found)
+
+    def _remember_preemption(self, job: Job) -> Job:
+        """Return a job with what was seen of its last run."""
+        if job.preempted is not None:
+            self._preempted.add((job.job_id, job.restarts))
+        return replace(job, was_preempted=(job.job_id, job.restarts - 1) in self._preempted)
 
     def _records(self) -> dict[str, Found]:
         """Return the jobs that the executor has recorded, by id."""

@@ -23,7 +23,8 @@ class Job:
         start: when it started, or Slurm expects it to; seconds since the epoch.
         elapsed_s: since then.
         restarts: how often Slurm has requeued it.
-        preempted: when it was told to make room, in this run or the last one; seconds since the epoch.
+        preempted: when it was told to make room, in this run; seconds since the epoch.
+        was_preempted: whether that is why it was requeued the last time, if somebody looked then: Slurm forgets it.
     """
 
     cluster: Literal["slurm", "local"]
@@ -38,6 +39,7 @@ class Job:
     elapsed_s: float = 0.0
     restarts: int = 0
     preempted: float | None = None
+    was_preempted: bool = False
 
     @property
     def is_pending(self) -> bool:

@@ -47,6 +47,8 @@ def running(holder: Holder | None, work: Work, job: Job | None) -> str:
     parts = [f"running on {host}"]
     if job and job.gpus:
         parts.append(gpus(job))
+    if job and job.preempted is not None:
+        parts.append("being preempted")
     if job and job.restarts:
         parts.append(requeued(job))
     if holder and work.silent_s > QUIET_S:
@@ -71,7 +73,7 @@ def interrupted(work: Work) -> str:
 def requeued(job: Job) -> str:
     """Say how often Slurm has requeued a job, and whether it was preempted the last time."""
     times = "once" if job.restarts == 1 else f"{job.restarts} times"
-    return f"requeued {times}" + (" (preempted)" if job.preempted else "")
+    return f"requeued {times}" + (" (preempted)" if job.was_preempted else "")
 
 
 def pending(job: Job) -> str:
