@@ -1,10 +1,11 @@
-# make demo | quick | test | mutants | check | docs | generate | gpu | help
+# make demo | quick | test | mutants | check | docs | generate | pictures | gpu | help
 # Overridable: PYTHON (the interpreter that makes the virtual environment), VENV (where it goes).
 
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
 GPU_ARGS ?=
+DEMO_ARGS ?=
 
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
@@ -12,19 +13,21 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_MKDOCS_2_WARNING := 1
 
 PLUGIN := src/snakemake-executor-plugin-submitit
-INSTALL := $(BIN)/python -m pip install --quiet -c envs/constraints.txt -e $(PLUGIN)
+# Bytecode is written when a module is first imported; to write it for all of torch now takes 20 seconds more.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c envs/constraints.txt -e $(PLUGIN)
 PROJECT_FILES := pyproject.toml $(PLUGIN)/pyproject.toml envs/constraints.txt
 PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 TEST_PACKAGES := slurm-wlm slurmdbd slurm-client munge mariadb-server chromium rsync iproute2 gcc libc6-dev
 TEST_PROGRAMS := sbatch sacct slurmctld slurmd slurmdbd munged mariadbd chromium rsync ip cc
 
-.PHONY: help demo quick test mutants check docs generate gpu test-programs
+.PHONY: help demo quick test mutants check docs generate pictures gpu test-programs
 .DEFAULT_GOAL := help
 # A target that failed half-way must not look up to date.
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo      set up $(VENV), run the whole pipeline of config.yaml on this machine, show the results"
+	@echo "make demo      set up $(VENV), run the whole pipeline of config.yaml on this machine, show the results;"
+	@echo "               DEMO_ARGS=--verbose prints Snakemake's own output"
 	@echo "make quick     unit tests and contracts: under two minutes on 2 cores"
 	@echo "make test      every test; installs what they need (on Debian as root: Slurm and a browser too), and ends with"
 	@echo "               a list of what could not be run; with REQUIRE_ALL=1 that is a failure"
@@ -32,12 +35,13 @@ help:
 	@echo "make check     linters, formatters, types"
 	@echo "make docs      build the documentation site into build/site, strictly"
 	@echo "make generate  write again what is made from the code: schema, reference, tables of README and docs"
+	@echo "make pictures  run the demo in a terminal and draw terminal and report in a browser, for README and docs; needs tmux and Chromium"
 	@echo "make gpu       on a machine with a GPU: tests on it, then figures, in parts that are recorded (docs/gpu.md);"
 	@echo "               GPU_ARGS='--parts step-128' selects some, GPU_ARGS=--fake tries it without a GPU"
 	@echo "PYTHON=$(PYTHON) and VENV=$(VENV) can be set on the command line."
 
 demo: $(VENV)/.installed
-	spikedistill demo .
+	spikedistill demo . $(DEMO_ARGS)
 
 quick: $(VENV)/.installed-dev
 	$(PYTEST) -m "not slow" tests/unit tests/docs $(PLUGIN)/tests/unit $(PYTEST_ARGS)
@@ -61,6 +65,10 @@ docs: $(VENV)/.installed-dev
 
 generate: $(VENV)/.installed-dev
 	spikedistill generate
+
+# PICTURES_ARGS='--results FOLDER' takes report and figure from there, not from the demo.
+pictures: $(VENV)/.installed-dev
+	python docs/pictures/make.py $(PICTURES_ARGS)
 
 gpu: $(VENV)/.installed-dev
 	python -m benchmarks.gpu $(GPU_ARGS)

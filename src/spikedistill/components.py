@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import fnmatch
 import functools
 import importlib
 import re
@@ -216,6 +217,13 @@ def matching(name: str, refs: Iterable[str]) -> list[str]:
     ways = {ref: (ref, ref.partition("/")[2]) for ref in refs}
     exact = [ref for ref, names in ways.items() if name in names]
     return exact or [ref for ref, names in ways.items() if any(each.startswith(name) for each in names)]
+
+
+def fitting(pattern: str, refs: Iterable[str]) -> list[str] | None:
+    """Return the references that fit a pattern with *, ? or [, with or without their kind; None if it is no pattern."""
+    if not any(mark in pattern for mark in "*?["):
+        return None
+    return [ref for ref in refs if any(fnmatch.fnmatchcase(name, pattern) for name in (ref, ref.partition("/")[2]))]
 
 
 def unknown(what: str, name: str, allowed: Iterable[str]) -> str:

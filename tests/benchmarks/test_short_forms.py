@@ -18,13 +18,16 @@ SHORT = {
     "costs": ["--arch", "resnet8", "vggsnn"],
     "lif": ["--batch-size", "1", "--repeats", "1", "--time-steps", "2"],
     "loading": ["--short"],
+    "opening": ["--rows", "30000", "--array-gb", "0.1", "--ranks", "2"],
     "plan": ["--runs", "50"],
     "preprocess": ["--short", "--sets", "cifar10-dvs"],
+    "status": ["--runs", "50"],
     "rate_memory": ["--arch", "resnet8", "--batch-size", "2", "--time-steps", "2"],
     "train_step": ["--short"],
 }
-ELSEWHERE = {"executor", "dag_scale", "neurobench_agreement", "gpu_constants"}
-"""The first two run on a cluster, see tests/slurm; the third needs a package under the GPL, the last a GPU, see test_gpu.py."""
+ELSEWHERE = {"executor", "dag_scale", "neurobench_agreement", "gpu_constants", "mnist5k_tables"}
+"""The first two run on a cluster, see tests/slurm; the next needs a package under the GPL, then one a GPU, see test_gpu.py; the
+last has its test in tests/docs."""
 
 
 def test_every_benchmark_has_a_short_form():

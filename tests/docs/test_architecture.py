@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "spikedistill"
 SECTION = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## Rooms")[2].partition("\n## ")[0]
-NOT_DRAWN = {"__init__", "errors", "components", "plugins", "lazy"}
+NOT_DRAWN = {"__init__", "errors", "components", "plugins", "lazy", "cpus"}
 ARROWS = re.findall(r"^    (\w+) --> (\w+)$", SECTION, re.MULTILINE)
 NAMES = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
 ROOMS = NAMES - NOT_DRAWN

@@ -40,6 +40,8 @@ MODULES = {
     "tqdm": "tqdm.auto",
     "isal": "isal.isal_zlib isal.igzip",
     "pygments": "pygments.lexers pygments.formatters",
+    "rich": "rich.console rich.live rich.table rich.text",
+    "argcomplete": "argcomplete",
     "mlxtend": "mlxtend",
     "timm": "timm timm.models",
     "aedat": "aedat",

@@ -30,7 +30,7 @@ def test_they_hold_everything_but_the_tests(wheels):
     names = {name for wheel in wheels for name in zipfile.ZipFile(wheel).namelist()}
     shipped = {name.removeprefix("src/").removeprefix("snakemake-executor-plugin-submitit/") for name in tracked("src")}
     shipped |= {f"spikedistill/project/files/{name}" for name in tracked(*WORKFLOW)}
-    packages = ("spikedistill/", "snakemake_executor_plugin_submitit/")
+    packages = ("spikedistill/", "snakemake_executor_plugin_submitit/", "snakemake_logger_plugin_lines/")
     assert {name for name in shipped if name.startswith(packages)} == {name for name in names if name.startswith(packages)}
 
 
@@ -44,12 +44,12 @@ def test_the_packages_are_those_of_the_wheels(installed, tmp_path):
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        (("plan",), "22 stages: 0 cached in store, 22 to run"),
+        (("plan",), "30 stages: 0 cached in store, 30 to run"),
         (("list", "methods"), "sealkd"),
         (("list", "datasets"), "cifar10-dvs"),
         (("list", "architectures"), "resnet8"),
         (("schema", "--docs"), "# Configuration"),
-        (("doctor", "--profile", "cluster/local"), "config: 22 stages"),
+        (("doctor", "--profile", "cluster/local"), "config: 30 stages"),
     ],
 )
 def test_the_command_line_works(installed, project, command, expected):
@@ -61,4 +61,4 @@ def test_the_command_line_works(installed, project, command, expected):
 def test_the_shipped_workflow_is_planned(installed, project):
     done = run(project, str(installed), "-m", "snakemake", "-n", "--profile", "cluster")
     assert done.returncode == 0, done.stdout
-    assert "22 stages: 0 cached in store, 22 to run" in done.stdout
+    assert "30 stages: 0 cached in store, 30 to run" in done.stdout

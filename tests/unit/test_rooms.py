@@ -24,7 +24,7 @@ ORDER = (
     {"store"},
     {"components"},
     {"plugins"},
-    {"lazy", "errors"},
+    {"lazy", "errors", "cpus"},
 )
 """Rooms from the top down; those of one line do not know each other."""
 MAX_MODULES = 11
@@ -111,7 +111,9 @@ TORCH_FREE = (
     "launch.command",
     "launch.doctor",
     "launch.resources",
-    "launch.status",
+    "launch.status.collect",
+    "launch.status.screen",
+    "launch.status.watch",
     "launch.submit",
     "models",
     "plan.build",

@@ -42,7 +42,11 @@ def demo(tmp_path_factory):
     done = run(folder, "spikedistill", "demo")
     assert done.returncode == 0, done.stdout[-5000:]
     table, _, ending = done.stdout.partition("| experiment")[2].partition("On one page: ")
-    assert all(word in table for word in ("teacher", "tet", "kd", "digits-dvs"))
+    assert all(word in table for word in ("teacher", "tet", "kd", "digits-dvs", "ce", "sealkd", "ckdsnn"))
+    assert not re.search(
+        r"^(local)?rule \w+:|^ +jobid: |^Finished jobid|steps \(\d+%\) done|^Reason: ", done.stdout, re.MULTILINE
+    )
+    assert f"results: {folder / 'results/results.html'}" in done.stdout
     assert str(folder / "results" / "results.html") in ending
     return folder
 
@@ -57,9 +61,9 @@ def small(tmp_path):
 
 
 def test_students_of_the_demo_reach_their_accuracy(demo):
-    for experiment, least in (("digits-resnet8-", 0.94), ("digits-dvs-resnet8_dvs-", 0.88)):
+    for experiment, students, least in (("digits-resnet8-", 4, 0.94), ("digits-dvs-resnet8_dvs-", 8, 0.88)):
         files = list((demo / "store/evaluations").glob(f"student-{experiment}*/evaluation.json"))
-        assert len(files) == 4
+        assert len(files) == students
         for file in files:
             evaluation = json.loads(file.read_text())
             assert evaluation["num_samples"] == 360
@@ -70,7 +74,7 @@ def test_students_of_the_demo_reach_their_accuracy(demo):
 
 def test_every_network_that_python_loads_is_as_accurate_as_evaluated(demo):
     files = list((demo / "store/evaluations").glob("*/evaluation.json"))
-    assert len(files) == 10
+    assert len(files) == 14
     for file in files:
         ref = json.loads((file.parent / "manifest.json").read_text())["spec"]["model"]
         network, data = (function(ref, demo / "store") for function in (spikedistill.load, spikedistill.open_data))
@@ -123,7 +127,10 @@ def test_a_damaged_artifact_is_named_refused_and_built_again_when_asked(small):
     shutil.rmtree(next((small / "store/students").glob("*kd*")))
     refused = go(small)
     assert refused.returncode != 0
+    assert re.search(r"failed   distill .*-kd-.*\n    distill.*: local job \d+ failed", refused.stdout)
     assert "damaged artifact, not used" in refused.stdout
+    assert "Error in rule" not in refused.stdout
+    assert "Error in rule distill" in go(small, "--logger-lines-blocks").stdout
     assert weights.parent.name in refused.stdout
     verified = run(small, "spikedistill", "verify")
     assert verified.returncode == 1

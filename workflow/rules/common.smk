@@ -25,7 +25,7 @@ from spikedistill.launch.resources import (
 from spikedistill.plan.build import build_plan
 from spikedistill.plan.estimate import Estimator
 from spikedistill.plan.stages import RULES, STAGES
-from spikedistill.plan.tables import code_lines, cost_line
+from spikedistill.plan.tables import code_lines, cost_line, expected_steps
 from spikedistill.plan.uptodate import UpToDate
 from spikedistill.store.artifacts import Store
 
@@ -65,7 +65,7 @@ RESOLVED_CONFIG = str(Path(PLAN.config.results) / "config.json")
 
 onstart:
     write_resolved(CONFIGURATION, Path(RESOLVED_CONFIG))
-    logger.info(what_it_costs())
+    logger.info(what_it_costs(), extra={"expected": what_is_expected()})
 
 
 if workflow.is_main_process:  # a dry run says it last, below its list of jobs
@@ -173,8 +173,15 @@ def needs(stage):
     return {name: find(name) for name in NAMES}
 
 
-def what_it_costs():
-    def cost(spec):
-        return stage_cost(ESTIMATOR, spec, asked(spec.stage), asked_by_default())
+def cost_of(spec):
+    return stage_cost(ESTIMATOR, spec, asked(spec.stage), asked_by_default())
 
-    return cost_line(PLAN, UP_TO_DATE, cost)
+
+def what_it_costs():
+    return cost_line(PLAN, UP_TO_DATE, cost_of)
+
+
+def what_is_expected():
+    """For the logger: how long each stage should take, and the rule that asks for all."""
+    target = workflow.default_target
+    return {**expected_steps(PLAN, UP_TO_DATE, cost_of), "target": target}

@@ -1,6 +1,10 @@
 # Compare everything that was measured: tables and figures, also in Snakemake's HTML report.
 
 
+onsuccess:
+    logger.info(f"results: {Path(report_file('results.html')).resolve()}")
+
+
 onerror:
     # What did not fail is worth a report, with a row that says what is missing. After Ctrl-C alone there is none.
     if workflow.scheduler.failed:

@@ -30,9 +30,10 @@ from snakemake_executor_plugin_submitit.submission import states
 from snakemake_executor_plugin_submitit.submission.commands import BusyError, is_of_outer_job, stop_sbatch
 from snakemake_executor_plugin_submitit.submission.held import HeldJobs
 from snakemake_executor_plugin_submitit.tracking.adoption import Adopter
+from snakemake_executor_plugin_submitit.tracking.cancelled import forgo_retries, is_cancelled
 from snakemake_executor_plugin_submitit.tracking.folders import keep_folders
 from snakemake_executor_plugin_submitit.tracking.registry import Record, Registry, Submission
-from snakemake_executor_plugin_submitit.tracking.tracked import TrackedJob, list_names
+from snakemake_executor_plugin_submitit.tracking.tracked import TrackedJob, jobs_by_number, list_names
 
 if TYPE_CHECKING:
     from snakemake_executor_plugin_submitit.pool.service import PoolService
@@ -59,7 +60,9 @@ class Executor(RemoteExecutor):
         self._detach = settings.detach
         if self._detach and self._cluster == "local":
             raise WorkflowError("--submitit-detach needs cluster slurm: jobs on this machine end with the main process")
-        self._run_id = uuid.uuid4().hex[:12]
+        self._comment = f"snakemake {uuid.uuid4().hex[:12]}"
+        self._is_announced = False
+        self._running: set[str] = set()
         self._max_pause_s = settings.poll_seconds
         self._queue = states.SlurmQueue()
         self._held = HeldJobs()
@@ -106,6 +109,7 @@ class Executor(RemoteExecutor):
 
     def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:
         """Adopt those of the ready jobs that run already, submit the others."""
+        self._announce()
         tracked_jobs = []
         for job in jobs:
             self.run_job_pre(job)
@@ -119,6 +123,14 @@ class Executor(RemoteExecutor):
         if single and self._cluster == "slurm":
             self._sender().add(single)
         self._start_waiting()
+
+    def _announce(self) -> None:
+        """Say once, before the first job, where jobs run; loggers learn from it that they will be told when each starts."""
+        if self._is_announced:
+            return
+        self._is_announced = True
+        where = self._slots.describe() if self._cluster == "local" else f"Slurm; their comment is `{self._comment}`"
+        self.logger.info(f"jobs run on {where}", extra={"starts_are_told": True})
 
     def run_job(self, job: JobExecutorInterface) -> None:
         """Adopt or submit one job."""
@@ -262,7 +274,7 @@ class Executor(RemoteExecutor):
                 folder=folder,
                 request=without_nodes(first.request, first.excluded),
                 name=first.name if len(tracked_jobs) == 1 else _array_name(tracked_jobs),
-                comment=f"snakemake {self._run_id}",
+                comment=self._comment,
                 gpus=tuple(gpus),
                 warn=self.logger.warning,
             )
@@ -300,11 +312,14 @@ class Executor(RemoteExecutor):
     def _log_submitted(self, tracked_jobs: Sequence[TrackedJob], job_id: str) -> None:
         job = tracked_jobs[0].job
         assert job is not None
+        extra = {"jobs_running" if self._cluster == "local" else "jobs_queued": jobs_by_number(tracked_jobs, self._cluster)}
         if len(tracked_jobs) == 1:
-            self.logger.info(f"{tracked_jobs[0].name}: {self._cluster} job {job_id}, log {job.log_path}")
+            self.logger.info(f"{tracked_jobs[0].name}: {self._cluster} job {job_id}, log {job.log_path}", extra=extra)
         else:
             logs = self._folder / "<name>" / "latest"
-            self.logger.info(f"{len(tracked_jobs)} jobs as array {job_id}: {list_names(tracked_jobs)}; logs in {logs}")
+            self.logger.info(
+                f"{len(tracked_jobs)} jobs as array {job_id}: {list_names(tracked_jobs)}; logs in {logs}", extra=extra
+            )
 
     def _start_waiting(self) -> None:
         """Start the local jobs for which there is room, oldest first; do nothing on Slurm."""
@@ -385,10 +400,24 @@ class Executor(RemoteExecutor):
         any_ended = any(not state.is_alive for state in (answers or {}).values())
         self._next_query = time.monotonic() + min(self._max_pause_s, states.FIRST_PAUSE_S if any_ended else self._pause_s)
         self._log_pending_reasons(answers or {})
+        self._log_running(answers or {})
         names = {job.job_id: tracked.name for tracked in list(self._tracked.values()) if (job := tracked.job) is not None}
         for text in self._held.handle(names, answers or {}):
             self.logger.warning(text)
         return answers
+
+    def _log_running(self, answers: dict[str, states.State]) -> None:
+        """Log the jobs that Slurm has started since it was last asked."""
+        new = []
+        for tracked in list(self._tracked.values()):
+            state = answers.get(tracked.job.job_id) if tracked.job else None
+            if tracked.size is not None or tracked.serves is not None:  # told by their pool, or nobody's news
+                continue
+            if tracked.job and state and state.name == "RUNNING" and tracked.job.job_id not in self._running:
+                self._running.add(tracked.job.job_id)
+                new.append(tracked)
+        if new:
+            self.logger.info(f"running: {list_names(new)}", extra={"jobs_running": jobs_by_number(new, self._cluster)})
 
     def _log_pending_reasons(self, answers: dict[str, states.State]) -> None:
         """Log each reason for which jobs are pending, once."""
@@ -484,6 +513,8 @@ class Executor(RemoteExecutor):
         assert tracked.job is not None
         if state is None and self._cluster == "slurm" and tracked.job.job_id:
             state = (self._queue.query({tracked.job.job_id}) or {}).get(tracked.job.job_id)
+        if is_cancelled(tracked.job.folder):
+            forgo_retries(tracked.info.job)
         lost = "Slurm knows nothing of this job any more.\n" if status is None else ""
         self.report_job_error(tracked.info, msg=f"{lost}{tracked.job.explain(state)}\n")
 

@@ -22,11 +22,15 @@ def own_folder(folder: Path) -> Path:
     Raises:
         OSError: if the subfolder cannot be created, or is not this user's.
     """
-    if not folder.is_dir() or is_ours(folder):
-        return folder
-    own = folder / _user()
-    make_folder(own)
+    own = own_path(folder)
+    if own != folder:
+        make_folder(own)
     return own
+
+
+def own_path(folder: Path) -> Path:
+    """Return the path that `own_folder` returns, and create nothing."""
+    return folder if not folder.is_dir() or is_ours(folder) else folder / _user()
 
 
 def make_folder(folder: Path) -> None:

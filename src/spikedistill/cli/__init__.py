@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """The `spikedistill` command: each module holds a group of commands, their arguments and functions. Imports no torch itself."""
 
 from __future__ import annotations
@@ -9,17 +10,21 @@ import sys
 from collections.abc import Sequence
 
 import spikedistill
-from spikedistill.cli import checks, components, developers, plan, plugins, project, results, stages, store
+from spikedistill.cli import checks, components, developers, jobs, plan, plugins, project, results, stages, store
 from spikedistill.cli.arguments import config_arguments
+from spikedistill.cli.terminal.completion import complete
+from spikedistill.cli.terminal.words import Parser
 from spikedistill.errors import SpikedistillError
 
-GROUPS = (project, plan, components, plugins, stages, results, checks, store, developers)
+GROUPS = (project, plan, components, plugins, stages, jobs, results, checks, store, developers)
 """Modules of commands, in the order in which `--help` lists them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0 done, 1 a problem the user can fix, 2 wrong usage, 130 interrupted."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    complete(parser)
+    options = parser.parse_args(arguments)
     try:
         return options.command(options) or 0
     except BrokenPipeError:
@@ -36,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="spikedistill", description=spikedistill.__doc__)
+    parser = Parser(prog="spikedistill", description=spikedistill.__doc__)
     parser.add_argument("--version", action="version", version=f"spikedistill {spikedistill.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     configured = config_arguments()

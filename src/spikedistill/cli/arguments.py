@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from spikedistill.cli.terminal.completion import config_keys, offer, profiles
 from spikedistill.config.check import activate_plugins, parse_config
 from spikedistill.config.files import read_config
+from spikedistill.config.models import Config
 from spikedistill.plan.build import Plan, build_plan
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """Where a command adds its parser."""
+NAME_HELP = "an unambiguous beginning of its name, or a pattern such as '*kd*'"
 DEFAULT_FILES = [Path("config.yaml")]
 """The configuration where none is given."""
 
@@ -26,20 +29,63 @@ def config_arguments() -> argparse.ArgumentParser:
     shared.add_argument(
         "--configfile",
         type=Path,
-        nargs="+",
+        action="append",
         metavar="FILE",
-        help="configuration; later files win (default: config.yaml)",
+        help="configuration, a .yaml file; several may follow, and later ones win (default: config.yaml)",
     )
-    shared.add_argument(
-        "--config", nargs="+", default=[], metavar="KEY=VALUE", help="override a key of it; a dot goes one level down"
+    config = shared.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a key of it; a dot goes one level down; several may follow",
     )
+    offer(config, lambda options: config_keys(read_config(chosen_files(options) or []), Config.model_fields))
     return shared
+
+
+def add_stage_names(parser: argparse._ActionsContainer, *, nargs: str = "+", note: str = "") -> None:
+    """Add the argument that names stages of the plan; `note` follows its help."""
+    names = parser.add_argument("names", nargs=nargs, default=[], metavar="NAME", help=f"a stage's artifact, {NAME_HELP}{note}")
+    offer(names, lambda options: (ref.partition("/")[2] for ref in load_plan(options).stages))
+
+
+def add_artifact_names(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the argument that names artifacts of the store."""
+    names = parser.add_argument("names", nargs="+", metavar="NAME", help=f"{what}, {NAME_HELP}")
+    offer(names, lambda options: (ref.partition("/")[2] for ref in open_store(options).refs()))
+
+
+def add_profile(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the argument that names a Snakemake profile; `what` says what it is for."""
+    profile = parser.add_argument("--profile", help=f"{what} (default: cluster, if there)")
+    offer(profile, lambda options: profiles())
 
 
 def store_argument() -> argparse.ArgumentParser:
     """Return the argument that chooses a store, as a parent of parsers."""
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--store", help="folder of the artifacts (default: as configured)")
+    return shared
+
+
+def for_argument(purpose: str) -> argparse.ArgumentParser:
+    """Return the argument that names further configurations, each a list of files in `needed_for`, as a parent of parsers.
+
+    Args:
+        purpose: what is so about them, such as "whose artifacts are needed".
+    """
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--for",
+        dest="needed_for",
+        action="append",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help=f"a further configuration {purpose}; give --for again for each (files after one --for are merged)",
+    )
     return shared
 
 

@@ -27,6 +27,7 @@ def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
     init.set_defaults(command=_init)
     demo = commands.add_parser("demo", help="run the demo in an empty folder, on this machine")
     demo.add_argument("folder", type=Path, nargs="?", default=Path(), help="where (default: here)")
+    demo.add_argument("--verbose", action="store_true", help="print what Snakemake prints by itself: a block for each stage")
     demo.set_defaults(command=_demo)
 
 
@@ -51,4 +52,4 @@ def _init(options: argparse.Namespace) -> None:
 def _demo(options: argparse.Namespace) -> int:
     from spikedistill.project.demo import run_demo
 
-    return run_demo(options.folder)
+    return run_demo(options.folder, verbose=options.verbose)

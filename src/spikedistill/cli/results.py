@@ -6,9 +6,10 @@ import argparse
 import json
 from pathlib import Path
 
-from spikedistill.cli.arguments import Commands, load_plan, open_store, store_argument
-from spikedistill.cli.logs import start_logging
+from spikedistill.cli.arguments import Commands, add_artifact_names, load_plan, open_store, store_argument
+from spikedistill.cli.terminal.logs import start_logging
 from spikedistill.config.files import read_resolved
+from spikedistill.errors import ConfigError
 from spikedistill.plan.build import build_plan
 
 
@@ -36,7 +37,10 @@ def _add_compare(commands: Commands, configured: argparse.ArgumentParser) -> Non
         "compare", parents=[configured, store_argument()], help="compare networks of the store side by side"
     )
     compare.add_argument(
-        "names", nargs="+", metavar="NAME", help="teacher, student or evaluation; the beginning of a name will do"
+        "names",
+        nargs="+",
+        metavar="NAME",
+        help="teacher, student or evaluation, the beginning of a name, or a pattern such as '*kd*'",
     )
     compare.set_defaults(command=_compare)
 
@@ -57,8 +61,8 @@ def _add_export(commands: Commands, configured: argparse.ArgumentParser) -> None
     export = commands.add_parser(
         "export", parents=[configured, store_argument()], help="write a network with a model card, on request as NIR"
     )
-    export.add_argument("name", help="teacher or student; the beginning of a name will do")
-    export.add_argument("--out", type=Path, help="a new folder (default: exports/NAME)")
+    add_artifact_names(export, "teacher or student")
+    export.add_argument("--out", type=Path, help="a new folder, for a single network (default: exports/NAME)")
     export.add_argument("--nir", action="store_true", help="also as a NIR graph, for neuromorphic back ends")
     export.set_defaults(command=_export)
 
@@ -111,5 +115,8 @@ def _export(options: argparse.Namespace) -> None:
     from spikedistill.export.folder import write_export
 
     store = open_store(options)
-    ref = store.find(options.name)
-    print(*write_export(store, ref, options.out or Path("exports") / Path(ref).name, nir=options.nir), sep="\n")
+    refs = store.select(options.names)
+    if options.out and len(refs) > 1:
+        raise ConfigError(f"--out {options.out}: one folder for {len(refs)} networks; leave it out, or name one network")
+    for ref in refs:
+        print(*write_export(store, ref, options.out or Path("exports") / Path(ref).name, nir=options.nir), sep="\n")

@@ -1,14 +1,16 @@
-"""One stage at a time: `run` here, `submit` on a cluster."""
+"""Single stages: `run` here, `submit` on a cluster."""
 
 from __future__ import annotations
 
 import argparse
-import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from spikedistill import plugins
-from spikedistill.cli.arguments import Commands, load_plan, store_argument
-from spikedistill.cli.logs import start_logging
+from spikedistill.cli.arguments import Commands, add_profile, add_stage_names, load_plan, store_argument
+from spikedistill.cli.terminal.completion import offer
+from spikedistill.cli.terminal.logs import start_logging
+from spikedistill.cpus import own_cpus
 
 
 def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
@@ -18,9 +20,9 @@ def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
 
 
 def _add_run(commands: Commands, configured: argparse.ArgumentParser) -> None:
-    run = commands.add_parser("run", parents=[configured, store_argument()], help="run one stage here, now")
+    run = commands.add_parser("run", parents=[configured, store_argument()], help="run stages here, now")
     which = run.add_mutually_exclusive_group(required=True)
-    which.add_argument("name", nargs="?", help="the stage's artifact, or an unambiguous beginning of its name")
+    add_stage_names(which, nargs="*", note="; several run one after another")
     which.add_argument("--spec", metavar="JSON", help="the stage's spec, as `spikedistill plan --json` prints it")
     run.add_argument("--results", help="folder of the report and TensorBoard logs (default: as configured)")
     run.add_argument("--engine", metavar="JSON", help="how training runs (default: as configured)")
@@ -33,19 +35,30 @@ def _add_run(commands: Commands, configured: argparse.ArgumentParser) -> None:
 
 
 def _add_submit(commands: Commands, configured: argparse.ArgumentParser) -> None:
-    submit = commands.add_parser("submit", parents=[configured], help="submit one stage through submitit")
-    submit.add_argument("name", help="the stage's artifact, or an unambiguous beginning of its name")
-    submit.add_argument("--profile", help="Snakemake profile with resources and site settings (default: cluster, if there)")
+    submit = commands.add_parser("submit", parents=[configured], help="submit stages through submitit, without Snakemake")
+    add_stage_names(submit)
+    add_profile(submit, "Snakemake profile with resources and site settings")
     submit.add_argument("--cluster", choices=["slurm", "local"], help="where (default: as the profile says, else slurm)")
-    submit.add_argument(
-        "--set", nargs="+", default=[], metavar="RESOURCE=VALUE", help="override a resource of this stage: nodes=2 …"
+    resources = submit.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="RESOURCE=VALUE",
+        help="override a resource of these stages: nodes=2; several may follow",
     )
+    offer(resources, _resource_names)
     submit.add_argument("--with-upstream", action="store_true", help="submit missing upstream stages too")
     submit.add_argument(
         "--dry-run", action="store_true", help="submit nothing; print the command and, for Slurm, the batch script"
     )
     submit.add_argument("--wait", action="store_true", help="on Slurm: wait for the end (local always waits)")
     submit.set_defaults(command=_submit)
+
+
+def _resource_names(options: argparse.Namespace) -> Iterable[str]:
+    from snakemake_executor_plugin_submitit.request.resources import NAMES
+
+    return (f"{name}=" for name in sorted(NAMES))
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -56,34 +69,36 @@ def _run(options: argparse.Namespace) -> None:
     from spikedistill.train.settings import EngineConfig, parse_engine_config
 
     start_logging(options.log_file)
+    engine, num_workers = parse_engine_config(options.engine) if options.engine else None, own_cpus()
     if options.spec:
         plugins.activate(options.plugins)
-        spec = parse_spec(options.spec)
-        store, results, raw = options.store or "store", options.results or "results", options.raw
-        weights = options.weights
-        engine = EngineConfig()
+        specs, raw, weights = [parse_spec(options.spec)], {}, {}
+        store, results = options.store or "store", options.results or "results"
+        engine = engine or EngineConfig()
     else:
         plan = load_plan(options)
-        spec = plan.find(options.name)
+        specs, raw, weights = plan.select(options.names), plan.raw, plan.weights
         store, results = options.store or plan.config.store, options.results or plan.config.results
-        raw = options.raw or (Path(plan.raw[spec.ref]) if spec.ref in plan.raw else None)
-        weights = options.weights or (Path(plan.weights[spec.ref]) if spec.ref in plan.weights else None)
-        engine = plan.config.engine
-    if options.engine:
-        engine = parse_engine_config(options.engine)
+        engine = engine or plan.config.engine
     Store(store).check()
-    if not isinstance(spec, PreprocessSpec):
+    if not all(isinstance(spec, PreprocessSpec) for spec in specs):
         keep_compiled_code()
-    run_stage(spec, Store(store), RunOptions(Path(results), raw, len(os.sched_getaffinity(0)), engine, options.gpus, weights))
+    for spec in specs:
+        files = options.raw or _path(raw.get(spec.ref)), options.weights or _path(weights.get(spec.ref))
+        run_stage(spec, Store(store), RunOptions(Path(results), files[0], num_workers, engine, options.gpus, files[1]))
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
 
 
 def _submit(options: argparse.Namespace) -> int:
     from spikedistill.launch.profile import parse_pairs
-    from spikedistill.launch.submit import submit_stage
+    from spikedistill.launch.submit import submit_stages
 
-    return submit_stage(
+    return submit_stages(
         load_plan(options),
-        options.name,
+        options.names,
         profile=options.profile,
         cluster=options.cluster,
         overrides=parse_pairs(options.set, "--set"),

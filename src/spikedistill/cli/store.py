@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
 from spikedistill import components
-from spikedistill.cli.arguments import Commands, chosen_files, open_store, plan_of, store_argument
+from spikedistill.cli.arguments import Commands, chosen_files, for_argument, open_store, plan_of, store_argument
 from spikedistill.errors import ConfigError
 
 
@@ -25,7 +24,7 @@ def _add_views(actions: Commands, configured: argparse.ArgumentParser) -> None:
         parents=[configured, _needs_arguments()],
         help="list the artifacts: size, age, commit, which configurations need them",
     )
-    listing.add_argument("name", nargs="*", help="only artifacts whose name, or folder/name, begins so (default: all)")
+    listing.add_argument("name", nargs="*", help="only artifacts whose name or folder/name begins so or fits a pattern")
     listing.add_argument("--json", action="store_true", help="print them as JSON, one a line, with their specs")
     listing.set_defaults(command=_ls)
     usage = actions.add_parser("du", parents=[configured, store_argument()], help="show what takes how much")
@@ -56,29 +55,18 @@ def _add_transfers(actions: Commands, configured: argparse.ArgumentParser) -> No
         "pull", parents=[configured, store_argument()], help="copy artifacts and what they were made from out of another store"
     )
     pull.add_argument("place", metavar="SOURCE", help=f"the other store: {place}")
-    pull.add_argument("name", nargs="+", help="artifacts; an unambiguous beginning of a name will do")
+    pull.add_argument("name", nargs="+", help="artifacts, unambiguous beginnings of names, or patterns such as '*kd*'")
     pull.set_defaults(command=_pull)
     push = actions.add_parser(
         "push", parents=[configured, store_argument()], help="copy artifacts and what they were made from into another store"
     )
     push.add_argument("place", metavar="TARGET", help=f"the other store, which exists: {place}")
-    push.add_argument("name", nargs="+", help="artifacts; an unambiguous beginning of a name will do")
+    push.add_argument("name", nargs="+", help="artifacts, unambiguous beginnings of names, or patterns such as '*kd*'")
     push.set_defaults(command=_push)
 
 
 def _needs_arguments() -> argparse.ArgumentParser:
-    shared = argparse.ArgumentParser(add_help=False, parents=[store_argument()])
-    shared.add_argument(
-        "--for",
-        dest="needed_for",
-        action="append",
-        nargs="+",
-        default=[],
-        type=Path,
-        metavar="FILE",
-        help="a further configuration whose artifacts are needed; give --for again for each (files after one --for are merged)",
-    )
-    return shared
+    return argparse.ArgumentParser(add_help=False, parents=[store_argument(), for_argument("whose artifacts are needed")])
 
 
 def _needed(options: argparse.Namespace) -> dict[str, frozenset[str]]:
@@ -95,11 +83,7 @@ def _ls(options: argparse.Namespace) -> None:
 
     store, needed = open_store(options), _needed(options)
     entries = artifacts(store)
-    shown = [
-        entry
-        for entry in entries.values()
-        if not options.name or any(components.matching(name, [entry.ref]) for name in options.name)
-    ]
+    shown = [entry for entry in entries.values() if not options.name or any(_means(name, entry.ref) for name in options.name)]
     if options.json:
         for entry in shown:
             print(json.dumps(as_json(entry, needed)))
@@ -107,6 +91,11 @@ def _ls(options: argparse.Namespace) -> None:
     print(listing(shown, needed))
     note = summary(takeovers(store, entries))
     print(f"\n{len(shown)} artifacts in {store.root}" + (f"\n{note}" if note else ""))
+
+
+def _means(name: str, ref: str) -> bool:
+    fitting = components.fitting(name, [ref])
+    return bool(components.matching(name, [ref]) if fitting is None else fitting)
 
 
 def _du(options: argparse.Namespace) -> None:

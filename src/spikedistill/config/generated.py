@@ -26,8 +26,8 @@ from spikedistill.store.atomic import write_text
 ROOT = Path(__file__).parents[3]
 """The checkout. An installed package has no documents to update."""
 
-_MARKED = re.compile(r"(?ms)^<!-- generated: (?P<name>[^\n]+?) -->\n(?P<body>.*?)^<!-- /generated -->$")
-_MARKER = re.compile(r"(?m)^<!-- /?generated\b.*$")
+GENERATED = "generated"
+"""The kind of markers whose tables come from the code; benchmarks have another one for what they measured."""
 _VARIANT = re.compile(r"_(dvs|imagenet)$")
 
 
@@ -67,8 +67,8 @@ def component_tables() -> dict[str, str]:
     return tables
 
 
-def update_marked(text: str, tables: Mapping[str, str]) -> str:
-    """Replace what is between the markers of a document by the table that they name.
+def update_marked(text: str, tables: Mapping[str, str], kind: str = GENERATED) -> str:
+    """Replace what is between the markers of a kind in a document by the table that they name.
 
     Raises:
         ValueError: if a marker names no table, or lacks its counterpart.
@@ -78,11 +78,16 @@ def update_marked(text: str, tables: Mapping[str, str]) -> str:
         name = match["name"]
         if name not in tables:
             raise ValueError(f"no generated table {name!r}; there are: {', '.join(tables)}")
-        return f"<!-- generated: {name} -->\n\n{tables[name].strip()}\n\n<!-- /generated -->"
+        return f"<!-- {kind}: {name} -->\n\n{tables[name].strip()}\n\n<!-- /{kind} -->"
 
-    if 2 * len(_MARKED.findall(text)) != len(_MARKER.findall(text)):
-        raise ValueError("a marker `<!-- generated: NAME -->` or `<!-- /generated -->` lacks its counterpart")
-    return _MARKED.sub(replace, text)
+    marked = re.compile(rf"(?ms)^<!-- {kind}: (?P<name>[^\n]+?) -->\n.*?^<!-- /{kind} -->$")
+    if 2 * len(marked.findall(text)) != len(_markers(text, kind)):
+        raise ValueError(f"a marker `<!-- {kind}: NAME -->` or `<!-- /{kind} -->` lacks its counterpart")
+    return marked.sub(replace, text)
+
+
+def _markers(text: str, kind: str) -> list[str]:
+    return re.findall(rf"(?m)^<!-- /?{kind}\b.*$", text)
 
 
 def updated_documents(root: Path = ROOT) -> dict[Path, str]:
@@ -90,7 +95,7 @@ def updated_documents(root: Path = ROOT) -> dict[Path, str]:
     tables = component_tables()
     files = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
     texts = {file: file.read_text(encoding="utf-8") for file in files if file.is_file()}
-    return {file: update_marked(text, tables) for file, text in texts.items() if _MARKER.search(text)}
+    return {file: update_marked(text, tables) for file, text in texts.items() if _markers(text, GENERATED)}
 
 
 def method_table() -> str:

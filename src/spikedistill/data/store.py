@@ -3,8 +3,9 @@
 images.npy or frames.npy   uint8 (frames: uint16 if a count exceeds 255), C order
 files.json                 instead of images.npy: images stay in the user's files, see `formats.images.ImageFiles`
 index.json                 id, label and source of each row, and how the array was made
-splits.json                row numbers of each split
-splits/<name>.json         alternative split lists of the same rows, if the dataset has any
+rows/                      instead of the rows in index.json: those of a large dataset, see `data.rows`
+splits.json                row numbers of each split; splits.npz: those of a large dataset
+splits/<name>.json         alternative split lists of the same rows, if the dataset has any; or splits/<name>.npz
 
 `prepare.index` writes the index and the split lists.
 """
@@ -25,6 +26,7 @@ from spikedistill.data.formats.arrays import open_array
 from spikedistill.data.formats.files import read_json
 from spikedistill.data.formats.images import INDEX as FILES_INDEX
 from spikedistill.data.formats.images import ImageFiles
+from spikedistill.data.rows import Rows
 from spikedistill.errors import DataError
 
 SCHEMA = 1
@@ -152,11 +154,12 @@ def open_store(folder: Path, split_list: str | None = None) -> SampleStore:
     in_files = (folder / FILES_INDEX).exists()
     with _damages_told(folder):
         index = read_json(folder / "index.json")
-        split_lists = read_json(folder / ("splits.json" if split_list is None else f"splits/{split_list}.json"))
-        kind, rows, class_names = index["kind"], index["rows"], tuple(index["class_names"])
-        if index["schema"] != SCHEMA or kind not in ("images", "frames") or not isinstance(rows, list):
+        split_lists = _split_lists(folder / ("splits.json" if split_list is None else f"splits/{split_list}.json"))
+        kind, class_names = index["kind"], tuple(index["class_names"])
+        if index["schema"] != SCHEMA or kind not in ("images", "frames"):
             raise DataError("index.json is of another version")
-        labels = _integers([row["label"] for row in rows], "labels", len(class_names))
+        rows, found = _rows(folder, index["rows"])
+        labels = _integers(found, "labels", len(class_names))
         splits = {name: _integers(members, f"split {name}", len(rows)) for name, members in split_lists.items()}
         mean, std = (_per_channel(index[key]) for key in ("mean", "std"))
         array = None if in_files else open_array(folder / f"{kind}.npy")
@@ -177,14 +180,35 @@ def _damages_told(folder: Path) -> Iterator[None]:
         raise DataError(f"{folder}: not a prepared dataset ({said}); run the preprocess stage again") from err
 
 
+def _rows(folder: Path, entry: Any) -> tuple[Sequence[Mapping[str, Any]], Any]:
+    """Return the rows of an index, and their labels, which are not checked."""
+    if isinstance(entry, list):
+        return entry, [row["label"] for row in entry]
+    columns = Rows(folder, entry)
+    return columns, columns.labels
+
+
+def _split_lists(path: Path) -> Mapping[str, Any]:
+    """Return the lists of rows of each split, from a file of JSON or, of a large dataset, of numpy."""
+    in_numpy = path.with_suffix(".npz")
+    if path.exists() or not in_numpy.exists():
+        found: Mapping[str, Any] = read_json(path)
+        return found
+    try:
+        with np.load(in_numpy, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except Exception as err:  # damaged bytes can make the reader raise anything
+        raise DataError(f"{in_numpy.name}: cannot be read ({err})") from err
+
+
 def _integers(values: Any, what: str, limit: int) -> npt.NDArray[np.int64]:
-    """Return a list of integers from 0 to `limit` - 1 as a vector."""
-    found = np.array(values)
-    if not isinstance(values, list) or found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+    """Return a list or vector of integers from 0 to `limit` - 1 as a vector."""
+    found = np.asanyarray(values)
+    if not isinstance(values, list | np.ndarray) or found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
         raise DataError(f"{what}: not a list of whole numbers")
     if found.size and not 0 <= found.min() <= found.max() < limit:
         raise DataError(f"{what}: numbers from {found.min()} to {found.max()}, expected 0 to {limit - 1}")
-    return found.astype(np.int64)
+    return found.astype(np.int64, copy=False)
 
 
 def _per_channel(values: Any) -> tuple[float, ...] | None:

@@ -21,8 +21,9 @@ from spikedistill.plan.stages import DistillSpec, NetworkSpec, TeacherSpec, pars
 from spikedistill.report.compare import newest_evaluation
 from spikedistill.stages.imports import DataFacts
 from spikedistill.stages.network_io import WEIGHTS, build_network, load_network, read_model_spec, save_network
-from spikedistill.store.artifacts import Store, sha256
+from spikedistill.store.artifacts import Store
 from spikedistill.store.atomic import share
+from spikedistill.store.verified import sha256
 
 MODEL = "model.json"
 CARD = "README.md"

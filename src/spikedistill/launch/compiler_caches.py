@@ -2,7 +2,7 @@
 
 Inductor's own default is a folder in /tmp, of each node, which another user may have made before. Whoever can write to such a
 folder runs code as the user of the job. So the stages use a folder of the user's on the file system that nodes share, that nobody
-else can write to or replace: `spikedistill/compiled/…` in XDG_CACHE_HOME, else in ~/.cache. Both tools look entries up by what
+else can write to or replace: `spikedistill/compiled/…`, see `store.private`. Both tools look entries up by what
 they are compiled from, write them under temporary names and rename them; Inductor also takes file locks where it builds
 libraries. What their keys leave out is in the name of the folder: versions, and the instructions of the processor, for which they
 compile natively.
@@ -19,21 +19,16 @@ import logging
 import os
 import platform
 import shutil
-import stat
 import sys
 import tempfile
 from pathlib import Path
+
+from spikedistill.store.private import NotPrivateError, private_folder
 
 log = logging.getLogger(__name__)
 
 VARIABLES = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
 """What names the folder of each tool, and what it is called in ours."""
-
-ROOT = 0
-
-
-class _NotPrivateError(Exception):
-    """Someone else could write to a folder, or replace it."""
 
 
 def keep_compiled_code() -> None:
@@ -43,7 +38,7 @@ def keep_compiled_code() -> None:
         return
     try:
         folder = _shared_folder()
-    except (OSError, RuntimeError, _NotPrivateError) as err:
+    except (OSError, RuntimeError, NotPrivateError) as err:
         folder = Path(tempfile.mkdtemp(prefix="spikedistill-compiled-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         log.warning("compiled code is not kept for later jobs: %s; see docs/gpu.md", err)
@@ -52,48 +47,15 @@ def keep_compiled_code() -> None:
 
 
 def _shared_folder() -> Path:
-    """Make the folder of the user, with the parts of its path that are missing, and return it.
+    """Make the folder of the user, and return it.
 
     Raises:
         OSError, RuntimeError: if there can be none, or it has no file locks.
-        _NotPrivateError: if someone else could write to it or replace it.
+        NotPrivateError: if someone else could write to it or replace it.
     """
-    given = os.environ.get("XDG_CACHE_HOME")
-    base = Path(given) if given else Path.home() / ".cache"
-    base.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = base.resolve()
-    _check_places(folder)
-    for name in ("spikedistill", "compiled", _variant()):
-        folder = folder / name
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
-        _check_owned(folder)
+    folder = private_folder("compiled", _variant())
     _check_locks(folder)
     return folder
-
-
-def _check_places(folder: Path) -> None:
-    """Check that nobody but the user and root can rename a folder: by the owners and modes of all that it lies in."""
-    for place in (folder, *folder.parents):
-        found = place.stat()
-        if found.st_uid not in (os.geteuid(), ROOT):
-            raise _NotPrivateError(f"{place} belongs to another user")
-        if found.st_mode & stat.S_ISVTX:
-            continue
-        shared = found.st_mode & stat.S_IWGRP and found.st_gid not in (found.st_uid, ROOT)  # not the user's own group
-        if found.st_mode & stat.S_IWOTH or shared:
-            raise _NotPrivateError(f"other users can write to {place}")
-
-
-def _check_owned(folder: Path) -> None:
-    """Check that a folder is one, not a link, and that the user alone can enter it."""
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode):
-        raise _NotPrivateError(f"{folder} is not a folder")
-    if found.st_uid != os.geteuid():
-        raise _NotPrivateError(f"{folder} belongs to another user")
-    if found.st_mode & 0o077:
-        raise _NotPrivateError(f"other users may have written to {folder}: delete it")
 
 
 def _check_locks(folder: Path) -> None:

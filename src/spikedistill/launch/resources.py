@@ -15,6 +15,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_executor_plugin_submitit.request.resources import GPUS, Request, parse_resources
 from spikedistill.errors import ConfigError
 from spikedistill.launch.profile import default_resources, set_resources
+from spikedistill.plan.build import Plan
 from spikedistill.plan.estimate import Cost, Estimator
 from spikedistill.plan.stages import Spec
 
@@ -75,6 +76,16 @@ def stage_cost(estimator: Estimator, spec: Spec, given: Mapping[str, Any], defau
         defaults: what the profile sets for every stage, of which only the model of GPU matters here.
     """
     return estimator(spec.ref, _given_gpus(_counts(given)), model=gpu_model({**defaults, **given}))
+
+
+def costs_on(plan: Plan, profile: Mapping[str, Any]) -> Callable[[Spec], Cost]:
+    """Return what estimates the cost of a plan's stages on the resources that they request under a profile."""
+    estimator = Estimator(plan)
+
+    def cost_of(spec: Spec) -> Cost:
+        return stage_cost(estimator, spec, set_resources(spec.stage, profile), default_resources(profile))
+
+    return cost_of
 
 
 def gpu_model(resources: Mapping[str, Any]) -> str | None:

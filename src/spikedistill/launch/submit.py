@@ -1,4 +1,4 @@
-"""`spikedistill submit`: submit single stages through submitit, without Snakemake. Imports no torch."""
+"""`spikedistill submit`: submit stages through submitit, without Snakemake. Imports no torch."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from spikedistill.store.artifacts import Store
 FOLDER = Path(".snakemake") / "submitit"
 
 
-def submit_stage(
+def submit_stages(
     plan: Plan,
-    name: str,
+    names: Sequence[str],
     *,
     profile: str | None,
     cluster: str | None,
@@ -34,14 +34,14 @@ def submit_stage(
     wait: bool,
     dry_run: bool = False,
 ) -> int:
-    """Submit one stage of a plan and print where it runs; return the exit status.
+    """Submit some stages of a plan and print where they run; return the exit status.
 
     Args:
         plan: the plan.
-        name: the stage's artifact.
+        names: their artifacts, or patterns, see `Plan.select`.
         profile: Snakemake profile whose resources and site settings to use; None: `cluster` if there is one.
         cluster: "slurm" or "local"; None: as the profile says, else "slurm".
-        overrides: resources of this stage that override the profile's; upstream stages keep the profile's.
+        overrides: resources of these stages that override the profile's; upstream stages keep the profile's.
         with_upstream: submit missing upstream stages too; on Slurm each waits for those before it.
         wait: wait for the end (always so on "local").
         dry_run: submit nothing and print the command of each job and, for Slurm, its batch script.
@@ -53,25 +53,34 @@ def submit_stage(
     _check_names(overrides)
     store = Store(plan.config.store)
     store.check()
-    spec = plan.find(name)
+    chosen = plan.select(names)
     settings = site_profile(profile)
     where = cluster or settings.get("submitit-cluster", "slurm")
-    up_to_date = UpToDate(plan, store)
-    todo = [s for s in plan.with_upstream(spec) if s.ref not in up_to_date]
+    todo = _todo(plan, chosen, store, with_upstream)
     if not todo:
-        print(f"{spec.ref} is there already: {store.path(spec.ref)}")
         return 0
-    missing = [s for s in todo if s is not spec]
-    if missing and not with_upstream:
-        names = "".join(f"\n  {s.stage:12}{Path(s.ref).name}" for s in missing)
-        raise ArtifactError(
-            f"{Path(spec.ref).name} needs artifacts that are not there yet:{names}\n"
-            "Submit them first, or all at once with --with-upstream."
-        )
-    jobs = _requests(plan, todo, where, settings, overrides)
+    jobs = _requests(plan, todo, where, settings, {spec.ref: overrides for spec in chosen})
     if dry_run:
         return _show_all(jobs, where)
     return _submit_all(jobs, where, wait=wait or where == "local")
+
+
+def _todo(plan: Plan, chosen: Sequence[Spec], store: Store, with_upstream: bool) -> list[Spec]:
+    """Return the stages to submit, upstream first; tell about the chosen ones that are done."""
+    up_to_date = UpToDate(plan, store)
+    needed = {each.ref: each for spec in chosen for each in plan.with_upstream(spec)}
+    todo = [spec for ref, spec in needed.items() if ref not in up_to_date]
+    for spec in chosen:
+        if spec.ref in up_to_date:
+            print(f"{spec.ref} is there already: {store.path(spec.ref)}")
+    missing = [spec for spec in todo if spec not in chosen]
+    if missing and not with_upstream:
+        names = "".join(f"\n  {spec.stage:12}{Path(spec.ref).name}" for spec in missing)
+        wanted = ", ".join(Path(spec.ref).name for spec in chosen if spec.ref not in up_to_date)
+        raise ArtifactError(
+            f"{wanted} needs artifacts that are not there yet:{names}\nSubmit them first, or all at once with --with-upstream."
+        )
+    return todo
 
 
 def _check_names(overrides: Mapping[str, Any]) -> None:
@@ -103,8 +112,10 @@ class _Job:
         return Path(self.spec.ref).name
 
 
-def _requests(plan: Plan, specs: list[Spec], cluster: str, settings: dict[str, Any], overrides: Mapping[str, Any]) -> list[_Job]:
-    """Return the jobs of some stages, upstream first; `overrides` are resources of the last one."""
+def _requests(
+    plan: Plan, specs: list[Spec], cluster: str, settings: dict[str, Any], overrides: Mapping[str, Mapping[str, Any]]
+) -> list[_Job]:
+    """Return the jobs of some stages, upstream first; `overrides` are resources of some of them, by reference."""
     from snakemake.exceptions import WorkflowError
 
     from snakemake_executor_plugin_submitit.request.partitions import choose_partition, read_partitions
@@ -114,7 +125,7 @@ def _requests(plan: Plan, specs: list[Spec], cluster: str, settings: dict[str, A
     estimator = Estimator(plan)
     refs = {spec.ref for spec in specs}
     for spec in specs:
-        given = overrides if spec is specs[-1] else {}
+        given = overrides.get(spec.ref, {})
         estimate = functools.partial(estimator, spec.ref, model=gpu_model({**site_resources(spec.stage, settings), **given}))
         try:
             request = parse_resources(stage_resources(spec.stage, settings, given, estimate))

@@ -5,7 +5,6 @@ Imports no torch. Of files it reads the checkpoints to import, for their checksu
 
 from __future__ import annotations
 
-import fnmatch
 import functools
 import json
 from collections.abc import Iterable, Iterator
@@ -76,14 +75,12 @@ class Plan:
         """
         chosen: dict[str, Spec] = {}
         for name in names:
-            if any(mark in name for mark in "*?["):
-                fitting = [ref for ref in self.stages if fnmatch.filter([ref, ref.partition("/")[2]], name)]
-                if not fitting:
-                    raise ConfigError(f"no stage fits the pattern {name!r}; `spikedistill plan` lists them")
-                chosen |= {ref: self.stages[ref] for ref in fitting}
-            else:
-                spec = self.find(name)
-                chosen[spec.ref] = spec
+            fitting = components.fitting(name, self.stages)
+            if fitting is None:
+                fitting = [self.find(name).ref]
+            elif not fitting:
+                raise ConfigError(f"no stage fits the pattern {name!r}; `spikedistill plan` lists them")
+            chosen |= {ref: self.stages[ref] for ref in fitting}
         return list(chosen.values())
 
     def with_upstream(self, spec: Spec) -> list[Spec]:

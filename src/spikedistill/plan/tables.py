@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
@@ -64,6 +65,15 @@ def cost_line(plan: Plan, up_to_date: UpToDate, cost_of: CostOf) -> str:
     todo = [spec for ref, spec in plan.stages.items() if ref not in up_to_date]
     count = f"{len(plan.stages)} stages: {len(plan.stages) - len(todo)} cached in {plan.config.store}, {len(todo)} to run"
     return f"{count}, {total(map(cost_of, todo))}" if todo else count
+
+
+def expected_steps(plan: Plan, up_to_date: UpToDate, cost_of: CostOf) -> dict[str, Any]:
+    """Return what `--logger lines` takes: seconds of each stage to run, by rule and artifact, and the number of the others."""
+    todo = {f"{spec.stage} {Path(ref).name}": spec for ref, spec in plan.stages.items() if ref not in up_to_date}
+    return {
+        "seconds": {label: 3600 * cost_of(spec).hours for label, spec in todo.items()},
+        "cached": len(plan.stages) - len(todo),
+    }
 
 
 def _cost_cells(spec: Spec, up_to_date: UpToDate, cost_of: CostOf) -> tuple[str, str]:

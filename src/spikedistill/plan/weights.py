@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 
 from spikedistill.errors import ConfigError
-from spikedistill.store.artifacts import sha256
+from spikedistill.store.verified import sha256
 
 
 def weights_digest(file: str) -> str:

@@ -18,8 +18,12 @@ RESULTS = Path("results")
 """Where the shipped configuration puts them."""
 
 
-def run_demo(folder: Path) -> int:
+def run_demo(folder: Path, *, verbose: bool = False) -> int:
     """Make the demo's project in an empty folder, unless it is there already, and run it; return Snakemake's exit status.
+
+    Args:
+        folder: where.
+        verbose: print Snakemake's own blocks and not a line when a stage starts or ends.
 
     Raises:
         ConfigError: if the folder holds anything else.
@@ -27,12 +31,13 @@ def run_demo(folder: Path) -> int:
     if not _is_demo(folder):
         _refuse_unless_empty(folder)
         print(f"A new project: {create_project(folder).resolve()}", flush=True)
-    status = _snakemake(folder, "--profile", PROFILE)
+    blocks = ("--logger-lines-blocks",) if verbose else ()
+    status = _snakemake(folder, "--profile", PROFILE, *blocks)
     if status:
         return status
     report = RESULTS / "report.html"
     if not _is_newer(folder / report, folder / RESULTS / "results.html"):
-        status = _snakemake(folder, "--report", str(report))
+        status = _snakemake(folder, "--report", str(report), "--logger", "lines", *blocks)
     print(f"\n{(folder / RESULTS / 'results.md').read_text(encoding='utf-8')}")
     print(f"On one page: {(folder / RESULTS / 'results.html').resolve()}")
     print(f"With run times and the workflow: {(folder / report).resolve()}")

@@ -17,7 +17,7 @@ from spikedistill.config.models import ExperimentConfig
 from spikedistill.errors import ArtifactError
 from spikedistill.evaluate.settings import EVALUATION, EXAMPLES, PREDICTIONS
 from spikedistill.launch.command import stage_log
-from spikedistill.launch.status import stage_state
+from spikedistill.launch.status.words import stage_state
 from spikedistill.plan.build import Plan, Row
 from spikedistill.plan.stages import DistillSpec, NetworkSpec, Spec, TeacherSpec
 from spikedistill.plan.uptodate import UpToDate

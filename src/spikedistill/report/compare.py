@@ -24,12 +24,12 @@ def compare(store: Store, names: Sequence[str]) -> str:
 
     Args:
         store: the store that holds them.
-        names: names of teachers, students or their evaluations, or unambiguous prefixes of names.
+        names: names of teachers, students or their evaluations, unambiguous prefixes of names, or patterns.
 
     Raises:
         ArtifactError: if a name matches no artifact, several, or one that is not a network.
     """
-    refs = [_network(store, store.find(name)) for name in names]
+    refs = list(dict.fromkeys(_network(store, ref) for ref in store.select(names)))
     manifests = [store.manifest(ref) for ref in refs]
     evaluations = [newest_evaluation(store, ref) for ref in refs]
     specs = [dict(flatten(manifest["spec"])) for manifest in manifests]

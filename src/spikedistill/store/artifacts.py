@@ -14,14 +14,15 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from spikedistill.components import matching, unknown
+from spikedistill.components import fitting, matching, unknown
 from spikedistill.errors import ArtifactError
 from spikedistill.store.atomic import fsync, share
+from spikedistill.store.verified import noted_sha256, sha256
 
 MANIFEST = "manifest.json"
 MANIFEST_BACKUP = ".manifest.json"
@@ -109,8 +110,12 @@ class Store:
         with contextlib.suppress(FileExistsError, PermissionError):
             self.manifest_path(ref).hardlink_to(self.path(ref) / MANIFEST_BACKUP)
 
-    def verify(self, ref: str) -> Damage | None:
+    def verify(self, ref: str, read: Callable[[Path], str] = sha256) -> Damage | None:
         """Compare every file of an artifact with its sha256. Return None when all is well.
+
+        Args:
+            ref: reference of the artifact.
+            read: returns the sha256 of a file; as it is, by reading all of it.
 
         Raises:
             FileNotFoundError: if there is no such artifact.
@@ -119,7 +124,7 @@ class Store:
             manifest = self.manifest(ref)
         except ArtifactError as err:
             return Damage(ref, (str(err),))
-        problems = [p for name, entry in manifest["files"].items() if (p := _check_file(self.path(ref) / name, entry))]
+        problems = [p for name, entry in manifest["files"].items() if (p := _check_file(self.path(ref) / name, entry, read))]
         if not problems and _digest(manifest["files"]) != manifest["digest"]:
             problems.append(f"{MANIFEST}: its own digest does not match")
         return Damage(ref, tuple(problems)) if problems else None
@@ -127,11 +132,13 @@ class Store:
     def open(self, ref: str) -> Path:
         """Verify the checksums of an artifact and return its folder: the only way in which a stage reads one.
 
+        Large files are read once on each node, then while they look unchanged no more: see `store.verified`.
+
         Raises:
             ArtifactError: if it is missing or damaged.
         """
         try:
-            damage = self.verify(ref)
+            damage = self.verify(ref, noted_sha256)
         except FileNotFoundError as err:
             raise ArtifactError(
                 f"{self.path(ref)}: this artifact is not there yet. Run `snakemake`, or submit its stage first: "
@@ -160,6 +167,24 @@ class Store:
             names = [ref.partition("/")[2] for ref in refs]
             raise ArtifactError(f"store {self.root}: {unknown('artifact', name, names) if names else 'it is empty'}")
         raise ArtifactError(f"{name!r} fits {len(found)} artifacts: " + ", ".join(found))
+
+    def select(self, names: Iterable[str]) -> list[str]:
+        """Return the references that some names mean, each once: as in `find`, or all that fit a pattern with *, ? or [.
+
+        Raises:
+            ArtifactError: if a name means none or, without being a pattern, more than one.
+        """
+        chosen: dict[str, None] = {}
+        for name in names:
+            fits = fitting(name, self.refs())
+            if fits is None:
+                fits = [self.find(name)]
+            elif not fits:
+                raise ArtifactError(
+                    f"store {self.root}: no artifact fits the pattern {name!r}; `spikedistill store ls` lists all"
+                )
+            chosen |= dict.fromkeys(fits)
+        return list(chosen)
 
     def made_from(self, ref: str, kind: str) -> dict[str, dict[str, Any]]:
         """Return the artifacts of a folder that were made from `ref` as it is now: reference -> manifest, oldest first."""
@@ -343,12 +368,12 @@ def _is_manifest(content: Any) -> bool:
     return False
 
 
-def _check_file(path: Path, entry: dict[str, Any]) -> str | None:
+def _check_file(path: Path, entry: dict[str, Any], read: Callable[[Path], str]) -> str | None:
     try:
         size = path.stat().st_size
         if size != entry["bytes"]:
             return f"{path.name}: {size} bytes, expected {entry['bytes']}"
-        found = sha256(path)
+        found = read(path)
     except OSError as err:
         return f"{path.name}: {err.strerror or err}"
     return None if found == entry["sha256"] else f"{path.name}: sha256 {found[:12]}…, expected {entry['sha256'][:12]}…"
@@ -362,12 +387,6 @@ def _difference(name: str, found: dict[str, Any] | None, expected: dict[str, Any
     if found["sha256"] != expected["sha256"]:
         return f"{name}: sha256 {found['sha256'][:12]}…, expected {expected['sha256'][:12]}…"
     return None
-
-
-def sha256(path: Path) -> str:
-    """Return the sha256 of a file, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _digest(files: dict[str, Any]) -> str:

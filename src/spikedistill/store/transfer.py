@@ -22,11 +22,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from spikedistill.errors import ArtifactError
-from spikedistill.store.artifacts import MANIFEST, Store, sha256
+from spikedistill.store.artifacts import MANIFEST, Store
 from spikedistill.store.atomic import write_text
 from spikedistill.store.housekeeping import leave_work, owner_name
 from spikedistill.store.inventory import TRANSFER, format_size
 from spikedistill.store.lease import held, lease_path
+from spikedistill.store.verified import sha256
 
 _REMOTE = re.compile(r"(?P<host>(?:[A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9_.-]*):(?P<path>.*)", re.DOTALL)
 _REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*/[A-Za-z0-9_][A-Za-z0-9_.+-]*")
@@ -166,7 +167,7 @@ def pull(source: Place, store: Store, names: Sequence[str]) -> Iterator[str]:
     Args:
         source: the other store.
         store: this store.
-        names: artifacts; an unambiguous beginning of a name will do.
+        names: artifacts, unambiguous beginnings of names, or patterns.
 
     Raises:
         ArtifactError: if one is not there, is damaged, or cannot be used here. What was yielded before is here and whole.
@@ -234,13 +235,11 @@ def _select(source: Store, target: Store, names: Sequence[str], place: str) -> d
         ArtifactError: if one is missing, or would not fit what the target has.
     """
     wanted: dict[str, dict[str, Any]] = {}
-    for name in names:
-        try:
-            ref = source.find(name)
-        except ArtifactError as err:
-            raise ArtifactError(
-                str(err).replace(str(source.root), place)
-            ) from err  # of another machine there is a catalogue only
+    try:
+        refs = source.select(names)
+    except ArtifactError as err:
+        raise ArtifactError(str(err).replace(str(source.root), place)) from err  # of another machine there is a catalogue only
+    for ref in refs:
         _add(ref, source, target, wanted, place)
     for ref, manifest in wanted.items():
         there = target.status(ref)

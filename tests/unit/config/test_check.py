@@ -30,7 +30,7 @@ def changed(path, value):
 def test_the_shipped_config_is_the_demo():
     plan = build_plan(parse_config(CONFIG))
     stages = [spec.stage for spec in plan.stages.values()]
-    assert {stage: stages.count(stage) for stage in stages} == {"preprocess": 2, "teacher": 2, "distill": 8, "evaluate": 10}
+    assert {stage: stages.count(stage) for stage in stages} == {"preprocess": 2, "teacher": 2, "distill": 12, "evaluate": 14}
 
 
 @pytest.mark.parametrize(

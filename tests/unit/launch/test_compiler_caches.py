@@ -12,6 +12,7 @@ import pytest
 from slurm_lab.requirements import require
 from spikedistill.launch import compiler_caches
 from spikedistill.launch.compiler_caches import VARIABLES, keep_compiled_code
+from spikedistill.store import private
 
 COMPILE = """
 import os, sys, torch
@@ -113,7 +114,7 @@ def test_a_folder_of_another_user_is_not_used(cache_home, caplog, monkeypatch):
     keep_compiled_code()
     for name in VARIABLES:
         monkeypatch.setenv(name, "")
-    monkeypatch.setattr(compiler_caches, "_check_places", lambda folder: None)
+    monkeypatch.setattr(private, "_check_places", lambda folder: None)
     me = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: me + 1)
     assert_not_shared(cache_home, caplog, "belongs to another user")

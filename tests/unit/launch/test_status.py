@@ -1,10 +1,13 @@
-"""What `spikedistill status` says about a stage that did not end."""
+"""What `spikedistill status` says about stages, by the files of the store."""
 
 import json
 import os
+import re
 import time
+import types
 from pathlib import Path
 
+import pytest
 import yaml
 
 from snakemake_executor_plugin_submitit.processes import ProcessId
@@ -22,33 +25,138 @@ EXPERIMENT = {
     "student": {"arch": "resnet8", "time_steps": 2, "train": TRAIN},
     "methods": {"kd": {}},
 }
+CONFIG = {"experiments": {"digits": EXPERIMENT}}
 
 
-def state_of_the_teacher(capsys):
-    assert main(["status"]) == 0
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("teacher "))
-    return line.split(maxsplit=2)[2]
-
-
-def test_status_counts_the_epochs_before_a_line_that_was_cut(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def plan(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = {"experiments": {"digits": EXPERIMENT}}
-    Path("config.yaml").write_text(yaml.safe_dump(config))
-    plan = build_plan(parse_config(config))
+    Path("config.yaml").write_text(yaml.safe_dump(CONFIG))
+    return build_plan(parse_config(CONFIG))
+
+
+@pytest.fixture
+def work(plan):
+    """The work folder of the teacher."""
     (teacher,) = (spec for spec in plan.stages.values() if isinstance(spec, TeacherSpec))
-    assert state_of_the_teacher(capsys) == "not started"
-    work = Store("store").work(teacher.ref)
-    work.mkdir(parents=True)
-    (work / "lease").write_text(json.dumps({"owner": "a job", "host": "node7", "pid": 7}))
-    assert state_of_the_teacher(capsys) == "running on node7"
-    whole = "".join(json.dumps({"epoch": epoch, "train/loss": 0.5}) + "\n" for epoch in range(3))
-    (work / "metrics.jsonl").write_text(whole)
-    assert state_of_the_teacher(capsys) == "running on node7, 3 epochs done"
-    (work / "metrics.jsonl").write_text(whole + '{"epoch": 3, "train/lo')
-    assert state_of_the_teacher(capsys) == "running on node7, 3 epochs done"
+    folder = Store("store").work(teacher.ref)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def status(capsys, *arguments):
+    assert main(["status", "--json", *arguments]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def teacher(capsys):
+    (stage,) = (stage for stage in status(capsys)["stages"] if stage["stage"] == "teacher")
+    return stage
+
+
+def hold(work, **holder):
+    (work / "lease").write_text(json.dumps({"owner": "a job", "host": "node7", "pid": 7, **holder}))
+
+
+def epochs(count, **scalars):
+    return "".join(json.dumps({"epoch": epoch, "train/loss": 0.5, **scalars}) + "\n" for epoch in range(count))
+
+
+def test_epochs_are_counted_up_to_a_line_that_was_cut(work, capsys):
+    hold(work)
+    assert (teacher(capsys)["state"], teacher(capsys)["said"]) == ("running", "running on node7")
+    (work / "metrics.jsonl").write_text(epochs(3))
+    assert teacher(capsys)["progress"]["epoch"] == 3
+    (work / "metrics.jsonl").write_text(epochs(3) + '{"epoch": 3, "train/lo')
+    assert teacher(capsys)["progress"]["epoch"] == 3
+    assert teacher(capsys)["progress"]["epochs"] == 9
+
+
+def test_a_lease_that_nobody_keeps_alive_is_of_a_run_that_was_interrupted(work, capsys):
+    hold(work)
+    (work / "metrics.jsonl").write_text(epochs(3))
     long_ago = time.time() - 2 * STALE_S
+    (work / "starts.jsonl").write_text(json.dumps({"started": "2026-01-01T00:00:00+00:00"}) + "\n")
     os.utime(work / "lease", (long_ago, long_ago))
-    assert state_of_the_teacher(capsys) == "interrupted on node7, 3 epochs done; resumes when run again"
-    here = ProcessId.own().to_json() | {"started": 1}  # a process of this machine that is gone, whatever the date of its lease
-    (work / "lease").write_text(json.dumps({"owner": "a job", "pid": 7, "host": here["host"], "process": here}))
-    assert state_of_the_teacher(capsys).startswith(f"interrupted on {here['host']}, 3 epochs done")
+    assert teacher(capsys)["state"] == "interrupted"
+    assert teacher(capsys)["said"] == "interrupted on node7, 3 epochs done; resumes when run again"
+
+
+def test_a_lease_of_a_process_that_is_gone_from_this_machine_does_not_count_whatever_its_date(work, capsys):
+    here = ProcessId.own().to_json() | {"started": 1}
+    hold(work, host=here["host"], process=here)
+    (work / "starts.jsonl").write_text(json.dumps({"started": "2026-01-01T00:00:00+00:00"}) + "\n")
+    assert teacher(capsys)["state"] == "interrupted"
+
+
+def test_what_is_left_follows_the_stages_own_rate_once_an_epoch_is_done(work, capsys):
+    hold(work)
+    assert teacher(capsys)["is_estimate"]
+    (work / "metrics.jsonl").write_text(epochs(4, **{"time/epoch(s)": 60.0, "time/throughput(samples/s)": 512.0}))
+    stage = teacher(capsys)
+    assert not stage["is_estimate"]
+    assert 290 < stage["left_s"] <= 300
+    assert stage["progress"]["samples_per_s"] == 512.0
+
+
+def test_stages_say_what_they_wait_for(plan, capsys):
+    stages = {stage["stage"]: stage for stage in status(capsys)["stages"]}
+    assert stages["preprocess"]["said"] == "not started"
+    assert stages["teacher"]["said"].startswith("waits for digits-")
+    assert stages["distill"]["said"] == "waits for 2 stages"
+    totals = status(capsys)["totals"]
+    assert totals["counts"] == {"ready": 1, "waiting": 4}
+    assert totals["end"] is None  # nothing is under way
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"epoch": 2, "train/loss": float("nan"), "time/epoch(s)": "fast"},
+        {"epoch": 10**9, "time/epoch(s)": float("inf")},
+        {"epoch": "\x1b[2J"},
+        [],
+        "[" * 100_000,
+    ],
+)
+def test_metrics_of_a_colleague_cannot_break_the_view(work, entry, capsys):
+    hold(work, host="node7\x1b[2J" + "x" * 10_000)
+    (work / "metrics.jsonl").write_text((entry if isinstance(entry, str) else json.dumps(entry)) + "\n")
+    stage = teacher(capsys)
+    assert stage["state"] == "running"
+    assert "\x1b" not in stage["said"] + stage["host"]
+    assert len(stage["said"]) < 300
+
+
+@pytest.mark.parametrize("name", ["lease", "metrics.jsonl", "starts.jsonl"])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(work, name, capsys):
+    os.mkfifo(work / name)
+    assert teacher(capsys)["state"] == "waiting"
+
+
+def test_the_table_names_every_stage_and_drops_columns_that_are_empty(work, capsys):
+    hold(work)
+    (work / "metrics.jsonl").write_text(epochs(3, **{"train/accuracy(%)": 87.25}))
+    assert main(["status"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.split(r"\s{2,}", lines[0].strip()) == ["stage", "artifact", "state", "epoch", "loss", "train", "left"]
+    (row,) = (line for line in lines if line.startswith("teacher"))
+    assert "3/9" in row and "0.5000" in row and "87.2" in row
+    assert sum(line.split("  ")[0] in ("preprocess", "teacher", "distill", "evaluate") for line in lines) == 5
+
+
+def test_the_watch_tells_changes_in_lines_where_there_is_no_terminal(work, plan, capsys, monkeypatch):
+    hold(work)
+    looks = iter(range(3))
+
+    def next_look(seconds):
+        assert seconds == 2.0
+        (work / "metrics.jsonl").write_text(epochs(next(looks) + 1))
+
+    monkeypatch.setattr("spikedistill.launch.status.watch.time", types.SimpleNamespace(sleep=next_look))
+    with pytest.raises(StopIteration):
+        main(["status", "--watch", "2"])
+    lines = [line.partition(" ")[2] for line in capsys.readouterr().out.splitlines()]
+    about = [line for line in lines if line.startswith("teacher")]
+    assert ["epoch 1/9" in line for line in about] == [False, True, False, False]
+    assert sum("5 stages:" in line for line in lines) <= 4

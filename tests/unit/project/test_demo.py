@@ -69,3 +69,8 @@ def test_snakemake_is_that_of_this_python_and_finds_its_commands(tmp_path, monke
     assert executable == sys.executable
     assert Path(found) == Path(sys.executable).with_name("spikedistill")
     assert arguments == "['--profile', 'x y']"
+
+
+def test_verbose_asks_for_the_blocks_of_snakemake(started):
+    assert main(["demo", "--verbose"]) == 3
+    assert started == [(Path(), "--profile", "cluster/local", "--logger-lines-blocks")]

@@ -19,7 +19,7 @@ from snakemake_executor_plugin_submitit.submission import states
 from snakemake_executor_plugin_submitit.submission.pooled_job import PooledJob
 from snakemake_executor_plugin_submitit.submission.submit import Plan
 from snakemake_executor_plugin_submitit.tracking.registry import Record, Registry, Submission
-from snakemake_executor_plugin_submitit.tracking.tracked import TrackedJob, list_names
+from snakemake_executor_plugin_submitit.tracking.tracked import TrackedJob, jobs_by_number, list_names
 from snakemake_executor_plugin_submitit.worker.tickets import TicketFolder, done_marker
 
 
@@ -67,6 +67,7 @@ class PoolService:
         """
         self._host, self._minutes, self._preload = host, minutes, tuple(preload)
         self._is_open = True
+        self._started: set[str] = set()  # uids of jobs whose start was logged
         self._pools = Pools(host.folder, host.done_dir, cluster=host.cluster, preload=self._preload)
 
     # --- jobs
@@ -104,7 +105,10 @@ class PoolService:
                 tracked.refusal = f"{folder}: its ticket cannot be written: {err.strerror}"
         queued = [tracked for tracked, _ in pairs]
         logs = self._host.folder / "<name>" / "latest"
-        self._host.logger.info(f"{len(queued)} jobs queued for a pool: {list_names(queued)}; logs in {logs}")
+        self._host.logger.info(
+            f"{len(queued)} jobs queued for a pool: {list_names(queued)}; logs in {logs}",
+            extra={"jobs_queued": jobs_by_number(queued, self._host.cluster)},
+        )
 
     def adopt(self, job: PooledJob) -> None:
         """Follow a job that a worker of an earlier main process runs."""
@@ -195,12 +199,25 @@ class PoolService:
         workers = [tracked for tracked in list(self._host.tracked.values()) if tracked.serves is not None]
         handles = {tracked.job.job_id: tracked.job.handle for tracked in workers if tracked.job is not None}
         self._pools.update(before, answers, handles)
+        self._log_started()
         strays = {id(job) for job in self._pools.take_strays()}
         for tracked in [t for t in list(self._host.tracked.values()) if id(t.job) in strays]:
             self._submit_anew(tracked)
         for tracked in workers:
             self._check_worker(tracked, answers, markers)
         self._start_workers()
+
+    def _log_started(self) -> None:
+        """Log the jobs that a worker has taken since the last time."""
+        new = [
+            tracked
+            for tracked in list(self._host.tracked.values())
+            if isinstance(tracked.job, PooledJob) and tracked.job.worker is not None and tracked.job.uid not in self._started
+        ]
+        self._started.update(tracked.job.uid for tracked in new if isinstance(tracked.job, PooledJob))
+        if new:
+            extra = {"jobs_running": jobs_by_number(new, self._host.cluster)}
+            self._host.logger.info(f"running in a pool: {list_names(new)}", extra=extra)
 
     def _check_worker(self, tracked: TrackedJob, answers: Mapping[str, states.State] | None, markers: set[str]) -> None:
         """Notice the end of a worker."""

@@ -28,6 +28,10 @@ class SlotPool:
         self._gpus = list(range(_count_gpus() if gpus is None else gpus))
         self.total_gpus = len(self._gpus)
 
+    def describe(self) -> str:
+        """Return what the pool has to share, for a message."""
+        return f"this machine and share {self.total_cpus} CPUs, {self.total_gpus} GPUs and {self.total_mem_mb} MB"
+
     def check(self, request: Request) -> None:
         """Raise an error if this machine can never satisfy a request.
 

@@ -4,6 +4,7 @@ Snakemake's lock files do not name their owner, so after a `kill -9` it asks for
 them: machine, boot, PID, start time, and files. A lock is released only if that very process is known to be gone.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,19 +50,32 @@ def note_owner(folder: Path, files: list[Path]) -> None:
 
 def release_stale(folder: Path) -> None:
     """Remove the lock files of owners that are gone from this machine; keep all others."""
+    for path, owner, held in _notes(folder):
+        if owner.is_alive():
+            continue
+        for file in held:
+            file.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+
+def lock_owners(folder: Path) -> list[tuple[ProcessId, list[Path]]]:
+    """Return the processes that hold locks, unless they are known to be gone, each with its lock files; change nothing.
+
+    Whoever may write to the folder may have written this: it is for people to read.
+    """
+    return [(owner, held) for _, owner, held in _notes(folder) if held and owner.is_alive()]
+
+
+def _notes(folder: Path) -> Iterator[tuple[Path, ProcessId, list[Path]]]:
+    """Yield each note with the owner that it names, and those of its lock files that are still there."""
     for path in folder.glob("owner-*.json"):
         content = read_json(path)
         try:
             owner, files = ProcessId.from_json(content["process"]), dict(content["files"])
         except (KeyError, TypeError, ValueError):  # damaged: nothing is known to be stale
             continue
-        if owner.is_alive():
-            continue
-        for name, identity in files.items():
-            file = folder / Path(name).name
-            if _identity(file) == identity:
-                file.unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
+        held = {folder / Path(name).name: identity for name, identity in files.items()}
+        yield path, owner, [file for file, identity in held.items() if _identity(file) == identity]
 
 
 def _identity(file: Path) -> list[int] | None:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from snakemake_executor_plugin_submitit.jsonfile import read_json, write_json
-from snakemake_executor_plugin_submitit.private import FILE_MODE, make_folder
+from snakemake_executor_plugin_submitit.private import FILE_MODE, is_ours, make_folder
 from snakemake_executor_plugin_submitit.worker.tickets import TicketFolder, done_marker, job_id_of
 
 REPORTED = "settled"  # an empty file in the job's folder
@@ -65,7 +65,13 @@ class Submission:
         if self.is_pool:
             worker = TicketFolder(Path(self.folder)).claimed().get(ticket_of(record))
             return None if worker is None else job_id_of(worker)
-        index = self.records.index(record)
+        return self._job_id(self.records.index(record))
+
+    def job_ids(self) -> list[str | None]:
+        """Return the ids of all jobs, in the order of the records; see `job_id_of`. Jobs in pools have none of their own."""
+        return [None] * len(self.records) if self.is_pool else [self._job_id(index) for index in range(len(self.records))]
+
+    def _job_id(self, index: int) -> str | None:
         if self.job_id is not None:
             return f"{self.job_id}_{index}" if self.is_array else self.job_id
         pattern = f"*_{index}_submitted.pkl" if self.is_array else "*_submitted.pkl"
@@ -110,6 +116,13 @@ class Registry:
     def has_open(self) -> bool:
         """Return True if there are jobs, of this or an earlier main process, of which the outcome has not been reported."""
         return any(self._open.values())
+
+    def read(self) -> list[Submission]:
+        """Return every submission on disk and change nothing; none if somebody else could have written them."""
+        if not self._folder.is_dir() or not is_ours(self._folder):
+            return []
+        submissions = map(_read_submission, self._folder.glob("*.json"))
+        return [each for each in submissions if each is not None]
 
     def load(self) -> list[tuple[Submission, Record]]:
         """Return the jobs that an earlier main process left behind, oldest first."""

@@ -48,3 +48,13 @@ def list_names(tracked_jobs: Sequence[TrackedJob]) -> str:
     """Return the names of jobs for a message; of many, the first few."""
     names = ", ".join(tracked.name for tracked in tracked_jobs[:NAMES_SHOWN])
     return names if len(tracked_jobs) <= NAMES_SHOWN else f"{names} and {len(tracked_jobs) - NAMES_SHOWN} more"
+
+
+def jobs_by_number(tracked_jobs: Sequence[TrackedJob], cluster: str) -> dict[Any, str]:
+    """Return for loggers, by Snakemake's number of each job, what it is called outside; workers have no number."""
+    return {
+        each.jobid: f"{cluster} job {tracked.job.job_id}" if tracked.job.job_id else "in a pool"
+        for tracked in tracked_jobs
+        if tracked.job is not None and tracked.info.job is not None
+        for each in (tracked.info.job.jobs if tracked.info.job.is_group() else [tracked.info.job])
+    }

@@ -19,6 +19,7 @@ from slurm_lab.running import run
 
 PLUGIN = Path(__file__).parents[2]
 MAX_SIZE_MB = 250  # 137 MB when this was written, most of it Snakemake's; torch alone is 20 times that
+PACKAGES = ("snakemake_executor_plugin_submitit", "snakemake_logger_plugin_lines")
 FOREIGN = ("torch", "numpy", "spikedistill")
 
 
@@ -79,7 +80,7 @@ def check_flags_and_example(environment, folder):
     folder.mkdir()
     path = f"{environment / 'bin'}:/usr/bin:/bin"
     shown = run(folder, str(environment / "bin" / "snakemake"), "--help", PATH=path, PYTHONPATH="").stdout
-    flags = re.findall(r"^\| `(--submitit-[\w-]+)`", (PLUGIN / "README.md").read_text(), re.MULTILINE)
+    flags = re.findall(r"^\| `(--(?:submitit|logger-lines)-[\w-]+)`", (PLUGIN / "README.md").read_text(), re.MULTILINE)
     assert len(flags) > 10
     assert [flag for flag in flags if flag not in shown] == []
     section = (PLUGIN / "README.md").read_text().partition("\n## Two ranks\n")[2].partition("\n## ")[0]
@@ -100,8 +101,8 @@ def module_file(environment, folder):
 
 def test_the_wheel_holds_the_package_and_the_source_distribution_the_tests_too(built):
     wheel, sdist = built
-    package = {str(path.relative_to(PLUGIN)) for path in (PLUGIN / "snakemake_executor_plugin_submitit").rglob("*.py")}
-    package.add("snakemake_executor_plugin_submitit/py.typed")
+    package = {str(path.relative_to(PLUGIN)) for name in PACKAGES for path in (PLUGIN / name).rglob("*.py")}
+    package |= {f"{name}/py.typed" for name in PACKAGES}
     in_wheel = set(zipfile.ZipFile(wheel).namelist())
     assert package == {name for name in in_wheel if ".dist-info/" not in name}
     with tarfile.open(sdist) as archive:
@@ -126,7 +127,8 @@ def test_the_tests_of_the_source_distribution_pass_with_the_wheel(environment, b
     with tarfile.open(built[1]) as archive:
         archive.extractall(root / "sdist", filter="data")
     (folder,) = (root / "sdist").iterdir()
-    shutil.rmtree(folder / "snakemake_executor_plugin_submitit")
+    for name in PACKAGES:
+        shutil.rmtree(folder / name)
     # test_local.py takes longest, and says of the wheel no more than the README's example
     done = run(
         folder,

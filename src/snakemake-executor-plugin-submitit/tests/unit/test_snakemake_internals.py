@@ -306,6 +306,21 @@ def test_submitits_executor_submits_by_what_the_plugin_replaces():
     assert 'array_ex.parameters["map_count"] = n' in source(SlurmExecutor._internal_process_submissions)
 
 
+# tracking/cancelled.py
+
+
+def test_JobScheduler_retries_while_attempt_is_at_most_restart_times_and_gives_resources_back_before():
+    from snakemake.jobs import GroupJob, Job
+    from snakemake.scheduling.job_scheduler import JobScheduler
+
+    text = source(JobScheduler._handle_error)
+    assert "if job.restart_times > job.attempt - 1:" in text
+    assert text.index("_free_resources(job)") < text.index("restart_times > ")
+    for kind in (Job, GroupJob):
+        assert "return self._attempt" in source(kind.attempt.fget)
+        assert "_attempt" in kind.__slots__
+
+
 # pool/command.py and worker/child.py
 
 

@@ -9,7 +9,6 @@ Letters: T step or frame, B batch, C channel, H, W.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from spikedistill.cpus import own_cpus
 from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.loading.augment import BOX_WORDS, Augment, augment_batch, erase, resized_crop_boxes
 from spikedistill.data.loading.inputs import STATISTICS, InputConfig, crop_images, encode_frames, normalize
@@ -219,7 +219,7 @@ class Loader:
         if self._resident is not None:
             yield None
         elif isinstance(self._samples, ImageFiles):
-            with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            with ThreadPoolExecutor(own_cpus()) as pool:
                 yield FileSource(self._samples, self._most_loaded, self._device, self._side, pool)
         else:
             yield RowSource(self._samples, self._most_loaded, self._device)

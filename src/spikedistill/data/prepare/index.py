@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spikedistill.data.prepare.splits import splits_apart
+from spikedistill.data.rows import LARGE, write_columns
 from spikedistill.data.store import SCHEMA, open_samples
 from spikedistill.errors import DataError
 
@@ -26,7 +27,7 @@ def write_index(
     statistics: tuple[Sequence[float], Sequence[float]] | None = None,
     split_lists: Mapping[str, Mapping[str, Sequence[int]]] | None = None,
 ) -> None:
-    """Write index.json and splits.json beside the array that already lies in `folder`.
+    """Write index.json and splits.json beside the array that already lies in `folder`; of a large dataset see `data.rows`.
 
     Args:
         folder: holds `images.npy`, `frames.npy` or `files.json`.
@@ -36,7 +37,7 @@ def write_index(
         splits: row numbers by the name of the split.
         recipe: the dataset and the parameters that the array was made with.
         statistics: mean and std of images where they are known; None: measure them on split "train".
-        split_lists: all alternatives to `splits`, by name, written to splits/<name>.json.
+        split_lists: all alternatives to `splits`, by name, written to splits/<name>.json, or .npz.
 
     Raises:
         DataError: if the rows or the splits do not fit the array, or a sample to train on is in another split, too.
@@ -60,25 +61,31 @@ def write_index(
         "std": std,
         "recipe": dict(recipe),
     }
-    _write_index_file(folder / "index.json", index, rows)
-    _write_split(folder / "splits.json", splits)
+    _write_index_file(folder, index, rows)
+    _write_split(folder / "splits", splits)
     for name, lists in (split_lists or {}).items():
         (folder / "splits").mkdir(exist_ok=True)
-        _write_split(folder / "splits" / f"{name}.json", lists)
+        _write_split(folder / "splits" / name, lists)
 
 
-def _write_index_file(path: Path, index: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write the index row by row, because a dataset may have millions of them."""
-    with path.open("w", encoding="utf-8") as stream:
-        stream.write(json.dumps(index, indent=1).removesuffix("\n}") + ',\n "rows": [')
-        for number, row in enumerate(rows):
-            stream.write(("," if number else "") + "\n  " + json.dumps(dict(row)))
-        stream.write("\n ]\n}\n")
+def _write_index_file(folder: Path, index: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the index, with one line for each row; the rows of a large dataset become columns."""
+    if len(rows) >= LARGE:
+        lines = json.dumps(write_columns(folder, rows))
+    else:
+        lines = "[" + ",".join("\n  " + json.dumps(dict(row)) for row in rows) + "\n ]"
+    text = json.dumps(index, indent=1).removesuffix("\n}") + f',\n "rows": {lines}\n}}\n'
+    (folder / "index.json").write_text(text, encoding="utf-8")
 
 
 def _write_split(path: Path, splits: Mapping[str, Sequence[int]]) -> None:
+    """Write the lists of rows of each split to a file of this name: as JSON, or as arrays if they are long."""
+    if sum(len(members) for members in splits.values()) >= LARGE:
+        arrays: dict[str, Any] = {name: np.asarray(members, dtype=np.int64) for name, members in splits.items()}
+        np.savez(path, **arrays)
+        return
     lists = {name: [int(i) for i in members] for name, members in splits.items()}
-    path.write_text(json.dumps(lists) + "\n", encoding="utf-8")
+    path.with_name(f"{path.name}.json").write_text(json.dumps(lists) + "\n", encoding="utf-8")
 
 
 def _statistics(samples: npt.NDArray[Any], rows: Sequence[int]) -> tuple[list[float], list[float]]:

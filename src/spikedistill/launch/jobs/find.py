@@ -1,0 +1,166 @@
+"""Which jobs belong to which stages of a plan.
+
+Records of the executor say which outputs a job makes; a job without one, as of `spikedistill submit`, is known by its folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from spikedistill.launch.jobs import local, slurm
+from spikedistill.launch.jobs.attempts import job_names
+from spikedistill.launch.jobs.job import Job
+from spikedistill.plan.build import Plan
+from spikedistill.plan.stages import STAGES
+from spikedistill.store.artifacts import Store
+
+SUBMITIT = Path(".snakemake") / "submitit"
+"""Where jobs are kept, unless a profile has another `submitit-folder`."""
+GONE = "GONE"
+"""The state of a job that was recorded and is not in Slurm's queue any more."""
+_OF_SUBMIT = re.compile(r".+-[0-9a-f]{10}")  # an artifact, by which `spikedistill submit` names jobs
+
+
+@dataclass(frozen=True)
+class Found:
+    """A job with what it is for.
+
+    Attributes:
+        job: the job.
+        name: its own name.
+        job_dir: its own folder; of an array, each job has one.
+        refs: artifacts of the plan that it makes; several for a group of Snakemake.
+    """
+
+    job: Job
+    name: str
+    job_dir: Path
+    refs: tuple[str, ...]
+
+    @property
+    def is_stage(self) -> bool:
+        """Return whether it makes an artifact, be it of this plan or not."""
+        return bool(self.refs) or self.name.partition(".")[0] in STAGES or bool(_OF_SUBMIT.fullmatch(self.name))
+
+
+@dataclass(frozen=True)
+class FoundJobs:
+    """All jobs that were submitted from a working directory and are known now.
+
+    Attributes:
+        by_ref: those of each stage, the likeliest to be at work first.
+        stale: living ones of stages that the plan does not have.
+        others: living ones that make no artifact, such as the report.
+    """
+
+    by_ref: Mapping[str, Sequence[Found]] = field(default_factory=dict)
+    stale: Sequence[Found] = ()
+    others: Sequence[Found] = ()
+
+    def living(self, refs: Iterable[str] | None = None) -> list[Found]:
+        """Return the jobs of some stages, or of all of the plan, that wait or run, each once."""
+        chosen = self.by_ref if refs is None else [ref for ref in refs if ref in self.by_ref]
+        unique = {found.job.job_id: found for ref in chosen for found in self.by_ref[ref] if found.job.is_alive}
+        return list(unique.values())
+
+
+def job_folders(profile: Mapping[str, Any]) -> list[Path]:
+    """Return the folders of this user's jobs in this working directory, given the settings of the profile."""
+    from snakemake_executor_plugin_submitit.private import own_path
+
+    given = profile.get("submitit-folder")
+    folders = [SUBMITIT, *([Path(str(given))] if given else [])]
+    return list(dict.fromkeys(own_path(folder.absolute()) for folder in folders))
+
+
+class JobFinder:
+    """Finds the jobs of a plan's stages."""
+
+    def __init__(self, plan: Plan, profile: Mapping[str, Any]) -> None:
+        """Index the stages.
+
+        Args:
+            plan: the plan.
+            profile: settings of the Snakemake profile: where jobs are kept, and whether Slurm is asked.
+        """
+        store = Store(plan.config.store)
+        self._folders = folders = job_folders(profile)
+        self._asks_slurm = slurm.is_here() and profile.get("submitit-cluster") != "local"
+        self._real_folders = {os.path.realpath(folder) for folder in folders}
+        self._known_folders: dict[Path, bool] = {}
+        self._preempted: set[tuple[str, int]] = set()
+        self._by_name = {name: ref for ref, spec in plan.stages.items() for name in job_names(spec)}
+        self._by_output = {str(store.manifest_path(ref).absolute()): ref for ref in plan.stages}
+
+    @property
+    def outputs(self) -> Iterable[str]:
+        """Absolute paths of what the stages make."""
+        return self._by_output.keys()
+
+    def find(self) -> FoundJobs:
+        """Look at records, queue and processes, once each.
+
+        Raises:
+            NoAnswerError: if Slurm does not answer.
+        """
+        records = self._records()  # before the queue: a job that is submitted in between is just not known yet
+        queued = slurm.queued_jobs(self._folders) if self._asks_slurm else []
+        queued = [self._remember_preemption(job) for job in queued]
+        found = [each for job in [*queued, *local.local_jobs()] if (each := self._recognise(job, records)) is not None]
+        if self._asks_slurm:
+            known = {each.job.job_id for each in found}
+            found += [gone for job_id, gone in records.items() if job_id not in known]
+        return _grouped(found)
+
+    def _remember_preemption(self, job: Job) -> Job:
+        """Return a job with what was seen of its last run."""
+        if job.preempted is not None:
+            self._preempted.add((job.job_id, job.restarts))
+        return replace(job, was_preempted=(job.job_id, job.restarts - 1) in self._preempted)
+
+    def _records(self) -> dict[str, Found]:
+        """Return the jobs that the executor has recorded, by id."""
+        from snakemake_executor_plugin_submitit.tracking.registry import Registry
+
+        found = {}
+        for folder in self._folders:
+            for submission in Registry(folder).read():
+                for record, job_id in zip(submission.records, submission.job_ids(), strict=True):
+                    if job_id is not None:
+                        job = Job("slurm", job_id, Path(submission.folder), GONE)
+                        refs = tuple(ref for each in record.outputs if (ref := self._by_output.get(each)))
+                        found[job_id] = Found(job, record.name, Path(record.job_dir), refs)
+        return found
+
+    def _is_kept_in(self, folder: Path) -> bool:
+        """Return whether a folder is one of ours, under whichever of its paths."""
+        if folder not in self._known_folders:
+            self._known_folders[folder] = folder in self._folders or os.path.realpath(folder) in self._real_folders
+        return self._known_folders[folder]
+
+    def _recognise(self, job: Job, records: Mapping[str, Found]) -> Found | None:
+        record = records.get(job.job_id)
+        if job.cluster == "slurm" and record is not None and record.job.folder == job.folder:
+            return Found(job, record.name, record.job_dir, record.refs)
+        name = job.folder.parent.name
+        if "_" in job.job_id or not self._is_kept_in(job.folder.parent.parent):
+            return None  # of another working directory, or of an array whose record is not written yet
+        ref = self._by_name.get(name)
+        return Found(job, name, job.folder, (ref,) if ref else ())
+
+
+def _grouped(found: Iterable[Found]) -> FoundJobs:
+    by_ref: dict[str, list[Found]] = {}
+    unplanned = []
+    for each in sorted(found, key=lambda each: (not each.job.is_alive, each.job.is_pending)):
+        for ref in each.refs:
+            by_ref.setdefault(ref, []).append(each)
+        if not each.refs and each.job.is_alive:
+            unplanned.append(each)
+    stale = tuple(each for each in unplanned if each.is_stage)
+    return FoundJobs(by_ref, stale, tuple(each for each in unplanned if not each.is_stage))

@@ -1,0 +1,57 @@
+"""What is known of a job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of this user.
+
+    Attributes:
+        cluster: where it is.
+        job_id: Slurm's id, or that of a process on this machine.
+        folder: what submitit keeps of it: of an array, all jobs share one.
+        state: Slurm's word; RUNNING on this machine.
+        reason: Slurm's, for which it is pending.
+        nodes: where it runs, as Slurm writes it.
+        gpus: how many it has, on all nodes.
+        gpu_names: which ones, where that is known.
+        start: when it started, or Slurm expects it to; seconds since the epoch.
+        elapsed_s: since then.
+        restarts: how often Slurm has requeued it.
+        preempted: when it was told to make room, in this run; seconds since the epoch.
+        was_preempted: whether that is why it was requeued the last time, if somebody looked then: Slurm forgets it.
+    """
+
+    cluster: Literal["slurm", "local"]
+    job_id: str
+    folder: Path
+    state: str
+    reason: str = ""
+    nodes: str = ""
+    gpus: int = 0
+    gpu_names: str = ""
+    start: float | None = None
+    elapsed_s: float = 0.0
+    restarts: int = 0
+    preempted: float | None = None
+    was_preempted: bool = False
+
+    @property
+    def is_pending(self) -> bool:
+        """Return whether it waits in Slurm's queue."""
+        return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
+
+    @property
+    def is_alive(self) -> bool:
+        """Return whether it waits or runs."""
+        from snakemake_executor_plugin_submitit.submission.states import ALIVE
+
+        return self.state in ALIVE
+
+    def __str__(self) -> str:
+        return f"job {self.job_id}" if self.cluster == "slurm" else f"process {self.job_id}"

@@ -1,0 +1,159 @@
+"""What the files of a stage in progress tell: its lease, its starts, its metrics.
+
+In a shared store, a colleague may have written them: nothing but plain files of a sensible size is read, numbers must be finite,
+and of a text only what is printable gets any further.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import os
+import stat
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spikedistill.launch.status.snapshot import Progress
+from spikedistill.store.lease import Holder, heartbeat_age_s, lease_path, read_holder
+from spikedistill.store.provenance import STARTS
+from spikedistill.train.tracking import METRICS
+
+TAIL_BYTES = 64 * 1024
+LONGEST_TEXT = 200
+RECENT_EPOCHS = 5
+
+
+@dataclass(frozen=True)
+class Work:
+    """The work in progress on an artifact.
+
+    Attributes:
+        holder: the process that makes it; None if none does.
+        silent_s: seconds since its last sign of life; 0 without a holder.
+        starts: how often it was started.
+        started: when, the last time; seconds since the epoch.
+        progress: of a training that has completed an epoch.
+        progress_at: when that epoch was done, in seconds since the epoch.
+    """
+
+    holder: Holder | None = None
+    silent_s: float = 0.0
+    starts: int = 0
+    started: float | None = None
+    progress: Progress | None = None
+    progress_at: float | None = None
+
+
+class WorkReader:
+    """Reads the work folders of a store."""
+
+    def __init__(self) -> None:
+        """Read nothing yet."""
+        self._skew_s: float | None = None
+
+    def read(self, work: Path, epochs: int) -> Work:
+        """Read the work folder of a stage that trains for so many epochs; 0: it does not train."""
+        lease = lease_path(work)
+        holder = read_holder(lease) if _size(lease) is not None else None
+        starts = _json_lines(work / STARTS)
+        progress, progress_at = _progress(work / METRICS, epochs) if epochs else (None, None)
+        return Work(
+            holder=holder,
+            silent_s=self._silent_s(lease) if holder else 0.0,
+            starts=len(starts),
+            started=_moment(starts[-1].get("started")) if starts else None,
+            progress=progress,
+            progress_at=progress_at,
+        )
+
+    def _silent_s(self, lease: Path) -> float:
+        """Return the seconds since the last heartbeat; the clock of the file system is compared with this machine's once."""
+        try:
+            beat = lease.stat().st_mtime
+            if self._skew_s is None:
+                silent_s = heartbeat_age_s(lease)
+                if silent_s == 0.0:  # or not to be known
+                    return max(0.0, time.time() - beat)
+                self._skew_s = beat + silent_s - time.time()
+        except OSError:
+            return 0.0
+        return max(0.0, time.time() + self._skew_s - beat)
+
+
+def printable(text: object) -> str:
+    """Return a text as it may go to a terminal: one line, without control characters, not too long."""
+    line = "".join(sign if sign.isprintable() else "?" for sign in str(text)[: LONGEST_TEXT + 1])
+    return line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 1] + "…"
+
+
+def _size(path: Path) -> int | None:
+    """Return the size of a plain file; None if there is none, or something else, on which a reader might wait for ever."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_size if stat.S_ISREG(about.st_mode) else None
+
+
+def _json_lines(path: Path, last: int = 0) -> list[dict[str, Any]]:
+    """Return the objects in the last whole lines of a file, so many of them or all for 0, as far as they make sense."""
+    size = _size(path)
+    if not size:
+        return []
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            stream.seek(max(0, size - TAIL_BYTES))
+            tail = stream.read(TAIL_BYTES)
+    except OSError:
+        return []
+    if size > TAIL_BYTES:
+        tail = tail[tail.find(b"\n") + 1 :]
+    found = []
+    for line in tail[: tail.rfind(b"\n") + 1].splitlines()[-last:]:
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(entry, dict):
+            found.append(entry)
+    return found
+
+
+def _progress(metrics: Path, epochs: int) -> tuple[Progress | None, float | None]:
+    lines = [line for line in _json_lines(metrics, RECENT_EPOCHS) if isinstance(line.get("epoch"), int)]
+    if not lines:
+        return None, None
+    last = max(lines, key=lambda line: int(line["epoch"]))
+    times = [seconds for line in lines if (seconds := _number(line, "time/epoch(s)")) is not None]
+    try:
+        at = metrics.stat().st_mtime
+    except OSError:
+        at = None
+    progress = Progress(
+        epoch=max(0, min(last["epoch"] + 1, epochs)),
+        epochs=epochs,
+        epoch_s=statistics.fmean(times) if times else None,
+        loss=_number(last, "train/loss"),
+        accuracy=_number(last, "train/accuracy(%)"),
+        validation=_number(last, "validation/accuracy(%)"),
+        samples_per_s=_number(last, "time/throughput(samples/s)"),
+    )
+    return progress, at
+
+
+def _number(entry: Mapping[str, Any], key: str) -> float | None:
+    value = entry.get(key)
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _moment(text: object) -> float | None:
+    """Convert a time in ISO format to seconds since the epoch; None if it is none."""
+    try:
+        return datetime.datetime.fromisoformat(str(text)).timestamp()
+    except (ValueError, OverflowError):
+        return None
