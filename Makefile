@@ -17,8 +17,9 @@ PLUGIN := src/snakemake-executor-plugin-submitit
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c envs/constraints.txt -e $(PLUGIN)
 PROJECT_FILES := pyproject.toml $(PLUGIN)/pyproject.toml envs/constraints.txt
 PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
-TEST_PACKAGES := slurm-wlm slurmdbd slurm-client munge mariadb-server chromium rsync iproute2 gcc libc6-dev
-TEST_PROGRAMS := sbatch sacct slurmctld slurmd slurmdbd munged mariadbd chromium rsync ip cc
+TEST_PACKAGES := slurm-wlm slurmdbd slurm-client munge mariadb-server chromium rsync iproute2 gcc libc6-dev \
+	texlive-latex-base texlive-latex-recommended poppler-utils
+TEST_PROGRAMS := sbatch sacct slurmctld slurmd slurmdbd munged mariadbd chromium rsync ip cc pdflatex pdffonts
 
 .PHONY: help demo quick test mutants check docs generate pictures gpu test-programs
 .DEFAULT_GOAL := help
@@ -87,7 +88,7 @@ $(VENV)/.installed-dev: $(VENV)/bin/python $(PROJECT_FILES)
 	$(INSTALL) -e ".[dev]"
 	@touch $@ $(VENV)/.installed
 
-# The tests start a real Slurm cluster on this machine and open the report in a real browser. Their programs are Debian's;
+# The tests start a real Slurm cluster on this machine, open the report in a real browser and compile its tables and figures. Their programs are Debian's;
 # where they cannot be installed, the tests that need them are not run, and pytest's summary says so.
 test-programs:
 	@missing=; for program in $(TEST_PROGRAMS); do \

@@ -22,11 +22,12 @@ rule report:
             caption="../report/results.rst",
             category="Results",
             labels={
-                "what": "everything on one page: sortable tables, figures, cost, configuration"
+                "what": "everything on one page: tables, figures, cost, configuration"
             },
         ),
         table_markdown=report_file("results.md"),
         table_latex=report_file("results.tex"),
+        figures_latex=report_file("figures.tex"),
         table_csv=report(
             report_file("results.csv"),
             caption="../report/results.rst",
@@ -56,6 +57,12 @@ rule report:
             caption="../report/accuracy_over_sweep.rst",
             category="Figures",
             labels={"what": "accuracy against a swept number"},
+        ),
+        validation_over_sweep=report(
+            report_file("validation_over_sweep.svg"),
+            caption="../report/validation_over_sweep.rst",
+            category="Figures",
+            labels={"what": "sweeps on the validation split"},
         ),
         training_curves=report(
             report_file("training_curves.svg"),
@@ -93,6 +100,20 @@ rule report:
             category="Cost",
             labels={"what": "what every stage took, as CSV"},
         ),
+        for_papers=[
+            report_file(f"{name}.pdf")
+            for name in (
+                "accuracy_over_time",
+                "accuracy_over_energy",
+                "accuracy_over_sweep",
+                "validation_over_sweep",
+                "training_curves",
+                "firing_rates",
+                "confusion_matrices",
+                "saliency_maps",
+                "event_frames",
+            )
+        ],
     log:
         REPORT_LOG,
     benchmark:

@@ -69,19 +69,20 @@ def _add_export(commands: Commands, configured: argparse.ArgumentParser) -> None
 
 def _report(options: argparse.Namespace) -> None:
     from spikedistill.report.collect import collect
-    from spikedistill.report.tables import terminal_table
+    from spikedistill.report.findings import Findings
+    from spikedistill.report.tables.plain import terminal_table
     from spikedistill.report.tensorboard import write_tensorboard
     from spikedistill.report.writer import backdate, write_report
     from spikedistill.store.artifacts import Store
 
     start_logging(options.log_file)
     plan = build_plan(read_resolved(options.resolved)) if options.resolved else load_plan(options)
-    comparison = collect(plan, Store(plan.config.store))
-    files = write_report(comparison, Path(plan.config.results))
-    if comparison.is_partial:
+    findings = Findings.of(collect(plan, Store(plan.config.store)))
+    files = write_report(findings, Path(plan.config.results))
+    if findings.comparison.is_partial:
         backdate(files)
-    write_tensorboard(comparison.records, Path(plan.config.results) / "tensorboard")
-    print(terminal_table(comparison))
+    write_tensorboard(findings.comparison.records, Path(plan.config.results) / "tensorboard")
+    print(terminal_table(findings.rows))
 
 
 def _sweep(options: argparse.Namespace) -> None:

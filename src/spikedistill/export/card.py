@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from spikedistill.report.tables import MEASURES, Column
+from spikedistill.report.tables.columns import MEASURES, Column, robustness_columns
 from spikedistill.store.provenance import commit_of
 
 _LIMITS = """\
@@ -153,7 +153,8 @@ def _results(evaluation: Mapping[str, Any] | None) -> str:
     if evaluation is None:
         return "Not measured."
     lines = ["| quantity | value |", "|---|---|", f"| test samples | {evaluation['num_samples']} |"]
-    lines += [f"| {column.header} | {text} |" for column in MEASURES if (text := _value(column, evaluation))]
+    columns = (*MEASURES, *robustness_columns([dict(evaluation)]))
+    lines += [f"| {column.header} | {text} |" for column in columns if (text := _value(column, evaluation))]
     if evaluation.get("accuracy_at_step"):
         steps = ", ".join(f"{100 * value:.2f}" for value in evaluation["accuracy_at_step"])
         lines.append(f"| accuracy after 1, 2, … steps (%) | {steps} |")

@@ -6,6 +6,7 @@ import functools
 import io
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from spikedistill.launch.status.words import stage_state
 from spikedistill.plan.build import Plan, Row
 from spikedistill.plan.stages import DistillSpec, NetworkSpec, Spec, TeacherSpec
 from spikedistill.plan.uptodate import UpToDate
+from spikedistill.report.alone import measured_alone
 from spikedistill.report.published import PublishedResult, find_published
 from spikedistill.report.records import Comparison, RunRecord, StageCost
-from spikedistill.report.trace import facts
+from spikedistill.report.sources import facts
 from spikedistill.store.artifacts import Store
 from spikedistill.store.provenance import STARTS
 from spikedistill.train.tracking import METRICS, whole_lines
@@ -41,9 +43,16 @@ def collect(plan: Plan, store: Store) -> Comparison:
     up_to_date = UpToDate(plan, store)
     read = functools.cache(_read_lines)  # the metrics of a network are read for its rows and for its cost
     source = functools.cache(lambda ref: facts(store.manifest(ref)))  # data and teachers are behind many rows
+    alone = measured_alone({ref: store.manifest(ref) for ref in plan.stages if ref in up_to_date})
     baselines = {label: _baselines(experiment) for label, experiment in plan.config.experiments.items()}
     return Comparison(
-        records=[_record(plan, store, row, up_to_date, baselines[row.experiment][0], read, source) for row in plan.rows],
+        records=[
+            replace(
+                _record(plan, store, row, up_to_date, baselines[row.experiment][0], read, source),
+                timed_alone=alone.get(row.evaluation),
+            )
+            for row in plan.rows
+        ],
         costs=[_cost(store, spec, spec.ref in up_to_date, read) for spec in plan.stages.values()],
         published={label: _published(experiment) for label, experiment in plan.config.experiments.items()},
         config=plan.config.model_dump(mode="json"),

@@ -12,7 +12,7 @@ from tabulate import tabulate
 from spikedistill.errors import ArtifactError
 from spikedistill.evaluate.settings import EVALUATION
 from spikedistill.plan.stages import EvaluateSpec, network_role
-from spikedistill.report.tables import MEASURES
+from spikedistill.report.tables.columns import MEASURES, robustness_columns
 from spikedistill.store.artifacts import Store
 
 ABSENT = "-"
@@ -79,11 +79,11 @@ def _rows(keys: Sequence[str], sources: Sequence[Mapping[str, Any]]) -> list[lis
     return [[key, *(ABSENT if source.get(key) is None else str(source[key]) for source in sources)] for key in keys]
 
 
-def _measured(evaluations: Sequence[Mapping[str, Any] | None]) -> list[list[str]]:
+def _measured(evaluations: Sequence[dict[str, Any] | None]) -> list[list[str]]:
     """Return a row for each quantity that was measured on any of the networks."""
     rows = []
-    for column in MEASURES:
-        values = [None if m is None else column.read(dict(m)) for m in evaluations]
+    for column in (*MEASURES, *robustness_columns(m for m in evaluations if m is not None)):
+        values = [None if m is None else column.read(m) for m in evaluations]
         if any(value is not None for value in values):
             shown = (ABSENT if value is None else f"{value * column.factor:.{column.digits}f}" for value in values)
             rows.append([column.header, *shown])

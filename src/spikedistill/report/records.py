@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from spikedistill.plan.stages import TeacherSpec
 from spikedistill.report.published import PublishedResult
 from spikedistill.report.statistics import half_width
 
@@ -38,6 +39,7 @@ class RunRecord:
         correct: [N], whether it predicts the class of each sample of the test split; None if the evaluation is of a version
             that did not keep the predictions.
         sources: the evaluation and all that it was made from, upstream first: reference -> facts, see `trace.facts`.
+        timed_alone: whether no other stage of the plan ran on the same machine while it was evaluated; None if that is unknown.
     """
 
     experiment: str
@@ -57,6 +59,12 @@ class RunRecord:
     examples: Mapping[str, npt.NDArray[Any]] | None = None
     correct: npt.NDArray[np.bool_] | None = None
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    timed_alone: bool | None = None
+
+    @property
+    def teachers(self) -> frozenset[str]:
+        """References of the teachers among its sources."""
+        return frozenset(ref for ref in self.sources if ref.startswith(f"{TeacherSpec.folder}/"))
 
 
 @dataclass(frozen=True)
@@ -132,6 +140,11 @@ class Group(NamedTuple):
         """True for the method that the others of the experiment are compared with."""
         return self.runs[0].is_baseline
 
+    @property
+    def teachers(self) -> frozenset[str]:
+        """References of the teachers behind its runs that were measured."""
+        return frozenset().union(*(run.teachers for run in self.runs))
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -202,6 +215,14 @@ def group_records(records: Iterable[RunRecord]) -> list[Group]:
     ]
     order = list(found)
     return sorted(groups, key=lambda group: (order.index(group.experiment), not group.is_teacher))
+
+
+def by_experiment(groups: Iterable[Group]) -> dict[str, list[Group]]:
+    """Return the groups of each experiment, in their order."""
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        found.setdefault(group.experiment, []).append(group)
+    return found
 
 
 def measurements(group: Group) -> list[dict[str, Any]]:

@@ -23,9 +23,9 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from spikedistill.plan.stages import DistillSpec, TeacherSpec
 from spikedistill.report.compare import flatten
-from spikedistill.report.plots.pictures import picture
+from spikedistill.report.plots.pictures import as_picture
 from spikedistill.report.records import RunRecord
-from spikedistill.report.tables import ACCURACY, ENERGY, FIRING_RATE, MEASURES, Column
+from spikedistill.report.tables.columns import ACCURACY, ENERGY, FIRING_RATE, MEASURES, Column, robustness_columns
 
 SUFFIX = ".report"
 COMPARED = (ACCURACY, ENERGY, FIRING_RATE)  # the metrics in TensorBoard's table of hyperparameters
@@ -62,7 +62,7 @@ def _summaries(run: RunRecord, *, with_training: bool) -> Iterator[tuple[int, Su
                 if "/" in tag:
                     yield record["epoch"], _scalar(tag, value)
     last = len(run.metrics)
-    for column in MEASURES:
+    for column in (*MEASURES, *robustness_columns([run.evaluation])):
         value = column.read(run.evaluation)
         if value is not None:
             yield last, _scalar(_tag(column), value * column.factor)
@@ -72,7 +72,7 @@ def _summaries(run: RunRecord, *, with_training: bool) -> Iterator[tuple[int, Su
         yield last, _scalar(f"firing_rate/{layer['name']}", layer["rate"])
     yield from ((last, summary) for summary in _hyperparameters(run))
     if run.examples is not None:
-        samples = [picture(sample) for sample in run.examples["samples"]]
+        samples = [as_picture(sample) for sample in run.examples["samples"]]
         yield last, _image("examples/samples", samples)
         yield last, _image("examples/attention", list(run.examples["maps"]))
 

@@ -6,67 +6,18 @@ digests and the commits that made them. `spikedistill trace` reads it, and compa
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from spikedistill.errors import ArtifactError
 from spikedistill.plan.code import describe_code
-from spikedistill.report.records import Comparison, RunRecord
-from spikedistill.report.sections.swept import swept_numbers
+from spikedistill.report.sources import FILE, facts, read_sources
 from spikedistill.store.artifacts import Store
 from spikedistill.store.inventory import FORMER_NAMES, Entry, artifacts
-from spikedistill.store.provenance import commit_of
 
-SOURCES = "sources.json"
-NOTE = (
-    "`spikedistill trace NAME` shows all that is behind an artifact and what was made of it; it takes a file of this report, too."
-)
 MAX_NAMED = 3
 Node = dict[str, Any]
-
-
-def facts(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a report records about an artifact, from its manifest."""
-    return {
-        "digest": manifest["digest"],
-        "created": manifest.get("created"),
-        "commit": commit_of(manifest) if manifest.get("spikedistill") else None,
-        "code": (manifest["spec"] or {}).get("code") or {},
-        "upstream": list(manifest["upstream"]),
-    }
-
-
-def origin(record: RunRecord) -> list[str]:
-    """Return the cells about the origin of a run: its evaluation, what its network was made from, and the commit of that."""
-    *_, evaluation = record.sources or [""]
-    network = next((ref for ref in record.sources if ref.endswith(f"/{record.artifact}")), None)
-    if network is None:
-        return ["", "", ""]
-    made = record.sources[network]
-    return [evaluation.partition("/")[2], ", ".join(made["upstream"]), made["commit"] or "?"]
-
-
-def sources_text(comparison: Comparison, files: Iterable[str]) -> str:
-    """Return the content of `sources.json`.
-
-    Args:
-        comparison: content of the report.
-        files: names of its files.
-    """
-    measured = [record for record in comparison.records if record.evaluation is not None]
-    known: dict[str, Mapping[str, Any]] = {}
-    for record in measured:
-        known |= record.sources
-    content = {
-        "schema": 1,
-        "files": {file: _shown(file, measured) for file in files},
-        "runs": [_run(record) for record in measured],
-        "artifacts": {ref: known[ref] for ref in sorted(known)},
-        "config": comparison.config,
-    }
-    return json.dumps(content, indent=1) + "\n"
 
 
 def trace(target: str, store: Store, results: Path) -> Node:
@@ -82,7 +33,7 @@ def trace(target: str, store: Store, results: Path) -> Node:
     """
     entries = artifacts(store)
     path = Path(target)
-    if path.is_file() or path.suffix[1:] in ("svg", "csv", "html", "md", "tex"):
+    if path.is_file() or path.suffix[1:] in ("svg", "pdf", "csv", "html", "md", "tex"):
         return _trace_file(path, entries)
     return _trace_artifact(_find(target, store, entries), entries, results)
 
@@ -103,36 +54,6 @@ def as_text(node: Node) -> str:
     return "\n".join(lines)
 
 
-def _shown(file: str, records: Sequence[RunRecord]) -> list[int] | Literal["all"]:
-    """Return the numbers of the runs that a file of the report shows."""
-    shown: dict[Any, int] = {}
-    runs = [(number, record) for number, record in enumerate(records) if record.examples is not None]
-    if file == "event_frames.svg":
-        for number, record in runs:
-            if record.examples is not None and record.examples["samples"].ndim == 5:
-                shown.setdefault(record.experiment, number)
-    elif file == "accuracy_over_sweep.svg":
-        swept = {label for sweep in swept_numbers(records) for label in sweep.variants}
-        return [number for number, record in enumerate(records) if record.experiment in swept]
-    elif file == "saliency_maps.svg":
-        for number, record in sorted(runs, key=lambda run: run[1].seed):
-            shown.setdefault((record.experiment, record.method), number)
-    else:
-        return "all"
-    return list(shown.values())
-
-
-def _run(record: RunRecord) -> Node:
-    *_, evaluation = record.sources or [None]
-    return {
-        "experiment": record.experiment,
-        "method": record.method,
-        "seed": record.seed,
-        "network": record.artifact,
-        "evaluation": evaluation,
-    }
-
-
 def _run_name(run: Node) -> str:
     return f"{run['experiment']}, {run['method']}, seed {run['seed']}"
 
@@ -140,40 +61,20 @@ def _run_name(run: Node) -> str:
 def _trace_file(path: Path, entries: Mapping[str, Entry]) -> Node:
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file; give a file that `spikedistill report` wrote, or the name of an artifact")
-    sources = _read_sources(path.parent)
+    sources = read_sources(path.parent)
     if path.name not in sources["files"]:
         raise ArtifactError(f"{path}: not a file of the report in {path.parent}, which has: {', '.join(sources['files'])}")
     known = sources["artifacts"]
     config = path.parent / "config.json"
     return {
         "target": str(path),
-        "configuration": str(config) if config.is_file() else f"key `config` of {path.parent / SOURCES}",
+        "configuration": str(config) if config.is_file() else f"key `config` of {path.parent / FILE}",
         "runs": [
             run | {"evaluation": _recorded(run["evaluation"], known, entries)}
             for number, run in enumerate(sources["runs"])
             if run["evaluation"] and _is_shown(number, sources["files"][path.name])
         ],
     }
-
-
-def _read_sources(folder: Path) -> Node:
-    """Read the sources of the report in a folder.
-
-    Raises:
-        ArtifactError: if there are none, or they cannot be read.
-    """
-    file = folder / SOURCES
-    try:
-        sources = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as err:
-        raise ArtifactError(
-            f"{file}: not there, so nothing is recorded; `spikedistill report` writes it with the report"
-        ) from err
-    except (OSError, ValueError) as err:
-        raise ArtifactError(f"{file}: cannot be read ({err}); `spikedistill report` writes it again") from err
-    if not isinstance(sources, dict) or not {"files", "runs", "artifacts"} <= sources.keys():
-        raise ArtifactError(f"{file}: does not hold the sources of a report; `spikedistill report` writes it again")
-    return sources
 
 
 def _recorded(ref: str, known: Mapping[str, Node], entries: Mapping[str, Entry]) -> Node:
@@ -251,7 +152,7 @@ def _down(ref: str, below: Mapping[str, list[str]], entries: Mapping[str, Entry]
 def _shown_in(ref: str, results: Path) -> list[str]:
     """Return the files of a report that an artifact is behind; none if there is no report."""
     try:
-        sources = _read_sources(results)
+        sources = read_sources(results)
     except ArtifactError:
         return []
     known = sources["artifacts"]

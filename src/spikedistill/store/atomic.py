@@ -20,7 +20,16 @@ def write_text(path: Path, text: str) -> Path:
     Raises:
         OSError: if it cannot be written, as on a full disk; nothing is left of it, and what was there stays.
     """
-    return write(path, lambda stream: stream.write(text.encode("utf-8")))
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write a binary file atomically; return its path.
+
+    Raises:
+        OSError: if it cannot be written, as on a full disk; nothing is left of it, and what was there stays.
+    """
+    return write(path, lambda stream: stream.write(content))
 
 
 def write(path: Path, fill: Callable[[BinaryIO], object], *, durable: bool = False) -> Path:

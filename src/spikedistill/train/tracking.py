@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -15,6 +16,8 @@ from spikedistill.store.atomic import write_text
 
 log = logging.getLogger(__name__)
 METRICS = "metrics.jsonl"
+STEP = "step.json"
+"""Beside the metrics while a network is trained: where it is within an epoch, for `spikedistill status`."""
 
 
 class Tracker:
@@ -75,7 +78,7 @@ class Tracker:
         return self._active and time.monotonic() - self._shown_at >= self._interval_s
 
     def show_step(self, epoch: int, step: int, *, loss: float, accuracy: float, samples_per_s: float) -> None:
-        """Show the progress within an epoch on the terminal or in the log; nothing is recorded.
+        """Show the progress within an epoch on the terminal or in the log, and to who looks on; nothing is recorded.
 
         Args:
             epoch: number of the epoch, from 0.
@@ -85,6 +88,12 @@ class Tracker:
             samples_per_s: over all ranks.
         """
         self._shown_at = time.monotonic()
+        where = {"epoch": epoch, "step": step, "steps": self._steps_per_epoch}
+        with contextlib.suppress(OSError):  # it is for onlookers
+            write_text(
+                self._metrics_file.with_name(STEP),
+                json.dumps({**where, "loss": loss, "accuracy(%)": accuracy, "throughput(samples/s)": samples_per_s}),
+            )
         summary = f"loss {loss:.4f}, accuracy {accuracy:.1f} %, {samples_per_s:.0f} samples/s"
         if self._bar.disable:
             log.info("epoch %d/%d, step %d/%d: %s", epoch + 1, self._num_epochs, step, self._steps_per_epoch, summary)

@@ -1,5 +1,6 @@
 """An exported network: the files in the folder, and that it computes the same."""
 
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import open_store
 from spikedistill.errors import ArtifactError, ConfigError
 from spikedistill.export import load
+from spikedistill.export.card import _results
 from spikedistill.export.folder import write_export
 from spikedistill.stages.network_io import load_network, read_model_spec
 
@@ -72,3 +74,9 @@ def test_an_unambiguous_prefix_names_an_artifact(trained):
         trained.store.find("digits-")
     with pytest.raises(ArtifactError, match="unknown artifact 'digit5-resnet8'"):
         trained.store.find("digit5-resnet8")
+
+
+def test_the_card_has_the_accuracies_on_corrupted_samples(trained):
+    evaluation = json.loads((trained.store.path(trained.plan.rows[1].evaluation) / "evaluation.json").read_text())
+    evaluation["robustness"] = [{"kind": "noise", "strength": 0.1, "accuracy": 0.75, "nll": 1.0, "ece": 0.1}]
+    assert "| noise 0.1 (%) | 75.00 |" in _results(evaluation)

@@ -99,6 +99,29 @@ def test_what_is_left_follows_the_stages_own_rate_once_an_epoch_is_done(work, ca
     assert stage["progress"]["samples_per_s"] == 512.0
 
 
+def test_within_a_long_epoch_the_last_note_counts(work, capsys):
+    hold(work)
+    note = {"epoch": 0, "step": 5, "steps": 20, "loss": 1.5, "accuracy(%)": 40.0, "throughput(samples/s)": 12.8}
+    (work / "step.json").write_text(json.dumps(note))
+    stage = teacher(capsys)
+    assert (stage["progress"]["epoch"], stage["progress"]["part"], stage["progress"]["loss"]) == (0, 0.25, 1.5)
+    assert not stage["is_estimate"]
+    assert 865 < stage["left_s"] <= 875  # 8.75 epochs of 20 steps of 64 samples
+    (work / "metrics.jsonl").write_text(epochs(1, **{"time/epoch(s)": 60.0}))
+    assert (teacher(capsys)["progress"]["epoch"], teacher(capsys)["progress"]["part"]) == (1, 0.0)
+    (work / "step.json").write_text(json.dumps(note | {"epoch": 1}))
+    assert 455 < teacher(capsys)["left_s"] <= 465
+
+
+@pytest.mark.parametrize(
+    "change", [{"steps": 0}, {"step": -1}, {"epoch": 9}, {"epoch": "x"}, {"throughput(samples/s)": float("nan")}]
+)
+def test_a_note_that_makes_no_sense_is_left_out(work, change, capsys):
+    hold(work)
+    (work / "step.json").write_text(json.dumps({"epoch": 0, "step": 5, "steps": 20, "throughput(samples/s)": 0.0} | change))
+    assert teacher(capsys)["is_estimate"]
+
+
 def test_stages_say_what_they_wait_for(plan, capsys):
     stages = {stage["stage"]: stage for stage in status(capsys)["stages"]}
     assert stages["preprocess"]["said"] == "not started"
@@ -128,7 +151,7 @@ def test_metrics_of_a_colleague_cannot_break_the_view(work, entry, capsys):
     assert len(stage["said"]) < 300
 
 
-@pytest.mark.parametrize("name", ["lease", "metrics.jsonl", "starts.jsonl"])
+@pytest.mark.parametrize("name", ["lease", "metrics.jsonl", "starts.jsonl", "step.json"])
 def test_a_pipe_in_place_of_a_file_is_not_waited_for(work, name, capsys):
     os.mkfifo(work / name)
     assert teacher(capsys)["state"] == "waiting"

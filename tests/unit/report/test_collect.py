@@ -1,5 +1,6 @@
 """The records of a report: everything of a finished run, and the reason why anything else is missing."""
 
+import json
 import shutil
 
 import pytest
@@ -22,6 +23,7 @@ def test_a_finished_run_has_evaluations_examples_and_costs(trained):
     assert student.examples["samples"].shape[0] == len(student.examples["labels"]) == 6
     assert (student.correct.shape, student.correct.mean()) == ((360,), pytest.approx(student.evaluation["accuracy"]))
     assert student.metrics[0]["epoch"] == 0
+    assert {teacher.timed_alone, student.timed_alone} <= {True, False}
     costs = {cost.artifact: cost for cost in comparison.costs}
     assert [cost.stage for cost in costs.values()].count("evaluate") == 2
     assert {cost.state for cost in costs.values()} == {"done"}
@@ -89,3 +91,18 @@ def test_published_results_are_those_of_dataset_and_methods_with_their_source():
     ]
     assert all(50 < each.accuracy < 100 for entries in everything for each in entries)
     assert sum(map(len, everything)) == 25
+
+
+def test_what_was_evaluated_while_another_stage_ran_on_its_host_was_not_alone(trained, tmp_path):
+    shutil.copytree(trained.store.root, tmp_path / "store")
+    store = Store(tmp_path / "store")
+    times = {row.evaluation: (10 * i, 10 * i + 5) for i, row in enumerate(trained.plan.rows)}
+    for ref in trained.plan.stages:
+        start, end = times.get(ref, (40, 45))
+        stay = {"host": "a", "started": f"2026-01-01T00:00:{start:02}+00:00", "created": f"2026-01-01T00:00:{end:02}+00:00"}
+        manifest = store.manifest(ref) | stay
+        store.manifest_path(ref).write_text(json.dumps(manifest))
+    assert [run.timed_alone for run in collect(trained.plan, store).records] == [True, True]
+    ref = trained.plan.rows[0].evaluation
+    store.manifest_path(ref).write_text(json.dumps(store.manifest(ref) | {"created": "2026-01-01T00:00:11+00:00"}))
+    assert [run.timed_alone for run in collect(trained.plan, store).records] == [False, False]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from spikedistill.errors import ArtifactError
-from spikedistill.report.compare import compare
+from spikedistill.report.compare import _measured, compare
 
 
 def table(text):
@@ -44,3 +44,9 @@ def test_comparing_imports_no_torch(trained):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("False\n")
     assert "kd" in done.stdout
+
+
+def test_accuracies_on_corrupted_samples_are_shown_where_they_were_measured(make):
+    first, second = (make.student("kd", seed, 0.9).evaluation for seed in range(2))
+    first["robustness"] = [{"kind": "drop_events", "strength": 0.5, "accuracy": 0.625, "nll": 1.0, "ece": 0.1}]
+    assert ["drop events 0.5 (%)", "62.50", "-"] in _measured([first, second])

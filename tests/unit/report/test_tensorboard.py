@@ -53,3 +53,10 @@ def test_scalars_of_training_stay_and_those_of_an_earlier_report_are_replaced(ma
     write_tensorboard([student], tmp_path)
     assert [event.value for event in read(RUN).Scalars("train/loss")] == [7.0]
     assert len(read(RUN).Scalars("eval/accuracy(%)")) == 1
+
+
+def test_accuracies_on_corrupted_samples_are_scalars(make, tmp_path, read):
+    student = make.student("tet", 0, 0.9)
+    student.evaluation["robustness"] = [{"kind": "noise", "strength": 0.1, "accuracy": 0.75, "nll": 1.0, "ece": 0.1}]
+    write_tensorboard([student], tmp_path)
+    assert read(RUN).Scalars("eval/noise_0.1(%)")[0].value == pytest.approx(75)

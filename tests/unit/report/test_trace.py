@@ -9,9 +9,13 @@ import pytest
 from spikedistill import cli
 from spikedistill.errors import ArtifactError
 from spikedistill.report.collect import collect
-from spikedistill.report.page import html_page
-from spikedistill.report.trace import SOURCES, as_text, sources_text, trace
-from spikedistill.report.writer import FIGURES, write_report
+from spikedistill.report.findings import Findings
+from spikedistill.report.page.page import html_page
+from spikedistill.report.plots.catalogue import FIGURES
+from spikedistill.report.sources import FILE as SOURCES
+from spikedistill.report.sources import sources_text
+from spikedistill.report.trace import as_text, trace
+from spikedistill.report.writer import write_report
 from spikedistill.store.artifacts import Store
 
 
@@ -19,7 +23,7 @@ from spikedistill.store.artifacts import Store
 def reported(trained, tmp_path_factory):
     """The folder of a report on `trained`."""
     out = tmp_path_factory.mktemp("reported")
-    write_report(collect(trained.plan, trained.store), out)
+    write_report(Findings.of(collect(trained.plan, trained.store)), out)
     return out
 
 
@@ -54,10 +58,16 @@ def test_a_figure_leads_to_its_artifacts_configuration_and_commits(trained, repo
     assert json.loads((reported / SOURCES).read_text())["config"]["experiments"].keys() == {"digits"}
 
 
-@pytest.mark.parametrize("file", ["results.csv", "results.md", "results.tex", "results.html", "tests.csv", "costs.csv", *FIGURES])
+@pytest.mark.parametrize(
+    "file",
+    [
+        *("results.csv", "results.md", "results.tex", "results.html", "tests.csv", "costs.csv", "figures.tex"),
+        *(f"{stem}.{ending}" for stem in FIGURES for ending in ("svg", "pdf")),
+    ],
+)
 def test_every_file_of_the_report_can_be_traced(trained, reported, file):
     found = trace(str(reported / file), trained.store, reported)
-    assert len(found["runs"]) == (0 if file in ("event_frames.svg", "accuracy_over_sweep.svg") else 2)
+    assert len(found["runs"]) == (0 if file.startswith(("event_frames", "accuracy_over_sweep")) else 2)
     json.dumps(found)
     assert as_text(found).startswith(str(reported / file))
 
@@ -139,14 +149,14 @@ def test_figures_of_single_runs_name_these(make):
     ]
     assert records[2].examples["samples"].ndim == 5
     assert isinstance(records[0].examples["labels"], np.ndarray)
-    files = json.loads(sources_text(make.comparison(records), [*FIGURES]))["files"]
+    files = json.loads(sources_text(make.comparison(records), [f"{stem}.svg" for stem in FIGURES]))["files"]
     assert files["saliency_maps.svg"] == [1, 2]
     assert files["event_frames.svg"] == [2]
     assert files["firing_rates.svg"] == "all"
 
 
 def test_every_row_of_the_page_names_its_artifacts_and_commit(trained):
-    page = html_page(collect(trained.plan, trained.store), {})
+    page = html_page(Findings.of(collect(trained.plan, trained.store)), {})
     for ref in trained.plan.stages:
         assert ref.partition("/")[2] in page
     assert "spikedistill trace NAME" in page

@@ -93,6 +93,14 @@ def test_a_step_is_shown_when_due_and_not_before(open_tracker, caplog):
     assert caplog.messages == ["epoch 1/5, step 20/50: loss 1.2500, accuracy 33.3 %, 640 samples/s"]
 
 
+def test_who_looks_on_finds_the_step_beside_the_metrics(tmp_path, open_tracker):
+    with open_tracker(interval_s=0) as tracker:
+        tracker.show_step(1, 20, loss=1.25, accuracy=33.3, samples_per_s=640.0)
+    (note,) = tmp_path.rglob("step.json")
+    found = json.loads(note.read_text())
+    assert found == {"epoch": 1, "step": 20, "steps": 50, "loss": 1.25, "accuracy(%)": 33.3, "throughput(samples/s)": 640.0}
+
+
 def test_a_terminal_shows_a_bar_with_steps_and_time_left(open_tracker, monkeypatch):
     terminal = io.StringIO()
     terminal.isatty = lambda: True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from spikedistill.launch.jobs.find import Found
 from spikedistill.launch.status import words
 from spikedistill.launch.status.files import printable
-from spikedistill.launch.status.snapshot import Snapshot, StageStatus, Totals
+from spikedistill.launch.status.snapshot import Progress, Snapshot, StageStatus, Totals
 from spikedistill.plan.estimate import in_hours
 
 HEADERS = ("stage", "artifact", "state", "job", "epoch", "loss", "train", "valid.", "samples/s", "left")
@@ -22,13 +22,18 @@ def cells(stage: StageStatus) -> tuple[str, ...]:
         stage.name,
         stage.said,
         stage.job.job_id if stage.job else "",
-        f"{progress.epoch}/{progress.epochs}" if progress else "",
+        _epoch(progress) if progress else "",
         _digits(progress.loss, 4) if progress else "",
         _digits(progress.accuracy, 1) if progress else "",
         _digits(progress.validation, 1) if progress else "",
         _digits(progress.samples_per_s, 0) if progress else "",
         ("~" if stage.is_estimate and stage.left_s is not None else "") + left if is_to_come else "",
     )
+
+
+def _epoch(progress: Progress) -> str:
+    done = f"{progress.epoch + progress.part:.2f}" if progress.part else str(progress.epoch)
+    return f"{done}/{progress.epochs}"
 
 
 def _digits(value: float | None, count: int) -> str:

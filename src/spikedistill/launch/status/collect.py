@@ -18,7 +18,7 @@ from spikedistill.launch.jobs.mains import main_processes
 from spikedistill.launch.jobs.slurm import NoAnswerError
 from spikedistill.launch.status import words
 from spikedistill.launch.status.done import DoneStages, Made, names_in
-from spikedistill.launch.status.files import Work, WorkReader, printable
+from spikedistill.launch.status.files import Work, WorkReader, printable, schedule_of
 from spikedistill.launch.status.forecast import CostOf, Estimates, end_of_run, left_of
 from spikedistill.launch.status.snapshot import STATES, Snapshot, StageStatus, State, Totals
 from spikedistill.launch.status.state import Evidence, state_of
@@ -84,7 +84,7 @@ class Collector:
             is_begun = Path(ref).name in in_progress
             missing = [each for each in spec.upstream.values() if found[each].state != "done"]
             known = Evidence(
-                work=self._reader.read(self._store.work(ref), words.epochs_of(spec)) if is_begun else Work(),
+                work=self._reader.read(self._store.work(ref), *schedule_of(spec)) if is_begun else Work(),
                 jobs=jobs.by_ref.get(ref, ()),
                 attempt=functools.partial(attempts.last, spec),
                 missing=missing,

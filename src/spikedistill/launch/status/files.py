@@ -14,14 +14,15 @@ import stat
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from spikedistill.launch.status.snapshot import Progress
+from spikedistill.plan.stages import Spec
 from spikedistill.store.lease import Holder, heartbeat_age_s, lease_path, read_holder
 from spikedistill.store.provenance import STARTS
-from spikedistill.train.tracking import METRICS
+from spikedistill.train.tracking import METRICS, STEP
 
 TAIL_BYTES = 64 * 1024
 LONGEST_TEXT = 200
@@ -37,8 +38,8 @@ class Work:
         silent_s: seconds since its last sign of life; 0 without a holder.
         starts: how often it was started.
         started: when, the last time; seconds since the epoch.
-        progress: of a training that has completed an epoch.
-        progress_at: when that epoch was done, in seconds since the epoch.
+        progress: of a training that has begun.
+        progress_at: when that was noted, in seconds since the epoch.
     """
 
     holder: Holder | None = None
@@ -56,12 +57,12 @@ class WorkReader:
         """Read nothing yet."""
         self._skew_s: float | None = None
 
-    def read(self, work: Path, epochs: int) -> Work:
-        """Read the work folder of a stage that trains for so many epochs; 0: it does not train."""
+    def read(self, work: Path, epochs: int, batch_size: int) -> Work:
+        """Read the work folder of a stage that trains for so many epochs, 0 if it does not train, in batches of a size."""
         lease = lease_path(work)
         holder = read_holder(lease) if _size(lease) is not None else None
         starts = _json_lines(work / STARTS)
-        progress, progress_at = _progress(work / METRICS, epochs) if epochs else (None, None)
+        progress, progress_at = _progress(work, epochs, batch_size) if epochs else (None, None)
         return Work(
             holder=holder,
             silent_s=self._silent_s(lease) if holder else 0.0,
@@ -83,6 +84,12 @@ class WorkReader:
         except OSError:
             return 0.0
         return max(0.0, time.time() + self._skew_s - beat)
+
+
+def schedule_of(spec: Spec) -> tuple[int, int]:
+    """Return the epochs and the batch size of a stage; zeros if it does not train."""
+    train = getattr(spec, "train", None)
+    return (0, 0) if train is None else (int(train.epochs), int(train.batch_size))
 
 
 def printable(text: object) -> str:
@@ -124,16 +131,23 @@ def _json_lines(path: Path, last: int = 0) -> list[dict[str, Any]]:
     return found
 
 
-def _progress(metrics: Path, epochs: int) -> tuple[Progress | None, float | None]:
+def _progress(work: Path, epochs: int, batch_size: int) -> tuple[Progress | None, float | None]:
+    """Return how far a training is, and when that was so; None before the first steps."""
+    at_epoch, epoch_at = _last_epoch(work / METRICS, epochs)
+    within, step_at = _within_epoch(work / STEP, epochs, batch_size)
+    if within is None or (at_epoch is not None and within.epoch < at_epoch.epoch):
+        return at_epoch, epoch_at
+    if at_epoch is None:
+        return within, step_at
+    return replace(within, epoch_s=at_epoch.epoch_s or within.epoch_s, validation=at_epoch.validation), step_at
+
+
+def _last_epoch(metrics: Path, epochs: int) -> tuple[Progress | None, float | None]:
     lines = [line for line in _json_lines(metrics, RECENT_EPOCHS) if isinstance(line.get("epoch"), int)]
     if not lines:
         return None, None
     last = max(lines, key=lambda line: int(line["epoch"]))
     times = [seconds for line in lines if (seconds := _number(line, "time/epoch(s)")) is not None]
-    try:
-        at = metrics.stat().st_mtime
-    except OSError:
-        at = None
     progress = Progress(
         epoch=max(0, min(last["epoch"] + 1, epochs)),
         epochs=epochs,
@@ -143,7 +157,33 @@ def _progress(metrics: Path, epochs: int) -> tuple[Progress | None, float | None
         validation=_number(last, "validation/accuracy(%)"),
         samples_per_s=_number(last, "time/throughput(samples/s)"),
     )
-    return progress, at
+    return progress, _modified(metrics)
+
+
+def _within_epoch(file: Path, epochs: int, batch_size: int) -> tuple[Progress | None, float | None]:
+    size = _size(file)
+    if size is None or size > TAIL_BYTES:
+        return None, None
+    try:
+        note = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None, None
+    match note:
+        case {"epoch": int(epoch), "step": int(step), "steps": int(steps)} if (
+            0 <= epoch < epochs and 0 <= step <= steps and steps
+        ):
+            speed = _number(note, "throughput(samples/s)")
+            epoch_s = steps * batch_size / speed if speed else None
+            loss, accuracy = _number(note, "loss"), _number(note, "accuracy(%)")
+            return Progress(epoch, epochs, step / steps, epoch_s, loss, accuracy, None, speed), _modified(file)
+    return None, None
+
+
+def _modified(file: Path) -> float | None:
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return None
 
 
 def _number(entry: Mapping[str, Any], key: str) -> float | None:

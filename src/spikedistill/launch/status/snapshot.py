@@ -26,11 +26,12 @@ yet, `blocked` needs one whose stage failed or was cancelled.
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is, at the end of its last whole epoch.
+    """How far a training is: at the end of its last whole epoch, and within the next one if that takes long.
 
     Attributes:
-        epoch: number of epochs that are done.
+        epoch: number of whole epochs that are done.
         epochs: of all.
+        part: share of the next epoch that is done, from 0 to 1, as it was noted last.
         epoch_s: seconds that an epoch takes, a mean over the last ones; None if not measured.
         loss: of training.
         accuracy: on the training split, in percent.
@@ -40,6 +41,7 @@ class Progress:
 
     epoch: int
     epochs: int
+    part: float = 0.0
     epoch_s: float | None = None
     loss: float | None = None
     accuracy: float | None = None

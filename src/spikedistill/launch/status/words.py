@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spikedistill.launch.jobs.attempts import Attempt
 from spikedistill.launch.jobs.job import Job
-from spikedistill.launch.status.files import Work, WorkReader, printable
+from spikedistill.launch.status.files import Work, WorkReader, printable, schedule_of
 from spikedistill.plan.stages import Spec
 from spikedistill.store.artifacts import Store
 from spikedistill.store.lease import STALE_S, Holder
@@ -22,18 +22,12 @@ def stage_state(store: Store, spec: Spec) -> str:
     if store.status(spec.ref) == "complete":
         manifest = store.manifest(spec.ref)
         return done(manifest["wall_s"], printable(manifest["host"]))
-    work = WorkReader().read(store.work(spec.ref), epochs_of(spec))
+    work = WorkReader().read(store.work(spec.ref), *schedule_of(spec))
     if work.holder is None:
         return interrupted(work) if work.starts else "not started"
     if work.holder.is_gone() or work.silent_s > STALE_S:
         return interrupted(work)
     return running(work.holder, work, None)
-
-
-def epochs_of(spec: Spec) -> int:
-    """Return the number of epochs that a stage trains for; 0 if it does not train."""
-    train = getattr(spec, "train", None)
-    return 0 if train is None else int(train.epochs)
 
 
 def done(wall_s: float, host: str) -> str:

@@ -1,1 +1,1 @@
-"""The figures of the report, as deterministic SVG."""
+"""The figures of the report, as deterministic SVG and PDF."""

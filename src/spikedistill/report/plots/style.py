@@ -1,40 +1,59 @@
-"""The common style of the figures: colours, markers, deterministic SVG. Imports matplotlib, and no torch.
+"""The common style of the figures: size, type, colours, markers. Imports matplotlib, and no torch.
 
-A method has the same colour and marker in every panel; teachers are grey. The colours are those of Okabe and Ito, which
-colour-blind readers can tell apart; in greyscale print the markers distinguish the methods.
+A panel is as wide as a column of a paper, and its text is legible there without scaling. A method has the same colour and marker
+in every panel; teachers are grey. The colours are those of Okabe and Ito, which colour-blind readers can tell apart; in greyscale
+print the markers distinguish the methods.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from spikedistill.report.records import Group
 
+COLUMN_IN = 3.3
+"""Width of a panel in inches, 84 mm: that of a column in the two-column styles of journals and conferences."""
+FONT_PT = 7.0
+"""Size of the smallest text."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = "osD^vPX*"
+DASHES = ("-", ":", "-.")
 TEACHER_COLOUR = "#777777"
-MAX_COLUMNS = 3
-"""Panels beside each other."""
+HEAT = "viridis"
+"""Colours of quantities; its lightness rises evenly, so that it can be read in greyscale, too."""
 Style = dict[str, Any]
 
 _RC: Any = {
+    "figure.dpi": 300,  # of pictures; everything else is lines and type
     "svg.hashsalt": "spikedistill",
     "svg.fonttype": "path",
-    "font.size": 10,
+    "pdf.fonttype": 42,  # TrueType, embedded: journals refuse Type 3
+    "font.family": "DejaVu Sans",
+    "font.size": FONT_PT,
+    **{f"{name}.labelsize": FONT_PT for name in ("axes", "xtick", "ytick")},
+    "axes.titlesize": 8.0,
+    "figure.titlesize": 8.0,
+    "legend.fontsize": FONT_PT,
+    "axes.linewidth": 0.6,
+    **{f"{axis}tick.{kind}.width": 0.6 for axis in "xy" for kind in ("major", "minor")},
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.5,
+    "errorbar.capsize": 2.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.color": "#e5e5e5",
+    "grid.linewidth": 0.6,
     "axes.axisbelow": True,
     "legend.frameon": False,
+    "legend.handlelength": 1.8,
     "figure.constrained_layout.use": True,
+    "figure.constrained_layout.h_pad": 0.03,
+    "figure.constrained_layout.w_pad": 0.03,
 }
 
 
@@ -47,32 +66,17 @@ def report_style() -> Iterator[None]:
         yield
 
 
-def to_svg(figure: Figure) -> str:
-    """Return a figure as SVG text without a date."""
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()
-
-
 def method_styles(groups: Sequence[Group]) -> dict[str, Style]:
-    """Return colour and marker of each method, by its position among all methods."""
+    """Return colour, marker and dashes of each method, by its position among all methods: 24 of them differ."""
     methods = dict.fromkeys(group.method for group in groups if not group.is_teacher)
-    found: dict[str, Style] = {
-        method: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]} for i, method in enumerate(methods)
-    }
+    found = {method: _style(i) for i, method in enumerate(methods)}
     return found | {group.method: {"color": TEACHER_COLOUR, "linestyle": "--"} for group in groups if group.is_teacher}
 
 
-def mark_empty(axes: Axes, text: str = "nothing measured") -> None:
-    """Write into a panel without data that it has none."""
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=TEACHER_COLOUR)
-
-
-def empty_figure(text: str) -> str:
-    """Draw a figure that says why there is nothing to draw, as SVG text."""
-    with report_style():
-        figure = Figure(figsize=(5.0, 1.2))
-        axes = figure.subplots()
-        axes.axis("off")
-        mark_empty(axes, text)
-        return to_svg(figure)
+def _style(position: int) -> Style:
+    turn, place = divmod(position, len(COLOURS))
+    return {
+        "color": COLOURS[place],
+        "marker": MARKERS[(place + 3 * turn) % len(MARKERS)],
+        "linestyle": DASHES[turn % len(DASHES)],
+    }

@@ -1,55 +1,48 @@
-"""Accuracy against a swept number, as deterministic SVG text, with one panel per experiment. Imports matplotlib, and no torch."""
+"""Accuracy against a swept number, with one panel per experiment. Imports matplotlib, and no torch."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from spikedistill.report.plots.style import MAX_COLUMNS, Style, empty_figure, mark_empty, method_styles, report_style, to_svg
+from spikedistill.report.plots.panels import Panel, plot
+from spikedistill.report.plots.style import Style, method_styles
 from spikedistill.report.records import Group, RunRecord, accuracies, group_records
 from spikedistill.report.sections.swept import SweptNumber, swept_numbers
 from spikedistill.report.statistics import half_width
 
-NO_SWEEP = "no experiment is swept over one number"
 LOGARITHMIC_FROM = 10
 """Ratio of the largest to the smallest number from which the axis is logarithmic."""
 
 
-def accuracy_over_sweep(records: Sequence[RunRecord]) -> str:
+def accuracy_over_sweep(records: Sequence[RunRecord]) -> list[Panel]:
     """Plot the test accuracy against a swept number: mean over seeds and the 95 % confidence interval of Student's t."""
-    sweeps = swept_numbers(records)
-    if not sweeps:
-        return empty_figure(NO_SWEEP)
     groups = group_records(records)
     styles = method_styles(groups)
-    num_columns = min(len(sweeps), MAX_COLUMNS)
-    num_rows = -(-len(sweeps) // num_columns)
-    with report_style():
-        figure = Figure(figsize=(5.0 * num_columns, 3.6 * num_rows))
-        axes = list(figure.subplots(num_rows, num_columns, squeeze=False).flat)
-        for panel, sweep in zip(axes, sweeps, strict=False):
-            _panel(panel, sweep, groups, styles)
-        for unused in axes[len(sweeps) :]:
-            unused.remove()
-        return to_svg(figure)
+    found = []
+    for sweep in swept_numbers(records):
+        figure = plot(
+            sweep.experiment,
+            sweep.key,
+            "Test accuracy (%)",
+            partial(_draw, sweep=sweep, groups=groups, styles=styles),
+        )
+        if figure is not None:
+            found.append(Panel(sweep.experiment, figure))
+    return found
 
 
-def _panel(axes: Axes, sweep: SweptNumber, groups: Sequence[Group], styles: dict[str, Style]) -> None:
-    axes.set(title=sweep.experiment, xlabel=sweep.key, ylabel="Test accuracy (%)")
+def _draw(axes: Axes, sweep: SweptNumber, groups: Sequence[Group], styles: dict[str, Style]) -> None:
     own = [group for group in groups if group.experiment in sweep.variants]
     for method in dict.fromkeys(group.method for group in own):
         points = {sweep.variants[g.experiment]: list(accuracies(g).values()) for g in own if g.method == method}
         _line(axes, method, points, styles[method])
     _scale(axes, list(sweep.variants.values()))
-    if axes.has_data():
-        axes.legend(fontsize="small")
-    else:
-        mark_empty(axes)
 
 
 def _line(axes: Axes, method: str, points: dict[float, list[float]], style: Style) -> None:
@@ -65,7 +58,7 @@ def _line(axes: Axes, method: str, points: dict[float, list[float]], style: Styl
     if measured:
         means = np.array([100 * statistics.fmean(values) for values in measured.values()])
         bars = np.array([100 * (half_width(values) or 0.0) for values in measured.values()])
-        axes.errorbar(np.array(list(measured)), means, bars, label=method, capsize=3, markersize=5, **style)
+        axes.errorbar(np.array(list(measured)), means, bars, label=method, **style)
 
 
 def _scale(axes: Axes, numbers: Sequence[float]) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 from tabulate import tabulate
 
-from spikedistill.plan.stages import TeacherSpec
 from spikedistill.report.records import Comparison, Difference, Group, accuracies, group_records
 from spikedistill.report.statistics import LEVEL, POWER, PairedTest, holm, smallest_detectable
 
@@ -78,9 +77,8 @@ class _Pairs:
 
     @property
     def num_teachers(self) -> int:
-        folder = f"{TeacherSpec.folder}/"
         runs = [run for group in (self.method, self.against) for run in group.runs if run.seed in self.seeds]
-        return len({ref for run in runs for ref in run.sources if ref.startswith(folder)})
+        return len({teacher for run in runs for teacher in run.teachers})
 
 
 def paired_tests(comparison: Comparison) -> list[Tested]:
@@ -146,7 +144,7 @@ def _cells(tested: Tested) -> list[str]:
     return [
         *(tested.experiment, tested.method, tested.against),
         *(tested.difference.format(100, 2), str(tested.difference.num_pairs), *errors),
-        *(_p(test.p), _p(tested.p_holm) + mark, _p(tested.combined_p_holm), _points(tested.smallest_detectable)),
+        *(p_text(test.p), p_text(tested.p_holm) + mark, p_text(tested.combined_p_holm), _points(tested.smallest_detectable)),
     ]
 
 
@@ -154,7 +152,7 @@ def _points(value: float | None) -> str:
     return UNKNOWN if value is None else f"{100 * value:.2f}"
 
 
-def _p(value: float | None) -> str:
+def p_text(value: float | None) -> str:
     """Return a p value with two significant digits."""
     return UNKNOWN if value is None else f"{value:.1e}" if value < 1e-4 else f"{value:.2g}"
 

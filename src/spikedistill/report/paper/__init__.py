@@ -1,0 +1,1 @@
+"""What authors put into a paper: tables and figures as LaTeX."""
