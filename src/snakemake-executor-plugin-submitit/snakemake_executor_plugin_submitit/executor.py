@@ -444,11 +444,14 @@ class Executor(RemoteExecutor):
             return True
         if tracked.job is None:
             return False
-        from snakemake_executor_plugin_submitit.submission.submit import done_marker
+        from snakemake_executor_plugin_submitit.submission.pooled_job import PooledJob
+        from snakemake_executor_plugin_submitit.worker.tickets import done_marker
 
         marker = done_marker(tracked.job.folder)
         state = None if answers is None else answers.get(tracked.job.job_id)
         status = tracked.job.poll(state, look=marker in markers)
+        if status is None and isinstance(tracked.job, PooledJob) and tracked.job.is_gone and is_cancelled(tracked.job.folder):
+            status = 1  # the user took it out of its pool
         is_lost = answers is not None and tracked.job.is_lost(state)
         if status is None and not is_lost:
             return False

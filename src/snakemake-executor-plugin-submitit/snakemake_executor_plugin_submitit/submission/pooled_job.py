@@ -67,6 +67,11 @@ class PooledJob(SubmittedJob):
             return self._gone_since is not None and time.monotonic() - self._gone_since > LOST_S
         return super().is_lost(state)
 
+    @property
+    def is_gone(self) -> bool:
+        """Return True if nobody has the ticket any more: it has ended, or was withdrawn."""
+        return self._gone_since is not None
+
     def cancel(self) -> None:
         """Cancel the job alone, not its worker."""
         if not self.tickets.withdraw(self.uid):

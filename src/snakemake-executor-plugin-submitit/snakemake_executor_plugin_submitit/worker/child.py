@@ -21,7 +21,7 @@ from snakemake_executor_plugin_submitit.job import ranks, shim
 from snakemake_executor_plugin_submitit.private import FILE_MODE
 from snakemake_executor_plugin_submitit.worker.tickets import Ticket
 
-LOG = "0_log.out"
+LOG = "pool_0_log.out"
 DEFAULTS = (signal.SIGTERM, signal.SIGCHLD, signal.SIGCONT, signal.SIGHUP, signal.SIGALRM)
 
 

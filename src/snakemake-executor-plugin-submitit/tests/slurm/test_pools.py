@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from slurm_lab.main_process import Main, lines, wait_for, write_snakefile
+from snakemake_executor_plugin_submitit.tracking.cancelled import mark_cancelled
+from snakemake_executor_plugin_submitit.worker.tickets import TicketFolder, done_marker
 
 # `n` counts its runs, waits for the file `go` if it is one of `slow`, and has its output then
 RULES = """
@@ -272,3 +274,16 @@ def test_detaching_leaves_the_workers_and_the_same_command_adopts_their_jobs(slu
     (tmp_path / "go").touch()
     main.succeeds()
     assert runs(main) == all_once(4)
+
+
+def test_a_job_that_the_user_takes_out_of_its_pool_fails_without_a_retry_and_no_other_does(slurm_cluster, tmp_path):
+    main = begin(slurm_cluster, tmp_path, "--keep-going", "--retries", "2", slow="2")
+    wait_for_runs(main, [2])
+    (job_dir,) = (path.resolve() for path in tmp_path.glob(".snakemake/submitit/job.2/latest"))
+    (pool,) = tmp_path.glob(".snakemake/submitit/pools/*")
+    mark_cancelled(job_dir)
+    assert TicketFolder(pool).revoke(done_marker(job_dir))
+    main.fails()
+    assert runs(main) == all_once()
+    assert [n for n in range(8) if not (tmp_path / f"{n}.txt").exists()] == [2]
+    assert len(workers(main)) == 1

@@ -39,7 +39,7 @@ def test_jobs_of_a_pool_run_once_each_with_their_log_and_what_they_used(tmp_path
     assert len(found) == 6
     assert len({result["worker"] for result in found}) <= 2
     assert all(0 < result["usage"]["cpu_s"] < 60 and result["usage"]["peak_mb"] > 10 for result in found)
-    assert all("Starting with worker" in (path.parent / "0_log.out").read_text() for path in results(tmp_path))
+    assert all("Starting with worker" in (path.parent / "pool_0_log.out").read_text() for path in results(tmp_path))
     assert all(
         path.stat().st_mode & 0o077 == 0 for path in (tmp_path / ".snakemake/submitit").rglob("*") if not path.is_symlink()
     )

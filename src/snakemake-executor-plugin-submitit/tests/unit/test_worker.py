@@ -83,7 +83,7 @@ def test_each_job_has_its_log_its_result_and_its_mark_and_the_claim_is_given_up(
     good, bad = pool.put("echo well"), pool.put("echo ill; exit 3")
     assert "jobs: 2" in pool.work()
     assert [result(job)["status"] for job in (good, bad)] == [0, 3]
-    assert lines(good / "0_log.out")[-1] == "well"
+    assert lines(good / "pool_0_log.out")[-1] == "well"
     assert sorted(path.name for path in (pool.root / "ended").iterdir()) == ["job0", "job1"]
     assert pool.tickets.claimed() == {}
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from spikedistill.launch.jobs import local
+from spikedistill.launch.jobs import local, pooled
 from spikedistill.launch.jobs.find import Found, FoundJobs
 from spikedistill.launch.jobs.mains import MainProcess, interrupt, main_processes
 
@@ -75,7 +75,7 @@ def _cancel(jobs: dict[str, Found], outcome: Outcome) -> None:
     refused = states.cancel(job_id for job_id, found in jobs.items() if found.job.cluster == "slurm")
     outcome.problems += [f"{jobs[each].name}: Slurm did not take it; run: scancel {each}" for each in refused]
     for job_id, found in jobs.items():
-        if found.job.cluster == "local" and not local.end(found.job):
+        if found.job.cluster != "slurm" and not (pooled if found.job.cluster == "pool" else local).end(found.job):
             outcome.problems.append(f"{found.name}: had ended by itself")
         elif job_id not in refused:
             outcome.ended.append(f"{found.name}, {found.job}")

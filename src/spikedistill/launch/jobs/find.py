@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from spikedistill.launch.jobs import local, slurm
 from spikedistill.launch.jobs.attempts import job_names
 from spikedistill.launch.jobs.job import Job
+from spikedistill.launch.jobs.pooled import pooled_jobs
 from spikedistill.plan.build import Plan
 from spikedistill.plan.stages import STAGES
 from spikedistill.store.artifacts import Store
@@ -113,9 +114,17 @@ class JobFinder:
         queued = [self._remember_preemption(job) for job in queued]
         found = [each for job in [*queued, *local.local_jobs()] if (each := self._recognise(job, records)) is not None]
         if self._asks_slurm:
+            found += self._pooled(queued)
             known = {each.job.job_id for each in found}
             found += [gone for job_id, gone in records.items() if job_id not in known]
         return _grouped(found)
+
+    def _pooled(self, queued: Sequence[Job]) -> Iterator[Found]:
+        """Yield the jobs that share jobs of Slurm's queue."""
+        by_id = {job.job_id: job for job in queued}
+        for record, job in (pair for folder in self._folders for pair in pooled_jobs(folder, by_id)):
+            refs = tuple(ref for each in record.outputs if (ref := self._by_output.get(each)))
+            yield Found(job, record.name, Path(record.job_dir), refs)
 
     def _remember_preemption(self, job: Job) -> Job:
         """Return a job with what was seen of its last run."""

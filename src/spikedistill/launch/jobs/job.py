@@ -13,7 +13,7 @@ class Job:
 
     Attributes:
         cluster: where it is.
-        job_id: Slurm's id, or that of a process on this machine.
+        job_id: Slurm's id, or that of a process on this machine, or of a ticket in a pool.
         folder: what submitit keeps of it: of an array, all jobs share one.
         state: Slurm's word; RUNNING on this machine.
         reason: Slurm's, for which it is pending.
@@ -27,7 +27,7 @@ class Job:
         was_preempted: whether that is why it was requeued the last time, if somebody looked then: Slurm forgets it.
     """
 
-    cluster: Literal["slurm", "local"]
+    cluster: Literal["slurm", "local", "pool"]
     job_id: str
     folder: Path
     state: str
@@ -54,4 +54,6 @@ class Job:
         return self.state in ALIVE
 
     def __str__(self) -> str:
+        if self.cluster == "pool":
+            return "in a pool"
         return f"job {self.job_id}" if self.cluster == "slurm" else f"process {self.job_id}"
