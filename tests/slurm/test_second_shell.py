@@ -19,10 +19,10 @@ def shell(slurm_cluster, tmp_path):
 
 
 def calls_of(cluster):
-    """Remote calls about jobs that slurmctld has served, by their kind."""
+    """Remote calls that slurmctld has served, by their kind, but for those of jobs, nodes and of sdiag itself."""
     section = cluster.call("sdiag").stdout.partition("by message type")[2].partition("by user")[0]
-    counts = re.findall(r"(REQUEST_\w*JOB\w*)\s+\(.*?count:(\d+)", section)
-    return {kind: int(count) for kind, count in counts if int(count)}
+    counts = re.findall(r"(REQUEST_\w+_INFO)\s+\(.*?count:(\d+)", section)
+    return {kind: int(count) for kind, count in counts if kind != "REQUEST_STATS_INFO"}
 
 
 def test_a_run_is_seen_and_ended_while_its_main_process_runs_and_after_it_was_killed(slurm_cluster, shell):
@@ -65,7 +65,7 @@ def after_the_main_process(slurm_cluster, shell):
     assert shell.status()["snakemake"] == []
     slurm_cluster.call("sdiag", "--reset")
     assert shell.stage("tet")["state"] == "running"
-    assert calls_of(slurm_cluster) == {"REQUEST_JOB_USER_INFO": 1}
+    assert calls_of(slurm_cluster) == {"REQUEST_JOB_INFO": 1, "REQUEST_PARTITION_INFO": 1}  # those of any squeue
     look_around(shell)
     shell.configure("ce")
     (stale,) = shell.status()["stale_jobs"]

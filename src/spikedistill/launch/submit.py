@@ -12,6 +12,7 @@ from typing import Any
 from spikedistill.components import unknown
 from spikedistill.errors import ArtifactError, ConfigError
 from spikedistill.launch.command import stage_command, stage_log
+from spikedistill.launch.jobs.find import SUBMITIT
 from spikedistill.launch.profile import site_profile, site_resources
 from spikedistill.launch.resources import gpu_model, stage_resources
 from spikedistill.plan.build import Plan
@@ -19,8 +20,6 @@ from spikedistill.plan.estimate import Estimator
 from spikedistill.plan.stages import Spec
 from spikedistill.plan.uptodate import UpToDate
 from spikedistill.store.artifacts import Store
-
-FOLDER = Path(".snakemake") / "submitit"
 
 
 def submit_stages(
@@ -160,7 +159,7 @@ def _show_all(jobs: Sequence[_Job], cluster: str) -> int:
             continue
         request = _waiting(job, {ref: f"<job of {Path(ref).name}>" for ref in job.after})
         try:
-            executor = slurm_executor(FOLDER.absolute() / job.name / "<time>", request, name=job.name, warn=print)
+            executor = slurm_executor(SUBMITIT.absolute() / job.name / "<time>", request, name=job.name, warn=print)
         except WorkflowError as err:
             raise ConfigError(f"{job.spec.stage} {job.name} could not be submitted: {err}") from err
         print(f"batch script:\n{executor.script}")
@@ -176,7 +175,7 @@ def _submit_all(todo: Sequence[_Job], cluster: str, *, wait: bool) -> int:
     for each in todo:
         request = _waiting(each, {ref: jobs[ref].job_id for ref in each.after})
         try:
-            job = submit(each.command, cluster=cluster, folder=FOLDER, name=each.name, resources=request)
+            job = submit(each.command, cluster=cluster, folder=SUBMITIT, name=each.name, resources=request)
         except WorkflowError as err:
             raise ConfigError(f"{each.spec.stage} {each.name} was not submitted: {err}") from err
         jobs[each.spec.ref] = job

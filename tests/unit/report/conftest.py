@@ -5,8 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from spikedistill.report.findings import Findings
 from spikedistill.report.published import PublishedResult
 from spikedistill.report.records import Comparison, RunRecord, StageCost
+from spikedistill.report.writer import write_report
 
 
 def student(
@@ -92,6 +94,10 @@ def comparison(records, **more):
 
 @pytest.fixture
 def records():
+    return all_records()
+
+
+def all_records():
     curve = [
         {"epoch": e, "step": 10 * (e + 1), "train/loss": 2.0 / (e + 1), "train/accuracy(%)": 50.0 + 10 * e} for e in range(3)
     ]
@@ -108,6 +114,18 @@ def records():
 @pytest.fixture
 def compared(records):
     """A comparison with everything that a report can show."""
+    return compared_of(records)
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory):
+    """The folder of a report on `compared`, to look at."""
+    out = tmp_path_factory.mktemp("written")
+    write_report(Findings.of(compared_of(all_records())), out)
+    return out
+
+
+def compared_of(records):
     return Comparison(
         records=records,
         costs=[

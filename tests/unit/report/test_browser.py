@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from spikedistill.report.findings import Findings
-from spikedistill.report.writer import write_report
 from tests.browser import browse
 
 pytestmark = pytest.mark.slow
@@ -47,12 +45,6 @@ return {
   top: page.querySelector("dl").innerText,
 };
 """
-
-
-@pytest.fixture
-def written(compared, tmp_path):
-    write_report(Findings.of(compared), tmp_path)
-    return tmp_path
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1400, False), (1400, True), (360, False), (360, True)])

@@ -1,4 +1,4 @@
-"""This user's jobs in Slurm's queue: one squeue, which is one remote call, for all of them."""
+"""This user's jobs in Slurm's queue: one squeue for all of them."""
 
 from __future__ import annotations
 
