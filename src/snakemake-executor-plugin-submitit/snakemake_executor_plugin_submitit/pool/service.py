@@ -93,8 +93,14 @@ class PoolService:
         """Write tickets, after what a later main process has to know of them."""
         records = [Record(tracked.name, str(job.folder), tracked.outputs) for tracked, job in pairs]
         submission = Submission(str(folder), records, is_array=False, is_pool=True)
-        if self._host.cluster == "slurm":
-            self._host.registry.note(submission)
+        try:
+            if self._host.cluster == "slurm":
+                self._host.registry.note(submission)
+        except OSError as err:
+            for tracked, job in pairs:
+                self._pools.forget(job)
+                tracked.refusal = f"--submitit-folder {self._host.folder}: cannot write here: {err.strerror}"
+            return
         for (tracked, job), record in zip(pairs, records, strict=True):
             tracked.submission, tracked.record = submission, record
             try:

@@ -272,9 +272,11 @@ def _uid(name: str) -> str:
 
 
 def _renamed(source: Path, target: Path) -> bool:
-    """Rename a file; return False if somebody else was faster. A server that is asked twice may deny what it did at first."""
+    """Rename a file; return False if it cannot be, or somebody was faster. A server that is asked twice may deny what it did at first."""
     try:
         source.rename(target)
     except FileNotFoundError:
         return target.exists() and not source.exists()
+    except OSError:  # the file system does not answer now
+        return False
     return True
