@@ -272,7 +272,10 @@ def _uid(name: str) -> str:
 
 
 def _renamed(source: Path, target: Path) -> bool:
-    """Rename a file; return False if it cannot be, or somebody was faster. A server that is asked twice may deny what it did at first."""
+    """Rename a file; return False if it cannot be, or somebody was faster.
+
+    A server that is asked twice may deny what it did the first time.
+    """
     try:
         source.rename(target)
     except FileNotFoundError:
