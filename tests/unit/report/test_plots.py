@@ -67,9 +67,14 @@ def test_panels_are_as_wide_as_a_column_with_type_of_seven_points_or_more(kind, 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_reaches_beyond_the_edge_of_its_panel(kind, records):
+def test_nothing_reaches_beyond_the_edge_of_its_panel(kind, records, make):
+    curve = [{"epoch": e, "train/loss": 2.0 - e, "train/accuracy(%)": 50.0} for e in range(2)]
+    method = "sealkd[alpha=0.3,beta=0.7,temperature=4.0,self_target=hard]$\\alpha$"  # no mathematics
+    experiment = "cifar10-dvs[num_frames=10,time_steps=10,lr={},decay=0.25]"
+    long = [make.student(method, 0, 0.9, experiment=experiment.format(lr), metrics=curve) for lr in (0.1, 0.2)]
+    long = [replace(run, validation=0.5, examples=records[-1].examples) for run in long]
     with style.report_style():
-        for panel in kind.draw(records):
+        for panel in kind.draw([*records, *long]):
             panel.figure.draw_without_rendering()
             drawn = panel.figure.get_tightbbox()  # in inches
             assert drawn.x0 > -0.01

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from spikedistill.report.plots.panels import Panel
 from spikedistill.report.plots.pictures import class_names
-from spikedistill.report.plots.style import COLUMN_IN, HEAT
+from spikedistill.report.plots.style import COLUMN_IN, HEAT, wrapped
 from spikedistill.report.records import Group, RunRecord, group_records, mean_confusion
 
 MAX_NUMBERS = 11  # with more classes, the numbers do not fit into the cells
@@ -36,7 +36,7 @@ def _panel(group: Group, matrix: npt.NDArray[np.float64]) -> Panel:
     figure = Figure(figsize=(COLUMN_IN, 2.7))
     axes = figure.subplots()
     image = axes.imshow(100 * matrix, cmap=HEAT, vmin=0, vmax=100, interpolation="nearest")
-    axes.set(title=subject, xlabel="Predicted class", ylabel="True class")
+    axes.set(title=wrapped(subject), xlabel="Predicted class", ylabel="True class")
     axes.grid(visible=False)
     _name_classes(axes, class_names(next(run for run in group.runs if run.evaluation is not None)))
     _write_numbers(axes, 100 * matrix)

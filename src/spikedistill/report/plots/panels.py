@@ -14,12 +14,11 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf, PdfPages
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from spikedistill.report.plots.style import COLUMN_IN, FONT_PT, TEACHER_COLOUR, report_style
+from spikedistill.report.plots.style import COLUMN_IN, FONT_PT, LETTER_IN, TEACHER_COLOUR, report_style, wrapped
 
 MAX_COLUMNS = 3
 """Panels beside each other in an SVG file."""
 _POINTS = 72
-_LETTER_IN = 0.065  # mean width of a letter at FONT_PT
 _LINE_IN = 1.6 * FONT_PT / _POINTS
 _KEY_IN = 0.45  # line and gaps of an entry of a legend
 
@@ -112,13 +111,14 @@ def plot(title: str, x_name: str, y_name: str, draw: Callable[[Axes], None], *, 
     """
     figure = Figure()
     axes = figure.subplots()
-    axes.set(title=title, xlabel=x_name, ylabel=y_name)
+    axes.set(title=wrapped(title), xlabel=x_name, ylabel=y_name)
     draw(axes)
     if not axes.has_data():
         return None
-    handles, labels = axes.get_legend_handles_labels()
+    handles, names = axes.get_legend_handles_labels()
+    labels = [wrapped(name) for name in names]
     columns = _legend_columns(labels)
-    lines = -(-len(labels) // columns)
+    lines = -(-len(labels) // columns) * max((label.count("\n") + 1 for label in labels), default=1)
     figure.set_size_inches(COLUMN_IN, height_in + lines * _LINE_IN)
     if labels:
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, columnspacing=1.2)
@@ -126,5 +126,5 @@ def plot(title: str, x_name: str, y_name: str, draw: Callable[[Axes], None], *, 
 
 
 def _legend_columns(labels: Sequence[str]) -> int:
-    widest_in = max((len(label) for label in labels), default=1) * _LETTER_IN + _KEY_IN
+    widest_in = max((len(line) for label in labels for line in label.splitlines()), default=1) * LETTER_IN + _KEY_IN
     return max(1, min(len(labels), int(COLUMN_IN / widest_in)))

@@ -5,7 +5,6 @@ Letters: T frame, H, W pixel.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,13 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
-from spikedistill.report.plots.style import COLUMN_IN
+from spikedistill.report.plots.style import COLUMN_IN, LETTER_IN, wrapped
 from spikedistill.report.records import RunRecord
 
 Pixels = npt.NDArray[Any]
 _PIXELS = 96  # smaller pictures are made at least this wide, so that no viewer blurs them
-_TITLE_IN, _LINE_IN, _GAP_IN, _BAR_IN = 0.22, 0.14, 0.06, 0.42
-_LETTER_IN, _MAX_LETTERS = 0.065, 16
+_LINE_IN, _GAP_IN, _BAR_IN = 0.14, 0.06, 0.42
+_NAME_LETTERS = 16
 
 
 class Row(NamedTuple):
@@ -54,16 +53,18 @@ class Scale(NamedTuple):
 
 def sheet(title: str, rows: Sequence[Row], scale: Scale) -> Figure:
     """Return a sheet of pictures of equal shape with a colour bar."""
-    names = ["\n".join(textwrap.wrap(row.name, _MAX_LETTERS)) for row in rows]
-    left_in = max(len(line) for name in names for line in name.splitlines()) * _LETTER_IN + _GAP_IN
+    names = [wrapped(row.name, _NAME_LETTERS) for row in rows]
+    left_in = max(len(line) for name in names for line in name.splitlines()) * LETTER_IN + _GAP_IN
     columns = max(len(row.pictures) for row in rows)
     width_in = (COLUMN_IN - left_in) / columns - _GAP_IN
     height, width = rows[0].pictures[0].shape[:2]
     height_in = width_in * height / width
     body_in = len(rows) * (_LINE_IN + height_in)
-    figure = Figure(figsize=(COLUMN_IN, _TITLE_IN + body_in + _BAR_IN))
+    title_lines = wrapped(title)
+    title_in = _GAP_IN + (title_lines.count("\n") + 1) * 1.1 * _LINE_IN
+    figure = Figure(figsize=(COLUMN_IN, title_in + body_in + _BAR_IN))
     figure.set_layout_engine("none")  # everything is placed here
-    figure.suptitle(title, y=1 - 0.06 / figure.get_figheight(), va="top")
+    figure.suptitle(title_lines, y=1 - 0.06 / figure.get_figheight(), va="top")
     axes = figure.add_axes((0, _BAR_IN / figure.get_figheight(), 1, body_in / figure.get_figheight()))
     axes.axis("off")
     for i, (row, name) in enumerate(zip(rows, names, strict=True)):

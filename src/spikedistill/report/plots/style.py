@@ -7,6 +7,7 @@ print the markers distinguish the methods.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,10 @@ COLUMN_IN = 3.3
 """Width of a panel in inches, 84 mm: that of a column in the two-column styles of journals and conferences."""
 FONT_PT = 7.0
 """Size of the smallest text."""
+LETTER_IN = 0.065
+"""Mean width of a letter of that size, in inches."""
+TITLE_LETTERS = 36
+"""As many fit into a line of a panel."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = "osD^vPX*"
 DASHES = ("-", ":", "-.")
@@ -32,6 +37,7 @@ _RC: Any = {
     "svg.hashsalt": "spikedistill",
     "svg.fonttype": "path",
     "pdf.fonttype": 42,  # TrueType, embedded: journals refuse Type 3
+    "text.parse_math": False,  # labels are the user's, and may have dollars
     "font.family": "DejaVu Sans",
     "font.size": FONT_PT,
     **{f"{name}.labelsize": FONT_PT for name in ("axes", "xtick", "ytick")},
@@ -64,6 +70,11 @@ def report_style() -> Iterator[None]:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_RC)
         yield
+
+
+def wrapped(text: str, letters: int = TITLE_LETTERS) -> str:
+    """Return text in lines of at most some letters; long words are broken, since labels of sweeps have no spaces."""
+    return "\n".join(textwrap.wrap(text, letters))
 
 
 def method_styles(groups: Sequence[Group]) -> dict[str, Style]:

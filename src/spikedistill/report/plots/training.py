@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from spikedistill.report.plots.panels import Panel, plot
 from spikedistill.report.plots.style import Style, method_styles
@@ -38,6 +38,8 @@ def training_curves(records: Sequence[RunRecord]) -> list[Panel]:
 def _draw(axes: Axes, groups: Sequence[Group], styles: dict[str, Style], tag: str) -> None:
     if tag == LOSS:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(LogFormatter())
+        axes.yaxis.set_minor_formatter(LogFormatter())
     for group in groups:
         epochs = _by_epoch(group, tag)
         if epochs:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from spikedistill.report.plots.panels import Panel
-from spikedistill.report.plots.style import COLUMN_IN, HEAT
+from spikedistill.report.plots.style import COLUMN_IN, HEAT, wrapped
 from spikedistill.report.records import RunRecord
 from spikedistill.report.sections.grids import Grid, grids
 from spikedistill.report.sections.ranking import rank_sweeps
@@ -38,7 +38,7 @@ def _heat_map(grid: Grid) -> Figure:
     figure = Figure(figsize=(COLUMN_IN, _MARGIN_IN + max(4, len(rows)) * _ROW_IN))
     axes = figure.subplots()
     image = axes.imshow(percent, cmap=HEAT, aspect="auto", interpolation="nearest")
-    axes.set(title=grid.subject, xlabel=column_key, ylabel=row_key)
+    axes.set(title=wrapped(grid.subject), xlabel=column_key, ylabel=row_key)
     axes.grid(visible=False)
     axes.set_xticks(range(len(columns)), columns, rotation=90 if sum(map(len, columns)) > 30 else 0)
     axes.set_yticks(range(len(rows)), rows)
@@ -82,7 +82,7 @@ def _parallel_coordinates(grid: Grid) -> Figure:
         for value in of_key:
             axes.text(place + 0.04, _height(value, of_key), value, va="center", bbox={"color": "white", "alpha": 0.7, "pad": 0.5})
     axes.set_xticks(range(len(grid.axes) + 1), [*grid.axes, "accuracy"])
-    axes.set(title=grid.subject, xlim=(-0.1, len(grid.axes)), yticks=[])
+    axes.set(title=wrapped(grid.subject), xlim=(-0.1, len(grid.axes)), yticks=[])
     axes.grid(visible=False)
     axes.spines["left"].set_visible(False)
     figure.colorbar(scale, ax=axes, label=QUANTITY)
