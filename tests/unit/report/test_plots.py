@@ -83,7 +83,8 @@ def test_nothing_reaches_beyond_the_edge_of_its_panel(kind, records, make):
             assert drawn.y1 < panel.figure.get_figheight() + 0.01
 
 
-def test_a_pdf_has_a_page_for_each_panel_and_its_fonts_are_truetype_and_inside(make):
+def test_a_pdf_has_a_page_for_each_panel_and_its_fonts_are_truetype_and_inside(make, caplog):
+    caplog.set_level("INFO")
     runs = [make.student(method, 0, 0.9, experiment=f"set{i}") for i in range(3) for method in ("tet", "kd")]
     drawn = FIGURES["accuracy_over_time"].render(runs)
     assert drawn.subjects == ("set0", "set1", "set2")
@@ -91,6 +92,7 @@ def test_a_pdf_has_a_page_for_each_panel_and_its_fonts_are_truetype_and_inside(m
     assert b"/FontFile2" in drawn.pdf
     assert b"/Type3" not in drawn.pdf
     assert b"CreationDate" not in drawn.pdf
+    assert caplog.records == []  # embedding fonts tells nobody anything
 
 
 def test_the_svg_has_its_panels_beside_and_below_each_other(make):

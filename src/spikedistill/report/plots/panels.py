@@ -6,6 +6,7 @@ Both are the same bytes for the same panels: without dates, with ids from a fixe
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ MAX_COLUMNS = 3
 _POINTS = 72
 _LINE_IN = 1.6 * FONT_PT / _POINTS
 _KEY_IN = 0.45  # line and gaps of an entry of a legend
+
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every table of every font that is embedded
 
 
 class Panel(NamedTuple):
