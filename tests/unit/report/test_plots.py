@@ -48,6 +48,16 @@ def test_files_are_the_same_every_time_whatever_the_users_settings_of_matplotlib
         assert matplotlib.rcParams["font.size"] == 31
 
 
+def test_panels_side_by_side_are_in_the_units_of_the_whole_and_do_not_overlap(swept):
+    whole = ElementTree.fromstring(FIGURES["accuracy_over_time"].render(swept).svg)
+    panels = whole.findall("{http://www.w3.org/2000/svg}svg")
+    assert len(panels) == 2
+    for panel in panels:
+        assert panel.get("viewBox") == f"0 0 {panel.get('width')} {panel.get('height')}"
+    assert float(panels[1].get("x")) >= float(panels[0].get("width"))
+    assert whole.get("viewBox").split()[2] == f"{sum(float(panel.get('width')) for panel in panels):g}"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_figure_of_no_runs_says_so_in_both_files(kind):
     drawn = kind.render([])
