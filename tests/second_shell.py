@@ -53,7 +53,7 @@ class SecondShell:
         (found,) = (s for s in self.status()["stages"] if s["stage"] == "distill" and f"-{method}-" in s["name"])
         return found
 
-    def wait_for(self, method: str, *states: str, epochs: int = 0, timeout_s: float = 180) -> dict[str, Any]:
+    def wait_for(self, method: str, *states: str, epochs: int = 0, timeout_s: float = 420) -> dict[str, Any]:
         seen: list[dict[str, Any]] = []
 
         def is_there() -> bool:
@@ -64,7 +64,7 @@ class SecondShell:
         wait_for(is_there, timeout_s, lambda: f"{method}: {states}; last seen {seen[-1]}")
         return seen[-1]
 
-    def follow(self, *names: str, until: str, timeout_s: float = 90) -> str:
+    def follow(self, *names: str, until: str, timeout_s: float = 240) -> str:
         """Follow logs until some text appears in one, then end that as Ctrl-C does."""
         log = self.folder / "followed"
         with log.open("wb") as out:

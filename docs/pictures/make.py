@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageChops
 from rich.ansi import AnsiDecoder
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
@@ -27,7 +28,9 @@ HERE = Path(__file__).parent
 PICTURES = ("accuracy_over_energy", "demo", "report", "watch")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 COLUMNS, ROWS = 156, 40
+MARGIN = 36  # pixels around what a page shows, at the right and below
 LONGEST_S = 1800.0
+END = re.compile(r"^\d+ of \d+ steps done, .*\n", re.MULTILINE)  # of the lines about stages; the table of results follows
 COLOURS = [
     (72, 79, 88),
     (255, 123, 114),
@@ -93,7 +96,7 @@ class Terminal:
 
 @contextmanager
 def demo(folder: Path) -> Iterator[tuple[str, str]]:
-    """Run the demo in a folder; yield what its terminal showed at the end, and what `status --watch` did in the middle."""
+    """Run the demo in a folder; yield what its terminal showed of stages, and what `status --watch` did in the middle."""
     terminal, project = Terminal(folder), folder / "demo"
     project.mkdir()
     try:
@@ -110,7 +113,8 @@ def demo(folder: Path) -> Iterator[tuple[str, str]]:
                 terminal.run("watch", ["spikedistill", "status", "--profile", "cluster/local", "--watch", "1"], project)
             if students >= 3 and watched == "watch":
                 watched = terminal.shown("watch")
-        yield terminal.shown("demo", everything=True), watched
+        run = terminal.shown("demo", everything=True)
+        yield run[: end.end()] if (end := END.search(run)) else run, watched
     finally:
         terminal.close()
 
@@ -125,7 +129,7 @@ def as_page(shown: str, last: int | None = None) -> str:
 
 
 def photograph(page: Path, picture: Path, width: int, height: int) -> None:
-    """Have the browser draw a page of `width` x `height` CSS pixels, at twice as many; the empty rest below is cut off."""
+    """Have the browser draw a page of so many CSS pixels, twice as fine; cut off what is empty at the right and below."""
     browser = _program(*BROWSERS)
     flags = ["--headless", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=2", "--virtual-time-budget=10000"]
     flags += ["--no-sandbox"] if os.geteuid() == 0 else []
@@ -133,7 +137,9 @@ def photograph(page: Path, picture: Path, width: int, height: int) -> None:
         places = [f"--user-data-dir={profile}", f"--screenshot={picture}", f"--window-size={width},{height}"]
         subprocess.run([browser, *flags, *places, page.resolve().as_uri()], check=True, capture_output=True, timeout=300)
     image = Image.open(picture).convert("RGB")
-    image = image.crop((0, 0, image.width, _last_row(image) + 24))
+    empty = Image.new("RGB", image.size, image.getpixel((image.width - 1, image.height - 1)))
+    _, _, right, bottom = ImageChops.difference(image, empty).getbbox() or (0, 0, *image.size)
+    image = image.crop((0, 0, min(right + MARGIN, image.width), min(bottom + MARGIN, image.height)))
     image.quantize(128).save(picture, optimize=True)
 
 
@@ -141,14 +147,6 @@ def _program(*names: str) -> str:
     """Return the path of a program that has one of these names."""
     found = next(filter(None, map(shutil.which, names)), None)
     return found or sys.exit(f"the pictures need {names[0]}: on Debian, apt-get install {names[0]}")
-
-
-def _last_row(image: Image.Image) -> int:
-    """Return the last row that is not of one colour throughout."""
-    for row in range(image.height - 1, 0, -1):
-        if image.crop((0, row, image.width, row + 1)).getcolors(1) is None:
-            return min(row, image.height - 25)
-    return image.height - 25
 
 
 def make(results: Path, shown: dict[str, str], folder: Path) -> None:
@@ -163,10 +161,10 @@ def make(results: Path, shown: dict[str, str], folder: Path) -> None:
         page = folder / f"{name}.html"
         page.write_text(as_page(text, ROWS), encoding="utf-8")
         photograph(page, HERE / f"{name}.png", 1280, 900)
-    photograph(results / "results.html", HERE / "report.png", 1100, 1000)
+    photograph(results / "results.html", HERE / "report.png", 1240, 1000)
     page = folder / "figure.html"
     page.write_text(FIGURE.format(source=(results / "accuracy_over_energy.svg").resolve().as_uri()), encoding="utf-8")
-    photograph(page, HERE / "accuracy_over_energy.png", 480, 600)
+    photograph(page, HERE / "accuracy_over_energy.png", 900, 700)
 
 
 def main() -> None:

@@ -142,6 +142,8 @@ def _cancel(options: argparse.Namespace) -> int:
     plan = load_plan(options)
     finder = JobFinder(plan, site_profile(options.profile))
     jobs = finder.find()
+    if jobs.problem:
+        print(f"note: {jobs.problem}", file=sys.stderr)
     chosen = _stale(jobs, options) if options.stale else _of_stages(jobs, plan, options.names)
     if options.dry_run:
         print(*(f"would end {found.name}, {found.job}, {found.job.state.lower()}" for found in chosen), sep="\n")
@@ -153,7 +155,7 @@ def _cancel(options: argparse.Namespace) -> int:
         print(problem, file=sys.stderr)
     if not outcome.ended:
         print("no job was ended")
-    return 1 if outcome.problems else 0
+    return 1 if outcome.problems or (jobs.problem and not outcome.ended) else 0
 
 
 def _of_stages(jobs: FoundJobs, plan: Plan, names: Sequence[str]) -> list[Found]:

@@ -141,6 +141,29 @@ def test_a_registry_of_somebody_else_chooses_no_jobs(place, monkeypatch):
     assert place.find().living() == []
 
 
+def test_without_an_answer_of_slurm_its_last_one_counts_and_jobs_on_this_machine_are_known(place, monkeypatch):
+    folder = place.job_dir(place.name("ce"))
+    finder = JobFinder(place.plan, {})
+    here = Job("local", "77", place.job_dir(place.name("tet")), "RUNNING")
+    monkeypatch.setattr(find.local, "local_jobs", lambda: [here])
+
+    def no_answer(command):
+        raise slurm.NoAnswerError("squeue failed: down")
+
+    answers = slurm._call
+    monkeypatch.setattr(slurm, "_call", no_answer)
+    first = finder.find()
+    assert [each.job.job_id for each in first.living()] == ["77"]
+    assert "nothing is known of jobs in Slurm" in first.problem
+    monkeypatch.setattr(slurm, "_call", answers)
+    place.answer = [line(folder / ".submission_file_1.sh", JobArrayID="7")]
+    assert finder.find().problem == ""
+    monkeypatch.setattr(slurm, "_call", no_answer)
+    later = finder.find()
+    assert {each.job.job_id for each in later.living()} == {"7", "77"}
+    assert "shown as of" in later.problem
+
+
 def test_lines_that_make_no_sense_are_left_out(place):
     place.answer = ["", "||||", "slurm_load_jobs error", line("x", JobArrayID="1")[:50]]
     assert place.find().by_ref == {}

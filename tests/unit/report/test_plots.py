@@ -48,6 +48,16 @@ def test_files_are_the_same_every_time_whatever_the_users_settings_of_matplotlib
         assert matplotlib.rcParams["font.size"] == 31
 
 
+def test_panels_side_by_side_are_in_the_units_of_the_whole_and_do_not_overlap(swept):
+    whole = ElementTree.fromstring(FIGURES["accuracy_over_time"].render(swept).svg)
+    panels = whole.findall("{http://www.w3.org/2000/svg}svg")
+    assert len(panels) == 2
+    for panel in panels:
+        assert panel.get("viewBox") == f"0 0 {panel.get('width')} {panel.get('height')}"
+    assert float(panels[1].get("x")) >= float(panels[0].get("width"))
+    assert whole.get("viewBox").split()[2] == f"{sum(float(panel.get('width')) for panel in panels):g}"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_figure_of_no_runs_says_so_in_both_files(kind):
     drawn = kind.render([])
@@ -83,7 +93,8 @@ def test_nothing_reaches_beyond_the_edge_of_its_panel(kind, records, make):
             assert drawn.y1 < panel.figure.get_figheight() + 0.01
 
 
-def test_a_pdf_has_a_page_for_each_panel_and_its_fonts_are_truetype_and_inside(make):
+def test_a_pdf_has_a_page_for_each_panel_and_its_fonts_are_truetype_and_inside(make, caplog):
+    caplog.set_level("INFO")
     runs = [make.student(method, 0, 0.9, experiment=f"set{i}") for i in range(3) for method in ("tet", "kd")]
     drawn = FIGURES["accuracy_over_time"].render(runs)
     assert drawn.subjects == ("set0", "set1", "set2")
@@ -91,6 +102,7 @@ def test_a_pdf_has_a_page_for_each_panel_and_its_fonts_are_truetype_and_inside(m
     assert b"/FontFile2" in drawn.pdf
     assert b"/Type3" not in drawn.pdf
     assert b"CreationDate" not in drawn.pdf
+    assert caplog.records == []  # embedding fonts tells nobody anything
 
 
 def test_the_svg_has_its_panels_beside_and_below_each_other(make):

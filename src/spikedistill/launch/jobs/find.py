@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -57,11 +58,13 @@ class FoundJobs:
         by_ref: those of each stage, the likeliest to be at work first.
         stale: living ones of stages that the plan does not have.
         others: living ones that make no artifact, such as the report.
+        problem: why those in Slurm are not known, or not as of now; empty if they are.
     """
 
     by_ref: Mapping[str, Sequence[Found]] = field(default_factory=dict)
     stale: Sequence[Found] = ()
     others: Sequence[Found] = ()
+    problem: str = ""
 
     def living(self, refs: Iterable[str] | None = None) -> list[Found]:
         """Return the jobs of some stages, or of all of the plan, that wait or run, each once."""
@@ -94,6 +97,7 @@ class JobFinder:
         self._asks_slurm = slurm.is_here() and profile.get("submitit-cluster") != "local"
         self._real_folders = {os.path.realpath(folder) for folder in folders}
         self._known_folders: dict[Path, bool] = {}
+        self._answer: tuple[float, list[Job]] | None = None
         self._preempted: set[tuple[str, int]] = set()
         self._by_name = {name: ref for ref, spec in plan.stages.items() for name in job_names(spec)}
         self._by_output = {str(store.manifest_path(ref).absolute()): ref for ref in plan.stages}
@@ -104,20 +108,28 @@ class JobFinder:
         return self._by_output.keys()
 
     def find(self) -> FoundJobs:
-        """Look at records, queue and processes, once each.
-
-        Raises:
-            NoAnswerError: if Slurm does not answer.
-        """
+        """Look at records, queue and processes, once each; if Slurm does not answer, its last answer counts."""
         records = self._records()  # before the queue: a job that is submitted in between is just not known yet
-        queued = slurm.queued_jobs(self._folders) if self._asks_slurm else []
+        queued, problem = self._ask_slurm()
         queued = [self._remember_preemption(job) for job in queued]
         found = [each for job in [*queued, *local.local_jobs()] if (each := self._recognise(job, records)) is not None]
-        if self._asks_slurm:
+        if self._answer is not None:
             found += self._pooled(queued)
             known = {each.job.job_id for each in found}
             found += [gone for job_id, gone in records.items() if job_id not in known]
-        return _grouped(found)
+        return replace(_grouped(found), problem=problem)
+
+    def _ask_slurm(self) -> tuple[list[Job], str]:
+        """Return this user's jobs in Slurm, and why they are not those of this moment, if they are not."""
+        if not self._asks_slurm:
+            return [], ""
+        try:
+            self._answer = time.time(), slurm.queued_jobs(self._folders)
+        except slurm.NoAnswerError as err:
+            if self._answer is None:
+                return [], f"{err}; nothing is known of jobs in Slurm"
+            return self._answer[1], f"{err}; jobs are shown as of {time.strftime('%H:%M:%S', time.localtime(self._answer[0]))}"
+        return self._answer[1], ""
 
     def _pooled(self, queued: Sequence[Job]) -> Iterator[Found]:
         """Yield the jobs that share jobs of Slurm's queue."""

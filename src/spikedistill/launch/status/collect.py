@@ -15,7 +15,6 @@ from typing import Any
 from spikedistill.launch.jobs.attempts import Attempts
 from spikedistill.launch.jobs.find import FoundJobs, JobFinder, job_folders
 from spikedistill.launch.jobs.mains import main_processes
-from spikedistill.launch.jobs.slurm import NoAnswerError
 from spikedistill.launch.status import words
 from spikedistill.launch.status.done import DoneStages, Made, names_in
 from spikedistill.launch.status.files import Work, WorkReader, printable, schedule_of
@@ -50,27 +49,15 @@ class Collector:
         self._done = DoneStages(plan, self._store)
         self._reader = WorkReader()
         self._learnt: set[str] = set()
-        self._jobs: tuple[float, FoundJobs] | None = None
         self._at_work: collections.deque[int] = collections.deque(maxlen=RECENT)
 
     def collect(self) -> Snapshot:
         """Return a snapshot of this moment."""
         now = time.time()
-        jobs, problem = self._find_jobs(now)
+        jobs = self._finder.find()
         mains = main_processes()
         stages = self._stages(jobs, bool(mains), now)
-        return Snapshot(now, stages, self._totals(stages, bool(mains), now), jobs.stale, jobs.others, mains, problem)
-
-    def _find_jobs(self, now: float) -> tuple[FoundJobs, str]:
-        """Return the jobs, those of the last answer if Slurm does not give any, and what to tell about that."""
-        try:
-            jobs = self._finder.find()
-        except NoAnswerError as err:
-            if self._jobs is None:
-                return FoundJobs(), f"{err}; nothing is known of jobs in Slurm"
-            return self._jobs[1], f"{err}; jobs are shown as of {words.clock(self._jobs[0])}"
-        self._jobs = now, jobs
-        return jobs, ""
+        return Snapshot(now, stages, self._totals(stages, bool(mains), now), jobs.stale, jobs.others, mains, jobs.problem)
 
     def _stages(self, jobs: FoundJobs, is_driven: bool, now: float) -> tuple[StageStatus, ...]:
         self._done.look()

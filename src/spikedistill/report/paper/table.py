@@ -13,7 +13,7 @@ from spikedistill.report.tables.notes import interval_notes, notes, significance
 from spikedistill.report.tables.rows import MISSING, NOT_APPLICABLE, TableRow
 
 PACKAGES = "booktabs,graphicx"
-MAX_ROWS = 42
+MAX_ROWS = 50
 """Of one float, at the size of footnotes on a page of a paper; a longer comparison becomes several, cut between experiments."""
 _HEADERS = (
     *("Method", "Architecture", "$T$", r"Accuracy (\%)", "Against baseline", "$p$ (Holm)"),

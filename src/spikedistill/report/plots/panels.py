@@ -6,6 +6,8 @@ Both are the same bytes for the same panels: without dates, with ids from a fixe
 from __future__ import annotations
 
 import io
+import logging
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -21,6 +23,8 @@ MAX_COLUMNS = 3
 _POINTS = 72
 _LINE_IN = 1.6 * FONT_PT / _POINTS
 _KEY_IN = 0.45  # line and gaps of an entry of a legend
+
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every table of every font that is embedded
 
 
 class Panel(NamedTuple):
@@ -86,11 +90,18 @@ def _side_by_side(texts: Sequence[str], sizes: Sequence[tuple[float, float]]) ->
     for start in range(0, len(texts), columns):
         row = slice(start, start + columns)
         for i, text in enumerate(texts[row]):
-            placed.append(text[text.index("<svg ") :].replace("<svg ", f'<svg x="{i * column_pt:g}" y="{top:g}" ', 1))
+            placed.append(_at(i * column_pt, top, text))
         top += max(height for _, height in sizes[row])
     width = columns * column_pt
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}pt" height="{top:g}pt" viewBox="0 0 {width:g} {top:g}">\n'
     return f'<?xml version="1.0" encoding="utf-8"?>\n{head}{"".join(placed)}</svg>\n'
+
+
+def _at(x: float, y: float, text: str) -> str:
+    """Return a drawing as a part of another whose unit is the point; in there, a length of `1pt` would be 1.33 units."""
+    start, end, rest = text[text.index("<svg ") :].partition(">")
+    start = re.sub(r'\b(width|height)="([\d.]+)pt"', r'\1="\2"', start)
+    return start.replace("<svg ", f'<svg x="{x:g}" y="{y:g}" ', 1) + end + rest
 
 
 def _sign(text: str) -> Figure:
