@@ -2,7 +2,8 @@
 
     python benchmarks/mnist5k_tables.py [--report results/benchmark-mnist5k]
 
-With --report, `results.csv`, `tests.csv` and `costs.csv` of that report are first copied to benchmarks/results/mnist5k.
+With --report, `results.csv`, `tests.csv` and `costs.csv` of that report are first copied to benchmarks/results/mnist5k, and two
+of its figures to docs/pictures.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ HERE = Path(__file__).resolve().parent
 KEPT = HERE / "results" / "mnist5k"
 PAGE = HERE.parent / "docs" / "results.md"
 FILES = ("results.csv", "tests.csv", "costs.csv")
+FIGURES = ("accuracy_over_sweep.svg", "accuracy_over_energy.svg")
 REGIMES = {
     "steps[time_steps=1]": "images, T = 1",
     "steps[time_steps=2]": "images, T = 2",
@@ -117,9 +119,11 @@ def _robustness(results: dict[tuple[str, str], Row]) -> str:
     lines = []
     for name in METHODS:
         cells = [results.get((regime, name)) for regime, _ in used]
-        shown = ["-" if row is None else _spread(row, kind) for row, (_, kind) in zip(cells, used, strict=True)]
-        lines.append([f"`{name}`" if name != TEACHER else name, *shown])
-    return _table(["method", *(f"{REGIMES[regime]}: {kind}" for regime, kind in used)], lines)
+        values = ["-" if row is None else _spread(row, kind) for row, (_, kind) in zip(cells, used, strict=True)]
+        lines.append([f"`{name}`" if name != TEACHER else name, *values])
+    shown = [kind.removeprefix("accuracy_").removesuffix("_percent").replace("_", " ") for _, kind in used]
+    heads = [f"{REGIMES[regime]}: {kind}" for (regime, _), kind in zip(used, shown, strict=True)]
+    return _table(["method", *heads], lines)
 
 
 def _costs(costs: Sequence[Row]) -> str:
@@ -152,6 +156,8 @@ def main() -> None:
         KEPT.mkdir(parents=True, exist_ok=True)
         for name in FILES:
             shutil.copyfile(report / name, KEPT / name)
+        for name in FIGURES:
+            shutil.copyfile(report / name, PAGE.parent / "pictures" / f"mnist5k_{name}")
     PAGE.write_text(update_marked(PAGE.read_text(encoding="utf-8"), tables(KEPT), MEASURED), encoding="utf-8")
 
 
