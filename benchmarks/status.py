@@ -2,8 +2,8 @@
 
     python benchmarks/status.py [--runs 2500] [--write]
 
-A run is a student, trained and measured. Slurm's answer is a stand-in's, of one line for each job; the remote calls that a refresh
-takes on a real one are counted in tests/slurm.
+A run is a student, trained and measured. Slurm's answer is a stand-in's, of one line for each job; the remote calls that a
+refresh takes on a real one are counted in tests/slurm.
 """
 
 from __future__ import annotations
