@@ -60,7 +60,7 @@ def gpus(job: Job) -> str:
 def interrupted(work: Work) -> str:
     """Say that a stage was started and nobody is at it."""
     where = f" on {printable(work.holder.host)}" if work.holder else ""
-    so_far = f", {work.progress.epoch} epochs done" if work.progress else ""
+    so_far = f", {work.progress.epoch} epochs done" if work.progress and work.progress.epoch else ""
     return f"interrupted{where}{so_far}; resumes when run again"
 
 
@@ -87,7 +87,7 @@ def failed(attempt: Attempt, work: Work) -> str:
     result = attempt.result or {}
     how = result.get("state") or f"exit status {result.get('status')}"
     host = f" on {printable(result['host'])}" if result.get("host") else ""
-    so_far = f", {work.progress.epoch} epochs done" if work.progress else ""
+    so_far = f", {work.progress.epoch} epochs done" if work.progress and work.progress.epoch else ""
     return f"failed{host}: {printable(how)}{so_far}; spikedistill logs shows why"
 
 
@@ -107,7 +107,7 @@ def starting(job: Job) -> str:
 
 def cancelled(work: Work) -> str:
     """Say that somebody ended a stage."""
-    so_far = f" after {work.progress.epoch} epochs" if work.progress else ""
+    so_far = f" after {work.progress.epoch} epochs" if work.progress and work.progress.epoch else ""
     return f"cancelled{so_far}; resumes when run again" if work.starts else "cancelled"
 
 
