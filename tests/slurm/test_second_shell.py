@@ -52,8 +52,8 @@ def test_a_run_is_seen_and_ended_while_its_main_process_runs_and_after_it_was_ki
 
 
 def look_around(shell):
-    followed = shell.follow("*-ce-*", "*-tet-*", until="-tet-")
-    assert "-ce-" in followed and "epoch" in followed
+    followed = shell.follow("students/*", until="==> logs/distill/digits-resnet8-tet-")
+    assert "==> logs/distill/digits-resnet8-ce-" in followed and "epoch" in followed
     script = shell.tells("submit", "*-ce-*", "--dry-run", "--cluster", "slurm")
     assert "#SBATCH" in script and "spikedistill run" in script
     (offer,) = shell.offered("spikedistill cancel digits-resnet8-ce")

@@ -8,6 +8,8 @@ from tests.second_shell import SecondShell, ends_within, is_alive
 pytestmark = pytest.mark.slow
 LOCAL = ["--submitit-cluster", "local", "--retries", "3", "--keep-going", "--until", "distill", "--submitit-local-cpus", "2"]
 
+PROFILE = ["--profile", "cluster/local"]  # asks no Slurm, which may be on this machine and not answer
+
 
 class Nowhere:
     """In place of a cluster: no variables of Slurm."""
@@ -35,8 +37,8 @@ def test_a_run_is_seen_and_ended_while_its_main_process_runs(shell, main):
     begun = {method: shell.wait_for(method, "running", epochs=1) for method in ("ce", "tet")}
     assert all(is_alive(int(stage["job"]["job_id"])) for stage in begun.values())
     assert shell.status()["snakemake"][0]["pid"] == main.process.pid
-    followed = shell.follow("*-ce-*", "*-tet-*", until="-tet-")
-    assert "-ce-" in followed and "epoch" in followed
+    followed = shell.follow("students/*", until="==> logs/distill/digits-resnet8-tet-")
+    assert "==> logs/distill/digits-resnet8-ce-" in followed and "epoch" in followed
     assert "spikedistill run" in shell.tells("submit", "*-ce-*", "--dry-run", "--cluster", "local")
     (offer,) = shell.offered("spikedistill cancel digits-resnet8-ce")
     assert offer.strip().startswith("digits-resnet8-ce-seed0-")
@@ -61,6 +63,6 @@ def test_jobs_of_a_main_process_that_was_killed_are_seen_to_have_ended(shell, ma
     wait_for(lambda: not is_alive(job_id), 30, "the end of the job, whose owner is gone")
     assert shell.wait_for("ce", "interrupted", timeout_s=30)["progress"]["epoch"] >= 1
     assert shell.status()["snakemake"] == []
-    assert "no job was ended" in shell.tells("cancel", "--all")
-    assert "has no job" in shell.tells("cancel", "digits-resnet8-ce")
+    assert "no job was ended" in shell.tells("cancel", "--all", *PROFILE)
+    assert "has no job" in shell.tells("cancel", "digits-resnet8-ce", *PROFILE)
     assert "epoch" in shell.follow("digits-resnet8-ce", until="epoch")
