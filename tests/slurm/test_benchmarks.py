@@ -21,8 +21,9 @@ def test_noop_jobs_through_the_executor(tmp_path, without_baseline):
     done = run(ROOT, *command, "--out", str(tmp_path / "figures.json"))
     assert done.returncode == 0, done.stdout
     assert LEFT_OUT in done.stdout
-    bare, submitit = json.loads((tmp_path / "figures.json").read_text())["rows"]
-    assert (bare["contender"], submitit["contender"]) == ("bare", "submitit")
+    rows = {row["contender"]: row for row in json.loads((tmp_path / "figures.json").read_text())["rows"]}
+    assert list(rows) == ["bare", "submitit", "pools"]
+    submitit = rows["submitit"]
     assert submitit["calls"]["sbatch"] == 1, "four equal jobs are one array"
     assert submitit["wall_s"] > 0 and submitit["main_mb"] > 0 and submitit["job_s"] > 0
 
