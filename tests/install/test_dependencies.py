@@ -27,6 +27,7 @@ MODULES = {
     "snakemake-executor-plugin-submitit": "snakemake_executor_plugin_submitit",
     "snakemake-interface-common": "snakemake_interface_common.exceptions",
     "snakemake-interface-executor-plugins": "snakemake_interface_executor_plugins.settings",
+    "snakemake-interface-logger-plugins": "snakemake_interface_logger_plugins",
     "tensorboard": "tensorboard tensorboard.program tensorboard.plugins.hparams tensorboard.summary.writer.event_file_writer",
     "pyyaml": "yaml",
     "pydantic": "pydantic",
