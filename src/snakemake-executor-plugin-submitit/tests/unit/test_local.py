@@ -168,16 +168,17 @@ def test_a_folder_with_spaces_quotes_and_shell_signs_works(tmp_path):
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_stopping_the_main_process_of_50_jobs_leaves_no_orphan(tmp_path, how):
+@pytest.mark.parametrize("pool", ["0", "1x2"])
+def test_stopping_the_main_process_of_50_jobs_leaves_no_orphan(tmp_path, how, pool):
     (tmp_path / "sleep.py").write_text("import os, time; open(f'pid{os.getpid()}', 'w').close(); time.sleep(600)")
     write_snakefile(
         tmp_path,
-        """
+        f"""
         rule all:
-            input: expand("{n}.txt", n=range(50))
+            input: expand("{{n}}.txt", n=range(50))
         rule one:
-            output: "{n}.txt"
-            resources: mem_mb=100
+            output: "{{n}}.txt"
+            resources: mem_mb=100, pool="{pool}"
             shell: "python sleep.py"
         """,
     )

@@ -2,14 +2,11 @@
 
 import json
 import os
-import signal
-import subprocess
-from pathlib import Path
 
 import pytest
 
-from slurm_lab.main_process import lines, wait_for, write_snakefile
-from slurm_lab.running import environment, snakemake
+from slurm_lab.main_process import lines, write_snakefile
+from slurm_lab.running import snakemake
 
 pytestmark = pytest.mark.slow
 RULES = """
@@ -114,33 +111,3 @@ def test_a_module_that_is_changed_while_a_worker_has_it_loaded_runs_as_it_is_now
 
 def _with(folder):
     return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
-
-
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_stopping_the_main_process_leaves_no_worker_and_no_job(tmp_path, how):
-    (tmp_path / "sleep.py").write_text("import os, time; open(f'pid{os.getpid()}', 'w').close(); time.sleep(600)")
-    write_snakefile(
-        tmp_path,
-        """
-        rule all:
-            input: expand("{n}.txt", n=range(20))
-        rule one:
-            output: "{n}.txt"
-            resources: mem_mb=100, pool="1x2"
-            shell: "python sleep.py"
-        """,
-    )
-    command = ["snakemake", "--executor", "submitit", "--submitit-cluster", "local", "--submitit-local-cpus", "2", "-j50"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    ) as main:
-        try:
-            wait_for(lambda: len(list(tmp_path.glob("pid*"))) == 2, 120)
-            pids = [p.name[3:] for p in tmp_path.glob("pid*")]
-            main.send_signal(how)
-            main.wait(60)
-        finally:
-            main.kill()
-            main.stdout.close()
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 30)
-    assert len(list(tmp_path.glob("pid*"))) == 2
