@@ -32,7 +32,7 @@ def start(folder):
 
 def wait_until_some_rows_are_written(running, store):
     while running.poll() is None:
-        for frames in store.glob("data/.cifar10-dvs-*.tmp/frames.npy"):
+        for frames in store.glob(".work/cifar10-dvs-*/scratch/frames-uint8/frames.npy"):
             with frames.open("rb") as stream:
                 if any(stream.read(1 << 20)[HEADER_BYTES:]):
                     return
@@ -45,7 +45,7 @@ def processes_of(session):
     return [line for line in listing.splitlines() if line.split()[0] == str(session) and "Z" not in line.split()[1]]
 
 
-def test_a_killed_preparation_leaves_nothing_behind_and_of_three_started_at_once_one_prepares(tmp_path):
+def test_of_three_started_at_once_after_one_that_was_killed_one_prepares_and_the_result_is_the_same(tmp_path):
     folder = copy_project(tmp_path / "project")
     write_files(folder / "raw", cifar10_dvs_files(cifar10_dvs.CLASS_NAMES, 60, num_events=2000))
     dataset = {"name": "cifar10-dvs", "root": "raw", "params": PARAMS}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spikedistill.errors import ArtifactError
-from spikedistill.plan.stages import PreprocessSpec, Spec, check_code
+from spikedistill.plan.stages import Spec, check_code
 from spikedistill.store import lease
 from spikedistill.store.artifacts import Store
 from spikedistill.store.provenance import Clock, record_start
@@ -52,6 +52,7 @@ class StageJob:
         out: folder of the artifact being built; only rank 0 writes to it.
         work: folder for resumable state; it survives an interruption.
         options: settings that do not change the result.
+        claim: the lease under which this is made; None on ranks other than 0, which do not hold it.
         provenance: where it ran, for the manifest; a stage sets "device" and "world_size".
         facts: further facts for the manifest, by name.
     """
@@ -60,6 +61,7 @@ class StageJob:
     out: Path
     work: Path
     options: RunOptions
+    claim: lease.Lease | None = None
     provenance: dict[str, Any] = field(default_factory=lambda: {"device": "cpu", "world_size": 1})
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -81,8 +83,6 @@ def run_stage(spec: Spec, store: Store, options: RunOptions) -> Path:
     work.mkdir(parents=True, exist_ok=True)
     owner = _owner()
     if int(os.environ.get("RANK", "0")) > 0:
-        if isinstance(spec, PreprocessSpec):  # rank 0 starts processes of its own
-            return store.path(spec.ref)
         if lease.wait_for_owner(lease.lease_path(work), owner, lambda: _is_done(spec, store)):
             _build(spec, StageJob(_paths(spec, store), work, work, options))
         return store.path(spec.ref)
@@ -101,7 +101,7 @@ def _build_and_commit(spec: Spec, store: Store, work: Path, options: RunOptions,
     clock, starts = Clock(), record_start(work, upstream)
     inputs = {role: store.open(ref) for role, ref in spec.upstream.items()}
     with store.building(spec.ref, spec.model_dump(mode="json"), upstream, fence=mine.check) as build:
-        job = StageJob(inputs, build.folder, work, options)
+        job = StageJob(inputs, build.folder, work, options, mine)
         _build(spec, job)
         build.provenance.update(clock.provenance(**job.provenance), starts=starts, **job.facts)
 

@@ -200,6 +200,28 @@ class Lease:
             self.check()
 
 
+class Followed:
+    """The lease that rank 0 of a job holds, as its other ranks see it."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the lease at `path`, which `wait_for_owner` has found to be that of this job.
+
+        Raises:
+            LeaseLostError: if nobody holds it any more.
+        """
+        holder = read_holder(path)
+        self.path = path
+        self.token = (holder.token if holder else None) or ""
+        if not self.token:
+            raise LeaseLostError(f"{path.parent.name}: rank 0 of this job holds its lease no more")
+
+    def check(self) -> None:
+        """Check that rank 0 still holds it; see `Lease.check`."""
+        holder = read_holder(self.path, errors=self.path.exists())
+        if holder is None or holder.token != self.token:
+            raise LeaseLostError(f"{self.path.parent.name}: rank 0 of this job holds its lease no more; this rank stops, too")
+
+
 def lease_path(work: Path) -> Path:
     """Return the lease file of an artifact whose work in progress lies in the folder `work`."""
     return work / _NAME

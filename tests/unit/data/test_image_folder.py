@@ -12,6 +12,7 @@ from spikedistill.data.datasets import image_folder
 from spikedistill.data.formats.images import middle_square
 from spikedistill.data.formats.pictures import Pictures, Shape
 from spikedistill.data.prepare.own_files import Listing, OwnFile
+from spikedistill.data.prepare.workers import shared_zeros
 from spikedistill.data.scan import filled_params
 from spikedistill.data.store import open_store
 from spikedistill.errors import DataError
@@ -209,11 +210,15 @@ def test_an_image_that_cannot_be_opened_is_told_with_what_the_system_says(tmp_pa
 
 def test_every_image_is_read_once_where_none_is_a_copy(tmp_path, monkeypatch):
     raw = write_files(tmp_path / "raw", folder_files())
-    read = []
-    content = Pictures.content
-    monkeypatch.setattr(Pictures, "content", lambda images, row: (read.append(images.name(row)), content(images, row))[1])
+    reads, content = shared_zeros(8, int), Pictures.content
+
+    def counted(images, row):
+        reads[row] += 1
+        return content(images, row)
+
+    monkeypatch.setattr(Pictures, "content", counted)
     prepare(raw)
-    assert len(read) == len(set(read)) == 8
+    assert reads.tolist() == [1] * 8
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from spikedistill.data.prepare import workers
 from spikedistill.data.prepare.workers import run_workers, shared_zeros
 from spikedistill.errors import DataError
 
@@ -24,10 +25,22 @@ def test_every_item_is_done_once(count, num_workers):
             done += 1
         return done, os.getpid()
 
-    found = run_workers(work, count, num_workers=num_workers, progress="items done")
+    found = run_workers(work, count, num_workers=num_workers)
     assert sum(done for done, _ in found) == count
     assert len({pid for _, pid in found}) <= num_workers
     assert times.tolist() == [1] * count
+
+
+def test_who_watches_is_told_how_many_items_are_done(monkeypatch):
+    monkeypatch.setattr(workers, "_WATCH_S", 0.01)
+    seen = []
+
+    def work(items):
+        for _ in items:
+            time.sleep(0.01)
+
+    run_workers(work, 40, num_workers=2, watch=seen.append)
+    assert seen == sorted(seen) and 0 < seen[-1] <= 40
 
 
 def test_a_failure_is_raised_here_and_the_other_processes_stop():
@@ -41,7 +54,7 @@ def test_a_failure_is_raised_here_and_the_other_processes_stop():
             time.sleep(0.01)
 
     with pytest.raises(ValueError, match="item 5"):
-        run_workers(work, len(begun), num_workers=3, progress="items done")
+        run_workers(work, len(begun), num_workers=3)
     assert begun.sum() < len(begun)
 
 
@@ -52,7 +65,7 @@ def test_a_killed_process_is_told():
                 os._exit(9)
 
     with pytest.raises(DataError, match="was killed: out of memory"):
-        run_workers(work, 100, num_workers=2, progress="items done")
+        run_workers(work, 100, num_workers=2)
 
 
 def test_when_a_process_cannot_be_started_the_first_ones_end_too():
@@ -67,7 +80,7 @@ def second_fails():
         raise BlockingIOError("no more processes")
     return fork()
 os.fork = second_fails
-workers.run_workers(list, 8, num_workers=2, progress="items done")
+workers.run_workers(list, 8, num_workers=2)
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1
@@ -85,6 +98,6 @@ def test_one_that_waits_for_a_killed_one_ends_whatever_its_signals_did_before():
             list(items)
 
         with pytest.raises(DataError, match="was killed"):
-            run_workers(work, 100, num_workers=2, progress="items done")
+            run_workers(work, 100, num_workers=2)
     finally:
         signal.signal(signal.SIGTERM, previous)

@@ -63,7 +63,7 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     assert raw is not None
     recordings, incomplete = _recordings(raw, params)
     decode, sensor = whole_files(decode_aedat2), (DVS128, DVS128)
-    rows = write_frames(recordings, decode, params, out, sensor=sensor, num_workers=num_workers, incomplete=incomplete)
+    rows = write_frames(recordings, decode, params, out, sensor=sensor, num_workers=num_workers, incomplete=incomplete, work=work)
     files = [(recording.label, recording.id.rpartition("/")[2]) for recording in rows.recordings]
     order = inventory.spikingjelly_order(CLASS_NAMES, files)
     numbers = [inventory.number_of(name) for _, name in files]

@@ -64,7 +64,7 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     recordings = [recording for part in parts.values() for recording in part]
     decode = functools.partial(cut_samples, in_order=params.unsorted == "error")
     sensor = DVS128, DVS128
-    rows = write_frames(recordings, decode, params, out, sensor=sensor, num_workers=num_workers, incomplete=incomplete)
+    rows = write_frames(recordings, decode, params, out, sensor=sensor, num_workers=num_workers, incomplete=incomplete, work=work)
     row_of = {recording.id: row for row, recording in enumerate(rows.recordings)}
     lists = {name: [row_of[each.id] for each in part if each.id in row_of] for name, part in parts.items()}
     splits.check_twins(rows, lists, strict=params.strict)

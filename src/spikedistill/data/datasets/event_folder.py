@@ -109,7 +109,7 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     decoder = whole_files(functools.partial(decode, kind=kind, how=_how(params)))
     assert params.sensor is not None
     sensor = (params.sensor.height, params.sensor.width)
-    rows = write_frames(recordings, decoder, params, out, sensor=sensor, num_workers=num_workers)
+    rows = write_frames(recordings, decoder, params, out, sensor=sensor, num_workers=num_workers, work=work)
     row_lists = {split: [n for n, each in enumerate(rows.recordings) if split_of[each.id] == split] for split in lists}
     splits.check_twins(rows, row_lists, strict=params.strict)
     recipe = {"dataset": "event-folder", **params.model_dump(mode="json")}

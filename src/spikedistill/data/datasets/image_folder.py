@@ -15,6 +15,7 @@ from spikedistill.data.formats.files import explained
 from spikedistill.data.formats.pictures import SUFFIXES, Channels, Fit, Pictures, Shape, shape_of
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.prepare import inventory, own_files, splits
+from spikedistill.data.prepare.images.write import write_array
 from spikedistill.data.prepare.index import write_index
 from spikedistill.data.prepare.own_files import Listing
 from spikedistill.errors import DataError
@@ -100,7 +101,7 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     rows = [{"id": file.path, "label": label} for file, label in zip(listing.files, labels, strict=True)]
     assert params.height and params.width and params.channels
     images = Pictures(raw, rows, Fit(params.height, params.width, params.channels, crop=params.side is not None))
-    sums = images.write_array(out / "images.npy", num_workers=num_workers)
+    sums = write_array(images, out, work=work, num_workers=num_workers)
     _check_twins(images, sums, rows, lists, strict=params.strict)
     recipe = {"dataset": "image-folder", **params.model_dump(mode="json")}
     write_index(out, kind="images", class_names=class_names, rows=rows, splits=lists, recipe=recipe)

@@ -10,26 +10,32 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Literal, NamedTuple, cast
+from typing import Any, BinaryIO, Literal, NamedTuple, Self, cast
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from spikedistill.components import ComponentParams
 from spikedistill.data.formats import archives
-from spikedistill.data.formats.files import explained
+from spikedistill.data.formats.files import check_free_space, explained, state_of
 from spikedistill.data.formats.imagenet_labels import validation_classes, validation_number
 from spikedistill.data.formats.imagenet_synsets import SYNSETS
 from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.loading.inputs import STATISTICS
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.prepare import inventory, splits
+from spikedistill.data.prepare.images.tasks import Shrink
+from spikedistill.data.prepare.images.write import Sums, mixed, packed_row, verify, write_array, write_packed
 from spikedistill.data.prepare.index import write_index
 from spikedistill.errors import DataError
+from spikedistill.store.atomic import write_text
 
 log = logging.getLogger(__name__)
 
 NEEDS_RAW = True
 SPLIT_SAMPLES = (1281167, 50000)  # to train and to test on, for estimates
+PUBLISHED_BYTES = 154_642_401_280  # of the two archives
+SHRUNK_BYTES = 0.45  # of a JPEG of quality 90, by the square of its shorter side
+INDEX_BYTES = 130  # of an image in the index
 MD5 = {
     "ILSVRC2012_img_train.tar": "1d675b47d978889d74fa0da5fadfb00e",
     "ILSVRC2012_img_val.tar": "29b22e2961454d5413ddabcf34fc5622",
@@ -44,10 +50,15 @@ _SUFFIXES = (".jpeg", ".jpg", ".png")
 class Params(ComponentParams):
     """The published training and validation sets are the splits train and test."""
 
-    storage: Literal["files", "array"] = Field(
+    storage: Literal["files", "array", "packed"] = Field(
         "files",
         description="files: decode the user's files during training; array: keep the middle square of each image, resized, in "
-        "one array of uint8 (262 GB at 256 pixels): several times faster, but training crops come from that square.",
+        "one array of uint8 (262 GB at 256 pixels): several times faster, but training crops come from that square; packed: "
+        "copy the images into a few hundred large files, in mixed order, for file systems on which opening a million is slow.",
+    )
+    shrink: Shrink | None = Field(
+        None,
+        description="With storage: packed, images as smaller JPEG files, which are decoded faster: {side: 288, quality: 90}.",
     )
     side: int = Field(
         256, ge=1, description="Shorter side in pixels that images are resized to where they are not cropped at random."
@@ -60,6 +71,12 @@ class Params(ComponentParams):
         description="Require every image, and archives with their published md5; false: use the classes and images that are "
         "there.",
     )
+
+    @model_validator(mode="after")
+    def _only_packed(self) -> Self:
+        if self.shrink is not None and self.storage != "packed":
+            raise ValueError("shrink needs storage: packed")
+        return self
 
 
 class Picture(NamedTuple):
@@ -75,6 +92,19 @@ def describe(params: Params) -> DatasetMeta:
     return DatasetMeta("images", SYNSETS, channels=3, height=params.side, width=params.side)
 
 
+def written_bytes(params: Params) -> int:
+    """Return about how many bytes the preparation of the complete dataset writes; 0 for a part of it, whose size is not known."""
+    if not params.strict:
+        return 0
+    if params.storage == "files":
+        return sum(SPLIT_SAMPLES) * INDEX_BYTES
+    if params.storage == "array":
+        return sum(SPLIT_SAMPLES) * 3 * params.side**2
+    if params.shrink is None:
+        return PUBLISHED_BYTES
+    return min(PUBLISHED_BYTES, int(sum(SPLIT_SAMPLES) * SHRUNK_BYTES * params.shrink.side**2))
+
+
 @explained
 def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_workers: int) -> None:
     """Index the images in `raw`, and verify or copy them: folders train and val, or the archives; they are not changed.
@@ -84,32 +114,30 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     """
     assert raw is not None
     problems = inventory.Problems()
-    found = {split: list(_pictures(raw, part, params, problems)) for part, split in _SPLITS.items()}
+    if params.storage == "array" and params.strict and not (work / "array").exists():
+        check_free_space(work, written_bytes(params), "images")  # before archives are compared and listed
+    found = {split: list(_pictures(raw, part, params, problems, work)) for part, split in _SPLITS.items()}
     problems.never_excused += _in_both_parts(found)
     class_names = _check_classes(found, problems, strict=params.strict)
     if incomplete := inventory.error_or_warning("ImageNet", raw, problems, strict=params.strict):
         raise DataError(incomplete)
-    labels = {name: label for label, name in enumerate(class_names)}
-    rows: list[dict[str, Any]] = []
-    parts: dict[str, range] = {}
-    for split, pictures in found.items():
-        first = len(rows)
-        rows += [{**picture.row, "label": labels[picture.class_name]} for picture in pictures if picture.class_name in labels]
-        parts[split] = range(first, len(rows))
-        if len(rows) == first:
-            raise DataError(f"{raw}: no images to {'train' if split == 'train' else 'test'} on")
+    rows, parts = _rows(raw, found, class_names, mix=params.storage == "packed")
     files = ImageFiles(raw, rows, params.side)
-    sums = None
+    sums: Sums | None = None
     if params.storage == "array":
-        sums = files.write_array(out / "images.npy", num_workers=num_workers)
+        sums = write_array(files, out, work=work, num_workers=num_workers)
+    elif params.storage == "packed":
+        sums, places = write_packed(files, out, params.shrink, verify=params.verify, work=work, num_workers=num_workers)
+        rows = [packed_row(row, place) for row, place in zip(rows, places, strict=True)]
+        ImageFiles.save(out, None, params.side)
     else:
         if params.verify:
-            sums = files.visit(lambda row, image: None, num_workers=num_workers)
+            sums = verify(files, work=work, num_workers=num_workers)
         ImageFiles.save(out, raw, params.side)
     if sums is not None:  # the published images have no checksums of their own: twins among them may be published
         pairs = files.twins(sums, parts["test"], parts["train"])
         splits.tell_twins([(files.name(row), files.name(other)) for row, other in pairs], "images", strict=False)
-    recipe = {"dataset": "imagenet", **params.model_dump(mode="json")}
+    recipe = {"dataset": "imagenet", **params.model_dump(mode="json", exclude_none=True)}
     write_index(
         out,
         kind="images",
@@ -119,6 +147,22 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
         recipe=recipe,
         statistics=STATISTICS["imagenet"],
     )
+
+
+def _rows(
+    raw: Path, found: dict[str, list[Picture]], class_names: list[str], *, mix: bool
+) -> tuple[list[dict[str, Any]], dict[str, range]]:
+    """Return the rows of the index, and which of them are of each split."""
+    labels = {name: label for label, name in enumerate(class_names)}
+    rows: list[dict[str, Any]] = []
+    parts: dict[str, range] = {}
+    for split, pictures in found.items():
+        of_split = [{**picture.row, "label": labels[picture.class_name]} for picture in pictures if picture.class_name in labels]
+        if not of_split:
+            raise DataError(f"{raw}: no images to {'train' if split == 'train' else 'test'} on")
+        parts[split] = range(len(rows), len(rows) + len(of_split))
+        rows += mixed(of_split) if mix else of_split
+    return rows, parts
 
 
 def _in_both_parts(found: dict[str, list[Picture]]) -> list[str]:
@@ -144,8 +188,8 @@ def _check_classes(found: dict[str, list[Picture]], problems: list[str], *, stri
     return class_names
 
 
-def _pictures(root: Path, part: str, params: Params, problems: list[str]) -> Iterator[Picture]:
-    """Yield the images of one part, sorted by class and name."""
+def _pictures(root: Path, part: str, params: Params, problems: list[str], work: Path) -> Iterator[Picture]:
+    """Yield the images of one part, sorted by class and name; `work` is for notes that survive an interruption."""
     folder = _look(root, part)
     if folder is not None and folder.is_dir():
         has_classes = any(entry.is_dir() for entry in os.scandir(folder))
@@ -159,9 +203,18 @@ def _pictures(root: Path, part: str, params: Params, problems: list[str]) -> Ite
             "or ILSVRC/Data/CLS-LOC. It cannot be downloaded by a program: ask for it at https://image-net.org/download.php"
         )
     if params.strict:
-        log.info("comparing %s with its published md5", archive)
-        archives.check_md5({archive: MD5[archive.name]})
+        _check_published(archive, work / f"{archive.name}.published")
     yield from sorted(_in_archive(root, archive, params, problems), key=lambda picture: picture.row["id"])
+
+
+def _check_published(archive: Path, note: Path) -> None:
+    """Compare an archive with its published md5, which takes minutes, unless the note of an interrupted run says that it fits."""
+    state = state_of(archive)
+    if note.is_file() and note.read_text(encoding="utf-8") == state:
+        return
+    log.info("comparing %s with its published md5", archive)
+    archives.check_md5({archive: MD5[archive.name]})
+    write_text(note, state)
 
 
 def _look(root: Path, name: str) -> Path | None:

@@ -45,7 +45,7 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     assert raw is not None
     recordings, incomplete = _recordings(raw, params)
     decode, sensor = whole_files(decode_atis, height=SENSOR, width=SENSOR), (SENSOR, SENSOR)
-    rows = write_frames(recordings, decode, params, out, sensor=sensor, num_workers=num_workers, incomplete=incomplete)
+    rows = write_frames(recordings, decode, params, out, sensor=sensor, num_workers=num_workers, incomplete=incomplete, work=work)
     parts = [recording.id.partition("/")[0] for recording in rows.recordings]
     lists = {name.lower(): [row for row, part in enumerate(parts) if part == name] for name in COUNTS}
     splits.check_twins(rows, lists, strict=params.strict)

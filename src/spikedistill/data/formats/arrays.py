@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from spikedistill.data.formats.files import check_free_space, is_disk_full, reason
+from spikedistill.data.formats.files import check_free_space, in_units, is_disk_full, reason, reserve
 from spikedistill.errors import DataError
 
 HEADER_BYTES = 128  # of a .npy file of any shape used here
@@ -21,17 +21,23 @@ _KINDS = "uifb"  # of numbers: integers, floats, truth values
 
 
 def create_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], what: str) -> None:
-    """Create an array file of zeros.
+    """Create an array file of zeros, whose space is reserved where the file system can.
 
     Raises:
-        DataError: if the disk lacks space for it; `what` names its content.
+        DataError: if the disk, or the user's share of it, lacks space for it; `what` names its content.
     """
     needed = math.prod(shape) * dtype.itemsize
     check_free_space(path.parent, needed, what)
-    with path.open("wb") as stream:
-        np.lib.format.write_array_header_1_0(stream, {"descr": dtype.str, "fortran_order": False, "shape": shape})
-        assert stream.tell() == HEADER_BYTES
-        stream.truncate(HEADER_BYTES + needed)
+    try:
+        with path.open("wb") as stream:
+            np.lib.format.write_array_header_1_0(stream, {"descr": dtype.str, "fortran_order": False, "shape": shape})
+            assert stream.tell() == HEADER_BYTES
+            stream.flush()
+            reserve(stream.fileno(), HEADER_BYTES + needed)
+            stream.truncate(HEADER_BYTES + needed)
+    except OSError as err:
+        path.unlink(missing_ok=True)
+        raise DataError(f"{path.parent}: {in_units(needed)} needed for the {what}: {reason(err)}") from err
 
 
 def write_row(descriptor: int, row: npt.NDArray[Any], number: int, path: Path) -> None:

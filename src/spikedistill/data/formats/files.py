@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import functools
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -13,7 +15,10 @@ from typing import Any, TypeVar
 
 from spikedistill.errors import DataError
 
+log = logging.getLogger(__name__)
+
 MAX_TEXT_BYTES = 64 << 20
+MUCH_BYTES = 1 << 30
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ADVICE = {
     errno.EACCES: "give yourself permission, or ask its owner",
@@ -109,6 +114,24 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: not JSON that can be read ({err})") from err
 
 
+def state_of(path: Path | str) -> str:
+    """Return size and time of the last change of a file in one word, which differs if the file may have changed."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - of a string, a million times
+    except OSError:
+        return "missing"
+    return f"{found.st_size}:{found.st_mtime_ns}"
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name, in place of what has it; copy it if the file systems differ, or know of no such thing."""
+    target.unlink(missing_ok=True)
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def in_units(num_bytes: int) -> str:
     """Return a size in the largest unit of bytes that leaves at least 1 before the point."""
     for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
@@ -118,9 +141,30 @@ def in_units(num_bytes: int) -> str:
 
 
 def check_free_space(folder: Path, needed: int, what: str) -> None:
-    """Raise a DataError if the disk of `folder` has fewer than `needed` bytes free."""
+    """Raise a DataError if the disk of `folder` has fewer than `needed` bytes free; tell if it will be much."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DataError(
             f"{folder}: {in_units(needed)} needed for the {what}, {in_units(free)} free; make room, or use another disk"
         )
+    if needed >= MUCH_BYTES:
+        log.info("%s to write for the %s below %s, %s free", in_units(needed), what, folder, in_units(free))
+
+
+def reserve(descriptor: int, num_bytes: int, *, keep_size: bool = False) -> None:
+    """Have the file system keep space for a file, so that nothing else takes it, and a quota is told now; where it can.
+
+    Args:
+        descriptor: of the file.
+        num_bytes: from its beginning on.
+        keep_size: do not make the file longer.
+
+    Raises:
+        OSError: if the space is not there.
+    """
+    try:
+        fallocate = ctypes.CDLL(None, use_errno=True).fallocate  # os.posix_fallocate would write zeros where it cannot
+    except (OSError, AttributeError):
+        return
+    if fallocate(descriptor, int(keep_size), ctypes.c_int64(0), ctypes.c_int64(num_bytes)) and ctypes.get_errno() in _DISK_FULL:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -7,33 +7,23 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from spikedistill.data.formats.arrays import create_array, flush, write_row
 from spikedistill.data.formats.files import in_units, read_file, read_json, reason
-from spikedistill.data.formats.isal_zlib import crc32
 from spikedistill.errors import DataError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-log = logging.getLogger(__name__)
-
 INDEX = "files.json"
 FORMATS = ("JPEG", "PNG")  # the only ones that are tried: Pillow starts other programs for some
 MAX_FILE_BYTES = 256 << 20
-_PER_TASK = 64
-_MAX_NAMED = 50  # bad images in one message
-_PROGRESS_S = 30.0
 
 
 class ImageFiles:
@@ -69,7 +59,7 @@ class ImageFiles:
         if not isinstance(index, dict) or not isinstance(index.get("root"), str) or type(index.get("side")) is not int:
             found = f"found {str(index)[:80]!r}; run the preprocess stage again"
             raise DataError(f"{folder / INDEX}: expected the folder and the side of the images, {found}")
-        root = Path(index["root"])
+        root = folder / index["root"]
         if not root.is_dir():
             raise DataError(
                 f"{folder}: its images are read from {root}, which does not exist. Put the folder back, or prepare the data "
@@ -78,9 +68,9 @@ class ImageFiles:
         return cls(root, rows, index["side"])
 
     @staticmethod
-    def save(folder: Path, root: Path, side: int) -> None:
-        """Note the folder of the images in a prepared dataset."""
-        notes = {"root": str(root.resolve()), "side": side}
+    def save(folder: Path, root: Path | None, side: int) -> None:
+        """Note the folder of the images in a prepared dataset; None: they are in the dataset itself."""
+        notes = {"root": "." if root is None else str(root.resolve()), "side": side}
         (folder / INDEX).write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
 
     def __len__(self) -> int:
@@ -93,7 +83,20 @@ class ImageFiles:
         Raises:
             DataError: if it cannot be read or decoded, or is too narrow for a square of its side to be cut from it.
         """
-        return self._decoded(row, self.content(row))
+        return self.decoded(row, self.content(row))
+
+    @property
+    def root(self) -> Path:
+        """Return the folder that the images are below."""
+        return self._root
+
+    def row(self, row: int) -> Mapping[str, Any]:
+        """Return what the index says of one image."""
+        return self._rows[row]
+
+    def path(self, entry: Mapping[str, Any]) -> str:
+        """Return the file that an image of the index is in: its own, or an archive."""
+        return f"{self._root}/{entry.get('archive') or entry['id']}"
 
     def content(self, row: int) -> bytes:
         """Return the bytes of one image.
@@ -109,16 +112,21 @@ class ImageFiles:
             raise DataError(f"{path}/{entry['id']}: {in_units(size)}, where at most {in_units(MAX_FILE_BYTES)} are expected")
         try:
             with path.open("rb", buffering=0) as stream:
-                return os.pread(stream.fileno(), size, offset)
+                content = os.pread(stream.fileno(), size, offset)
         except (OSError, OverflowError) as err:
             raise DataError(f"{path}: {reason(err) if isinstance(err, OSError) else err}") from err
+        if len(content) != size:
+            found = f"{len(content)} of its {size} bytes are there: the archive is cut off"
+            raise DataError(f"{path}/{entry['id']}: {found}; get it again")
+        return content
 
     def name(self, row: int) -> str:
         """Return the place of one image, for messages."""
         entry = self._rows[row]
         return str(self._root / entry.get("archive", "") / entry["id"])
 
-    def _decoded(self, row: int, content: bytes) -> Image.Image:
+    def decoded(self, row: int, content: bytes) -> Image.Image:
+        """Decode one image from its bytes; see `read`."""
         image = read_image(self.name(row), content)
         side, (shorter, longer) = self.shape[-1], sorted(image.size)
         if side * side * longer > largest_image() * shorter:
@@ -126,80 +134,28 @@ class ImageFiles:
             raise DataError(f"{self.name(row)}: {width} x {height} pixels, too narrow to be resized to {side}; another file?")
         return image
 
+    @property
+    def how(self) -> dict[str, Any]:
+        """Return how the images are decoded, in JSON: with the root and the rows, all that there is to know."""
+        return {"square": self.shape[-1]}
+
+    def values(self, row: int, content: bytes) -> npt.NDArray[np.uint8]:
+        """Return what an array has of one image, [3, S, S], from its bytes.
+
+        Raises:
+            DataError: if it cannot be decoded.
+        """
+        return middle_square(self.decoded(row, content), self.shape[-1])
+
     def square(self, row: int) -> npt.NDArray[np.uint8]:
         """Return the middle square of one image, [3, S, S]."""
         return middle_square(self.read(row), self.shape[-1])
-
-    def visit(self, use: Callable[[int, Image.Image], None], *, num_workers: int) -> npt.NDArray[np.uint64]:
-        """Decode every image once.
-
-        Args:
-            use: called with the number and the image of each row, in several threads.
-            num_workers: number of threads; Pillow releases the GIL.
-
-        Returns:
-            Size and CRC-32 of each file in one number; see `twins`.
-
-        Raises:
-            DataError: naming the images that cannot be decoded, after all were tried; or by `use`, at once.
-        """
-        sums = np.zeros(len(self), dtype=np.uint64)
-
-        def visit_some(first: int) -> list[str]:
-            problems = []
-            for row in range(first, min(first + _PER_TASK, len(self))):
-                try:
-                    content = self.content(row)
-                    image = self._decoded(row, content)
-                except DataError as err:
-                    problems.append(str(err))
-                    continue
-                sums[row] = len(content) << 32 | crc32(content)
-                use(row, image)
-            return problems
-
-        bad: list[str] = []
-        reported = time.monotonic()
-        with ThreadPoolExecutor(num_workers) as pool:
-            tasks = [pool.submit(visit_some, first) for first in range(0, len(self), _PER_TASK)]
-            try:
-                for number, task in enumerate(tasks, 1):
-                    bad += task.result()
-                    if time.monotonic() - reported > _PROGRESS_S:
-                        reported = time.monotonic()
-                        log.info("%d of %d images decoded", number * _PER_TASK, len(self))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        if bad:
-            more = f"\n  and {len(bad) - _MAX_NAMED} more" if len(bad) > _MAX_NAMED else ""
-            raise DataError(f"{len(bad)} of {len(self)} images cannot be used:\n  " + "\n  ".join(bad[:_MAX_NAMED]) + more)
-        return sums
-
-    def write_array(self, path: Path, *, num_workers: int) -> npt.NDArray[np.uint64]:
-        """Write the middle squares of all images as one array, uint8 [N, 3, S, S].
-
-        Returns:
-            As `visit`.
-
-        Raises:
-            DataError: naming the images that cannot be decoded; or if the disk lacks space.
-        """
-        create_array(path, self.dtype, self.shape, "images")
-        with path.open("r+b", buffering=0) as stream:
-
-            def write(row: int, image: Image.Image) -> None:
-                write_row(stream.fileno(), middle_square(image, self.shape[-1]), row, path)
-
-            sums = self.visit(write, num_workers=num_workers)
-            flush(stream.fileno(), path)
-        return sums
 
     def twins(self, sums: npt.NDArray[np.uint64], rows: Sequence[int], others: Sequence[int]) -> list[tuple[int, int]]:
         """Return the pairs of identical files, one among `rows` and another one among `others`: the first that is like it.
 
         Args:
-            sums: what `visit` returned.
+            sums: size and CRC-32 of each file in one number, size << 32 | CRC-32.
             rows: some rows.
             others: other rows.
         """

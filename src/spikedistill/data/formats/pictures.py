@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from spikedistill.data.formats.arrays import create_array, flush, write_row
 from spikedistill.data.formats.images import ImageFiles, largest_image
 from spikedistill.errors import DataError
 
@@ -44,7 +43,7 @@ class Fit(NamedTuple):
 
 
 class Pictures(ImageFiles):
-    """Pictures in files, written as one array uint8 [N, C, H, W]."""
+    """Pictures in files, as arrays uint8 [C, H, W]."""
 
     def __init__(self, root: Path, rows: Sequence[Mapping[str, Any]], fit: Fit) -> None:
         """Use files below a folder; see `ImageFiles`."""
@@ -52,7 +51,7 @@ class Pictures(ImageFiles):
         self.shape = (len(rows), fit.channels, fit.height, fit.width)
         self._fit = fit
 
-    def _decoded(self, row: int, content: bytes) -> Image.Image:
+    def decoded(self, row: int, content: bytes) -> Image.Image:
         """Decode one picture and bring it to size."""
         name, fit = self.name(row), self._fit
         image = _opened(name, content, fit.channels)
@@ -65,25 +64,19 @@ class Pictures(ImageFiles):
             return image
         return _covering(image, name, fit)
 
-    def write_array(self, path: Path, *, num_workers: int) -> npt.NDArray[np.uint64]:
-        """Write all pictures as one array.
+    @property
+    def how(self) -> dict[str, Any]:
+        """Return the shape that all pictures get."""
+        return {"fit": list(self._fit)}
 
-        Returns:
-            As `ImageFiles.visit`.
+    def values(self, row: int, content: bytes) -> npt.NDArray[np.uint8]:
+        """Return what an array has of one picture, [C, H, W], from its bytes.
 
         Raises:
-            DataError: naming the pictures that cannot be used; or if the disk lacks space.
+            DataError: if it cannot be used.
         """
-        create_array(path, self.dtype, self.shape, "images")
-        with path.open("r+b", buffering=0) as stream:
-
-            def write(row: int, image: Image.Image) -> None:
-                values = np.asarray(image)
-                write_row(stream.fileno(), values.reshape(*values.shape[:2], -1).transpose(2, 0, 1), row, path)
-
-            sums = self.visit(write, num_workers=num_workers)
-            flush(stream.fileno(), path)
-        return sums
+        values = np.asarray(self.decoded(row, content))
+        return values.reshape(*values.shape[:2], -1).transpose(2, 0, 1)
 
 
 def shape_of(path: Path) -> Shape:

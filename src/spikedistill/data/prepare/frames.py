@@ -1,13 +1,16 @@
 """Recordings -> `frames.npy`: decoded and integrated in parallel processes; one run reports all bad files.
 
-Each process holds one recording and one row at a time, and writes its rows in place. The folder becomes an artifact in one
-rename when everything has succeeded (`store.artifacts`).
+Each process holds one recording and one row at a time, and writes its rows in place; `blocks.fill` resumes what was interrupted.
+The folder becomes an artifact in one rename when everything has succeeded (`store.artifacts`).
 """
 
 from __future__ import annotations
 
+import bisect
+import dataclasses
 import logging
 import math
+import shutil
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,9 +23,12 @@ from pydantic import Field, model_validator
 
 from spikedistill.components import ComponentParams
 from spikedistill.data.formats.archives import Member
-from spikedistill.data.formats.arrays import HEADER_BYTES, create_array, write_row
+from spikedistill.data.formats.arrays import HEADER_BYTES, create_array
 from spikedistill.data.formats.events import EMPTY, CellEvents, IntArray, Truncated
+from spikedistill.data.formats.files import link, state_of
 from spikedistill.data.formats.isal_zlib import crc32
+from spikedistill.data.prepare.blocks.fill import digest_of, fill, in_blocks
+from spikedistill.data.prepare.blocks.target import ArrayTarget, Writer
 from spikedistill.data.prepare.integrate import (
     MAX_FRAMES,
     EmptyWindows,
@@ -35,11 +41,13 @@ from spikedistill.data.prepare.integrate import (
     frames_of_duration,
     in_order,
 )
-from spikedistill.data.prepare.workers import run_workers, shared_zeros
+from spikedistill.data.prepare.workers import shared_zeros
 from spikedistill.errors import DataError
 
 log = logging.getLogger(__name__)
 
+FRAMES = "frames.npy"
+FILES_PER_BLOCK = 64  # at most
 SHORT, LONG = 0.5, 2.0  # times the median duration of a class
 
 Window = tuple[int, int]
@@ -192,12 +200,11 @@ def _unusual(recordings: Sequence[Recording], facts: npt.NDArray[Any]) -> tuple[
 
 @dataclass(frozen=True)
 class _Task:
-    """How recordings become rows, and the file that the rows go to."""
+    """How recordings become rows."""
 
     decode: Decoder
     params: FrameParams
     sensor: tuple[int, int]
-    path: Path
     dtype: np.dtype[Any]
 
     @property
@@ -236,6 +243,7 @@ def write_frames(
     sensor: tuple[int, int],
     num_workers: int,
     incomplete: str = "",
+    work: Path | None = None,
 ) -> Rows:
     """Write `out/frames.npy` [N, T, 2, H, W] and return the rows of its index.
 
@@ -250,6 +258,8 @@ def write_frames(
         num_workers: number of processes.
         incomplete: error text about the dataset as a whole, to be raised together with the problems of its recordings; empty if
             there is none.
+        work: folder that survives an interruption, on the file system of `out`: the next run goes on from what is there. None:
+            every run begins from the start.
 
     Returns:
         N rows: those of `recordings`, without the empty ones if these are skipped.
@@ -259,60 +269,119 @@ def write_frames(
     """
     if not recordings:
         raise DataError(incomplete or "no recordings to integrate")
-    path = out / "frames.npy"
     facts = shared_zeros(len(recordings), FACTS)
-    for dtype in (np.dtype(np.uint8), np.dtype(np.uint16)):
-        task = _Task(decode, params, sensor, path, dtype)
-        create_array(path, dtype, (len(recordings), *task.row_shape), "frames")
-        found = _integrate_all(recordings, task, facts, num_workers)
+    task = _Task(decode, params, sensor, _first_dtype(work))
+    while True:
+        place = _place_of(task, out, work)
+        found = _integrate_all(recordings, task, facts, place / FRAMES, work and place, num_workers)
         problems = [problem.text for problem in found] + _same_under_two_labels(recordings, facts)
-        if problems:
-            lines = "\n  ".join(dict.fromkeys(problems))  # a damaged file has the same problem for each of its recordings
-            problems = [f"{len(problems)} of {len(recordings)} recordings cannot be used:\n  {lines}"]
         if incomplete or problems:
-            path.unlink()
-            cause = next((_DecoderError(problem.traceback) for problem in found if problem.traceback), None)
-            if cause is not None:
-                log.info("the first failure of a decoder:\n%s", cause)
-            raise DataError("\n".join([incomplete, *problems] if incomplete else problems)) from cause
-        if int(facts["max"].max()) <= np.iinfo(dtype).max:
+            (out / FRAMES).unlink(missing_ok=True)
+            raise _refusal(incomplete, problems, len(recordings), found)
+        most = int(facts["max"].max())
+        wanted = np.dtype(np.uint8 if most <= np.iinfo(np.uint8).max else np.uint16)
+        if wanted == task.dtype:
             break
-        log.info("a pixel counts %d events in one frame: writing 16 bits per count instead of 8", facts["max"].max())
+        log.info("a pixel counts %d events in one frame: writing %d bits per count", most, 8 * wanted.itemsize)
+        task = dataclasses.replace(task, dtype=wanted)
+        if work is not None:
+            _place_of(task, out, work)  # before what shows that these bits were not enough is gone
+            shutil.rmtree(place)
     kept = np.flatnonzero(facts["events"] > 0).tolist()
     if not kept:
-        path.unlink()
+        (out / FRAMES).unlink(missing_ok=True)
         raise DataError(f"all {len(recordings)} recordings are empty, such as {_place(recordings[0])}; get them again")
     if len(kept) < len(recordings):
         log.warning("left out: %d recordings without events", len(recordings) - len(kept))
-        _keep_rows(path, task, kept)
+        _keep_rows(place / FRAMES, out / FRAMES, task, kept)
+    elif work is not None:
+        link(place / FRAMES, out / FRAMES)
     rows = Rows([recordings[row] for row in kept] if len(kept) < len(recordings) else recordings, facts[kept])
     _warn_of_unusual(rows)
     return rows
 
 
-def _integrate_all(recordings: Sequence[Recording], task: _Task, facts: npt.NDArray[np.void], num_workers: int) -> list[_Problem]:
+def _first_dtype(work: Path | None) -> np.dtype[Any]:
+    """Return the type to begin with: 16 bits if an interrupted run found that these are needed."""
+    wide = np.dtype(np.uint16)
+    return wide if work is not None and _folder_of(work, wide).is_dir() else np.dtype(np.uint8)
+
+
+def _place_of(task: _Task, out: Path, work: Path | None) -> Path:
+    """Return the folder that an array is written in; it is created."""
+    if work is None:
+        return out
+    folder = _folder_of(work, task.dtype)
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _folder_of(work: Path, dtype: np.dtype[Any]) -> Path:
+    return work / f"frames-{dtype.name}"
+
+
+def _refusal(incomplete: str, problems: list[str], count: int, found: list[_Problem]) -> DataError:
+    """Return the error that names everything that is wrong; its cause is the first failure of a decoder, if one failed."""
+    if problems:
+        lines = "\n  ".join(dict.fromkeys(problems))  # a damaged file has the same problem for each of its recordings
+        problems = [f"{len(problems)} of {count} recordings cannot be used:\n  {lines}"]
+    error = DataError("\n".join([incomplete, *problems] if incomplete else problems))
+    error.__cause__ = next((_DecoderError(problem.traceback) for problem in found if problem.traceback), None)
+    if error.__cause__ is not None:
+        log.info("the first failure of a decoder:\n%s", error.__cause__)
+    return error
+
+
+def _integrate_all(
+    recordings: Sequence[Recording],
+    task: _Task,
+    facts: npt.NDArray[np.void],
+    path: Path,
+    journals: Path | None,
+    num_workers: int,
+) -> list[_Problem]:
     """Write all rows and their facts; return the problems."""
-    firsts = [row for row, each in enumerate(recordings) if not row or each.file != recordings[row - 1].file]
-    bounds = [*firsts, len(recordings)]  # the recordings of a file follow each other
+    target = ArrayTarget(path, task.dtype, (len(recordings), *task.row_shape), "frames")
+    return fill(_Integration(recordings, task, facts), target, facts, folder=journals, num_workers=num_workers)
 
-    def work(files: Iterator[int]) -> dict[int, _Problem]:
+
+class _Integration:
+    """The integration of recordings, in blocks of a few files each."""
+
+    what = "recordings integrated"
+
+    def __init__(self, recordings: Sequence[Recording], task: _Task, facts: npt.NDArray[Any]) -> None:
+        self._recordings, self._task, self._facts = recordings, task, facts
+        firsts = [row for row, each in enumerate(recordings) if not row or each.file != recordings[row - 1].file]
+        self._files = [*firsts, len(recordings)]  # the recordings of a file follow each other
+        self.bounds = [self._files[file] for file in in_blocks(len(firsts), FILES_PER_BLOCK)]
+        params = task.params.model_dump(mode="json")
+        self.recipe = {"params": params, "sensor": task.sensor, "dtype": task.dtype.name, "decoder": _name_of(task.decode)}
+
+    def sources(self, rows: range) -> int:
+        """Return a digest of names, sizes and times of the files of some rows, and of the parts of them that are used."""
+        of_block = self._recordings[rows.start : rows.stop]
+        states = {path: state_of(path) for path in {recording.file.path for recording in of_block}}
+        return digest_of(f"{states[each.file.path]} {each.file!r} {each.window_us}" for each in of_block)
+
+    def convert(self, rows: range, writer: Writer, count: Callable[[], None]) -> list[_Problem]:
+        """Integrate the recordings of some files."""
         problems: dict[int, _Problem] = {}
-        with task.path.open("r+b", buffering=0) as stream:
-            for file in files:
-                rows = range(bounds[file], bounds[file + 1])
-                for row, outcome in _convert(recordings[rows.start : rows.stop], rows, task, stream.fileno()):
-                    if isinstance(outcome, _Problem):
-                        problems[row] = outcome
-                    else:
-                        facts[row] = outcome
-        return problems
+        first = bisect.bisect_left(self._files, rows.start)
+        while (start := self._files[first]) < rows.stop:
+            of_file = range(start, self._files[first + 1])
+            for row, outcome in _convert(self._recordings[of_file.start : of_file.stop], of_file, self._task, writer):
+                if isinstance(outcome, _Problem):
+                    problems[row] = outcome
+                else:
+                    self._facts[row] = outcome
+            for _ in of_file:
+                count()
+            first += 1
+        return [problems[row] for row in sorted(problems)]
 
-    found = run_workers(work, len(firsts), num_workers=num_workers, progress="files integrated")
-    problems = {row: problem for each in found for row, problem in each.items()}
-    return [problems[row] for row in sorted(problems)]
 
-
-def _convert(recordings: Sequence[Recording], rows: range, task: _Task, descriptor: int) -> Iterator[_Outcome]:
+def _convert(recordings: Sequence[Recording], rows: range, task: _Task, writer: Writer) -> Iterator[_Outcome]:
     """Decode one file, write the rows of its recordings, and yield the outcome of each."""
     file, missing = recordings[0].file, set(rows)
     decoded = _decoded(file, [recording.window_us for recording in recordings], task)
@@ -331,8 +400,12 @@ def _convert(recordings: Sequence[Recording], rows: range, task: _Task, descript
         except Exception as err:
             yield row, _unexpected(_place(recording), task, err)
             continue
-        if frames is not None and frames.dtype == task.dtype:  # otherwise all rows will be written again as uint16
-            write_row(descriptor, frames, row, task.path)
+        if frames is None:
+            writer.write(row, np.zeros(task.row_shape, task.dtype))  # what was there of an earlier run goes
+        elif frames.dtype == task.dtype:
+            writer.write(row, frames, facts[-1])
+        else:  # all rows will be written again as uint16
+            writer.write(row, frames.astype(task.dtype))
         yield row, facts
     if problem is not None:  # even if all its recordings were decoded before: the file is damaged
         yield from ((row, problem) for row in rows)
@@ -442,16 +515,16 @@ def _same_under_two_labels(recordings: Sequence[Recording], facts: npt.NDArray[A
     ]
 
 
-def _keep_rows(path: Path, task: _Task, rows: Sequence[int]) -> None:
-    """Reduce an array file to some of its rows."""
-    kept = path.with_name("kept.npy")
+def _keep_rows(path: Path, target: Path, task: _Task, rows: Sequence[int]) -> None:
+    """Write an array file with some of the rows of another one, in whose place it may come."""
+    kept = target.with_name("kept.npy")
     create_array(kept, task.dtype, (len(rows), *task.row_shape), "frames")
-    with path.open("rb") as source, kept.open("r+b") as target:
-        target.seek(HEADER_BYTES)
+    with path.open("rb") as source, kept.open("r+b") as stream:
+        stream.seek(HEADER_BYTES)
         for row in rows:
             source.seek(HEADER_BYTES + row * task.row_bytes)
-            target.write(source.read(task.row_bytes))
-    kept.replace(path)
+            stream.write(source.read(task.row_bytes))
+    kept.replace(target)
 
 
 def _warn_of_unusual(rows: Rows) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spikedistill.data.formats.events import Events
+from spikedistill.data.prepare.blocks.progress import Progress
 from spikedistill.data.prepare.workers import run_workers
 
 SENSOR = 34
@@ -97,7 +98,8 @@ def record(
             for path, events in zip(paths[part], simulated(pictures[part], part.start), strict=True):
                 write(path, events)
 
-    run_workers(work, len(firsts), num_workers=num_workers, progress="batches of recordings simulated")
+    progress = Progress("batches of recordings simulated", len(firsts))
+    run_workers(work, len(firsts), num_workers=num_workers, watch=progress.show)
 
 
 def _draw(purpose: int, number: int, count: int) -> Int64:

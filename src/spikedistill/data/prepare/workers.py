@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import logging
 import mmap
 import multiprocessing
 import os
@@ -21,13 +20,11 @@ import numpy.typing as npt
 from spikedistill.data.malloc import keep_freed_memory
 from spikedistill.errors import DataError
 
-log = logging.getLogger(__name__)
-
 T = TypeVar("T")
 
 _MAX_CHUNK = 4  # items that a process takes at a time
 _MIN_CHUNKS_EACH = 4  # so that processes end at about the same time
-_PROGRESS_S = 10.0
+_WATCH_S = 1.0
 _DIE_WITH_PARENT = 1  # Linux: prctl(PR_SET_PDEATHSIG, …)
 _KEPT_BYTES = 32 << 20
 
@@ -37,15 +34,17 @@ def shared_zeros(length: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return np.frombuffer(mmap.mmap(-1, max(1, length * np.dtype(dtype).itemsize)), dtype=dtype, count=length)
 
 
-def run_workers(work: Callable[[Iterator[int]], T], count: int, *, num_workers: int, progress: str) -> list[T]:
-    """Process `count` items in worker processes, and log the progress.
+def run_workers(
+    work: Callable[[Iterator[int]], T], count: int, *, num_workers: int, watch: Callable[[int], None] | None = None
+) -> list[T]:
+    """Process `count` items in worker processes.
 
     Args:
         work: called once in each process, with an iterator over the numbers of the items that this process is to do, perhaps
             none. The fork hands it everything that this process has without pickling; its result is pickled.
         count: number of items.
         num_workers: number of processes.
-        progress: name of finished items in the log, such as "files integrated".
+        watch: called here about every second, with the number of items that are done.
 
     Returns:
         The results of `work`, one for each process.
@@ -60,8 +59,9 @@ def run_workers(work: Callable[[Iterator[int]], T], count: int, *, num_workers: 
     pool = ProcessPoolExecutor(num_workers, context, _start, (os.getpid(), work, items))
     try:
         running = [pool.submit(_work) for _ in range(num_workers)]
-        while wait(running, _PROGRESS_S).not_done:
-            log.info("%d of %d %s", items.done, count, progress)
+        while wait(running, _WATCH_S).not_done:
+            if watch is not None:
+                watch(items.done)
         return [future.result() for future in running]
     except BrokenProcessPool as err:
         raise DataError("a process that prepares data was killed: out of memory? Ask for more, or fewer CPUs") from err

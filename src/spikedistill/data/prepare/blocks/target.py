@@ -1,0 +1,299 @@
+"""The files that blocks of rows are written to: one array in place, or a file for each block. Numpy only.
+
+A target is written to by the processes of one node at least, so a file is opened by each of them or inherited. What was written
+has a checksum by block, which can be computed again from the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from spikedistill.data.formats.arrays import HEADER_BYTES, create_array, flush, write_row
+from spikedistill.data.formats.files import check_free_space, reason
+from spikedistill.data.formats.isal_zlib import crc32
+from spikedistill.errors import DataError
+from spikedistill.store.atomic import fsync
+
+APART_BYTES = 1 << 16  # no file system shares larger pages
+_READ_BYTES = 4 << 20
+
+
+class Writer(Protocol):
+    """Takes the rows of one block."""
+
+    def write(self, row: int, values: npt.NDArray[Any] | bytes, checksum: int | None = None) -> None:
+        """Write one row, each of the block once; `checksum`: its CRC-32 if that is known already."""
+
+    def checksum(self) -> int:
+        """Return the checksum of the rows that were written."""
+
+
+class Target(Protocol):
+    """What the blocks are written to."""
+
+    def create(self) -> None:
+        """Make room for all of it, empty, in place of what is there; raise a DataError if the disk lacks space."""
+
+    def check_space(self) -> None:
+        """Raise a DataError if the disk lacks space for what an earlier run has not written."""
+
+    def exists(self) -> bool:
+        """Return whether it was created."""
+
+    def writing(self, block: int, rows: range) -> contextlib.AbstractContextManager[Writer]:
+        """Return a context manager that writes a block anew."""
+
+    def sync(self, blocks: Iterable[int]) -> None:
+        """Wait until blocks are on the disk."""
+
+    def checksum(self, block: int, rows: range) -> int:
+        """Return the checksum of a block as it is on the disk."""
+
+    def gap(self, rows: int) -> int:
+        """Return how many blocks of so many rows have to lie between those that two nodes write at the same time."""
+
+
+class ArrayTarget:
+    """One array file, whose rows are written in place."""
+
+    def __init__(self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], what: str) -> None:
+        """Describe the array.
+
+        Args:
+            path: the file.
+            dtype: of its values.
+            shape: of the whole array.
+            what: its content, for messages.
+        """
+        self.path = path
+        self._dtype, self._shape, self._what = dtype, shape, what
+        self._row_bytes = math.prod(shape[1:]) * dtype.itemsize
+
+    def check_space(self) -> None:
+        """Check that the disk has space for what is not there yet.
+
+        Raises:
+            DataError: if it lacks space.
+        """
+        needed = math.prod(self._shape) * self._dtype.itemsize
+        check_free_space(self.path.parent, needed - _allocated([self.path]), self._what)
+
+    def create(self) -> None:
+        """Make an array of zeros.
+
+        Raises:
+            DataError: if the disk lacks space for it.
+        """
+        create_array(self.path, self._dtype, self._shape, self._what)
+
+    def exists(self) -> bool:
+        """Return whether there is a file of that size."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.path.stat().st_size == HEADER_BYTES + math.prod(self._shape) * self._dtype.itemsize
+        return False
+
+    @contextlib.contextmanager
+    def writing(self, block: int, rows: range) -> Iterator[_RowWriter]:
+        """Write the rows of a block in place."""
+        with self.path.open("r+b", buffering=0) as stream:
+            yield _RowWriter(stream.fileno(), self.path, rows)
+
+    def sync(self, blocks: Iterable[int]) -> None:
+        """Wait until the array is on the disk.
+
+        Raises:
+            DataError: if it cannot be written.
+        """
+        with self.path.open("rb", buffering=0) as stream:
+            flush(stream.fileno(), self.path)
+
+    def checksum(self, block: int, rows: range) -> int:
+        """Return the checksum of a block as it is on the disk.
+
+        Raises:
+            OSError: if it cannot be read.
+        """
+        with self.path.open("rb", buffering=0) as stream:
+            start = HEADER_BYTES + rows.start * self._row_bytes
+            contents = (os.pread(stream.fileno(), self._row_bytes, start + n * self._row_bytes) for n in range(len(rows)))
+            return _combined([crc32(content) for content in contents])
+
+    def gap(self, rows: int) -> int:
+        """Return how many blocks of so many rows lie between two that have no page of the file in common."""
+        return -(-APART_BYTES // max(1, rows * self._row_bytes))
+
+
+class _RowWriter:
+    """Writes the rows of one block of an array, in any order."""
+
+    def __init__(self, descriptor: int, path: Path, rows: range) -> None:
+        self._descriptor, self._path, self._rows = descriptor, path, rows
+        self._checksums = [0] * len(rows)
+
+    def write(self, row: int, values: npt.NDArray[Any] | bytes, checksum: int | None = None) -> None:
+        """Write one row.
+
+        Raises:
+            DataError: if it cannot be written: the disk is full, for instance.
+        """
+        found = np.ascontiguousarray(values)
+        write_row(self._descriptor, found, row, self._path)
+        self._checksums[row - self._rows.start] = crc32(found.data.cast("B")) if checksum is None else checksum
+
+    def checksum(self) -> int:
+        """Return the checksum of the rows that were written."""
+        return _combined(self._checksums)
+
+
+def _allocated(paths: Iterable[Path]) -> int:
+    """Return how many bytes some files take on the disk, those that are there."""
+    found = 0
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            found += path.stat().st_blocks * 512
+    return found
+
+
+def _combined(checksums: list[int]) -> int:
+    return zlib.crc32(np.array(checksums, dtype="<u4").tobytes())
+
+
+class PackTarget:
+    """A folder with a file for each block: its rows, which are of any length, one after the other."""
+
+    def __init__(self, folder: Path, needed: Callable[[], int], what: str) -> None:
+        """Describe the folder.
+
+        Args:
+            folder: for the files.
+            needed: returns about how many bytes they will take.
+            what: their content, for messages.
+        """
+        self._folder, self._needed, self._what = folder, needed, what
+
+    def check_space(self) -> None:
+        """Check that the disk has space for what is not there yet.
+
+        Raises:
+            DataError: if it lacks space.
+        """
+        check_free_space(self._folder.parent, self._needed() - _allocated(self._folder.glob("*")), self._what)
+
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            DataError: if the disk lacks space for the files.
+        """
+        self.check_space()
+        self._folder.mkdir(exist_ok=True)
+
+    def exists(self) -> bool:
+        """Return whether the folder is there."""
+        return self._folder.is_dir()
+
+    def path(self, block: int) -> Path:
+        """Return the file of a block."""
+        return self._folder / f"{block:05d}.bin"
+
+    @contextlib.contextmanager
+    def writing(self, block: int, rows: range) -> Iterator[_FileWriter]:
+        """Write the file of a block.
+
+        Raises:
+            DataError: if it cannot be written: the disk is full, for instance.
+        """
+        path = self.path(block)
+        try:
+            with path.open("wb") as stream:
+                yield _FileWriter(stream)
+        except BaseException as err:
+            path.unlink(missing_ok=True)
+            if isinstance(err, OSError):
+                raise DataError(f"{path}: {reason(err)}") from err
+            raise
+
+    def sync(self, blocks: Iterable[int]) -> None:
+        """Wait until the files of some blocks are on the disk.
+
+        Raises:
+            DataError: if they cannot be written.
+        """
+        path = self._folder
+        try:
+            for block in blocks:
+                path = self.path(block)
+                fsync(path)
+            fsync(self._folder)
+        except OSError as err:
+            raise DataError(f"{path}: {reason(err)}") from err
+
+    def checksum(self, block: int, rows: range) -> int:
+        """Return the checksum of the file of a block; 0 if there is none."""
+        found = 0
+        with contextlib.suppress(FileNotFoundError), self.path(block).open("rb", buffering=0) as stream:
+            while piece := stream.read(_READ_BYTES):
+                found = crc32(piece, found)
+        return found
+
+    def gap(self, rows: int) -> int:
+        """Return 0: every block has a file of its own."""
+        return 0
+
+
+class _FileWriter:
+    """Writes the rows of one block to a file, in their order."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._checksum = stream, 0
+
+    def write(self, row: int, values: npt.NDArray[Any] | bytes, checksum: int | None = None) -> None:
+        """Write one row."""
+        self._stream.write(values)
+        self._checksum = crc32(values, self._checksum)
+
+    def checksum(self) -> int:
+        """Return the checksum of what was written."""
+        return self._checksum
+
+
+class NoTarget:
+    """Nothing is written: the rows are only looked at."""
+
+    def check_space(self) -> None:
+        """Do nothing."""
+
+    def create(self) -> None:
+        """Do nothing."""
+
+    def exists(self) -> bool:
+        """Return True: nothing is missing."""
+        return True
+
+    @contextlib.contextmanager
+    def writing(self, block: int, rows: range) -> Iterator[NoTarget]:
+        """Write nothing."""
+        yield self
+
+    def write(self, row: int, values: Any, checksum: int | None = None) -> None:
+        """Do nothing."""
+
+    def sync(self, blocks: Iterable[int]) -> None:
+        """Do nothing."""
+
+    def checksum(self, block: int = 0, rows: range = range(0)) -> int:
+        """Return 0."""
+        return 0
+
+    def gap(self, rows: int) -> int:
+        """Return 0."""
+        return 0

@@ -1,0 +1,122 @@
+"""What can be done with the images of a dataset, by name, so that every rank of a job can do its part. Numpy only.
+
+array      the values of all as one array
+verified   each is decoded once, and nothing is written
+packed     their bytes in a few large files, as they are or made smaller
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from spikedistill.components import Section
+from spikedistill.data.formats.images import ImageFiles
+from spikedistill.data.formats.pictures import Fit, Pictures
+from spikedistill.data.prepare.blocks.target import ArrayTarget, NoTarget, PackTarget, Target
+from spikedistill.data.prepare.images.work import Convert, ImageWork
+from spikedistill.errors import DataError
+
+Task = Literal["array", "verified", "packed"]
+ARRAY = "images.npy"
+LARGEST_FILE = 2048  # images of a packed file
+LEAST_PER_FILE = 16
+_FILES = 64  # of a dataset that fits into so many
+_LOOKED_AT = 48  # images of which the size of all is estimated
+
+
+class Shrink(Section):
+    """Images become smaller JPEG files."""
+
+    side: int = Field(ge=1, description="Shorter side in pixels; images that are not larger stay as they are.")
+    quality: int = Field(90, ge=1, le=100, description="Quality of the JPEG, as Pillow counts it.")
+
+
+def files_of(root: Path, rows: Sequence[Mapping[str, Any]], how: Mapping[str, Any]) -> ImageFiles:
+    """Return the images below a folder that are decoded as another object's `how` says."""
+    return Pictures(root, rows, Fit(*how["fit"])) if "fit" in how else ImageFiles(root, rows, how["square"])
+
+
+def make(task: Task, files: ImageFiles, folder: Path, options: Mapping[str, Any]) -> tuple[ImageWork, Target]:
+    """Return what a task does, and what it writes to.
+
+    Args:
+        task: its name.
+        files: the images.
+        folder: to write to.
+        options: further settings, in JSON: those of `packing` for packed, else none.
+    """
+    if task == "packed":
+        return _packing(files, folder / "packed", **options)
+    if task == "array":
+        work = ImageWork(files, files.values, "images decoded", {"shape": list(files.shape), "how": files.how})
+        return work, ArrayTarget(folder / ARRAY, files.dtype, files.shape, "images")
+
+    def decode(row: int, content: bytes) -> bytes:
+        files.decoded(row, content)
+        return b""
+
+    return ImageWork(files, decode, "images decoded", {"verify": files.how}), NoTarget()
+
+
+def packing(shrink: Shrink | None, *, verify: bool) -> dict[str, Any]:
+    """Return the options of the task packed.
+
+    Args:
+        shrink: how images are made smaller; None: they are copied.
+        verify: whether copied ones are decoded, to find damaged ones.
+    """
+    return {"shrink": shrink.model_dump() if shrink else None, "verify": verify}
+
+
+def _packing(files: ImageFiles, folder: Path, shrink: dict[str, int] | None, *, verify: bool) -> tuple[ImageWork, PackTarget]:
+    convert = _shrinking(files, **shrink) if shrink else _copying(files, verify=verify)
+    recipe = {"shrink": shrink, "verify": verify, **files.how}
+    work = ImageWork(files, convert, "images packed", recipe, _bounds_of_files(len(files)))
+    return work, PackTarget(folder, lambda: _needed(files, convert), "images")
+
+
+def _bounds_of_files(number: int) -> list[int]:
+    """Return the first row of each file, and the number of rows; of a small dataset there are some dozens of files, too."""
+    size = min(LARGEST_FILE, max(LEAST_PER_FILE, -(-number // _FILES)))
+    return [*range(0, number, size), number]
+
+
+def _copying(files: ImageFiles, *, verify: bool) -> Convert:
+    def copied(row: int, content: bytes) -> bytes:
+        if verify:
+            files.decoded(row, content)
+        return content
+
+    return copied
+
+
+def _shrinking(files: ImageFiles, side: int, quality: int) -> Convert:
+    from PIL import Image
+
+    def shrunk(row: int, content: bytes) -> bytes:
+        image = files.decoded(row, content)
+        shorter = min(image.size)
+        if shorter <= side:
+            return content
+        size = (int(side * image.width / shorter), int(side * image.height / shorter))
+        stream = io.BytesIO()
+        image.resize(size, Image.Resampling.BILINEAR).save(stream, "JPEG", quality=quality)
+        return stream.getvalue()
+
+    return shrunk
+
+
+def _needed(files: ImageFiles, convert: Convert) -> int:
+    """Return about how many bytes will be written, from some images spread over all."""
+    sizes = []
+    for row in range(0, len(files), -(-len(files) // _LOOKED_AT)):
+        try:
+            sizes.append(len(convert(row, files.content(row))))
+        except DataError:
+            continue  # it is named when all are tried
+    return len(files) * sum(sizes) // len(sizes) if sizes else 0

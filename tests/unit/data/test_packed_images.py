@@ -1,0 +1,57 @@
+"""Images packed into a few files: the same images, mixed; or smaller ones."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from spikedistill.data.datasets import imagenet
+from spikedistill.data.store import open_store
+from tests.preparation import prepared, write_imagenet
+
+
+def test_packed_images_are_those_of_the_files_in_an_order_that_mixes_classes(tmp_path):
+    raw = write_imagenet(tmp_path / "raw")
+    prepared("imagenet", raw, tmp_path / "packed", storage="packed", side=24)
+    prepared("imagenet", raw, tmp_path / "files", side=24)
+    packed, plain = open_store(tmp_path / "packed" / "out"), open_store(tmp_path / "files" / "out")
+    assert {name: rows.tolist() for name, rows in packed.splits.items()} == {n: r.tolist() for n, r in plain.splits.items()}
+    by_id = {plain.samples.row(row)["id"]: row for row in range(len(plain.samples))}
+    order = [by_id[packed.samples.row(row)["id"]] for row in range(len(packed.samples))]
+    for split, rows in packed.splits.items():
+        assert sorted(order[row] for row in rows) == plain.split(split).tolist()
+    assert packed.labels.tolist() == plain.labels[order].tolist()
+    for row in range(0, 192, 7):
+        assert packed.samples.content(row) == plain.samples.content(order[row])
+        np.testing.assert_array_equal(packed.samples.square(row), plain.samples.square(order[row]))
+    first = packed.labels[:16].tolist()
+    assert len(set(first)) == 3  # the first file has all classes
+    shutil.rmtree(raw)  # nothing refers to the user's files any more
+    moved = tmp_path / "elsewhere"
+    (tmp_path / "packed" / "out").rename(moved)
+    assert open_store(moved).samples.square(5).shape == (3, 24, 24)
+
+
+def test_images_are_shrunk_by_the_shorter_side_and_small_ones_stay_as_they_are(tmp_path):
+    raw = write_imagenet(tmp_path / "raw", per_class=8)
+    prepared("imagenet", raw, tmp_path, storage="packed", shrink={"side": 44, "quality": 90})
+    prepared("imagenet", raw, tmp_path / "plain", storage="packed")
+    shrunk, plain = open_store(tmp_path / "out").samples, open_store(tmp_path / "plain" / "out").samples
+    sizes = set()
+    for row in range(len(plain)):
+        small, whole = shrunk.read(row), plain.read(row)
+        sizes.add(min(whole.size) > 44)
+        if min(whole.size) <= 44:
+            assert shrunk.content(row) == plain.content(row)
+            continue
+        assert min(small.size) == 44
+        assert max(small.size) == int(44 * max(whole.size) / min(whole.size))
+        close = np.asarray(small).astype(int) - np.asarray(whole.resize(small.size, 2))
+        assert np.abs(close).mean() < 6
+    assert sizes == {True, False}
+
+
+def test_the_parameters_of_packed_images_are_checked():
+    with pytest.raises(ValueError, match="shrink needs storage: packed"):
+        imagenet.Params(shrink={"side": 256})
+    assert imagenet.Params(storage="packed", shrink={"side": 256}).shrink.quality == 90
