@@ -13,6 +13,7 @@ from spikedistill import components
 from spikedistill.data.scan import summary
 from spikedistill.plan.build import Plan, Row
 from spikedistill.plan.code import describe_code, is_released
+from spikedistill.plan.costs.disk import disk_lines
 from spikedistill.plan.estimate import Cost, in_hours, total
 from spikedistill.plan.stages import STAGES, DistillSpec, NetworkSpec, PreprocessSpec, Spec
 from spikedistill.plan.uptodate import UpToDate
@@ -31,7 +32,9 @@ def plan_table(plan: Plan, cost_of: CostOf) -> str:
     ]
     headers = ["stage", "artifact", "state", "GPUs", "hours"]
     table = tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)
-    return "\n".join([table, "", *data_lines(plan), *code_lines(plan), cost_line(plan, up_to_date, cost_of)])
+    to_prepare = [spec for spec in plan.stages.values() if isinstance(spec, PreprocessSpec) and spec.ref not in up_to_date]
+    notes = [*data_lines(plan), *disk_lines(to_prepare, Path(plan.config.store)), *code_lines(plan)]
+    return "\n".join([table, "", *notes, cost_line(plan, up_to_date, cost_of)])
 
 
 def data_lines(plan: Plan) -> list[str]:

@@ -122,6 +122,38 @@ def test_a_note_that_makes_no_sense_is_left_out(work, change, capsys):
     assert teacher(capsys)["is_estimate"]
 
 
+def preparation(plan, **note):
+    """The work folder of the data, with a note of how far its preparation is."""
+    (data,) = (spec for spec in plan.stages.values() if spec.stage == "preprocess")
+    folder = Store("store").work(data.ref)
+    folder.mkdir(parents=True)
+    (folder / "progress.json").write_text(json.dumps({"done": 300, "total": 1200, "unit": "images", "rate(1/s)": 3.0} | note))
+    return folder
+
+
+def test_a_preparation_shows_how_much_is_done_how_fast_and_what_is_left(plan, capsys):
+    hold(preparation(plan))
+    (stage,) = (stage for stage in status(capsys)["stages"] if stage["stage"] == "preprocess")
+    assert (stage["progress"]["part"], stage["progress"]["samples_per_s"], stage["progress"]["unit"]) == (0.25, 3.0, "images")
+    assert 290 < stage["left_s"] <= 300 and not stage["is_estimate"]
+    assert main(["status"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("preprocess"))
+    assert re.search(r"running on node7 +25\.0 % +3 +5 min", line), line
+
+
+def test_an_interrupted_preparation_says_how_much_is_done(plan, capsys):
+    (preparation(plan) / "starts.jsonl").write_text('{"started": "2026-01-01T00:00:00+00:00"}\n')
+    (stage,) = (stage for stage in status(capsys)["stages"] if stage["stage"] == "preprocess")
+    assert stage["said"] == "interrupted, 25 % of the images done; resumes when run again"
+
+
+@pytest.mark.parametrize("change", [{"total": 0}, {"done": 1201}, {"done": "x"}, {"rate(1/s)": float("nan")}, {"unit": None}])
+def test_a_note_of_a_preparation_that_makes_no_sense_is_left_out(plan, change, capsys):
+    hold(preparation(plan, **change))
+    (stage,) = (stage for stage in status(capsys)["stages"] if stage["stage"] == "preprocess")
+    assert stage["is_estimate"]
+
+
 def test_stages_say_what_they_wait_for(plan, capsys):
     stages = {stage["stage"]: stage for stage in status(capsys)["stages"]}
     assert stages["preprocess"]["said"] == "not started"

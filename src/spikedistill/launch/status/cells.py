@@ -32,6 +32,8 @@ def cells(stage: StageStatus) -> tuple[str, ...]:
 
 
 def _epoch(progress: Progress) -> str:
+    if progress.unit != "epochs":
+        return f"{100 * progress.part:.1f} %"
     done = f"{progress.epoch + progress.part:.2f}" if progress.part else str(progress.epoch)
     return f"{done}/{progress.epochs}"
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from spikedistill.data.prepare.blocks.progress import PROGRESS
 from spikedistill.launch.status.snapshot import Progress
 from spikedistill.plan.stages import Spec
 from spikedistill.store.lease import Holder, heartbeat_age_s, lease_path, read_holder
@@ -38,7 +39,7 @@ class Work:
         silent_s: seconds since its last sign of life; 0 without a holder.
         starts: how often it was started.
         started: when, the last time; seconds since the epoch.
-        progress: of a training that has begun.
+        progress: of a training or a preparation that has begun.
         progress_at: when that was noted, in seconds since the epoch.
     """
 
@@ -62,7 +63,7 @@ class WorkReader:
         lease = lease_path(work)
         holder = read_holder(lease) if _size(lease) is not None else None
         starts = _json_lines(work / STARTS)
-        progress, progress_at = _progress(work, epochs, batch_size) if epochs else (None, None)
+        progress, progress_at = _progress(work, epochs, batch_size) if epochs else _preparation(work / PROGRESS)
         return Work(
             holder=holder,
             silent_s=self._silent_s(lease) if holder else 0.0,
@@ -160,14 +161,31 @@ def _last_epoch(metrics: Path, epochs: int) -> tuple[Progress | None, float | No
     return progress, _modified(metrics)
 
 
-def _within_epoch(file: Path, epochs: int, batch_size: int) -> tuple[Progress | None, float | None]:
+def _preparation(file: Path) -> tuple[Progress | None, float | None]:
+    """Return how far a preparation of data is, as if it were one epoch, and when that was so."""
+    note = _read_note(file)
+    match note:
+        case {"done": int(done), "total": int(total), "unit": str(unit)} if 0 <= done <= total and total:
+            speed = _number(note, "rate(1/s)")
+            epoch_s = total / speed if speed else None
+            progress = Progress(0, 1, done / total, epoch_s, samples_per_s=speed, unit=printable(unit))
+            return progress, _modified(file)
+    return None, None
+
+
+def _read_note(file: Path) -> Any:
+    """Return the content of a small JSON file; None if there is none that can be read."""
     size = _size(file)
     if size is None or size > TAIL_BYTES:
-        return None, None
+        return None
     try:
-        note = json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return None, None
+        return None
+
+
+def _within_epoch(file: Path, epochs: int, batch_size: int) -> tuple[Progress | None, float | None]:
+    note = _read_note(file)
     match note:
         case {"epoch": int(epoch), "step": int(step), "steps": int(steps)} if (
             0 <= epoch < epochs and 0 <= step <= steps and steps

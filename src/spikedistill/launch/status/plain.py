@@ -53,7 +53,7 @@ def _line(stage: StageStatus) -> Iterator[str]:
     _, _, said, _, epoch, loss, train, validation, speed, left = cells(stage)
     yield f"{stage.stage} {stage.name}: {said}"
     for name, cell, unit in (
-        ("epoch", epoch, ""),
+        ("" if epoch.endswith("%") else "epoch", epoch, ""),
         ("loss", loss, ""),
         ("train", train, " %"),
         ("validation", validation, " %"),

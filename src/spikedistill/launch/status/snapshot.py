@@ -28,6 +28,8 @@ yet, `blocked` needs one whose stage failed or was cancelled.
 class Progress:
     """How far a training is: at the end of its last whole epoch, and within the next one if that takes long.
 
+    A preparation of data counts as one epoch.
+
     Attributes:
         epoch: number of whole epochs that are done.
         epochs: of all.
@@ -37,6 +39,7 @@ class Progress:
         accuracy: on the training split, in percent.
         validation: accuracy on the validation split, in percent; None if there is none.
         samples_per_s: over all ranks.
+        unit: "epochs"; of a preparation what it counts, such as "images".
     """
 
     epoch: int
@@ -47,6 +50,7 @@ class Progress:
     accuracy: float | None = None
     validation: float | None = None
     samples_per_s: float | None = None
+    unit: str = "epochs"
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class StageStatus:
         host: where it runs or ran.
         starts: how often it was started, the present run included.
         restarts: how often its job was requeued.
-        progress: of a training, if it has begun.
+        progress: of a training or a preparation, if it has begun.
         left_s: seconds until it is done, once it runs; None: not known, or nothing left.
         is_estimate: whether `left_s` comes from the estimate of its cost instead of its own rate.
         gpu_hours: that it has used; of an earlier attempt they are not known.

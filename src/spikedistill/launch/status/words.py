@@ -60,8 +60,7 @@ def gpus(job: Job) -> str:
 def interrupted(work: Work) -> str:
     """Say that a stage was started and nobody is at it."""
     where = f" on {printable(work.holder.host)}" if work.holder else ""
-    so_far = f", {work.progress.epoch} epochs done" if work.progress and work.progress.epoch else ""
-    return f"interrupted{where}{so_far}; resumes when run again"
+    return f"interrupted{where}{_so_far(work, ', ', ' done')}; resumes when run again"
 
 
 def requeued(job: Job) -> str:
@@ -87,8 +86,7 @@ def failed(attempt: Attempt, work: Work) -> str:
     result = attempt.result or {}
     how = result.get("state") or f"exit status {result.get('status')}"
     host = f" on {printable(result['host'])}" if result.get("host") else ""
-    so_far = f", {work.progress.epoch} epochs done" if work.progress and work.progress.epoch else ""
-    return f"failed{host}: {printable(how)}{so_far}; spikedistill logs shows why"
+    return f"failed{host}: {printable(how)}{_so_far(work, ', ', ' done')}; spikedistill logs shows why"
 
 
 def ended(job: Job) -> str:
@@ -107,8 +105,16 @@ def starting(job: Job) -> str:
 
 def cancelled(work: Work) -> str:
     """Say that somebody ended a stage."""
-    so_far = f" after {work.progress.epoch} epochs" if work.progress and work.progress.epoch else ""
-    return f"cancelled{so_far}; resumes when run again" if work.starts else "cancelled"
+    return f"cancelled{_so_far(work, ' after ', '')}; resumes when run again" if work.starts else "cancelled"
+
+
+def _so_far(work: Work, before: str, after: str) -> str:
+    """Say how much of a stage is done; nothing if that is little."""
+    progress = work.progress
+    if progress is None or not (progress.epoch or progress.unit != "epochs"):
+        return ""
+    done = f"{progress.epoch} epochs" if progress.unit == "epochs" else f"{100 * progress.part:.0f} % of the {progress.unit}"
+    return f"{before}{done}{after}"
 
 
 def waiting(missing: Sequence[str]) -> str:
