@@ -8,7 +8,6 @@ comparison is left out:
     .venv-baseline/bin/pip install snakemake 'snakemake-executor-plugin-slurm==2.8.*' -c envs/constraints.txt
 
     python benchmarks/executor.py --jobs 200 --out benchmarks/results/executor-200.json
-    python benchmarks/executor.py --jobs 200 --only pools --out benchmarks/results/executor-200-pools.json
     python benchmarks/executor.py --jobs 1000 --nodes 16 --cpus 1 --only submitit --out benchmarks/results/executor-1000.json
     python benchmarks/executor.py --jobs 10 --in-flight 1 --out benchmarks/results/executor-overhead.json
     python benchmarks/executor.py --jobs 4 --nodes 1                                      # a short try

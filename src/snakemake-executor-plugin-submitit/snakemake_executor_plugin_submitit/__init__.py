@@ -34,8 +34,10 @@ class ExecutorSettings(ExecutorSettingsBase):
         metadata={"help": "Where jobs run: slurm, or local (this machine, no Slurm needed).", "choices": ["slurm", "local"]},
     )
     folder: Path = field(
-        default=Path(".snakemake/submitit"),
-        metadata={"help": "Folder of job logs and submission files; the compute nodes must see it."},
+        default_factory=lambda: Path(".snakemake/submitit"),  # as a default it could not be written as JSON, for catalogues
+        metadata={
+            "help": "Folder of job logs and submission files (default: .snakemake/submitit); the compute nodes must see it."
+        },
     )
     poll_seconds: float = field(
         default=20.0,

@@ -54,6 +54,11 @@ class Executor(RemoteExecutor):
         from snakemake_executor_plugin_submitit.submission.submit import DONE_DIR, own_job_folder
 
         settings = self.workflow.executor_settings
+        if self.workflow.remote_execution_settings.immediate_submit:
+            raise WorkflowError(
+                "--immediate-submit: the submitit executor submits a job when its inputs exist, and follows it. Leave the option out; "
+                "with --submitit-detach, Ctrl-C leaves the jobs that run to themselves, and the same command adopts them later"
+            )
         self._cluster = settings.cluster
         self._folder = own_job_folder(Path(settings.folder))
         self._done_dir = self._folder / DONE_DIR
@@ -70,6 +75,7 @@ class Executor(RemoteExecutor):
         self._reasons_logged: set[str] = set()
         self._names_seen: set[str] = set()
         self._rules_warned: set[str] = set()
+        self._rules_not_pooled: set[str] = set()
         self._next_query, self._pause_s = 0.0, states.FIRST_PAUSE_S
         self._tracked: dict[int, TrackedJob] = {}
         self._starting = threading.RLock()
@@ -144,6 +150,7 @@ class Executor(RemoteExecutor):
             request = parse_resources(job.resources, threads=job.threads)
             size = parse_pool(job.resources, request)
             if size is None:
+                self._tell_not_pooled(job)
                 request = self._met(request)
             else:
                 settings, offered = self.workflow.executor_settings, capacity([request], size.slots)
@@ -171,6 +178,12 @@ class Executor(RemoteExecutor):
         self._names_seen |= new
         for unknown, name in suggest_names(new).items():
             self.logger.warning(f"resource {unknown} is ignored by the submitit executor; did you mean {name}?")
+
+    def _tell_not_pooled(self, job: JobExecutorInterface) -> None:
+        value, rule = job.resources.get("pool"), getattr(job, "name", "")
+        if value not in (None, "", 0, "0") and rule not in self._rules_not_pooled:
+            self._rules_not_pooled.add(rule)
+            self.logger.info(f"{rule}: resource pool={value} is not used, for the job has several ranks and runs by itself")
 
     def _warn_idle_ranks(self, job: JobExecutorInterface, request: Request) -> None:
         command = None if job.is_group() else getattr(job, "shellcmd", None)

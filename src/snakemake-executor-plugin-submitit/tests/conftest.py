@@ -10,6 +10,7 @@ from slurm_lab.requirements import list_not_run
 SLURM_TESTS = (
     *(
         "test_pools",
+        "test_conformance",
         "test_pool_time_limits",
         "test_requeue",
         "test_outages",

@@ -29,7 +29,7 @@ class PoolSize:
 
 
 def parse_pool(resources: Mapping[str, Any], request: Request) -> PoolSize | None:
-    """Return the size of the pool that a job is to run in, or None if it is to be a job of its own.
+    """Return the size of the pool that a job is to run in, or None if it is to be a job of its own, as one of several ranks always is.
 
     Raises:
         WorkflowError: naming the value and the allowed values, or why the job cannot run in a pool.
@@ -43,9 +43,8 @@ def parse_pool(resources: Mapping[str, Any], request: Request) -> PoolSize | Non
             f"resource pool={value!r}: expected how many Slurm jobs may serve the pool, as in 4, or also how many jobs each "
             "of them runs at a time, as in 4x8; 0: no pool"
         )
-    if request.nodes > 1 or request.tasks_per_node > 1 or request.mpi:
-        ranks = f"nodes={request.nodes}, tasks_per_node={request.tasks_per_node}" + (", mpi" if request.mpi else "")
-        raise WorkflowError(f"resource pool={value!r}: a job of several ranks ({ranks}) cannot run in a pool; leave out pool")
+    if request.num_ranks > 1 or request.mpi:
+        return None
     size = PoolSize(int(found[1]), int(found[2] or 1))
     single = [name for name in ("licenses", "gres", "exclusive") if name in request.sbatch]
     if size.slots > 1 and single:

@@ -13,24 +13,27 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
 from snakemake_executor_plugin_submitit.job import ranks, shim
 from snakemake_executor_plugin_submitit.private import FILE_MODE
+from snakemake_executor_plugin_submitit.worker.spare import Spare, use_for_shell_commands
 from snakemake_executor_plugin_submitit.worker.tickets import Ticket
+from snakemake_executor_plugin_submitit.worker.warm import WarmModules
 
 LOG = "pool_0_log.out"
 DEFAULTS = (signal.SIGTERM, signal.SIGCHLD, signal.SIGCONT, signal.SIGHUP, signal.SIGALRM)
 
 
-def fork(ticket: Ticket, variables: Mapping[str, str], *, umask: int, worker: str) -> int:
+def fork(ticket: Ticket, variables: Mapping[str, str], warm: WarmModules, *, umask: int, worker: str) -> int:
     """Start a job; return its process, which is the leader of its session.
 
     Args:
         ticket: what to run.
         variables: its environment beyond the worker's own.
+        warm: what is loaded.
         umask: that of its command.
         worker: the name of the worker, for the log.
 
@@ -51,7 +54,7 @@ def fork(ticket: Ticket, variables: Mapping[str, str], *, umask: int, worker: st
         _become_leader(parent, log, umask)
         print(f"Starting with worker {worker} of a pool on {ranks.host()}", flush=True)
         os.environ.update(variables)
-        _run(ticket)
+        _run(ticket, warm)
     except BaseException:
         with contextlib.suppress(BaseException):
             traceback.print_exc()
@@ -75,17 +78,25 @@ def _become_leader(parent: int, log: int, umask: int) -> None:
         os.dup2(source, target)
 
 
-def _run(ticket: Ticket) -> NoReturn:
+def _run(ticket: Ticket, warm: WarmModules) -> NoReturn:
     if ticket.cwd is not None:
         os.chdir(ticket.cwd)
     if ticket.arguments is None:
         os.execvp("bash", ["bash", "-c", ticket.command])
-    sys.argv = [str(shim.__file__), *ticket.arguments]
+    arguments = ticket.arguments
+    sys.argv = [str(shim.__file__), *arguments]
     sys.path[0] = str(Path.cwd())  # as `python -m` has it
     _forget_exit_functions()
+    if warm.programs:
+        use_for_shell_commands(Spare(warm.programs, warm.threads, _end_with))
+    _end_with(lambda: shim.run(arguments))
+
+
+def _end_with(function: Callable[[], object]) -> NoReturn:
+    """Call a function, and end with the status that Python would end with."""
     status = 1
     try:
-        shim.run(ticket.arguments)
+        function()
         status = 0
     except SystemExit as err:
         status = err.code if isinstance(err.code, int) else int(err.code is not None)

@@ -107,7 +107,8 @@ class Worker:
         if given_back := self._tickets.give_back_all(earlier):
             _say(f"restarted; {given_back} jobs are queued again")
         self._tickets.enter(self._name, {"host": ranks.host(), "log": log, "folder": folder})
-        for line in self._warm.load(self._terms.preload):
+        cpus = max(1, self._terms.offered.cpus_per_task // self._terms.slots)
+        for line in self._warm.load(self._terms.preload, cpus=cpus):
             _say(line)
 
     def _listen(self) -> None:
@@ -204,7 +205,8 @@ class Worker:
         assert share is not None
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a signal finds the job in the list, or comes before the fork
         try:
-            pid = child.fork(claim.ticket, self._variables(claim.ticket, share), umask=self._umask, worker=self._name)
+            variables = self._variables(claim.ticket, share)
+            pid = child.fork(claim.ticket, variables, self._warm, umask=self._umask, worker=self._name)
             self._jobs.append(RunningJob(claim, share, pid))
             _say(f"{claim.ticket.name}: started, process {pid}")
         except OSError as err:

@@ -234,6 +234,11 @@ def done_marker(job_dir: Path) -> str:
     return f"{job_dir.parent.name}+{job_dir.name}"
 
 
+def job_dir_of(folder: Path, uid: str) -> Path:
+    """Return the folder of the job of a ticket, given the executor's folder."""
+    return folder.joinpath(*uid.rsplit("+", 1))
+
+
 def job_id_of(worker: str) -> str:
     """Return the id of a worker's job."""
     return worker.rpartition(".")[0]

@@ -5,38 +5,55 @@ is imported that a fork cannot continue; importing torch starts no thread and op
 must not run: the worker notices that, and leaves.
 """
 
+import contextlib
 import gc
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from snakemake_executor_plugin_submitit.job import shim
+from snakemake_executor_plugin_submitit.worker.spare import THREADS, loaded_programs
 
 # what Snakemake loads in a job beyond its command line's own imports
 OF_A_JOB = ("snakemake.storage", "snakemake.profiles", "smart_open", "requests", "yaml", "stringprep", "encodings.idna")
 
 
 class WarmModules:
-    """The loaded modules, and what their files looked like."""
+    """The loaded modules, and what their files looked like.
+
+    Attributes:
+        programs: console scripts whose modules are loaded, see `spare.loaded_programs`.
+        threads: variables for the number of threads of numerical libraries, as they were when these were loaded.
+    """
 
     def __init__(self) -> None:
         """Start with nothing loaded."""
         self._files: dict[str, tuple[int, int]] = {}
+        self.programs: dict[str, str] = {}
+        self.threads: dict[str, str] = {}
 
-    def load(self, preload: Sequence[str]) -> list[str]:
-        """Import Snakemake and these modules; return what went wrong, a line for each module that cannot be loaded."""
+    def load(self, preload: Sequence[str], *, cpus: int) -> list[str]:
+        """Import Snakemake and these modules; return what went wrong, a line for each module that cannot be loaded.
+
+        Args:
+            preload: names of modules.
+            cpus: threads of a job, for libraries that create them or decide about them when they are loaded.
+        """
         shim.prepare()
         import snakemake.cli  # noqa: F401 - before its other modules, which import each other
 
+        self.threads = dict.fromkeys(THREADS, str(cpus))
         wrong = []
-        for name in (*OF_A_JOB, *preload):
-            try:
-                importlib.import_module(name)
-            except Exception as err:  # whatever a module does; the job itself will say it better
-                if name in preload:
-                    wrong.append(f"{name} cannot be loaded beforehand: {type(err).__name__}: {err}")
+        with _in_environment(self.threads):
+            for name in (*OF_A_JOB, *preload):
+                try:
+                    importlib.import_module(name)
+                except Exception as err:  # whatever a module does; the job itself will say it better
+                    if name in preload:
+                        wrong.append(f"{name} cannot be loaded beforehand: {type(err).__name__}: {err}")
+        self.programs = loaded_programs(preload)
         self._files = {file: facts for file in _loaded_files() if (facts := _facts(file)) is not None}
         gc.collect()
         gc.freeze()  # the collector of a forked process would copy every page that it visits
@@ -45,6 +62,20 @@ class WarmModules:
     def are_stale(self) -> bool:
         """Return True if a loaded file has been changed."""
         return any(_facts(file) != facts for file, facts in self._files.items())
+
+
+@contextlib.contextmanager
+def _in_environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _loaded_files() -> set[str]:

@@ -38,9 +38,8 @@ def test_an_odd_size_is_named_with_what_is_allowed(value):
 
 
 @pytest.mark.parametrize("resources", [{"nodes": 2}, {"tasks_per_node": 2}, {"tasks": 2}, {"mpi": "srun"}])
-def test_a_job_of_several_ranks_is_refused(resources):
-    with pytest.raises(WorkflowError, match=r"resource pool=2: a job of several ranks .* cannot run in a pool; leave out pool"):
-        parse_pool({"pool": 2}, parse_resources(resources))
+def test_a_job_of_several_ranks_is_a_job_of_its_own(resources):
+    assert parse_pool({"pool": 2}, parse_resources(resources)) is None
 
 
 @pytest.mark.parametrize("resources", [{"licenses": "tool:1"}, {"gres": "disk:1"}, {"exclusive": True}])

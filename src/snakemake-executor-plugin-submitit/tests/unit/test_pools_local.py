@@ -60,21 +60,20 @@ def test_a_failing_job_shows_its_log_and_its_retry_has_more_memory(tmp_path):
     assert "grows: local job" in done.stdout
 
 
-def test_a_job_of_several_ranks_is_refused_before_anything_runs(tmp_path):
+def test_a_job_of_several_ranks_runs_by_itself(tmp_path):
     write_snakefile(
         tmp_path,
         """
         rule ranks:
             output: "out.txt"
             resources: tasks_per_node=2, pool=2
-            shell: "spmd touch {output}"
+            shell: "spmd sh -c 'echo $WORLD_SIZE > {output}'"
         """,
     )
     done = snakemake(tmp_path, cluster="local")
-    assert done.returncode != 0
-    assert (
-        "resource pool=2: a job of several ranks (nodes=1, tasks_per_node=2) cannot run in a pool; leave out pool" in done.stdout
-    )
+    assert done.returncode == 0, done.stdout
+    assert lines(tmp_path / "out.txt") == ["2"]
+    assert "ranks: resource pool=2 is not used, for the job has several ranks and runs by itself" in done.stdout
     assert not (tmp_path / ".snakemake/submitit/pools").exists()
 
 

@@ -5,9 +5,13 @@ what has to be looked at.
 """
 
 import contextlib
+import importlib
 import inspect
+import io
 import pkgutil
+import subprocess
 import sys
+import types
 
 import pytest
 import snakemake.cli  # before snakemake.workflow: they import each other
@@ -17,6 +21,7 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from slurm_lab.running import run, snakemake
 from snakemake_executor_plugin_submitit.request.quoting import shell_quotes
+from snakemake_executor_plugin_submitit.worker.spare import PREFIX
 
 
 def source(function):
@@ -331,10 +336,29 @@ def test_the_command_of_a_job_is_a_plain_call_that_a_worker_can_fork_for():
     assert 'prefix += " &&"' in text
 
 
+def test_shell_starts_a_command_by_Popen_of_its_module_sp_and_waits_for_it(monkeypatch):
+    module = importlib.import_module("snakemake.shell")  # `snakemake.shell` may be the class in it
+    seen = []
+
+    class Processes:
+        PIPE, CalledProcessError = subprocess.PIPE, subprocess.CalledProcessError
+
+        def Popen(self, command, **options):  # noqa: N802
+            seen.append((command.split(), options["shell"], options["stdout"], options["env"]["OMP_NUM_THREADS"]))
+            return types.SimpleNamespace(wait=lambda: 7)
+
+    monkeypatch.setattr(module, "sp", Processes())
+    assert module.STDOUT is None or isinstance(module.STDOUT, io.TextIOWrapper)
+    monkeypatch.setattr(module, "STDOUT", None)
+    with pytest.raises(subprocess.CalledProcessError, match="status 7"):
+        module.shell("some command", threads=3)
+    assert seen == [([*PREFIX.split(), "some", "command"], True, None, "3")]
+
+
 def test_Snakemake_starts_no_thread_while_it_is_imported(tmp_path):
     program = (
         "import os; from snakemake_executor_plugin_submitit.worker.warm import WarmModules\n"
-        "print(WarmModules().load(()), len(os.listdir('/proc/self/task')))"
+        "print(WarmModules().load((), cpus=1), len(os.listdir('/proc/self/task')))"
     )
     done = run(tmp_path, sys.executable, "-c", program)
     assert done.stdout.split()[-2:] == ["[]", "1"], done.stdout

@@ -16,7 +16,7 @@ from typing import Any
 from spikedistill.launch.jobs import local, slurm
 from spikedistill.launch.jobs.attempts import job_names
 from spikedistill.launch.jobs.job import Job
-from spikedistill.launch.jobs.pooled import pooled_jobs
+from spikedistill.launch.jobs.pooled import jobs_of_local_workers, pooled_jobs
 from spikedistill.plan.build import Plan
 from spikedistill.plan.stages import STAGES
 from spikedistill.store.artifacts import Store
@@ -112,7 +112,9 @@ class JobFinder:
         records = self._records()  # before the queue: a job that is submitted in between is just not known yet
         queued, problem = self._ask_slurm()
         queued = [self._remember_preemption(job) for job in queued]
-        found = [each for job in [*queued, *local.local_jobs()] if (each := self._recognise(job, records)) is not None]
+        here = local.local_jobs()
+        found = [each for job in [*queued, *here] if (each := self._recognise(job, records)) is not None]
+        found += self._of_local_workers(here)
         if self._answer is not None:
             found += self._pooled(queued)
             known = {each.job.job_id for each in found}
@@ -137,6 +139,13 @@ class JobFinder:
         for record, job in (pair for folder in self._folders for pair in pooled_jobs(folder, by_id)):
             refs = tuple(ref for each in record.outputs if (ref := self._by_output.get(each)))
             yield Found(job, record.name, Path(record.job_dir), refs)
+
+    def _of_local_workers(self, here: Sequence[Job]) -> Iterator[Found]:
+        """Yield the jobs that share processes of this machine."""
+        workers = {job.job_id: job for job in here}
+        for job_dir, job in (pair for folder in self._folders for pair in jobs_of_local_workers(folder, workers)):
+            ref = self._by_name.get(job_dir.parent.name)
+            yield Found(job, job_dir.parent.name, job_dir, (ref,) if ref else ())
 
     def _remember_preemption(self, job: Job) -> Job:
         """Return a job with what was seen of its last run."""

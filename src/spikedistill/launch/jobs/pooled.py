@@ -1,4 +1,4 @@
-"""Jobs that share Slurm jobs, in the pools of the executor: none has an id of Slurm's, each has a ticket."""
+"""Jobs that share Slurm jobs, or processes of this machine, in the pools of the executor: each has a ticket, and no id of its own."""
 
 from __future__ import annotations
 
@@ -37,6 +37,25 @@ def pooled_jobs(folder: Path, queued: Mapping[str, Job]) -> Iterator[tuple[Recor
                 yield record, replace(worker, cluster="pool", job_id=ticket, folder=pool)
             elif ticket in waiting:
                 yield record, Job("pool", ticket, pool, "PENDING", reason="Resources")
+
+
+def jobs_of_local_workers(folder: Path, workers: Mapping[str, Job]) -> Iterator[tuple[Path, Job]]:
+    """Yield the jobs that processes of this machine run, with the folder of each. Those that wait end with the main process.
+
+    Args:
+        folder: a folder of submitit.
+        workers: the jobs on this machine, by id.
+    """
+    from snakemake_executor_plugin_submitit.jsonfile import read_result
+    from snakemake_executor_plugin_submitit.worker.tickets import POOLS, TicketFolder, job_dir_of, job_id_of
+
+    for pool in sorted((folder / POOLS).glob("*")) if workers else ():
+        tickets = TicketFolder(pool)
+        for ticket, name in tickets.claimed().items():
+            worker, job_dir = workers.get(job_id_of(name)), job_dir_of(folder, ticket)
+            is_its = worker is not None and tickets.about(name).get("folder") == str(worker.folder)
+            if worker is not None and is_its and read_result(job_dir) is None:
+                yield job_dir, replace(worker, cluster="pool", job_id=ticket, folder=pool)
 
 
 def end(job: Job) -> bool:
