@@ -56,8 +56,8 @@ class Executor(RemoteExecutor):
         settings = self.workflow.executor_settings
         if self.workflow.remote_execution_settings.immediate_submit:
             raise WorkflowError(
-                "--immediate-submit: the submitit executor submits a job when its inputs exist, and follows it. Leave the option out; "
-                "with --submitit-detach, Ctrl-C leaves the jobs that run to themselves, and the same command adopts them later"
+                "--immediate-submit: the submitit executor submits a job when its inputs exist, and follows it. Leave the option "
+                "out; with --submitit-detach, Ctrl-C leaves the jobs running, and the same command adopts them later"
             )
         self._cluster = settings.cluster
         self._folder = own_job_folder(Path(settings.folder))

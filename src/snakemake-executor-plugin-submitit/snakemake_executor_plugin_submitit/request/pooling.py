@@ -29,7 +29,7 @@ class PoolSize:
 
 
 def parse_pool(resources: Mapping[str, Any], request: Request) -> PoolSize | None:
-    """Return the size of the pool that a job is to run in, or None if it is to be a job of its own, as one of several ranks always is.
+    """Return the size of the pool that a job is to run in; None for a job of its own, as one of several ranks always is.
 
     Raises:
         WorkflowError: naming the value and the allowed values, or why the job cannot run in a pool.

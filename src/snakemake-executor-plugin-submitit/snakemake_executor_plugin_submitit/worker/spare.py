@@ -1,8 +1,9 @@
 """A spare process for a rule's command, so that a Python program whose modules the worker has loaded need not load them again.
 
-A job of a pool forks once more before Snakemake starts in it, while it has a single thread. If the rule's command is nothing but a call of
-a console script (`spmd` in front of it or not) whose module is loaded, the spare process becomes that call: a child of Snakemake, in the
-job's session, with the command's environment, directory and output. Any other command is run by bash, and the spare ends unused.
+A job of a pool forks once more before Snakemake starts in it, while it has a single thread. If the rule's command is nothing but
+a call of a console script (`spmd` in front of it or not) whose module is loaded, the spare process becomes that call: a child of
+Snakemake, in the job's session, with the command's environment, directory and output. Any other command is run by bash, and the
+spare ends unused.
 """
 
 import importlib
@@ -156,7 +157,7 @@ class Processes:
         """Return everything else as `subprocess` has it."""
         return getattr(subprocess, name)
 
-    def Popen(self, command: Any, **options: Any) -> Any:  # noqa: N802 - the name in `subprocess`
+    def Popen(self, command: Any, **options: Any) -> Any:
         """Start a command."""
         stdout = options.get("stdout")
         is_to_log = stdout is None or getattr(stdout, "fileno", lambda: None)() == 1  # not a pipe, or a file
@@ -173,7 +174,8 @@ class SpareProcess:
 
     def __init__(self, pid: int) -> None:
         """Take a child of this process that runs."""
-        self.pid, self.returncode = pid, None
+        self.pid = pid
+        self.returncode: int | None = None
 
     def wait(self) -> int:
         """Wait for the end; return the exit status, or a signal as a negative number."""

@@ -1,6 +1,7 @@
 """Snakemake's published tests of executors, and its features, as Slurm jobs: in arrays, one by one, and in pools."""
 
 import os
+from types import MappingProxyType
 
 import pytest
 
@@ -18,19 +19,19 @@ def in_slurm(slurm_cluster, monkeypatch):
 @pytest.mark.usefixtures("in_slurm")
 class TestArrays(PublishedTests):
     __test__ = True
-    settings = {"cluster": "slurm", "poll_seconds": 3.0}
+    settings = MappingProxyType({"cluster": "slurm", "poll_seconds": 3.0})
 
 
 @pytest.mark.usefixtures("in_slurm")
 class TestWithoutArrays(PublishedTests):
     __test__ = True
-    settings = {"cluster": "slurm", "poll_seconds": 3.0, "array_size": 1}
+    settings = MappingProxyType({"cluster": "slurm", "poll_seconds": 3.0, "array_size": 1})
 
 
 @pytest.mark.usefixtures("in_slurm")
 class TestPools(PublishedTests):
     __test__ = True
-    settings = {"cluster": "slurm", "poll_seconds": 3.0}
+    settings = MappingProxyType({"cluster": "slurm", "poll_seconds": 3.0})
     pool = "2x2"
 
 

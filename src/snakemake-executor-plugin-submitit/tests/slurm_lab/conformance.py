@@ -14,7 +14,7 @@ from snakemake_executor_plugin_submitit import ExecutorSettings
 class PublishedTests(TestWorkflowsLocalStorageBase):
     """The published tests, with plain files."""
 
-    settings: Mapping[str, Any] = {}
+    settings: Mapping[str, Any]
     pool: str | None = None
 
     def get_executor(self) -> str:

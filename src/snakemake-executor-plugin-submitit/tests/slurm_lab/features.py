@@ -1,4 +1,4 @@
-"""Snakemake's features in one workflow: its tutorial, with stand-ins for the tutorial's programs, and what the tutorial leaves out."""
+"""Snakemake's features in one workflow: its tutorial, with stand-ins for the programs, and what the tutorial leaves out."""
 
 from __future__ import annotations
 

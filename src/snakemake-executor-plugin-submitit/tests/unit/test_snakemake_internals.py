@@ -343,7 +343,7 @@ def test_shell_starts_a_command_by_Popen_of_its_module_sp_and_waits_for_it(monke
     class Processes:
         PIPE, CalledProcessError = subprocess.PIPE, subprocess.CalledProcessError
 
-        def Popen(self, command, **options):  # noqa: N802
+        def Popen(self, command, **options):
             seen.append((command.split(), options["shell"], options["stdout"], options["env"]["OMP_NUM_THREADS"]))
             return types.SimpleNamespace(wait=lambda: 7)
 

@@ -1,4 +1,4 @@
-"""Jobs that share Slurm jobs, or processes of this machine, in the pools of the executor: each has a ticket, and no id of its own."""
+"""Jobs that share Slurm jobs, or processes here, in the pools of the executor: each has a ticket, and no id of its own."""
 
 from __future__ import annotations
 
