@@ -460,7 +460,7 @@ def test_images_are_written_to_a_full_disk_with_a_message(raw, monkeypatch):
 
     monkeypatch.setattr(os, "pwrite", refuse)
     message = refusal(imagenet, raw, storage="array", side=16)
-    assert f"{raw.parent}/out/images.npy: row " in message and "No space left on device; make room" in message
+    assert f"{raw.parent}/out/array/images.npy: row " in message and "No space left on device; make room" in message
     monkeypatch.undo()
     monkeypatch.setattr(os, "fsync", refuse)
     assert "images.npy: cannot be written: No space left" in refusal(imagenet, raw, storage="array", side=16)
