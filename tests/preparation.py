@@ -17,6 +17,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from spikedistill.components import load
 from spikedistill.data.formats.archives import Member
@@ -55,7 +56,8 @@ def prepared(name: str, raw: Path, folder: Path, num_workers: int = 2, **params:
         (folder / each).mkdir(parents=True, exist_ok=True)
     dataset = load("data.datasets", name)
     where = {"raw": raw, "out": folder / "out", "work": folder / "work"}
-    dataset.prepare(dataset.Params(strict=False, **params), **where, num_workers=num_workers)
+    with mock.patch.object(fill, "COMMIT_S", 0.0):  # as if it took long
+        dataset.prepare(dataset.Params(strict=False, **params), **where, num_workers=num_workers)
     return contents(folder / "out")
 
 

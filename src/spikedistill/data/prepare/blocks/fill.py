@@ -165,7 +165,7 @@ class Filling:
         name = f"{self._session.token}-{self._session.rank}"
         self._journal = None if folder is None else Journal(folder, self._recipe, name)
         self._progress = Progress(work.what, len(facts))
-        self._committed_at = self._fenced_at = time.monotonic()
+        self._began_at = self._committed_at = self._fenced_at = time.monotonic()
         self._committed = 0  # rows that this run has noted
 
     def open(self) -> bool:
@@ -228,7 +228,6 @@ class Filling:
                 num_workers=num_workers,
                 watch=lambda _: self.tick(),
             )
-            self.commit()
         except BaseException:
             with contextlib.suppress(Exception):  # the failure is what matters; what is durable is for the next run
                 self.commit()
@@ -236,6 +235,8 @@ class Filling:
         for problems, remade in found:
             self.problems |= problems
             changed += remade
+        if self.problems or self._session.rank or time.monotonic() - self._began_at > COMMIT_S:
+            self.commit()  # of what takes less, nothing but the result is kept
         if changed:
             log.info("%d of %d blocks were made again: their files have changed since", changed, len(self._known))
 

@@ -45,6 +45,7 @@ class Journal:
         """
         self._path, self._recipe = folder / _PATTERN.replace("*", name), recipe
         self._stream: BinaryIO | None = None
+        self._is_durable = False  # the name of the file
 
     def open(self, num_blocks: int, num_facts: int) -> None:
         """Begin the file, with space reserved for so many blocks, and bytes of facts of all of them together.
@@ -58,7 +59,6 @@ class Journal:
             self._stream = self._path.open("ab", buffering=0)
             reserve(self._stream.fileno(), num_blocks * _LINE_BYTES + num_facts * 4 // 3, keep_size=True)
             self._write([b"\n" + _line([self._recipe])])  # a run of this name may have left half a line
-            fsync(self._path.parent)
         except OSError as err:
             raise DataError(f"{self._path}: {reason(err)}") from err
 
@@ -70,16 +70,20 @@ class Journal:
         """
         found = [[each.block, each.sources, each.checksum, base64.b64encode(each.facts).decode("ascii")] for each in entries]
         try:
-            self._write([_line(values) for values in found])
+            os.fsync(self._write([_line(values) for values in found]))
+            if not self._is_durable:
+                fsync(self._path.parent)
+                self._is_durable = True
         except OSError as err:
             raise DataError(f"{self._path}: {reason(err)}") from err
 
-    def _write(self, lines: list[bytes]) -> None:
+    def _write(self, lines: list[bytes]) -> int:
+        """Write lines; return the descriptor of the file."""
         assert self._stream is not None
         content = memoryview(b"".join(lines))
         while content:
             content = content[self._stream.write(content) :]
-        os.fsync(self._stream.fileno())
+        return self._stream.fileno()
 
     def close(self) -> None:
         """Close the file."""
