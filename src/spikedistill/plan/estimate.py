@@ -147,7 +147,7 @@ def _chosen(costs: list[Cost], gpu: Gpu) -> Cost:
 
 def _on_cpu(work: Work) -> Cost:
     memory_mb = _memory_mb(work, work.batch, HELD_BYTES["float32"])
-    host_mb = RANK_BASE_MB + 1.25 * memory_mb + _host_resident_mb(work)
+    host_mb = RANK_BASE_MB + 1.25 * memory_mb + _host_resident_mb(work) + work.window_bytes / 1e6
     of_sample = work.macs / CORE_MACS + work.elements / CORE_ELEMENTS
     cpus = 1 if work.batch * of_sample < SMALL_STEP_S else CPUS
     return _cost(work, work.samples * of_sample / cpus, 0, cpus, 0, host_mb)
@@ -156,7 +156,7 @@ def _on_cpu(work: Work) -> Cost:
 def _on_gpus(work: Work, gpus: int, gpu: Gpu, engine: EngineConfig) -> Cost:
     per_rank = math.ceil(work.batch / gpus)
     cpus = CPUS_PER_GPU_FILES if work.from_files else CPUS_PER_GPU
-    host_mb = GPU_RANK_BASE_MB + 3 * per_rank * work.sample_bytes / 1e6 + _host_resident_mb(work)
+    host_mb = GPU_RANK_BASE_MB + 3 * per_rank * work.sample_bytes / 1e6 + _host_resident_mb(work) + work.window_bytes / 1e6 / gpus
     resident_mb = min(work.resident_bytes / 1e6, RESIDENT_SHARE * gpu.memory_mb)
     held_bytes = HELD_BYTES[work.precision] * (FUSED_HELD if fused_share(work, engine) else 1)
     gpu_mb = GPU_BASE_MB + 1.2 * _memory_mb(work, per_rank, held_bytes) + resident_mb

@@ -73,6 +73,7 @@ def open_training(spec: NetworkSpec, job: StageJob) -> Iterator[TrainingSetup]:
             augment=spec.train.augment,
             mixing=_mixing(spec.train),
             shuffle=True,
+            chunked=spec.train.chunked_shuffle,
             rank=world.rank,
             world_size=world.world_size,
             device=world.device,

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from spikedistill.components import Choice, Kind, Section
 from spikedistill.data.loading.augment import Augment
+from spikedistill.data.loading.streaming.order import ChunkedShuffle
 from spikedistill.errors import ConfigError
 
 
@@ -50,6 +51,11 @@ class TrainConfig(Section):
         ge=1,
         le=2**20,
         description="Global batch size in samples, split equally among all ranks: the number of GPUs does not change it.",
+    )
+    chunked_shuffle: ChunkedShuffle | None = Field(
+        None,
+        description="For data larger than memory: shuffle blocks of consecutive samples, and samples within a window; {} takes "
+        "the default sizes. It changes results, most if data is stored class by class. Default: samples are shuffled freely.",
     )
     lr: float = Field(0.1, gt=0, description="Peak learning rate; after warm-up it follows `schedule`.")
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="The optimizer.")

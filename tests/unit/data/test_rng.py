@@ -43,6 +43,7 @@ def test_words_and_orders_are_those_of_runs_so_far():
         "ERASING": ["0xfa59d32fdb68c7c7", "0xfcd0a63d0b4dd14"],
         "ENCODING": ["0xfec45d6822bfff0b", "0xc37439f1025a9da2"],
         "MIXING": ["0xe2f4f7ae8e999088", "0x47324ac4a2ee6482"],
+        "DELAYS": ["0x7d6d0cb6fe2dbc62", "0x3145071ce982f88b"],
     }
     assert epoch_permutation(3, 4, 8).tolist() == [6, 0, 3, 7, 4, 1, 5, 2]
     assert [hex(batch_words(3, 4, step)[0]) for step in (5, 6)] == ["0x331b920a8a1e8e67", "0x14d073689208dd67"]

@@ -1,5 +1,6 @@
 """Estimates of time and memory, and what stages ask for because of them."""
 
+import dataclasses
 import functools
 
 import pytest
@@ -12,8 +13,10 @@ from spikedistill.launch.resources import required_resources, stage_resources
 from spikedistill.plan import estimate
 from spikedistill.plan.build import build_plan
 from spikedistill.plan.costs import work
+from spikedistill.plan.costs.gpus import choose_gpu
 from spikedistill.plan.costs.work import network_counts
 from spikedistill.plan.estimate import Estimator, total
+from spikedistill.train.settings import EngineConfig
 
 
 def plan(*, epochs=100, time_steps=4, batch_size=64, arch="resnet18", teacher="resnet34", **student):
@@ -79,6 +82,23 @@ def test_memory_grows_by_the_copies_of_the_weights_that_a_recipe_needs():
     copy = 1.2 * 4 * network_counts()["resnet18"]["parameters"] / 1e6
     assert of(optimizer={"name": "adamw"}) - of() == pytest.approx(copy, abs=1)
     assert of(optimizer={"name": "adamw"}, ema=0.999) - of() == pytest.approx(2 * copy, abs=1)
+
+
+@pytest.mark.parametrize(("window", "held"), [(1000, 500), (8192, 1437 // 2)])
+def test_a_chunked_shuffle_holds_half_of_its_window(window, held):
+    planned = plan(train={"epochs": 1, "batch_size": 64, "chunked_shuffle": {"window": window}})
+    spec = next(spec for spec in planned.stages.values() if spec.stage == "distill")
+    found = work.training_work(planned, spec)
+    assert found.window_bytes == pytest.approx(held * 64, abs=64)
+    larger = dataclasses.replace(found, window_bytes=found.window_bytes + 4 * 10**9)
+    for gpus, more in ((0, 4000), (1, 4000), (2, 2000)):
+        assert host_mb(larger, gpus) - host_mb(found, gpus) == pytest.approx(more, abs=1)
+
+
+def host_mb(needed, gpus):
+    if not gpus:
+        return estimate._on_cpu(needed).host_mb
+    return estimate._on_gpus(needed, gpus, choose_gpu(None, None), EngineConfig()).host_mb
 
 
 def test_a_narrow_network_costs_less_and_a_small_one_needs_no_gpu():

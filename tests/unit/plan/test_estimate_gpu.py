@@ -62,6 +62,7 @@ def cifar_work(batch=128, precision="bf16", time_steps=4):
         sample_bytes=12_288,
         store_bytes=50_000 * 3072,
         resident_bytes=50_000 * 3072,
+        window_bytes=0,
         from_files=False,
         guessed=(),
     )

@@ -8,6 +8,7 @@ evaluate   writes FOLDER/evaluation-RANK.json
 torture    is not a rank itself: starts `ranks` of them, kills them `kills` times at random moments, then lets them finish
 """
 
+import dataclasses
 import datetime
 import functools
 import importlib
@@ -26,10 +27,13 @@ import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter  # noqa: F401 - so that forked ranks need not import it
 
+from spikedistill.data.formats.arrays import open_array
+from spikedistill.data.loading import loader as loading
 from spikedistill.data.loading.augment import Augment
 from spikedistill.data.loading.inputs import InputConfig
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.loading.mixing import Mixing
+from spikedistill.data.loading.streaming.array_file import ArrayFile
 from spikedistill.data.store import SampleStore
 from spikedistill.distill.tet import per_step_cross_entropy
 from spikedistill.errors import ConfigError, TrainingError
@@ -60,6 +64,14 @@ def store(kind="images"):
     rows = np.arange(NUM_SAMPLES)
     mean, std = ((0.5,), (0.25,)) if kind == "images" else (None, None)
     return SampleStore(kind, samples, labels, {"train": rows, "test": rows}, CLASSES, mean, std)
+
+
+def from_file(data, folder):
+    """Put a dataset into a file of this process, and read ahead from there, as if it were larger than memory."""
+    loading.RESIDENT_BYTES, ArrayFile.is_cached = 0, lambda *_: False
+    path = folder / f"samples-{os.getpid()}.npy"
+    np.save(path, data.samples)
+    return dataclasses.replace(data, samples=open_array(path))
 
 
 class Linear(nn.Module):
@@ -162,6 +174,7 @@ def run_training(
     double=False,
     recipe=None,
     validation=False,
+    streamed=False,
     **engine,
 ):
     """Train, with further keys of the `recipe`; at call `at` of the objective, on `at_rank` or all, do `action`.
@@ -172,13 +185,14 @@ def run_training(
     given = {"lr": 0.05, "warmup_epochs": 1, "precision": precision, "sync_batchnorm": sync_batchnorm}
     config = TrainConfig(epochs=epochs, batch_size=8, augment=Augment(crop_padding=1), **given | (recipe or {}))
     loader = Loader(
-        store(data),
+        from_file(store(data), folder) if streamed else store(data),
         "train",
         batch_size=config.batch_size,
         seed=3,
         augment=config.augment,
         mixing=Mixing(config.mixup, config.cutmix, config.mix_probability) if config.mixes else None,
         shuffle=True,
+        chunked=config.chunked_shuffle,
         rank=world.rank,
         world_size=world.world_size,
     )

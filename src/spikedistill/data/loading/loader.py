@@ -1,7 +1,8 @@
 """Batches for training and evaluation. The order depends on (seed, epoch) alone, never on the number of ranks.
 
 A thread makes batches ahead of their consumer: it copies rows out of the memory-mapped array (or decodes files), sends them to
-the device on a CUDA stream of its own, and augments and converts them there. A split that fits is kept on the device.
+the device on a CUDA stream of its own, and augments and converts them there. A split that fits is kept on the device; one that
+the page cache does not hold is read ahead by more threads, see `streaming`.
 
 Letters: T step or frame, B batch, C channel, H, W.
 """
@@ -9,7 +10,7 @@ Letters: T step or frame, B batch, C channel, H, W.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -25,6 +26,10 @@ from spikedistill.data.loading.prefetch import prefetched
 from spikedistill.data.loading.resample import resized_crop, send
 from spikedistill.data.loading.rng import SampleRng, Stream, epoch_permutation
 from spikedistill.data.loading.sample_source import FileSource, RowSource, indexable
+from spikedistill.data.loading.streaming.array_file import ArrayFile
+from spikedistill.data.loading.streaming.order import ChunkedOrder, ChunkedShuffle
+from spikedistill.data.loading.streaming.read_ahead import RowsAhead, run_rows
+from spikedistill.data.loading.streaming.reads import plan_reads
 from spikedistill.data.store import SampleStore
 from spikedistill.errors import ConfigError
 
@@ -55,6 +60,7 @@ class Loader:
         augment: Augment | None = None,
         mixing: Mixing | None = None,
         shuffle: bool = False,
+        chunked: ChunkedShuffle | None = None,
         rank: int = 0,
         world_size: int = 1,
         device: str | torch.device = "cpu",
@@ -70,6 +76,7 @@ class Loader:
             augment: random changes; None: no changes.
             mixing: mixup and CutMix of training batches; None: neither.
             shuffle: whether to serve training batches; evaluation batches otherwise.
+            chunked: how training batches are shuffled in chunks; None: each sample by itself.
             rank: number of this process.
             world_size: number of processes.
             device: device of the batches.
@@ -91,7 +98,9 @@ class Loader:
         self._rows, self._labels = rows, store.labels[rows]
         self._samples = store.samples
         self._is_frames = store.kind == "frames"
+        self._chunks = ChunkedOrder(chunked, rows, seed, batch_size) if chunked is not None and shuffle else None
         self._resident = self._keep() if self._fits() else None
+        self._file = self._open_file()
         self._mean, self._std = self._statistics(store)
 
     def _statistics(self, store: SampleStore) -> tuple[torch.Tensor, torch.Tensor]:
@@ -113,6 +122,11 @@ class Loader:
         """Type of the samples that are kept; counts of two bytes take four."""
         assert not isinstance(self._samples, ImageFiles)
         return indexable(torch.from_numpy(self._samples[:1].copy())).dtype
+
+    def _open_file(self) -> ArrayFile | None:
+        if self._resident is not None or isinstance(self._samples, ImageFiles):
+            return None
+        return ArrayFile.of(self._samples)
 
     def _keep(self) -> torch.Tensor:
         assert not isinstance(self._samples, ImageFiles)
@@ -185,7 +199,7 @@ class Loader:
                 return batch, stream.record_event() if stream else None
 
         steps = range(start_step, self.steps_per_epoch)
-        with self._open_source() as source, contextlib.closing(prefetched(make, steps, begin)) as batches:
+        with self._open_source(order, steps) as source, contextlib.closing(prefetched(make, steps, begin)) as batches:
             for batch, made in batches:
                 if made is not None:
                     current = torch.cuda.current_stream(self._device)
@@ -204,25 +218,42 @@ class Loader:
         """
         if isinstance(self._samples, ImageFiles):
             raise ConfigError("images in files have no array to serve batches of; prepare them with storage: array")
-        order = self._order(epoch)
-        rows = RowSource(self._samples, self._local_batch, torch.device("cpu"))
+        return self._stored(self._order(epoch), range(start_step, self.steps_per_epoch))
 
-        def make(step: int) -> Batch:
-            index = order[self._positions(step)]
-            return rows.gather(self._rows[index]), torch.from_numpy(self._labels[index])
+    def _stored(self, order: npt.NDArray[np.int64], steps: range) -> Iterator[Batch]:
+        assert not isinstance(self._samples, ImageFiles)
+        with self._open_ahead([order[self._positions(step)] for step in steps]) as ahead:
+            rows = RowSource(self._samples, self._local_batch, torch.device("cpu"), ahead)
 
-        return prefetched(make, range(start_step, self.steps_per_epoch))
+            def make(step: int) -> Batch:
+                index = order[self._positions(step)]
+                return rows.gather(self._rows[index]), torch.from_numpy(self._labels[index])
+
+            with contextlib.closing(prefetched(make, steps)) as batches:
+                yield from batches
 
     @contextlib.contextmanager
-    def _open_source(self) -> Iterator[RowSource | FileSource | None]:
-        """Open the source of samples that are not on the device; it serves one epoch, and one thread."""
+    def _open_source(self, order: npt.NDArray[np.int64], steps: range) -> Iterator[RowSource | FileSource | None]:
+        """Open the source of samples that are not on the device; it serves some steps of one epoch, and one thread."""
         if self._resident is not None:
             yield None
         elif isinstance(self._samples, ImageFiles):
             with ThreadPoolExecutor(own_cpus()) as pool:
                 yield FileSource(self._samples, self._most_loaded, self._device, self._side, pool)
         else:
-            yield RowSource(self._samples, self._most_loaded, self._device)
+            with self._open_ahead([order[self._loaded(step)] for step in steps]) as ahead:
+                yield RowSource(self._samples, self._most_loaded, self._device, ahead)
+
+    @contextlib.contextmanager
+    def _open_ahead(self, indices: Sequence[npt.NDArray[np.int64]]) -> Iterator[RowsAhead | None]:
+        """Open what reads the samples of some steps ahead, unless they are in memory anyway."""
+        rows = [self._rows[index] for index in indices]
+        if self._file is None or not rows or self._file.is_cached(np.concatenate(rows)):
+            yield None
+            return
+        blocks = [self._chunks.blocks[index] for index in indices] if self._chunks else None
+        with RowsAhead(self._file, plan_reads(rows, blocks, run_rows=run_rows(self._file.row_bytes))) as ahead:
+            yield ahead
 
     @property
     def _side(self) -> int:
@@ -231,12 +262,9 @@ class Loader:
         return self._inputs.size(height, width)[0]
 
     def _make(self, source: RowSource | FileSource | None, epoch: int, order: npt.NDArray[np.int64], step: int) -> Batch:
-        positions = self._positions(step)
+        inputs, labels = self._load(source, epoch, order, self._loaded(step))
         if self._mixing is None:
-            return self._load(source, epoch, order, positions)
-        if self._loads_predecessor:
-            positions = with_predecessor(positions, self.batch_size)
-        inputs, labels = self._load(source, epoch, order, positions)
+            return inputs, labels
         return mix(inputs, labels, self._mixture(epoch, step), led=self._loads_predecessor)
 
     def _load(
@@ -275,7 +303,14 @@ class Loader:
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
         if not self._shuffle:
             return np.arange(self.num_samples, dtype=np.int64)
+        if self._chunks is not None:
+            return self._chunks.of(epoch)
         return epoch_permutation(self._seed, epoch, self.num_samples)
+
+    def _loaded(self, step: int) -> npt.NDArray[np.int64]:
+        """Return the positions that a batch of this rank is made from."""
+        positions = self._positions(step)
+        return with_predecessor(positions, self.batch_size) if self._loads_predecessor else positions
 
     def _positions(self, step: int) -> npt.NDArray[np.int64]:
         if self._shuffle:

@@ -2,7 +2,7 @@
 
 There are two sources:
 
-- `epoch_permutation` and `SampleRng`: 64-bit words of a counter-based generator (Philox) for the samples of an epoch, a function
+- `epoch_words` and `SampleRng`: 64-bit words of a counter-based generator (Philox) for the samples of an epoch, a function
   of (seed, epoch, position of the sample in the epoch, `Stream`). They are the same on any number of ranks, and the words that
   one augmentation takes never shift those of another one.
 - `derived_seed`: seeds for torch's generators at one training step, a function of (purpose, seed, epoch, step).
@@ -31,6 +31,7 @@ class Stream(enum.IntEnum):
     ERASING = 6
     ENCODING = 8
     MIXING = 9
+    DELAYS = 10
 
 
 def _generator(seed: int, epoch: int, stream: Stream, counter: int = 0) -> np.random.Philox:
@@ -54,9 +55,14 @@ def derived_seed(purpose: str, seed: int, epoch: int, step: int, rank: int | Non
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") >> 1
 
 
+def epoch_words(seed: int, epoch: int, stream: Stream, number: int) -> Words:
+    """Return random words [number] of a whole epoch, for a use that needs them all at once."""
+    return _generator(seed, epoch, stream).random_raw(number)
+
+
 def epoch_permutation(seed: int, epoch: int, num_samples: int) -> npt.NDArray[np.int64]:
     """Return the training order of an epoch: a permutation of the sample numbers."""
-    return np.argsort(_generator(seed, epoch, Stream.ORDER).random_raw(num_samples), kind="stable")
+    return np.argsort(epoch_words(seed, epoch, Stream.ORDER, num_samples), kind="stable")
 
 
 def batch_words(seed: int, epoch: int, step: int) -> Words:

@@ -1,4 +1,4 @@
-"""Sources of the samples of a batch: rows of a memory-mapped array, or files to decode.
+"""Sources of the samples of a batch: rows of a memory-mapped array, or files to decode; what is not in memory is read ahead.
 
 Letters: B batch, S side.
 """
@@ -16,6 +16,7 @@ from spikedistill.data.formats.images import ImageFiles, box_resized
 from spikedistill.data.loading.augment import BOX_WORDS, ResizedCrop, resized_crop_boxes
 from spikedistill.data.loading.prefetch import AHEAD
 from spikedistill.data.loading.rng import SampleRng, Stream
+from spikedistill.data.loading.streaming.read_ahead import RowsAhead
 
 
 def indexable(samples: torch.Tensor) -> torch.Tensor:
@@ -51,9 +52,10 @@ class _Ring:
 
 
 class RowSource:
-    """Samples in a memory-mapped array."""
+    """Samples in a memory-mapped array: copied from the map, or by `ahead`, which knows the rows of each step."""
 
-    def __init__(self, samples: npt.NDArray[Any], batch_size: int, device: torch.device) -> None:
+    def __init__(self, samples: npt.NDArray[Any], batch_size: int, device: torch.device, ahead: RowsAhead | None = None) -> None:
+        self._ahead = ahead
         self._flat = np.asarray(samples).reshape(len(samples), -1)
         dtype = torch.from_numpy(samples[:1].copy()).dtype
         self._ring = _Ring((batch_size, *samples.shape[1:]), dtype, device)
@@ -61,7 +63,11 @@ class RowSource:
     def gather(self, rows: npt.NDArray[np.int64]) -> torch.Tensor:
         """Copy some rows to a buffer on the host."""
         buffer = self._ring.next(len(rows))
-        np.take(self._flat, rows, axis=0, out=buffer.numpy().reshape(len(rows), -1), mode="clip")
+        out = buffer.numpy().reshape(len(rows), -1)
+        if self._ahead is None:
+            np.take(self._flat, rows, axis=0, out=out, mode="clip")
+        else:
+            self._ahead.take(out)
         return buffer
 
     def take(self, rows: npt.NDArray[np.int64]) -> torch.Tensor:

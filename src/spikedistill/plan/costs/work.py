@@ -53,6 +53,7 @@ class Work:
         sample_bytes: an input in float32.
         store_bytes: the split as it is stored, if a count takes one byte.
         resident_bytes: the split as a GPU keeps it, at most.
+        window_bytes: samples that are held to be shuffled in chunks, over all ranks.
         from_files: whether images are decoded from files in each epoch.
         guessed: what was not known.
     """
@@ -71,6 +72,7 @@ class Work:
     sample_bytes: int
     store_bytes: int
     resident_bytes: int
+    window_bytes: int
     from_files: bool
     guessed: tuple[str, ...]
 
@@ -110,6 +112,7 @@ def training_work(plan: Plan, spec: NetworkSpec) -> Work:
         gradient_bytes=network.parameters * GRADIENT_BYTES,
         batch=spec.train.batch_size,
         precision=spec.train.precision,
+        window_bytes=_window_bytes(spec.train, data),
         guessed=(*data.guessed, *dict.fromkeys(guessed)),
         **data.bytes_of(data.samples[0]),
     )
@@ -144,6 +147,7 @@ def evaluation_work(plan: Plan, spec: EvaluateSpec) -> Work:
         gradient_bytes=0.0,
         batch=batch_size(data.samples[1]),
         precision="float32",
+        window_bytes=0,
         guessed=(*data.guessed, *network.guessed),
         **data.bytes_of(data.samples[1]),
     )
@@ -216,6 +220,12 @@ class _Data:
             "resident_bytes": resident,
             "from_files": self.from_files,
         }
+
+
+def _window_bytes(train: TrainConfig, data: _Data) -> int:
+    """Return the size of the samples that a chunked shuffle holds: half of its window."""
+    window = train.chunked_shuffle.window if train.chunked_shuffle else 0
+    return data.stored_bytes * min(window, data.samples[0]) // 2
 
 
 def split_samples(component: ModuleType, params: Mapping[str, Any]) -> tuple[int, int] | None:
