@@ -39,6 +39,8 @@ MODULES = {
     "matplotlib": "matplotlib.pyplot",
     "tabulate": "tabulate",
     "tqdm": "tqdm.auto",
+    "simplejpeg": "simplejpeg",
+    "numba": "numba",
     "isal": "isal.isal_zlib isal.igzip",
     "pygments": "pygments.lexers pygments.formatters",
     "rich": "rich.console rich.live rich.table rich.text",

@@ -10,7 +10,7 @@ from torchvision.transforms import AutoAugment, AutoAugmentPolicy, Interpolation
 from torchvision.transforms import functional as tv
 from torchvision.transforms.autoaugment import _apply_op
 
-from spikedistill.data.formats.images import box_resized, middle_square
+from spikedistill.data.formats.decoding.pillow import middle_square
 from spikedistill.data.loading.augment import BOX_WORDS, Augment, Erasing, ResizedCrop, augment_batch, erase, resized_crop_boxes
 from spikedistill.data.loading.auto_augment import Style, apply_steps, auto_augment
 from spikedistill.data.loading.inputs import InputConfig, Resize, crop_images, encode_frames, normalize
@@ -285,7 +285,6 @@ def test_a_resized_crop_on_the_device_is_that_of_pillow():
         assert (mine.int() - theirs.int()).abs().max() <= 1
         rows_first = tv.resized_crop(picture, *box.tolist(), [int(box[2]), 28])
         assert torch.equal(mine, tv.pil_to_tensor(tv.resize(rows_first, [28, 28])))
-        np.testing.assert_array_equal(box_resized(picture, box, 28), theirs.numpy())
 
 
 @pytest.mark.parametrize("size", [(70, 50), (33, 95), (40, 40)])
@@ -338,8 +337,3 @@ def test_the_random_words_of_a_sample_depend_on_its_position_alone():
         part = SampleRng(3, 2, np.array([90, 7, 31])).words(stream, count)
         np.testing.assert_array_equal(part, whole.words(stream, count)[[90, 7, 31]])
     assert math.isclose(float(uniform(whole.words(Stream.EVENTS, 4)).mean()), 0.5, abs_tol=0.05)
-
-
-def test_an_image_of_pillow_keeps_its_values():
-    array = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
-    np.testing.assert_array_equal(box_resized(Image.fromarray(array), np.array([0, 1, 4, 4]), 4), array[:, 1:].transpose(2, 0, 1))

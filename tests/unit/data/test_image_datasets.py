@@ -14,8 +14,8 @@ from torchvision.datasets import CIFAR10, CIFAR100, ImageFolder
 from spikedistill.components import load
 from spikedistill.data.datasets import cifar10, cifar100, imagenet
 from spikedistill.data.formats import archives
+from spikedistill.data.formats.decoding.pillow import middle_square
 from spikedistill.data.formats.imagenet_synsets import SYNSETS
-from spikedistill.data.formats.images import middle_square
 from spikedistill.data.prepare.cifar import Form
 from spikedistill.data.store import open_store
 from spikedistill.errors import DataError

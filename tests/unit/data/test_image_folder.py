@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from spikedistill.data.datasets import image_folder
-from spikedistill.data.formats.images import middle_square
+from spikedistill.data.formats.decoding.pillow import middle_square
 from spikedistill.data.formats.pictures import Pictures, Shape
 from spikedistill.data.prepare.own_files import Listing, OwnFile
 from spikedistill.data.prepare.workers import shared_zeros

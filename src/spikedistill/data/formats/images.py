@@ -1,11 +1,10 @@
-"""Image files, decoded by Pillow, cropped and resized as torchvision does with Pillow images. Pillow is imported on first use.
+"""Images in files or archives, each decoded when it is asked for.
 
 Letters: N sample, S side.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from spikedistill.data.formats.decoding import pillow
+from spikedistill.data.formats.decoding.encoded import EncodedImage
 from spikedistill.data.formats.files import in_units, read_file, read_json, reason
 from spikedistill.errors import DataError
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 INDEX = "files.json"
-FORMATS = ("JPEG", "PNG")  # the only ones that are tried: Pillow starts other programs for some
 MAX_FILE_BYTES = 256 << 20
 
 
@@ -127,12 +127,24 @@ class ImageFiles:
 
     def decoded(self, row: int, content: bytes) -> Image.Image:
         """Decode one image from its bytes; see `read`."""
-        image = read_image(self.name(row), content)
-        side, (shorter, longer) = self.shape[-1], sorted(image.size)
-        if side * side * longer > largest_image() * shorter:
-            width, height = image.size
-            raise DataError(f"{self.name(row)}: {width} x {height} pixels, too narrow to be resized to {side}; another file?")
+        image = pillow.read_image(self.name(row), content)
+        self._check_shape(row, *image.size)
         return image
+
+    def encoded(self, row: int, content: bytes, *, fast: bool = False) -> EncodedImage:
+        """Return one image, given its bytes, for crops to be made of it; `fast` as for `EncodedImage`.
+
+        Raises:
+            DataError: as `read`, as far as its header tells.
+        """
+        image = EncodedImage(self.name(row), content, fast=fast)
+        self._check_shape(row, image.width, image.height)
+        return image
+
+    def _check_shape(self, row: int, width: int, height: int) -> None:
+        side, shorter, longer = self.shape[-1], min(width, height), max(width, height)
+        if side * side * longer > pillow.largest_image() * shorter:
+            raise DataError(f"{self.name(row)}: {width} x {height} pixels, too narrow to be resized to {side}; another file?")
 
     @property
     def how(self) -> dict[str, Any]:
@@ -145,11 +157,11 @@ class ImageFiles:
         Raises:
             DataError: if it cannot be decoded.
         """
-        return middle_square(self.decoded(row, content), self.shape[-1])
+        return self.encoded(row, content).middle_square(self.shape[-1])
 
     def square(self, row: int) -> npt.NDArray[np.uint8]:
         """Return the middle square of one image, [3, S, S]."""
-        return middle_square(self.read(row), self.shape[-1])
+        return self.encoded(row, self.content(row)).middle_square(self.shape[-1])
 
     def twins(self, sums: npt.NDArray[np.uint64], rows: Sequence[int], others: Sequence[int]) -> list[tuple[int, int]]:
         """Return the pairs of identical files, one among `rows` and another one among `others`: the first that is like it.
@@ -162,71 +174,3 @@ class ImageFiles:
         first_with = {int(sums[other]): other for other in reversed(others)}
         candidates = [(row, other) for row in rows if (other := first_with.get(int(sums[row]), row)) != row]
         return [(row, other) for row, other in candidates if self.content(row) == self.content(other)]
-
-
-def read_image(name: str, content: bytes) -> Image.Image:
-    """Decode an image, JPEG or PNG, to RGB.
-
-    Args:
-        name: of the image, for messages.
-        content: its bytes.
-
-    Raises:
-        DataError: if it cannot be decoded, or has more pixels than Pillow considers safe.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            if image.width * image.height <= largest_image():
-                return image.convert("RGB")
-            size = f"{image.width} x {image.height} pixels"
-    except Exception as err:  # damaged bytes can make a decoder raise anything
-        said = "neither JPEG nor PNG" if isinstance(err, Image.UnidentifiedImageError) else str(err) or repr(err)
-        start = f"; its first bytes are {content[:8]!r}" if isinstance(err, Image.UnidentifiedImageError) else ""
-        raise DataError(f"{name}: not an image that can be decoded ({said}{start}); get it again") from err
-    raise DataError(f"{name}: not an image that can be decoded ({size}, more than {largest_image()} in all); another file?")
-
-
-def largest_image() -> int:
-    """Return the number of pixels above which an image is not decoded."""
-    from PIL import Image
-
-    return Image.MAX_IMAGE_PIXELS or 1 << 27
-
-
-def middle_square(image: Image.Image, side: int) -> npt.NDArray[np.uint8]:
-    """Resize the shorter side to `side` pixels, antialiased, and crop the middle square.
-
-    Its centre crop to fewer pixels equals that of torchvision's `Resize(side)` followed by `CenterCrop`.
-
-    Returns:
-        uint8 [3, side, side].
-    """
-    from PIL import Image
-
-    width, height = image.size
-    shorter = min(width, height)
-    size = (int(side * width / shorter), int(side * height / shorter))
-    if size != image.size:
-        image = image.resize(size, Image.Resampling.BILINEAR)
-    left, top = (round((length - side) / 2) for length in size)
-    return to_array(image.crop((left, top, left + side, top + side)))
-
-
-def box_resized(image: Image.Image, box: npt.NDArray[np.int64], side: int) -> npt.NDArray[np.uint8]:
-    """Crop a box (top, left, height, width) of an image and resize it, antialiased.
-
-    Returns:
-        uint8 [3, side, side].
-    """
-    from PIL import Image
-
-    top, left, height, width = (int(value) for value in box)
-    region = image.crop((left, top, left + width, top + height))
-    return to_array(region.resize((side, side), Image.Resampling.BILINEAR))
-
-
-def to_array(image: Image.Image) -> npt.NDArray[Any]:
-    """Return an RGB image as [3, H, W]."""
-    return np.asarray(image).transpose(2, 0, 1)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from spikedistill.data.formats.images import ImageFiles, largest_image
+from spikedistill.data.formats.decoding.pillow import largest_image
+from spikedistill.data.formats.images import ImageFiles
 from spikedistill.errors import DataError
 
 if TYPE_CHECKING:

@@ -1,0 +1,108 @@
+"""Images as their files have them, of which crops are made: decoded by what is fastest, and no further than the crop needs.
+
+Letters: S side, H row, W column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from spikedistill.data.formats.decoding import pillow, resample, turbo
+from spikedistill.data.formats.decoding.jpeg_header import is_complete, read_header
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class EncodedImage:
+    """An image as its file has it, of which crops are made.
+
+    Attributes:
+        height: in pixels.
+        width: in pixels.
+    """
+
+    def __init__(self, name: str, content: bytes, *, fast: bool = False) -> None:
+        """Read the header; decode what is not a usual JPEG.
+
+        Args:
+            name: of the image, for messages.
+            content: the file.
+            fast: decode a JPEG to a half, a quarter or an eighth of its size where the crop is then still as large as what it is
+                resized to.
+
+        Raises:
+            DataError: if it cannot be decoded, as far as the header tells, or has more pixels than Pillow considers safe.
+        """
+        self._name, self._content, self._fast = name, content, fast
+        self._picture: Image.Image | None = None
+        header = read_header(content)
+        if header is None or not is_complete(content, header):  # Pillow says what is missing
+            self._header, self._picture = None, pillow.read_image(name, content)
+            self.width, self.height = self._picture.size
+        else:
+            self._header, self.width, self.height = header, header.width, header.height
+            if self.width * self.height > pillow.largest_image():
+                raise pillow.too_large(name, self.width, self.height)
+
+    def resized_box(self, box: Sequence[int], side: int) -> Pixels:
+        """Crop a box (top, left, height, width), all in pixels, and resize it to a square, antialiased.
+
+        Returns:
+            uint8 [3, S, S].
+
+        Raises:
+            DataError: if the image cannot be decoded.
+        """
+        top, left, height, width = box
+        divisor = self._divisor(min(height, width), side)
+        pixels = self._pixels(top + height, divisor)
+        part = pixels[_divided(top, height, divisor), _divided(left, width, divisor)]
+        return _middle_of_resized(part, side, side, side)
+
+    def middle_square(self, side: int) -> Pixels:
+        """Resize the shorter side to S, antialiased, and crop the middle square.
+
+        Returns:
+            uint8 [3, S, S].
+
+        Raises:
+            DataError: if the image cannot be decoded.
+        """
+        pixels = self._pixels(self.height, self._divisor(min(self.height, self.width), side))
+        return _middle_of_resized(pixels, *pillow.covering(self.width, self.height, side), side)
+
+    def _divisor(self, length: int, side: int) -> int:
+        """Return by what the image is divided: at most so much that `length` pixels of it remain at least `side`."""
+        if not self._fast or self._header is None:
+            return 1
+        return next((divisor for divisor in turbo.DIVISORS if length >= divisor * side), 1)
+
+    def _pixels(self, rows: int, divisor: int) -> Pixels:
+        """Return the first rows, and perhaps more, [H, W, 4], which the next call in the same thread may overwrite."""
+        if self._header is not None and turbo.is_usable(self._header):
+            try:
+                return turbo.decode(self._content, self._header, rows, divisor=divisor)
+            except ValueError:  # Pillow sees more in some, and says what is wrong with the others
+                pass
+        picture = self._picture or pillow.read_image(self._name, self._content, divisor=divisor)
+        return pillow.to_pixels(picture)
+
+
+def _divided(start: int, length: int, divisor: int) -> slice:
+    """Return which pixels of a divided image are nearest to some of the whole one."""
+    return slice(round(start / divisor), round((start + length) / divisor))
+
+
+def _middle_of_resized(pixels: Pixels, width: int, height: int, side: int) -> Pixels:
+    """Resize pixels [H, W, 4], antialiased, and crop the middle square, uint8 [3, S, S]."""
+    found = resample.middle_square(pixels, height, width, side)
+    if found is None:
+        found = pillow.middle_of_resized(pillow.from_pixels(pixels), width, height, side)[:3]
+    return found

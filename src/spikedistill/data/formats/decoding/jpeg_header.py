@@ -1,0 +1,104 @@
+"""Headers of JPEG files (ITU-T T.81, annex B), as far as decoding has to know them. Standard library only."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+_SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
+_SOS, _TEM = 0xDA, 0x01
+_STANDALONE = frozenset({_TEM, 0xD8, 0xD9, *range(0xD0, 0xD8)})  # markers without a segment
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SEQUENTIAL = frozenset({0xC0, 0xC1})  # Huffman codes, in one go
+_HUFFMAN = _SEQUENTIAL | {0xC2}
+_BLOCK = 8  # side of a block in pixels
+
+SUBSAMPLINGS = {
+    (0x11,): "grey",
+    (0x11, 0x11, 0x11): "444",
+    (0x21, 0x11, 0x11): "422",
+    (0x22, 0x11, 0x11): "420",
+}
+"""Sampling factors of the components (horizontal, vertical: one digit each) that are known here, and what they are called."""
+
+
+class Header(NamedTuple):
+    """What the header of a JPEG says.
+
+    Attributes:
+        height: in pixels.
+        width: in pixels.
+        subsampling: one of the values of SUBSAMPLINGS.
+        cuttable: whether the data of its first rows can be decoded without those of the others.
+        height_at: offset of the height in the file.
+        data_at: offset of the compressed data.
+        unit_rows: rows that are coded together.
+    """
+
+    height: int
+    width: int
+    subsampling: str
+    cuttable: bool
+    height_at: int
+    data_at: int
+    unit_rows: int
+
+
+def read_header(content: bytes) -> Header | None:
+    """Return what the header says; None if this is no usual JPEG: of 8 bits, by Huffman codes, grey or of three components."""
+    if content[:2] != _SOI:
+        return None
+    frame: tuple[int, int] | None = None
+    at = 2
+    while at + 4 <= len(content) and content[at] == 0xFF:
+        marker = content[at + 1]
+        if marker in _STANDALONE or marker in (0x00, 0xFF):  # padding, or nothing that a usual encoder writes
+            return None
+        length = int.from_bytes(content[at + 2 : at + 4], "big")
+        if marker == _SOS:
+            return _header(content, *frame, at) if frame else None
+        if marker in _FRAMES:
+            if frame is not None:
+                return None
+            frame = (marker, at)
+        at += 2 + length
+    return None
+
+
+def _header(content: bytes, kind: int, frame_at: int, scan_at: int) -> Header | None:
+    """Return what the segments of the frame and of its first scan say together."""
+    frame = content[frame_at + 4 : frame_at + 2 + int.from_bytes(content[frame_at + 2 : frame_at + 4], "big")]
+    if kind not in _HUFFMAN or len(frame) < 6 or len(frame) != 6 + 3 * frame[5] or frame[0] != 8:
+        return None
+    subsampling = SUBSAMPLINGS.get(tuple(frame[7::3]))
+    height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
+    if subsampling is None or not height or not width:
+        return None
+    in_one_scan = content[scan_at + 4] == frame[5] if scan_at + 4 < len(content) else False
+    unit_rows = _BLOCK * (frame[7] & 15) if frame[5] > 1 else _BLOCK
+    data_at = scan_at + 2 + int.from_bytes(content[scan_at + 2 : scan_at + 4], "big")
+    return Header(height, width, subsampling, kind in _SEQUENTIAL and in_one_scan, frame_at + 5, data_at, unit_rows)
+
+
+def is_complete(content: bytes, header: Header) -> bool:
+    """Return whether the compressed data come to an end. In them, the two bytes of the end are an end."""
+    return content.rfind(_EOI, header.data_at) >= 0
+
+
+def with_first_rows(content: bytes, header: Header, rows: int) -> tuple[bytes | bytearray, int]:
+    """Return a JPEG of the first rows of another one, and their number: the same data under a smaller height.
+
+    A decoder stops after the last of these rows and takes what follows for bytes that do not belong, a warning in libjpeg. The
+    rows that were asked for come out the same to the bit: below them, at least one more row is left, because chroma of half the
+    height is interpolated between rows.
+
+    Args:
+        content: the file.
+        header: what `read_header` returned for it.
+        rows: how many are needed.
+    """
+    height = (rows // header.unit_rows + 1) * header.unit_rows
+    if not header.cuttable or height >= header.height:
+        return content, header.height
+    cut = bytearray(content)
+    cut[header.height_at : header.height_at + 2] = height.to_bytes(2, "big")
+    return cut, height

@@ -1,0 +1,114 @@
+"""Decoding by libjpeg-turbo through simplejpeg, which releases the GIL and writes into a buffer of ours.
+
+Letters: H row, W column.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+import re
+import threading
+
+import numpy as np
+import numpy.typing as npt
+
+from spikedistill.data.formats.decoding.jpeg_header import SUBSAMPLINGS, Header, read_header, with_first_rows
+
+try:
+    from simplejpeg import decode_jpeg
+except ImportError:  # not available for every processor
+    decode_jpeg = None
+
+DIVISORS = (8, 4, 2)
+"""By what a decoder can divide both sides of an image, computing fewer pixels from each block of 8x8 coefficients."""
+_PIXEL = 4  # bytes: red, green, blue and one more, as Pillow has them
+_PICTURE = (45, 53)  # height and width of what is decoded to compare decoders: neither fills its last block
+
+_SURPLUS = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0x[0-9a-f]{2}")
+"""What may be said of a file whose height was made smaller. The first warning is told, unless an error ends the decoding."""
+
+_scratch = threading.local()
+
+
+def is_usable(header: Header) -> bool:
+    """Return whether `decode` gives the same bits as Pillow does for images like this one."""
+    return header.subsampling in same_as_pillow()
+
+
+def decode(content: bytes, header: Header, rows: int, *, divisor: int = 1) -> npt.NDArray[np.uint8]:
+    """Decode the first rows of an image.
+
+    Args:
+        content: the file.
+        header: what `read_header` returned for it.
+        rows: number of rows that are needed, of the whole image.
+        divisor: by what both sides are divided, 1 or one of DIVISORS; rounded up.
+
+    Returns:
+        uint8 [H, W, 4]: at least the rows that are needed; red, green, blue, and 255. It is overwritten by the next call in the
+        same thread.
+
+    Raises:
+        ValueError: if the data are damaged.
+    """
+    cut, decoded = with_first_rows(content, header, rows)
+    shape = (-(-decoded // divisor), -(-header.width // divisor), _PIXEL)
+    buffer = _buffer(math.prod(shape))
+    wanted = {"min_height": shape[0], "min_width": shape[1]} if divisor > 1 else {}
+    try:
+        found = decode_jpeg(cut, colorspace="RGBX", buffer=buffer, **wanted).shape
+    except ValueError as err:
+        if decoded == header.height or not _SURPLUS.fullmatch(str(err)):
+            raise
+        found = shape  # all was decoded, and what is left of the data was told
+    if found != shape:
+        raise ValueError(f"decoded to {found}, expected {shape}")
+    return buffer[: math.prod(shape)].reshape(shape)
+
+
+def _buffer(size: int) -> npt.NDArray[np.uint8]:
+    """Return memory of this thread, of at least `size` bytes, which need not be mapped anew for each image."""
+    buffer: npt.NDArray[np.uint8] | None = getattr(_scratch, "buffer", None)
+    if buffer is None or len(buffer) < size:
+        buffer = _scratch.buffer = np.empty(size, dtype=np.uint8)
+    return buffer
+
+
+@functools.cache
+def same_as_pillow() -> frozenset[str]:
+    """Return the kinds of subsampling for which this decoder gives the same bits as Pillow's, which may be of another library.
+
+    A small picture of each kind is encoded, decoded by both, and compared.
+    """
+    return frozenset(name for name in SUBSAMPLINGS.values() if decode_jpeg is not None and _is_same(name))
+
+
+def _is_same(subsampling: str) -> bool:
+    from PIL import Image
+
+    values = np.random.Philox(key=[0, 0]).random_raw(_PICTURE[0] * _PICTURE[1] * 3).astype(np.uint8)
+    picture = Image.fromarray(values.reshape(*_PICTURE, 3))
+    encoded = io.BytesIO()
+    if subsampling == "grey":
+        picture.convert("L").save(encoded, "JPEG", quality=90)
+    else:
+        picture.save(encoded, "JPEG", quality=90, subsampling=":".join(subsampling))
+    content = encoded.getvalue()
+    header = read_header(content)
+    if header is None or header.subsampling != subsampling:
+        return False
+    for divisor, rows in [(1, 1), (1, 16), (1, 30), *((each, _PICTURE[0]) for each in (1, *DIVISORS))]:
+        with Image.open(encoded) as image:
+            if divisor > 1:
+                image.draft("RGB", (_PICTURE[1] // divisor, _PICTURE[0] // divisor))
+            expected = np.asarray(image.convert("RGB"))
+        try:
+            found = decode(content, header, rows, divisor=divisor)
+        except ValueError:
+            return False
+        needed = -(-rows // divisor)
+        if not np.array_equal(found[:needed, :, :3], expected[:needed]):
+            return False
+    return True
