@@ -17,6 +17,7 @@ class DatasetMeta:
         height: H in pixels.
         width: W in pixels.
         num_frames: T of event frames, None for images.
+        in_files: whether samples stay in files and are decoded each time they are loaded.
     """
 
     kind: Literal["images", "frames"]
@@ -25,6 +26,7 @@ class DatasetMeta:
     height: int
     width: int
     num_frames: int | None = None
+    in_files: bool = False
 
     @property
     def num_classes(self) -> int:

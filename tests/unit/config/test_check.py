@@ -78,6 +78,11 @@ def test_the_shipped_config_is_the_demo():
         ("experiments/digits/student/train/batch_size", 10**9, "train.batch_size: input should be less than or equal to 1048576"),
         ("experiments/digits/student/together", [[1, 2]], "student.together: unknown key 'together'"),
         ("experiments/digits/together", [[1, 2]], "digits.together.0.0: input should be a valid string"),
+        (
+            "experiments/digits/dataset/inputs",
+            {"decode": "fast"},
+            "digits.dataset.inputs.decode: 'fast' is for images that stay in files; these samples are decoded when they are prepared",
+        ),
         ("experiments/digits/dataset/root", "~nosuchuser/x", "digits.dataset.root: Could not determine home directory"),
     ],
 )

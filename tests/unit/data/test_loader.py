@@ -9,12 +9,14 @@ import torch
 from PIL import Image
 
 from spikedistill.data.datasets import digits
+from spikedistill.data.formats.decoding import turbo
 from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.loading import loader as loader_module
-from spikedistill.data.loading.augment import Augment, ResizedCrop
+from spikedistill.data.loading.augment import BOX_WORDS, Augment, ResizedCrop, resized_crop_boxes
 from spikedistill.data.loading.inputs import InputConfig, Resize
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.loading.prefetch import AHEAD, prefetched
+from spikedistill.data.loading.rng import SampleRng, Stream, below, epoch_permutation
 from spikedistill.data.prepare.index import write_index
 from spikedistill.data.store import open_store
 from spikedistill.errors import ConfigError, DataError
@@ -214,6 +216,35 @@ def test_random_crops_of_files_depend_on_the_random_words_alone(files):
     assert torch.equal(next(Loader(files, "train", **settings).epoch(1, start_step=1))[0], whole[1][0])
     ranks = [next(Loader(files, "train", **settings, rank=rank, world_size=2).epoch(1))[0] for rank in range(2)]
     assert torch.equal(torch.cat(ranks), whole[0][0])
+
+
+def test_random_crops_of_files_are_those_of_torchvision_for_the_same_draws(files):
+    from torchvision.transforms import functional as tv
+
+    inputs, augment = InputConfig(center_crop=28), Augment(random_resized_crop=ResizedCrop(), flip=True)
+    order = epoch_permutation(7, 3, 8)
+    (batch, _), *_ = Loader(files, "train", batch_size=8, seed=7, inputs=inputs, augment=augment, shuffle=True).epoch(3)
+    rng = SampleRng(7, 3, np.arange(8))
+    words, flips = rng.words(Stream.RESIZED_CROP, BOX_WORDS), below(rng.words(Stream.GEOMETRY, 8)[:, 2], 2)
+    assert 0 < flips.sum() < 8
+    for position, row in enumerate(files.split("train")[order]):
+        picture = files.samples.read(int(row))
+        box = resized_crop_boxes(augment.random_resized_crop, words[position : position + 1], picture.height, picture.width)[0]
+        expected = tv.resized_crop(picture, *box.tolist(), [28, 28])
+        expected = tv.to_tensor(tv.hflip(expected) if flips[position] else expected)
+        assert torch.equal(batch[position], tv.normalize(expected, [0.5] * 3, [0.25] * 3))
+
+
+def test_images_are_decoded_to_a_fraction_where_that_was_asked_for(files, monkeypatch):
+    divisors = []
+    real = turbo.decode
+    monkeypatch.setattr(turbo, "decode", lambda *args, divisor: divisors.append(divisor) or real(*args, divisor=divisor))
+    for decode in ("exact", "fast"):
+        next(Loader(files, "test", batch_size=4, inputs=InputConfig(resize=None, decode=decode)).epoch(0))
+        augment = Augment(random_resized_crop=ResizedCrop(scale=(1, 1), ratio=(1, 1)))
+        inputs = InputConfig(center_crop=12, decode=decode)
+        next(Loader(files, "train", batch_size=8, inputs=inputs, augment=augment, shuffle=True).epoch(0))
+    assert set(divisors[:12]) == {1} and divisors[12:16] == [1] * 4 and 2 in divisors[16:]
 
 
 def test_a_damaged_image_and_a_missing_folder_are_named(files, tmp_path):

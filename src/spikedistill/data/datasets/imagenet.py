@@ -89,7 +89,8 @@ class Picture(NamedTuple):
 
 def describe(params: Params) -> DatasetMeta:
     """Return classes and shape of the complete dataset."""
-    return DatasetMeta("images", SYNSETS, channels=3, height=params.side, width=params.side)
+    in_files = params.storage != "array"
+    return DatasetMeta("images", SYNSETS, channels=3, height=params.side, width=params.side, in_files=in_files)
 
 
 def written_bytes(params: Params) -> int:

@@ -51,6 +51,12 @@ class InputConfig(Section):
         description="Images: mean and standard deviation per channel, those of the training split or published ones.",
     )
 
+    decode: Literal["exact", "fast"] = Field(
+        "exact",
+        description="Images that stay in files: exact, the pixels that Pillow gives, however they are decoded; fast, JPEG decoded to a "
+        "half, a quarter or an eighth of its size where the crop is then still as large as what it is resized to.",
+    )
+
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Return height and width of an input, given those of a stored sample."""
         side = self.resize.size if self.resize else self.center_crop
@@ -68,6 +74,8 @@ class InputConfig(Section):
             yield "normalize", f"{self.normalize!r} is for 3 channels; the images have {meta.channels}"
         if self.center_crop and self.center_crop > min(meta.height, meta.width):
             yield "center_crop", f"{self.center_crop} exceeds the images of {meta.height}x{meta.width}"
+        if self.decode != "exact" and not meta.in_files:
+            yield "decode", f"{self.decode!r} is for images that stay in files; these samples are decoded when they are prepared"
         if self.encoding == "pil_wrap" and self.resize and not self.resize.antialias:
             yield "resize.antialias", "must be true with encoding 'pil_wrap': Pillow has no resize without it"
 

@@ -239,7 +239,8 @@ class Loader:
             yield None
         elif isinstance(self._samples, ImageFiles):
             with ThreadPoolExecutor(own_cpus()) as pool:
-                yield FileSource(self._samples, self._most_loaded, self._device, self._side, pool)
+                fast = self._inputs.decode == "fast"
+                yield FileSource(self._samples, self._most_loaded, self._device, self._side, pool, fast=fast)
         else:
             with self._open_ahead([order[self._loaded(step)] for step in steps]) as ahead:
                 yield RowSource(self._samples, self._most_loaded, self._device, ahead)

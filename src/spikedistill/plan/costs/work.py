@@ -24,7 +24,6 @@ EVALUATE_SHARE = 0.5  # cost of a measuring pass, as a share of a training step
 PARAMETER_BYTES = 16  # weight, gradient, momentum, and a bucket of gradients in flight
 COPY_BYTES = 4  # of each further copy of the weights: second moments of an optimizer, averaged weights
 GRADIENT_BYTES = 4
-FILES_SIDE = 160  # datasets of images larger than this stay in the user's files
 COUNT_BYTES = 4  # of an event count on the device, if one exceeds 255: torch indexes no uint16, so int32
 FUSED_NEURON = "lif"
 RATE_LAUNCHES = 1.5  # operations of a step with rate-based backpropagation, by those through time; counted by tests/gpu
@@ -206,7 +205,7 @@ class _Data:
             input_bytes=4 * meta.channels * height * width * frames,
             stored_bytes=meta.channels * meta.height * meta.width * frames,
             count_bytes=1 if meta.kind == "images" else COUNT_BYTES,
-            from_files=meta.kind == "images" and meta.height > FILES_SIDE,
+            from_files=meta.in_files,
             guessed=() if samples else (f"number of samples of {data.dataset}",),
         )
 
