@@ -56,8 +56,8 @@ def parse_pool(resources: Mapping[str, Any], request: Request) -> PoolSize | Non
 
 
 def shared_needs(request: Request, size: PoolSize) -> object:
-    """Return what jobs must have in common to share workers: all but CPUs, memory, time and number of requeues."""
-    return repr((replace(request, cpus_per_task=1, mem_mb=None, runtime_min=1, max_requeues=0), size.slots))
+    """Return what jobs must have in common to share workers: all but memory, time and number of requeues."""
+    return repr((replace(request, mem_mb=None, runtime_min=1, max_requeues=0), size.slots))
 
 
 def capacity(requests: Iterable[Request], slots: int) -> Request:

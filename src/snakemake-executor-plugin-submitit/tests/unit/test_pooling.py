@@ -49,13 +49,19 @@ def test_what_cannot_be_shared_out_is_refused_side_by_side(resources):
         parse_pool({"pool": "2x4"}, parse_resources(resources))
 
 
-def test_jobs_share_workers_whatever_their_cpus_memory_and_time_but_not_across_partitions_or_gpus():
+def test_jobs_share_workers_whatever_their_memory_and_time_but_not_across_partitions_cpus_or_gpus():
     def needs(size=None, **resources):
         return shared_needs(parse_resources(resources), size or PoolSize(2))
 
-    assert needs() == needs(mem_mb=100, runtime=5, cpus_per_task=8, max_requeues=1) == needs(size=PoolSize(3))
-    others = [{"slurm_partition": "main"}, {"gpus_per_node": 1}, {"qos": "low"}, {"slurm_extra": "--spread-job"}]
-    assert len({needs(), needs(size=PoolSize(2, 4)), *(needs(**each) for each in others)}) == 6
+    assert needs() == needs(mem_mb=100, runtime=5, max_requeues=1) == needs(size=PoolSize(3))
+    others = [
+        {"slurm_partition": "main"},
+        {"cpus_per_task": 2},
+        {"gpus_per_node": 1},
+        {"qos": "low"},
+        {"slurm_extra": "--spread-job"},
+    ]
+    assert len({needs(), needs(size=PoolSize(2, 4)), *(needs(**each) for each in others)}) == 7
 
 
 def test_a_worker_offers_so_many_times_the_most_that_a_job_needs():
