@@ -81,7 +81,7 @@ def test_the_shipped_config_is_the_demo():
         (
             "experiments/digits/dataset/inputs",
             {"decode": "fast"},
-            "digits.dataset.inputs.decode: 'fast' is for images that stay in files; these samples are decoded when they are prepared",
+            "digits.dataset.inputs.decode: 'fast' is for images that stay in files; these samples are decoded when",
         ),
         ("experiments/digits/dataset/root", "~nosuchuser/x", "digits.dataset.root: Could not determine home directory"),
     ],
