@@ -1,12 +1,31 @@
 """Several ranks share the images of one dataset: the result is that of one."""
 
+import itertools
 import time
 
+import numpy as np
 import pytest
 
+from spikedistill.data.prepare.blocks.ranks import own_blocks
+from spikedistill.data.prepare.blocks.target import ArrayTarget
 from tests import preparation
 from tests.files import contents
 from tests.preparation import STORAGES, prepared, write_imagenet
+
+
+@pytest.mark.parametrize(("num_blocks", "world_size", "gap"), [(100, 3, 1), (7, 4, 0), (5, 8, 2), (1000, 16, 5)])
+def test_no_two_ranks_write_blocks_that_share_a_page(num_blocks, world_size, gap):
+    shares = [own_blocks(rank, world_size, num_blocks, gap) for rank in range(world_size)]
+    taken = [(block, rank) for rank, share in enumerate(shares) for block in share]
+    assert sorted(block for block, _ in taken) == sorted({block for block, _ in taken})
+    for (block, rank), (following, other) in itertools.pairwise(sorted(taken)):
+        assert rank == other or following - block > gap
+
+
+@pytest.mark.parametrize(("row", "rows", "expected"), [((3, 256, 256), 64, 1), ((3, 8, 8), 1, 342), ((3, 8, 8), 64, 6)])
+def test_as_many_blocks_are_left_between_ranks_as_a_page_may_have(tmp_path, row, rows, expected):
+    target = ArrayTarget(tmp_path / "array.npy", np.dtype(np.uint8), (1000, *row), "images")
+    assert target.gap(rows) == expected
 
 
 def run_ranks(raw, folder, params, world_size, workers):
