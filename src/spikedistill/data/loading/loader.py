@@ -28,8 +28,8 @@ from spikedistill.data.loading.rng import SampleRng, Stream, epoch_permutation
 from spikedistill.data.loading.sample_source import FileSource, RowSource, indexable
 from spikedistill.data.loading.streaming.array_file import ArrayFile
 from spikedistill.data.loading.streaming.order import ChunkedOrder, ChunkedShuffle
-from spikedistill.data.loading.streaming.read_ahead import RowsAhead, run_rows
-from spikedistill.data.loading.streaming.reads import plan_reads
+from spikedistill.data.loading.streaming.read_ahead import bytes_ahead, rows_ahead
+from spikedistill.data.loading.streaming.reads import Integers
 from spikedistill.data.store import SampleStore
 from spikedistill.errors import ConfigError
 
@@ -222,7 +222,7 @@ class Loader:
 
     def _stored(self, order: npt.NDArray[np.int64], steps: range) -> Iterator[Batch]:
         assert not isinstance(self._samples, ImageFiles)
-        with self._open_ahead([order[self._positions(step)] for step in steps]) as ahead:
+        with rows_ahead(self._file, *self._to_read([order[self._positions(step)] for step in steps])) as ahead:
             rows = RowSource(self._samples, self._local_batch, torch.device("cpu"), ahead)
 
             def make(step: int) -> Batch:
@@ -237,24 +237,20 @@ class Loader:
         """Open the source of samples that are not on the device; it serves some steps of one epoch, and one thread."""
         if self._resident is not None:
             yield None
-        elif isinstance(self._samples, ImageFiles):
-            with ThreadPoolExecutor(own_cpus()) as pool:
-                fast = self._inputs.decode == "fast"
-                yield FileSource(self._samples, self._most_loaded, self._device, self._side, pool, fast=fast)
+            return
+        reads = self._to_read([order[self._loaded(step)] for step in steps])
+        if isinstance(self._samples, ImageFiles):
+            fast = self._inputs.decode == "fast"
+            with ThreadPoolExecutor(own_cpus()) as pool, bytes_ahead(self._samples, *reads) as ahead:
+                yield FileSource(self._samples, self._most_loaded, self._device, self._side, pool, ahead, fast=fast)
         else:
-            with self._open_ahead([order[self._loaded(step)] for step in steps]) as ahead:
+            with rows_ahead(self._file, *reads) as ahead:
                 yield RowSource(self._samples, self._most_loaded, self._device, ahead)
 
-    @contextlib.contextmanager
-    def _open_ahead(self, indices: Sequence[npt.NDArray[np.int64]]) -> Iterator[RowsAhead | None]:
-        """Open what reads the samples of some steps ahead, unless they are in memory anyway."""
-        rows = [self._rows[index] for index in indices]
-        if self._file is None or not rows or self._file.is_cached(np.concatenate(rows)):
-            yield None
-            return
+    def _to_read(self, indices: Sequence[npt.NDArray[np.int64]]) -> tuple[list[Integers], list[Integers] | None]:
+        """Return the rows of some steps, and their blocks if these are shuffled in chunks."""
         blocks = [self._chunks.blocks[index] for index in indices] if self._chunks else None
-        with RowsAhead(self._file, plan_reads(rows, blocks, run_rows=run_rows(self._file.row_bytes))) as ahead:
-            yield ahead
+        return [self._rows[index] for index in indices], blocks
 
     @property
     def _side(self) -> int:

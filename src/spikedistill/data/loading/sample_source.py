@@ -16,7 +16,7 @@ from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.loading.augment import BOX_WORDS, ResizedCrop, resized_crop_boxes
 from spikedistill.data.loading.prefetch import AHEAD
 from spikedistill.data.loading.rng import SampleRng, Stream
-from spikedistill.data.loading.streaming.read_ahead import RowsAhead
+from spikedistill.data.loading.streaming.read_ahead import BytesAhead, RowsAhead
 
 _PER_TASK = 4  # images that a thread decodes in a row: boxes are drawn for all of them at once
 
@@ -81,8 +81,17 @@ class FileSource:
     """Samples decoded from files by several threads; decoders release the GIL."""
 
     def __init__(
-        self, files: ImageFiles, batch_size: int, device: torch.device, side: int, pool: ThreadPoolExecutor, *, fast: bool = False
+        self,
+        files: ImageFiles,
+        batch_size: int,
+        device: torch.device,
+        side: int,
+        pool: ThreadPoolExecutor,
+        ahead: BytesAhead | None = None,
+        *,
+        fast: bool = False,
     ) -> None:
+        self._ahead = ahead
         self._files, self._pool, self._side, self._fast = files, pool, side, fast
         self._batch_size, self._device = batch_size, device
         self._ring: _Ring | None = None
@@ -94,11 +103,14 @@ class FileSource:
             self._ring = _Ring((self._batch_size, 3, side, side), torch.uint8, self._device)
         buffer = self._ring.next(len(rows))
         target = buffer.numpy()
+        contents = self._ahead.take() if self._ahead is not None else None
         words = None if crop is None else rng.words(Stream.RESIZED_CROP, BOX_WORDS)
 
         def decode(first: int) -> None:
             part = slice(first, first + _PER_TASK)
-            images = [self._files.encoded(row, self._files.content(row), fast=self._fast) for row in rows[part].tolist()]
+            some = rows[part].tolist()
+            read = contents[part] if contents is not None else map(self._files.content, some)
+            images = [self._files.encoded(row, content, fast=self._fast) for row, content in zip(some, read, strict=True)]
             if crop is None or words is None:
                 for position, image in enumerate(images, first):
                     target[position] = image.middle_square(side)

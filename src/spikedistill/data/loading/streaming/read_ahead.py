@@ -7,23 +7,33 @@ what the next steps need into memory of fixed size, and a step finds its samples
 from __future__ import annotations
 
 import abc
+import contextlib
 import itertools
+import statistics
+import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.loading.streaming.array_file import ArrayFile
-from spikedistill.data.loading.streaming.reads import Reads
+from spikedistill.data.loading.streaming.reads import Integers, Reads, plan_reads
 
 IN_FLIGHT = 32
 """Requests at a time."""
 RUN_BYTES = 1 << 20
 """Size of a request, at most, unless a single row is larger."""
+LATE_S = 5e-4
+"""Images are read ahead if one takes longer than this to be read; it takes about as long to decode one."""
 _RUN_ROWS = 512  # of a request, at most: the kernel takes up to 1024 places to put them
+_RUN_IMAGES = 8  # of a request, at most: about a megabyte of JPEG
+_PROBES = 9
 
 
 class ReadAhead(abc.ABC):
@@ -72,11 +82,11 @@ class ReadAhead(abc.ABC):
         for start, end in itertools.pairwise(bounds):
             self._read(self._reads.sequence[start:end])
 
-    def _reserve(self, uses: npt.NDArray[np.int64]) -> None:  # noqa: B027 - most need nothing
+    def _reserve(self, uses: Integers) -> None:  # noqa: B027 - most need nothing
         """Make room for some uses."""
 
     @abc.abstractmethod
-    def _read(self, uses: npt.NDArray[np.int64]) -> None:
+    def _read(self, uses: Integers) -> None:
         """Read the consecutive rows of some uses; called in several threads."""
 
 
@@ -104,16 +114,74 @@ class RowsAhead(ReadAhead):
         self._free[self._num_free : self._num_free + len(slots)] = slots
         self._num_free += len(slots)
 
-    def _reserve(self, uses: npt.NDArray[np.int64]) -> None:
+    def _reserve(self, uses: Integers) -> None:
         self._num_free -= len(uses)
         self._slots[uses] = self._free[self._num_free : self._num_free + len(uses)]
 
-    def _read(self, uses: npt.NDArray[np.int64]) -> None:
+    def _read(self, uses: Integers) -> None:
         size = self._file.row_bytes
         places = (slot * size for slot in self._slots[uses].tolist())
         self._file.read(int(self._reads.rows[uses[0]]), [self._bytes[place : place + size] for place in places])
 
 
-def run_rows(row_bytes: int) -> int:
-    """Return how many rows of a size are read by one request, at most."""
-    return max(1, min(_RUN_ROWS, RUN_BYTES // row_bytes))
+class BytesAhead(ReadAhead):
+    """The bytes of images, each of another size."""
+
+    def __init__(self, contents: Callable[[list[int]], list[bytes]], reads: Reads) -> None:
+        """Read by a function that returns the bytes of some consecutive rows; it is called in several threads."""
+        super().__init__(reads)
+        self._contents = contents
+        self._held: dict[int, bytes] = {}
+
+    def take(self) -> list[bytes]:
+        """Return the bytes of the rows of the next step.
+
+        Raises:
+            DataError: if they, or rows that are read with them, could not be read.
+        """
+        uses = self.next_uses()
+        return [self._held.pop(use) for use in range(uses.start, uses.stop)]
+
+    def _read(self, uses: Integers) -> None:
+        self._held.update(zip(uses.tolist(), self._contents(self._reads.rows[uses].tolist()), strict=True))
+
+
+def rows_ahead(
+    file: ArrayFile | None, rows: Sequence[Integers], blocks: Sequence[Integers] | None
+) -> AbstractContextManager[RowsAhead | None]:
+    """Open what reads the rows of some steps ahead; None if they are in memory, or in no file.
+
+    Args:
+        file: the file.
+        rows: rows of each step.
+        blocks: as `groups` of `plan_reads`.
+
+    Raises:
+        DataError: if the file was cut.
+    """
+    if file is None or file.is_cached(_joined(rows)):
+        return contextlib.nullcontext()
+    return RowsAhead(file, plan_reads(rows, blocks, run_rows=max(1, min(_RUN_ROWS, RUN_BYTES // file.row_bytes))))
+
+
+def bytes_ahead(
+    files: ImageFiles, rows: Sequence[Integers], blocks: Sequence[Integers] | None
+) -> AbstractContextManager[BytesAhead | None]:
+    """Open what reads the images of some steps ahead; None if threads that decode do not wait for them. As `rows_ahead`."""
+    if not _answers_late(files.content, _joined(rows)):
+        return contextlib.nullcontext()
+    return BytesAhead(files.contents, plan_reads(rows, blocks, run_rows=_RUN_IMAGES))
+
+
+def _joined(rows: Sequence[Integers]) -> Integers:
+    return np.concatenate([*rows, np.empty(0, np.int64)])
+
+
+def _answers_late(read: Callable[[int], object], rows: Integers) -> bool:
+    """Return whether reading takes long, by the median of a few rows: longer than from memory, or from a disk of this machine."""
+    times = []
+    for row in rows[np.linspace(0, len(rows) - 1, min(_PROBES, len(rows))).astype(np.int64)].tolist():
+        started = time.perf_counter()
+        read(row)
+        times.append(time.perf_counter() - started)
+    return len(times) > 0 and statistics.median(times) > LATE_S
