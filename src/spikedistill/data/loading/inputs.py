@@ -53,8 +53,8 @@ class InputConfig(Section):
 
     decode: Literal["exact", "fast"] = Field(
         "exact",
-        description="Images that stay in files: exact, the pixels that Pillow gives, however they are decoded; fast, JPEG decoded "
-        "to a half, a quarter or an eighth of its size where the crop is then still as large as what it is resized to.",
+        description="Images that stay in files: exact, the pixels that Pillow gives, however they are decoded; fast, JPEG "
+        "decoded to a half, a quarter or an eighth of its size where the crop is then still as large as what it is resized to.",
     )
 
     def size(self, height: int, width: int) -> tuple[int, int]:

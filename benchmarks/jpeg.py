@@ -1,0 +1,243 @@
+"""Decoding JPEG during training: this package beside torchvision's DataLoader on the same files, in turn.
+
+    python benchmarks/jpeg.py --out benchmarks/results/jpeg.json
+
+Random resized crops of 224 pixels, mirrored by chance, in batches of 64, from 2,000 JPEG of ImageNet's sizes that
+`measuring/pictures.py` makes and describes; all in the page cache. Each figure is of one pass over them after a warm-up, on all
+cores; rounds in turn, so that a busy machine is as busy for all. `per_cpu_s` is images by processor time over all processes and
+threads, `per_s` by the clock.
+
+float   normalised float32, as a CPU trains on: ours from `Loader`; torchvision's transforms with ToTensor and Normalize.
+uint8   as a GPU is sent them, which then converts: ours without the normalisation; torchvision's with PILToTensor.
+
+`torchvision, N workers` is a DataLoader with ImageFolder and Pillow; of these, the one with the best median counts. `pillow` is
+this package without simplejpeg and Numba. `shrunk` has the same images with a shorter side of 256
+pixels, encoded with quality 90, as `storage: packed` may have them. Each in `exact` and `fast`: see docs/data.md.
+
+`quality` compares `fast` with `exact`, after resizing: how many of the same boxes of the same images, or of their middle squares,
+are other pixels, and the PSNR of these in dB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import psutil
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+
+from measuring.machine import processor
+from measuring.pictures import write_pictures
+from spikedistill.data.formats.decoding import resample, turbo
+from spikedistill.data.formats.images import ImageFiles
+from spikedistill.data.loading import loader as loading
+from spikedistill.data.loading.augment import BOX_WORDS, Augment, ResizedCrop, resized_crop_boxes
+from spikedistill.data.loading.inputs import STATISTICS, InputConfig
+from spikedistill.data.loading.loader import Loader
+from spikedistill.data.loading.rng import SampleRng, Stream
+from spikedistill.data.prepare.index import write_index
+from spikedistill.data.store import open_store
+
+PICTURES, BATCH, SIDE, SHRUNK, QUALITY = 2000, 64, 224, 256, 90
+AUGMENT = Augment(random_resized_crop=ResizedCrop(), flip=True)
+
+
+def write_store(raw: Path, out: Path) -> None:
+    """Index the pictures as `storage: files` does."""
+    paths = sorted(str(path.relative_to(raw)) for path in raw.rglob("*.JPEG"))
+    rows = [{"id": path, "label": int(path.partition("/")[0].removeprefix("class"))} for path in paths]
+    out.mkdir()
+    ImageFiles.save(out, raw, SHRUNK)
+    splits = {"train": range(len(rows))}
+    names = [str(label) for label in range(10)]
+    write_index(out, kind="images", class_names=names, rows=rows, splits=splits, recipe={}, statistics=STATISTICS["imagenet"])
+
+
+def shrink(source: Path, target: Path) -> None:
+    """Write a picture whose shorter side has SHRUNK pixels, where it has more."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with Image.open(source) as picture:
+        factor = SHRUNK / min(picture.size)
+        size = (round(picture.width * factor), round(picture.height * factor))
+        (picture.resize(size, Image.Resampling.BILINEAR) if factor < 1 else picture).save(target, quality=QUALITY)
+
+
+def processor_seconds() -> float:
+    """Of this process and its threads, of its workers, and of those that have ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    alive = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
+    return time.process_time() + ended.ru_utime + ended.ru_stime + sum(each.user + each.system for each in alive)
+
+
+def rate(epoch: Callable[[], Iterable[Any]], warm_up: int) -> dict[str, float]:
+    """Images per second of one epoch, after the first batches of another one."""
+    for _ in zip(range(warm_up), epoch(), strict=False):
+        pass
+    used, clock, done = processor_seconds(), time.perf_counter(), 0
+    for batch in epoch():
+        done += len(batch[0])
+    return {"per_cpu_s": done / (processor_seconds() - used), "per_s": done / (time.perf_counter() - clock)}
+
+
+def measure_ours(store: Path, kind: str, decode: str, with_turbo: bool) -> dict[str, float]:
+    """One way of this package."""
+    inputs = InputConfig(center_crop=SIDE, decode=decode)  # type: ignore[arg-type]
+    loader = Loader(open_store(store), "train", batch_size=BATCH, shuffle=True, augment=AUGMENT, inputs=inputs)
+    numbers = iter(range(1000))
+
+    def epoch() -> Iterator[Any]:
+        with contextlib.closing(loader.epoch(next(numbers))) as batches:  # type: ignore[type-var]
+            yield from batches
+
+    with contextlib.ExitStack() as stack:
+        if kind == "uint8":
+            stack.enter_context(mock.patch.object(loading, "normalize", lambda images, mean, std: images))
+        if not with_turbo:
+            stack.enter_context(mock.patch.object(turbo, "same_as_pillow", frozenset))
+            stack.enter_context(mock.patch.object(resample, "compiled", lambda: None))
+        return rate(epoch, 5)
+
+
+def measure_torchvision(raw: Path, kind: str, workers: int) -> dict[str, float]:
+    """One DataLoader."""
+    as_float = [transforms.ToTensor(), transforms.Normalize(*STATISTICS["imagenet"])]
+    last = [transforms.PILToTensor()] if kind == "uint8" else as_float
+    change = transforms.Compose([transforms.RandomResizedCrop(SIDE), transforms.RandomHorizontalFlip(), *last])
+    pictures = ImageFolder(str(raw), change)
+    loader = DataLoader(pictures, BATCH, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0)
+    return rate(lambda: loader, len(loader) if workers else 5)  # persistent workers: the same iterator, begun anew
+
+
+def compare(store: Path, number: int) -> dict[str, float | None]:
+    """The effect of `fast` on some crops, and on the middle squares."""
+    files = open_store(store).samples
+    assert isinstance(files, ImageFiles)
+    words = SampleRng(0, 0, np.arange(number)).words(Stream.RESIZED_CROP, BOX_WORDS)
+    found: dict[str, list[float]] = {"crops": [], "squares": []}
+    for row in range(number):
+        both = []
+        for fast in (False, True):
+            image = files.encoded(row, files.content(row), fast=fast)
+            box = resized_crop_boxes(ResizedCrop(), words[row : row + 1], image.height, image.width)[0]
+            both.append([image.resized_box(box.tolist(), SIDE).astype(np.int64), image.middle_square(SHRUNK).astype(np.int64)])
+        for name, exact, fast_one in zip(found, *both, strict=True):
+            if (exact != fast_one).any():
+                found[name].append(10 * np.log10(255**2 / ((exact - fast_one) ** 2).mean()))
+    return {
+        key: value
+        for name, psnr in found.items()
+        for key, value in (
+            (f"{name}_changed_%", 100 * len(psnr) / number),
+            (f"{name}_psnr_median", float(np.median(psnr)) if psnr else None),
+            (f"{name}_psnr_min", min(psnr, default=None)),
+        )
+    }
+
+
+def figures(workers: Iterable[int]) -> dict[str, Callable[[Path], dict[str, float]]]:
+    """Everything to measure, by name, given the folder with everything."""
+    wanted: dict[str, Callable[[Path], dict[str, float]]] = {}
+    for files, kind in ((files, kind) for files in ("original", "shrunk") for kind in ("float", "uint8")):
+        for number in workers:
+            wanted[f"{files}, {kind}: torchvision, {number} workers"] = lambda root, files=files, kind=kind, number=number: (
+                measure_torchvision(root / files, kind, number)
+            )
+        for name, decode, with_turbo in (("pillow", "exact", False), ("exact", "exact", True), ("fast", "fast", True)):
+            wanted[f"{files}, {kind}: {name}"] = lambda root, files=files, kind=kind, decode=decode, with_turbo=with_turbo: (
+                measure_ours(root / f"{files}-store", kind, decode, with_turbo)
+            )
+    return wanted
+
+
+def summary(rows: dict[str, list[dict[str, float]]]) -> dict[str, float]:
+    """Times as many images as torchvision's best, by the medians over the rounds."""
+
+    def median(name: str, key: str) -> float:
+        return statistics.median(row[key] for row in rows[name])
+
+    ratios = {}
+    for group in dict.fromkeys(name.partition(": ")[0] for name in rows):
+        theirs = [name for name in rows if name.startswith(f"{group}: torchvision")]
+        for name in (name for name in rows if name.startswith(group) and name not in theirs):
+            for key in ("per_cpu_s", "per_s"):
+                ratios[f"{name} over torchvision, {key}"] = median(name, key) / max(median(each, key) for each in theirs)
+    for name in rows:  # what preparing a smaller copy brings
+        if name.startswith("shrunk") and "torchvision" not in name:
+            originals = [each for each in rows if each.startswith(f"original, {name.split(': ')[0].split(', ')[1]}: torchvision")]
+            ratios[f"{name} over torchvision on the originals, per_cpu_s"] = median(name, "per_cpu_s") / max(
+                median(each, "per_cpu_s") for each in originals
+            )
+    return {name: round(value, 2) for name, value in ratios.items()}
+
+
+def prepare(root: Path, pictures: int) -> dict[str, float]:
+    """Make the pictures and the stores; return what the files are like."""
+    paths = write_pictures(root / "original", pictures)
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        list(pool.map(lambda path: shrink(path, root / "shrunk" / path.relative_to(root / "original")), paths))
+    described: dict[str, float] = {"pictures": len(paths)}
+    for name in ("original", "shrunk"):
+        write_store(root / name, root / f"{name}-store")
+        sizes = [path.stat().st_size for path in (root / name).rglob("*.JPEG")]
+        described[f"{name}_mean_kb"] = round(statistics.mean(sizes) / 1e3, 1)
+    return described
+
+
+def write(path: Path, found: dict[str, Any]) -> None:
+    """Write the figures so far, with what they were taken on."""
+    packages = ("torch", "torchvision", "pillow", "simplejpeg", "numpy")
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    machine = {"processor": processor(), "cores": len(os.sched_getaffinity(0)), "python": platform.python_version(), **versions}
+    command = "python " + " ".join([Path(sys.argv[0]).as_posix(), *sys.argv[1:]])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"command": command, **machine, **found}, indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Measure, print and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--short", action="store_true", help="few pictures: shows that it runs, not how fast")
+    parser.add_argument("--only", default="", help="measure only the figures whose name begins so")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    every = len(os.sched_getaffinity(0))
+    wanted = figures((0, 1) if options.short else (0, 1, every, every + 1, 2 * every))
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in wanted if name.startswith(options.only)}
+    with tempfile.TemporaryDirectory() as folder:
+        files = prepare(Path(folder), 3 * BATCH if options.short else PICTURES)
+        quality = {name: compare(Path(folder, f"{name}-store"), 50 if options.short else 500) for name in ("original", "shrunk")}
+        print(files, quality)
+        for _ in range(1 if options.short else options.rounds):
+            print(f"programs that want a core: {os.getloadavg()[0]:.1f}", flush=True)
+            for name in rows:
+                rows[name].append(wanted[name](Path(folder)))
+                print(f"{name:45}", {key: round(value) for key, value in rows[name][-1].items()}, flush=True)
+            if options.out:
+                write(options.out, {"files": files, "quality": quality, "ratios": summary(rows), "figures": rows})
+    for name, value in summary(rows).items():
+        print(f"{name:90} {value:6.2f}")
+
+
+if __name__ == "__main__":
+    main()
