@@ -1,16 +1,15 @@
 """Snakemake executor plugin that submits every job through submitit, to Slurm or to this machine.
 
-Every Snakemake process imports this module, so it imports nothing heavy. (No `from __future__ import annotations` here:
-Snakemake reads the types of the settings at run time.)
+Every Snakemake process and every task of a job imports this module, so it imports nothing heavy. (No
+`from __future__ import annotations` here: Snakemake reads the types of the settings at run time.)
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
-
-from snakemake_executor_plugin_submitit.executor import Executor
 
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 
@@ -113,3 +112,12 @@ common_settings = CommonSettings(
     auto_deploy_default_storage_provider=False,
     init_seconds_before_status_checks=0,
 )
+
+
+def __getattr__(name: str) -> Any:
+    """Import the executor when Snakemake asks for it."""
+    if name == "Executor":
+        from snakemake_executor_plugin_submitit.executor import Executor
+
+        return Executor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

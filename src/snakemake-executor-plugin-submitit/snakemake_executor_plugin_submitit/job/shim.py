@@ -6,10 +6,12 @@ then fails and names it.
 
 import pkgutil
 import sys
+import types
 from collections.abc import Iterator
 from typing import Any
 
 OTHER_PLUGINS = "snakemake_executor_plugin_"
+DATABASE = "--persistence-backend"
 THIS_PLUGIN = str(__package__).partition(".")[0]  # the top-level package; __name__ is "__main__"
 
 
@@ -23,6 +25,7 @@ def prepare() -> None:
     """Adapt Snakemake, once in a process."""
     _list_modules_once()
     _never_report()
+    _leave_out_databases()
     _retry_outside_only()
 
 
@@ -55,6 +58,42 @@ def _never_report() -> None:
         self.plugins = {}
 
     ReportPluginRegistry.collect_plugins = collect_plugins
+
+
+def _leave_out_databases() -> None:
+    """Read and write metadata of outputs as files without SQLAlchemy, a quarter of what Snakemake loads.
+
+    The class of a record is a table of a database as well; here it is a plain model of pydantic, with the same fields.
+    """
+    names = ("sqlalchemy", "sqlmodel", "snakemake.persistence.db")
+    if DATABASE in sys.argv or any(name in sys.modules for name in (*names, "snakemake.persistence")):
+        return
+    try:
+        import pydantic
+    except ImportError:
+        return
+    nothing: Any = lambda *args, **options: None  # noqa: E731
+    record = type("SQLModel", (pydantic.BaseModel,), {"__module__": __name__})
+    stand_ins = [types.ModuleType(name) for name in names]
+    vars(stand_ins[0]).update(Column=nothing, JSON=nothing)
+    vars(stand_ins[1]).update(SQLModel=record, Field=_field)
+    vars(stand_ins[2]).update(DbPersistence=type("DbPersistence", (), {}))
+    sys.modules.update(zip(names, stand_ins, strict=True))
+    try:
+        import snakemake.persistence  # noqa: F401
+    except Exception:  # it needs more of them than it did
+        for name in [name for name in sys.modules if name.startswith("snakemake.persistence")]:
+            del sys.modules[name]
+    finally:
+        for name in names[:2]:  # for code of a rule that imports them
+            del sys.modules[name]
+
+
+def _field(default: Any = ..., *, default_factory: Any = None, **options: Any) -> Any:
+    """Describe a field of a record, without what it is in a table."""
+    from pydantic import Field
+
+    return Field(default_factory=default_factory) if default_factory is not None else Field(default=default)
 
 
 def _retry_outside_only() -> None:

@@ -4,6 +4,8 @@ import re
 import shlex
 import sys
 
+from snakemake_executor_plugin_submitit.job import shim
+
 MODULE = "snakemake_executor_plugin_submitit.job.shim"
 # a word in which a shell has nothing to expand: bare of all special signs, or quoted
 _WORD = r"""(?:[\w@%+=:,./^-]|'[^']*'|"[^"$`\\!]*")+"""
@@ -18,4 +20,7 @@ def snakemake_call(command: str) -> tuple[list[str] | None, str | None]:
     found = _CALL.fullmatch(command)
     if found is None or shlex.split(found[2]) != [sys.executable]:
         return None, None
-    return shlex.split(found[3]), shlex.split(found[1])[0] if found[1] else None
+    arguments = shlex.split(found[3])
+    if shim.DATABASE in arguments:  # a worker has Snakemake without it
+        return None, None
+    return arguments, shlex.split(found[1])[0] if found[1] else None

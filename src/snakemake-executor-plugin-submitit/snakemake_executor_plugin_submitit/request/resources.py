@@ -328,7 +328,7 @@ def slurm_parameters(request: Request, *, name: str, comment: str, folder: Path)
         parameters["srun_args"] = [f"--cpus-per-task={request.cpus_per_task}", "--kill-on-bad-exit=1", "--export=ALL"]
     else:
         options["signal"] = f"B:USR2@{signal_delay_s}"
-        run = shlex.join([sys.executable, "-u", "-m", "submitit.core._submit", str(folder)])
+        run = shlex.join([sys.executable, "-u", "-m", "snakemake_executor_plugin_submitit.job.start", str(folder)])
         # the shell has to become the task, for the signal is sent to the shell alone
         cpus = f"export SRUN_CPUS_PER_TASK={request.cpus_per_task}"  # for the command's own srun
         parameters |= {"use_srun": False, "setup": ["export SUBMITIT_EXECUTOR=slurm", cpus, f"exec {run}"]}

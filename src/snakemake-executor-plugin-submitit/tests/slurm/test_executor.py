@@ -128,7 +128,7 @@ def test_a_job_cancelled_by_hand_and_a_task_that_was_killed_are_noticed_with_the
     wait_for(lambda: "state CANCELLED" in main.output, 30, "the verdict on a task of an array that never ran")
     slurm_cluster.call("scancel", "-n", "doomed")
     wait_for(lambda: slurm_cluster.processes("shot", "sleep 600"), 60, "the other job to run")
-    ((task, _),) = slurm_cluster.processes("shot", "submitit.core._submit")
+    ((task, _),) = slurm_cluster.processes("shot", "snakemake_executor_plugin_submitit.job.start")
     os.kill(task, signal.SIGKILL)
     output = main.fails(60)
     assert output.count("state CANCELLED") == 2

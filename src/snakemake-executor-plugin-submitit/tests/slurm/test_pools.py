@@ -62,7 +62,7 @@ def worker_process(cluster, main):
     """Return PID and node of a worker."""
     ((pid, node),) = [
         (pid, node)
-        for pid, node in cluster.processes("pool.job", "submitit.core._submit")
+        for pid, node in cluster.processes("pool.job", "snakemake_executor_plugin_submitit.job.start")
         if Path(f"/proc/{pid}/cwd").readlink() == main.folder and os.getsid(pid) != pid
     ]
     return pid, node

@@ -162,6 +162,36 @@ def test_cli_main_takes_arguments_and_max_jobs_per_timespan(capsys):
     assert "--max-jobs-per-timespan" in actions
 
 
+RECORD = {
+    **{"rule": "a", "input": ["x"], "log": [], "shellcmd": "touch y", "params": ["1", 2, None], "code": "c", "job_hash": 3},
+    **{"starttime": 1.5, "input_checksums": {"x": "0"}, "of_a_later_version": 1},
+}
+RECORDS = """
+import json, sys
+if {shim}:
+    from snakemake_executor_plugin_submitit.job import shim
+    shim.prepare()
+import snakemake.cli
+from snakemake.persistence import MetadataRecord
+record = MetadataRecord.model_validate({record})
+record.endtime = 2
+empty = MetadataRecord()
+print(json.dumps([dict(record.items()), dict(empty.items()), record["rule"], list(record.keys())]))
+loaded = sorted(name for name in ("sqlalchemy", "sqlmodel", "pydantic") if name in sys.modules)
+print(*loaded, file=sys.stderr)
+"""
+
+
+def test_MetadataRecord_is_the_same_without_SQLModel(tmp_path):
+    found = {}
+    for shim in (True, False):
+        program = RECORDS.format(shim=shim, record=RECORD)
+        done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+        found[shim] = done.stdout
+        assert ("sqlmodel" in done.stderr.split()) is not shim, "what the shim leaves out is loaded after all"
+    assert found[True] == found[False]
+
+
 def test_the_shim_starts_snakemake_and_leaves_other_executors_out(tmp_path):
     other = tmp_path / "snakemake_executor_plugin_other"
     other.mkdir()

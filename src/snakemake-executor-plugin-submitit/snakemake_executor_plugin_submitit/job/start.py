@@ -1,0 +1,23 @@
+"""`python -m …start FOLDER`: start submitit's task of a job without loading numpy.
+
+submitit loads numpy, where it is installed, in case that the pickled task needs it. The tasks of this plugin start Snakemake in a
+process of its own and do not.
+"""
+
+import sys
+
+
+def main() -> None:
+    """Run the task of the job folder that is named on the command line."""
+    is_loaded = "numpy" in sys.modules
+    if not is_loaded:
+        sys.modules["numpy"] = None  # type: ignore[assignment] - an import of it fails
+    from submitit.core._submit import submitit_main
+
+    if not is_loaded:
+        del sys.modules["numpy"]  # a worker may load it
+    submitit_main()
+
+
+if __name__ == "__main__":
+    main()
