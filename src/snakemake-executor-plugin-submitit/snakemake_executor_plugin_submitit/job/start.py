@@ -5,13 +5,15 @@ process of its own and do not.
 """
 
 import sys
+from types import ModuleType
+from typing import cast
 
 
 def main() -> None:
     """Run the task of the job folder that is named on the command line."""
     is_loaded = "numpy" in sys.modules
     if not is_loaded:
-        sys.modules["numpy"] = None  # type: ignore[assignment] - an import of it fails
+        sys.modules["numpy"] = cast("ModuleType", None)  # an import of it fails
     from submitit.core._submit import submitit_main
 
     if not is_loaded:
