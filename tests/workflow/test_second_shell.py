@@ -8,6 +8,7 @@ from tests.second_shell import SecondShell, ends_within, is_alive
 pytestmark = pytest.mark.slow
 LOCAL = ["--submitit-cluster", "local", "--retries", "3", "--keep-going", "--until", "distill", "--submitit-local-cpus", "2"]
 
+POOLED = [*LOCAL, "--set-resources", "distill:pool=2", "--submitit-pool-preload", "spikedistill.cli"]
 PROFILE = ["--profile", "cluster/local"]  # asks no Slurm, which may be on this machine and not answer
 
 
@@ -66,3 +67,22 @@ def test_jobs_of_a_main_process_that_was_killed_are_seen_to_have_ended(shell, ma
     assert "no job was ended" in shell.tells("cancel", "--all", *PROFILE)
     assert "has no job" in shell.tells("cancel", "digits-resnet8-ce", *PROFILE)
     assert "epoch" in shell.follow("digits-resnet8-ce", until="epoch")
+
+
+def test_jobs_that_share_processes_are_seen_and_ended_one_by_one(shell):
+    main = Main(Nowhere, shell.folder, *POOLED)
+    try:
+        begun = {method: shell.wait_for(method, "running", epochs=1) for method in ("ce", "tet")}
+        assert {stage["job"]["cluster"] for stage in begun.values()} == {"pool"}
+        assert "epoch" in shell.follow("digits-resnet8-ce", until="epoch")
+        assert "its modules are those that the worker has loaded" in shell.tells("logs", "digits-resnet8-ce", "--rank", "all")
+        shell.tells("cancel", "digits-resnet8-ce")
+        shell.wait_for("ce", "cancelled")
+        wait_for(lambda: "Error in rule distill" in main.output, 60, "Snakemake's report")
+        assert "Trying to restart" not in main.output
+        assert shell.stage("tet")["state"] == "running"
+        main.kill()
+        assert shell.wait_for("tet", "interrupted", timeout_s=30)["job"] is None
+        assert "no job was ended" in shell.tells("cancel", "--all", *PROFILE)
+    finally:
+        main.kill()
