@@ -34,12 +34,13 @@ STORAGES: dict[str, dict[str, Any]] = {
 }
 
 
-def prepare_here(raw: Path, folder: Path, params: dict[str, Any], workers: int) -> None:
+def prepare_here(raw: Path, folder: Path, params: dict[str, Any], workers: int, commit_s: float | None) -> None:
     """Prepare in this program, and print how long it took."""
     from spikedistill.data.datasets import imagenet
     from spikedistill.data.prepare.blocks import fill
 
-    fill.COMMIT_S = 1.0
+    if commit_s is not None:
+        fill.COMMIT_S = commit_s
     for name in ("out", "work"):
         (folder / name).mkdir(exist_ok=True)
     start = time.perf_counter()
@@ -49,10 +50,13 @@ def prepare_here(raw: Path, folder: Path, params: dict[str, Any], workers: int) 
     print(json.dumps({"seconds": time.perf_counter() - start}))
 
 
-def start(raw: Path, folder: Path, params: dict[str, Any], workers: int) -> subprocess.Popen[str]:
-    """Start to prepare in a program of its own."""
+def start(
+    raw: Path, folder: Path, params: dict[str, Any], workers: int = 2, commit_s: float | None = None
+) -> subprocess.Popen[str]:
+    """Start to prepare in a program of its own; `commit_s`: how often blocks are noted, as it is every five seconds."""
     folder.mkdir(exist_ok=True)
-    asked = json.dumps([str(raw), str(folder), params, workers])
+    os.sync()  # or it would wait while what others wrote is taken to the disk
+    asked = json.dumps([str(raw), str(folder), params, workers, commit_s])
     cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:workers]))
     command = ["taskset", "-c", cores, sys.executable, __file__, "--one", asked]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
@@ -68,7 +72,7 @@ def seconds(running: subprocess.Popen[str]) -> float:
 
 def killed_in_the_middle(raw: Path, folder: Path, params: dict[str, Any], count: int) -> None:
     """Prepare, and kill it when half of the images are in the journal."""
-    running = start(raw, folder, params, 2)
+    running = start(raw, folder, params, commit_s=0.5)
     while running.poll() is None and journaled_images(folder / "work") < count / 2:
         time.sleep(0.01)
     os.killpg(running.pid, signal.SIGKILL)
@@ -89,14 +93,15 @@ def one_round(raw: Path, folder: Path, count: int) -> dict[str, float]:
         for workers in (1, 2):
             place = folder / "prepared"
             found[f"{name}, {workers} processes (images/s)"] = count / seconds(start(raw, place, params, workers))
-            if workers == 2:
-                shutil.rmtree(place / "out")
-                found[f"{name}, again (s)"] = seconds(start(raw, place, params, workers))
             shutil.rmtree(place)
+        seconds(start(raw, place, params, commit_s=0.0))  # so that all is noted
+        shutil.rmtree(place / "out")
+        found[f"{name}, again (s)"] = seconds(start(raw, place, params))
+        shutil.rmtree(place)
     whole = count / found["array, 2 processes (images/s)"]
     killed_in_the_middle(raw, folder / "killed", STORAGES["array"], count)
     found["array, after a kill in the middle (share of the whole time)"] = (
-        seconds(start(raw, folder / "killed", STORAGES["array"], 2)) / whole
+        seconds(start(raw, folder / "killed", STORAGES["array"])) / whole
     )
     shutil.rmtree(folder / "killed")
     return found
@@ -112,8 +117,8 @@ def main() -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        raw, folder, params, workers = json.loads(options.one)
-        prepare_here(Path(raw), Path(folder), params, workers)
+        raw, folder, params, workers, commit_s = json.loads(options.one)
+        prepare_here(Path(raw), Path(folder), params, workers, commit_s)
         return
     from measuring.machine import processor
     from measuring.pictures import write_pictures
