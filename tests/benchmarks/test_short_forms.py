@@ -15,7 +15,9 @@ from tests.gpu.fake.build import compiler, fake_environment
 from tests.workflow.project import ROOT
 
 SHORT = {
+    "chunked_shuffle": ["--seeds", "1", "--epochs", "1"],
     "costs": ["--arch", "resnet8", "vggsnn"],
+    "larger_than_memory": ["--limit-mb", "16", "--delay-ms", "0", "--rounds", "1"],
     "lif": ["--batch-size", "1", "--repeats", "1", "--time-steps", "2"],
     "loading": ["--short"],
     "opening": ["--rows", "30000", "--array-gb", "0.1", "--ranks", "2"],

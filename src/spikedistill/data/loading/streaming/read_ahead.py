@@ -27,7 +27,7 @@ from spikedistill.data.loading.streaming.reads import Integers, Reads, plan_read
 
 IN_FLIGHT = 32
 """Requests at a time."""
-RUN_BYTES = 1 << 20
+RUN_BYTES = 2 << 20
 """Size of a request, at most, unless a single row is larger."""
 LATE_S = 5e-4
 """Images are read ahead if one takes longer than this to be read; it takes about as long to decode one."""
