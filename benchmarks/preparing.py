@@ -37,10 +37,10 @@ STORAGES: dict[str, dict[str, Any]] = {
 def prepare_here(raw: Path, folder: Path, params: dict[str, Any], workers: int, commit_s: float | None) -> None:
     """Prepare in this program, and print how long it took."""
     from spikedistill.data.datasets import imagenet
-    from spikedistill.data.prepare.blocks import fill
+    from spikedistill.data.prepare.blocks import filling
 
     if commit_s is not None:
-        fill.COMMIT_S = commit_s
+        filling.COMMIT_S = commit_s
     for name in ("out", "work"):
         (folder / name).mkdir(exist_ok=True)
     start = time.perf_counter()

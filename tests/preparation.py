@@ -23,7 +23,7 @@ from spikedistill.components import load
 from spikedistill.data.formats.archives import Member
 from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.prepare import workers
-from spikedistill.data.prepare.blocks import fill, ranks
+from spikedistill.data.prepare.blocks import filling, ranks
 from spikedistill.data.prepare.blocks.session import Session, preparing
 from spikedistill.data.prepare.images.helpers import serve
 from spikedistill.errors import SpikedistillError
@@ -56,7 +56,7 @@ def prepared(name: str, raw: Path, folder: Path, num_workers: int = 2, **params:
         (folder / each).mkdir(parents=True, exist_ok=True)
     dataset = load("data.datasets", name)
     where = {"raw": raw, "out": folder / "out", "work": folder / "work"}
-    with mock.patch.object(fill, "COMMIT_S", 0.0):  # as if it took long
+    with mock.patch.object(filling, "COMMIT_S", 0.0):  # as if it took long
         dataset.prepare(dataset.Params(strict=False, **params), **where, num_workers=num_workers)
     return contents(folder / "out")
 
@@ -119,7 +119,7 @@ def _fence_of(order: Path) -> Any:
 def main(asked: dict[str, Any]) -> None:
     """Prepare, or help."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    fill.COMMIT_S, fill.FENCE_S, workers._WATCH_S, ranks.POLL_S = 0.02, 0.1, 0.02, 0.02
+    filling.COMMIT_S, filling.FENCE_S, workers._WATCH_S, ranks.POLL_S = 0.02, 0.1, 0.02, 0.02
     _slow_down(asked.get("slow_s", 0.0))
     raw, folder = Path(asked["raw"]), Path(asked["folder"])
     work, rank, world_size = folder / "work", asked.get("rank", 0), asked.get("world_size", 1)

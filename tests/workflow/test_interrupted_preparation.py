@@ -9,7 +9,7 @@ import yaml
 
 from slurm_lab.running import environment, run
 from spikedistill.data.datasets import cifar10_dvs
-from spikedistill.data.prepare.frames import HEADER_BYTES
+from spikedistill.data.formats.arrays import HEADER_BYTES
 from tests.event_files import cifar10_dvs_files
 from tests.files import write_files
 from tests.workflow.project import copy_project

@@ -42,8 +42,9 @@ from spikedistill.data.formats.events import decode_aedat2, decode_atis
 from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.formats.recordings import guarded
 from spikedistill.data.prepare import frames
-from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files, write_frames
+from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files
 from spikedistill.data.prepare.index import write_index
+from spikedistill.data.prepare.recordings.write import write_frames
 from spikedistill.data.store import open_store
 from spikedistill.errors import DataError
 from tests import event_files, image_files, recording_files

@@ -12,7 +12,8 @@ import pytest
 from spikedistill.data.datasets.dvs128_gesture import cut_samples, read_labels
 from spikedistill.data.formats.archives import Member
 from spikedistill.data.formats.events import Events, decode_aedat2, decode_atis, read_aedat2, read_aedat3, read_atis
-from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files, write_frames
+from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files
+from spikedistill.data.prepare.recordings.write import write_frames
 from spikedistill.errors import DataError
 from tests.event_files import AEDAT2_HEADER, AEDAT3_HEADER, aedat2_bytes, aedat3_bytes, aedat3_packet, atis_bytes, some_events
 

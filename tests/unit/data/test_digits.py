@@ -7,7 +7,8 @@ from sklearn.datasets import load_digits
 from spikedistill.data.datasets import digits, digits_dvs
 from spikedistill.data.formats.archives import Member
 from spikedistill.data.formats.events import decode_aedat2, write_aedat2
-from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files, write_frames
+from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files
+from spikedistill.data.prepare.recordings.write import write_frames
 from spikedistill.data.prepare.simulate import simulate_digits
 from spikedistill.data.store import open_store
 from spikedistill.errors import DataError

@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from spikedistill.data.datasets.dvs128_gesture import cut_samples
 from spikedistill.data.formats.archives import Member
 from spikedistill.data.formats.events import Events, decode_aedat2, decode_atis
-from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files, write_frames
+from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files
 from spikedistill.data.prepare.integrate import binned, integrate
+from spikedistill.data.prepare.recordings.write import write_frames
 from spikedistill.errors import DataError
 from tests.event_files import aedat2_bytes, aedat3_bytes, atis_bytes, some_events
 

@@ -27,10 +27,11 @@ from spikedistill.data.formats.events import decode_aedat2, read_aedat3
 from spikedistill.data.formats.imagenet_synsets import SYNSETS
 from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.prepare import cifar
-from spikedistill.data.prepare.blocks import fill
-from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files, write_frames
+from spikedistill.data.prepare.blocks import filling
+from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files
 from spikedistill.data.prepare.index import write_index
 from spikedistill.data.prepare.integrate import integrate
+from spikedistill.data.prepare.recordings.write import write_frames
 from spikedistill.data.store import open_store
 from spikedistill.errors import DataError
 from tests import image_files
@@ -465,7 +466,7 @@ def test_images_are_written_to_a_full_disk_with_a_message(raw, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(os, "fsync", refuse)
     with monkeypatch.context() as patch:
-        patch.setattr(fill, "COMMIT_S", 0.0)
+        patch.setattr(filling, "COMMIT_S", 0.0)
         assert "images.npy: cannot be written: No space left" in refusal(imagenet, raw, storage="array", side=16)
     assert SYNSETS[0] in prepare(imagenet, raw, side=16).class_names
 

@@ -9,7 +9,7 @@ import pytest
 from slurm_lab.odd_places import small_disk
 from spikedistill.data.datasets import imagenet
 from spikedistill.data.formats import arrays
-from spikedistill.data.prepare.blocks import fill, target
+from spikedistill.data.prepare.blocks import filling, packs, target
 from spikedistill.errors import DataError
 from tests import image_files
 from tests.files import write_files
@@ -110,10 +110,10 @@ def test_a_disk_that_is_full_is_told_before_anything_is_written(tmp_path, storag
 def test_a_disk_that_becomes_full_meanwhile_loses_nothing(tmp_path, monkeypatch, decoded, storage):
     raw = write_imagenet(tmp_path / "raw")
     whole = prepared("imagenet", raw, tmp_path / "whole", **STORAGES[storage])
-    monkeypatch.setattr(fill, "COMMIT_S", 0.0)
+    monkeypatch.setattr(filling, "COMMIT_S", 0.0)
     with small_disk(tmp_path / "disk", "180K") as disk:
         with monkeypatch.context() as patch:
-            for module in (arrays, target):
+            for module in (arrays, packs, target):
                 patch.setattr(module, "check_free_space", lambda *arguments: None)  # as if there were space at the start
             patch.setattr(arrays, "reserve", lambda *arguments: None)  # as on a file system that cannot
             with pytest.raises(DataError, match="No space left on device; make room"):

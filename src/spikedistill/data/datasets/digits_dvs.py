@@ -16,8 +16,9 @@ from spikedistill.data.formats.events import decode_aedat2, write_aedat2
 from spikedistill.data.formats.files import explained
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.prepare import simulate
-from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files, write_frames
+from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files
 from spikedistill.data.prepare.index import write_index
+from spikedistill.data.prepare.recordings.write import write_frames
 from spikedistill.data.prepare.simulate import SENSOR
 
 NEEDS_RAW = False

@@ -16,8 +16,9 @@ from spikedistill.data.formats.files import explained, is_there, read_text, reas
 from spikedistill.data.formats.isal_zlib import crc32
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.prepare import inventory, splits
-from spikedistill.data.prepare.frames import Recording, Sample, Window, write_frames
+from spikedistill.data.prepare.frames import Recording, Sample, Window
 from spikedistill.data.prepare.index import write_index
+from spikedistill.data.prepare.recordings.write import write_frames
 from spikedistill.errors import DataError
 
 NEEDS_RAW = True

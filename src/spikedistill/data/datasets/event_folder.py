@@ -16,9 +16,10 @@ from spikedistill.data.formats.recordings.detect import Facts, facts_of
 from spikedistill.data.formats.recordings.kinds import KINDS, FormatName, decode
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.prepare import inventory, own_files, splits
-from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files, write_frames
+from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files
 from spikedistill.data.prepare.index import write_index
 from spikedistill.data.prepare.own_files import Listing
+from spikedistill.data.prepare.recordings.write import write_frames
 from spikedistill.errors import DataError
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,9 @@ from spikedistill.data.formats.events import decode_atis
 from spikedistill.data.formats.files import explained
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.prepare import inventory, splits
-from spikedistill.data.prepare.frames import Recording, whole_files, write_frames
+from spikedistill.data.prepare.frames import Recording, whole_files
 from spikedistill.data.prepare.index import write_index
+from spikedistill.data.prepare.recordings.write import write_frames
 from spikedistill.errors import DataError
 
 NEEDS_RAW = True

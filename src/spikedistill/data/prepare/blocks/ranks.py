@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from spikedistill.data.prepare.blocks.fill import Share
 from spikedistill.data.prepare.blocks.session import Session
+from spikedistill.data.prepare.blocks.work import Share
 from spikedistill.store.atomic import write_text
 from spikedistill.store.lease import LeaseLostError
 

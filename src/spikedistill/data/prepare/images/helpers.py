@@ -12,9 +12,10 @@ from typing import Any
 
 from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.prepare.blocks import session
-from spikedistill.data.prepare.blocks.fill import Share, join
+from spikedistill.data.prepare.blocks.fill import join
 from spikedistill.data.prepare.blocks.ranks import Follow, Lead
 from spikedistill.data.prepare.blocks.target import Target
+from spikedistill.data.prepare.blocks.work import Share
 from spikedistill.data.prepare.images.tasks import Task, files_of, make
 from spikedistill.data.prepare.images.work import ImageWork
 from spikedistill.data.rows import Rows, write_columns

@@ -17,7 +17,8 @@ from pydantic import Field
 from spikedistill.components import Section
 from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.formats.pictures import Fit, Pictures
-from spikedistill.data.prepare.blocks.target import ArrayTarget, NoTarget, PackTarget, Target
+from spikedistill.data.prepare.blocks.packs import NoTarget, PackTarget
+from spikedistill.data.prepare.blocks.target import ArrayTarget, Target
 from spikedistill.data.prepare.images.work import Convert, ImageWork
 from spikedistill.errors import DataError
 

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from spikedistill.data.formats.files import state_of
 from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.formats.isal_zlib import crc32
-from spikedistill.data.prepare.blocks.fill import Share, digest_of, fill, in_blocks
+from spikedistill.data.prepare.blocks.fill import fill, in_blocks
 from spikedistill.data.prepare.blocks.target import Target, Writer
+from spikedistill.data.prepare.blocks.work import Share, digest_of
 from spikedistill.data.prepare.workers import shared_zeros
 from spikedistill.errors import DataError
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from spikedistill.data.formats.files import link
 from spikedistill.data.formats.images import ImageFiles
-from spikedistill.data.prepare.blocks.target import PackTarget
+from spikedistill.data.prepare.blocks.packs import PackTarget
 from spikedistill.data.prepare.images.helpers import lead
 from spikedistill.data.prepare.images.tasks import ARRAY, Shrink, Task, make, packing
 from spikedistill.data.prepare.images.work import ImageWork, convert_all

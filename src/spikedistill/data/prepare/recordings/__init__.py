@@ -1,0 +1,1 @@
+"""Recordings that are prepared: decoded and integrated to one array of frames."""
