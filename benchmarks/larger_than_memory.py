@@ -25,6 +25,7 @@ import contextlib
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -184,6 +185,7 @@ def main() -> None:
         path, *rest = options.measure
         print(json.dumps(measure(Path(path), *rest)))
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that nothing stays mounted
     if options.delay_ms and (lacking := missing()):
         raise SystemExit(f"needs {lacking} for a disk that answers late; see measuring/slow_disk.py, or --delay-ms 0")
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:

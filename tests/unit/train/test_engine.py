@@ -158,11 +158,13 @@ def test_finished_run_started_again_changes_nothing(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_text() == before
 
 
+CHUNKED = {"chunked_shuffle": {"block": 2, "window": 16}}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_kills_change_no_bit_of_a_run_that_is_shuffled_in_chunks_and_read_ahead(tmp_path, ranks):
-    recipe = {"chunked_shuffle": {"block": 2, "window": 16}}
-    given = {"ranks": ranks, "epochs": max(4, KILLS + KILLS // 4), "seed": ranks, "recipe": recipe}
+    given = {"ranks": ranks, "epochs": max(4, KILLS + KILLS // 4), "seed": ranks, "recipe": CHUNKED}
     assert_identical(
         torture(tmp_path / "killed", kills=KILLS, streamed=True, **given),
         torture(tmp_path / "unbroken", **given),
@@ -170,8 +172,9 @@ def test_kills_change_no_bit_of_a_run_that_is_shuffled_in_chunks_and_read_ahead(
 
 
 @pytest.mark.slow
-def test_number_of_ranks_changes_nothing_with_statistics_over_all(tmp_path):
-    given = {"kills": 0, "seed": 0, "model": "normalised", "double": True, "sync_batchnorm": True}
+@pytest.mark.parametrize("order", [{}, {"recipe": CHUNKED, "streamed": True}], ids=["full", "chunked"])
+def test_number_of_ranks_changes_nothing_with_statistics_over_all(tmp_path, order):
+    given = {"kills": 0, "seed": 0, "model": "normalised", "double": True, "sync_batchnorm": True, **order}
     one = torture(tmp_path / "1", ranks=1, **given)
     for ranks in (2, 4):
         folder = tmp_path / str(ranks)
