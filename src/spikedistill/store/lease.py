@@ -131,7 +131,7 @@ class Lease:
             LeaseLostError: if it does not.
             OSError: if that cannot be known, because the file system does not answer.
         """
-        holder = self._find_holder()
+        holder = _find_holder(self.path)
         if holder is not None and holder.token == self.token:
             return
         self._lost = True
@@ -141,14 +141,6 @@ class Lease:
             f"{STALE_S:.0f} s: suspended, or cut off from the file system. It stops here and leaves everything to the other run, "
             "which goes on from the last checkpoint"
         )
-
-    def _find_holder(self) -> Holder | None:
-        """Return the holder of the lease; look again while there is none, for a file may be put back within moments."""
-        for _ in range(RESTORE_LOOKS):
-            with contextlib.suppress(FileNotFoundError):
-                return read_holder(self.path, errors=True)
-            time.sleep(POLL_S / 5)
-        return None
 
     def release(self) -> None:
         """Stop the heartbeat and remove the lease file if it is still this lease. May be called again."""
@@ -216,8 +208,13 @@ class Followed:
             raise LeaseLostError(f"{path.parent.name}: rank 0 of this job holds its lease no more")
 
     def check(self) -> None:
-        """Check that rank 0 still holds it; see `Lease.check`."""
-        holder = read_holder(self.path, errors=self.path.exists())
+        """Check that rank 0 still holds it.
+
+        Raises:
+            LeaseLostError: if it does not.
+            OSError: if that cannot be known, because the file system does not answer.
+        """
+        holder = _find_holder(self.path)
         if holder is None or holder.token != self.token:
             raise LeaseLostError(f"{self.path.parent.name}: rank 0 of this job holds its lease no more; this rank stops, too")
 
@@ -253,6 +250,15 @@ def read_holder(path: Path, *, errors: bool = False) -> Holder | None:
             return Holder(
                 owner, host, pid, token if isinstance(token, str) else None, process if isinstance(process, dict) else None
             )
+    return None
+
+
+def _find_holder(path: Path) -> Holder | None:
+    """Return the holder of a lease; look again while there is none, for a file may be put back within moments."""
+    for _ in range(RESTORE_LOOKS):
+        with contextlib.suppress(FileNotFoundError):
+            return read_holder(path, errors=True)
+        time.sleep(POLL_S / 5)
     return None
 
 

@@ -258,3 +258,19 @@ def test_a_rename_that_failed_tells_its_cause_and_leaves_what_was_there(tmp_path
         (build.folder / "a").write_text("new")
     assert (tmp_path / "data/x/a").read_text() == "old"
     assert store.verify("data/x") is None
+
+
+def test_another_rank_of_the_job_sees_whether_its_rank_0_still_holds_the_lease(tmp_path):
+    path = lease.lease_path(tmp_path)
+    mine = lease.Lease(path, "a job")
+    assert mine.acquire()
+    followed = lease.Followed(path)
+    followed.check()
+    mine.release()
+    other = lease.Lease(path, "another job")
+    assert other.acquire()
+    with pytest.raises(lease.LeaseLostError, match="rank 0 of this job holds its lease no more"):
+        followed.check()
+    other.release()
+    with pytest.raises(lease.LeaseLostError):
+        lease.Followed(path)

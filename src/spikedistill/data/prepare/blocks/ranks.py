@@ -106,6 +106,8 @@ class Follow:
                 self._session.fence()
             except LeaseLostError:
                 return
+            except OSError as err:
+                log.warning("the lease of rank 0 cannot be read: %s", err.strerror or err)
             time.sleep(POLL_S)
 
     @property
