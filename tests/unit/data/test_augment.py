@@ -16,7 +16,7 @@ from spikedistill.data.loading.auto_augment import Style, apply_steps, auto_augm
 from spikedistill.data.loading.inputs import InputConfig, Resize, crop_images, encode_frames, normalize
 from spikedistill.data.loading.policies import POLICIES, Steps, choose_steps, policy_of
 from spikedistill.data.loading.resample import resized_crop
-from spikedistill.data.loading.rng import SampleRng, Stream, uniform
+from spikedistill.data.loading.rng import SampleRng, Stream, below, uniform
 
 FILL = Style().fill
 OPERATIONS = {
@@ -337,3 +337,15 @@ def test_the_random_words_of_a_sample_depend_on_its_position_alone():
         part = SampleRng(3, 2, np.array([90, 7, 31])).words(stream, count)
         np.testing.assert_array_equal(part, whole.words(stream, count)[[90, 7, 31]])
     assert math.isclose(float(uniform(whole.words(Stream.EVENTS, 4)).mean()), 0.5, abs_tol=0.05)
+
+
+@pytest.mark.parametrize("shape", [(9, 3, 6, 5), (9, 4, 2, 6, 5)])
+def test_samples_that_are_only_mirrored_are_those_of_a_gather(shape):
+    samples = torch.randint(0, 256, shape, dtype=torch.uint8)
+    before = samples.clone()
+    mirrored = augment_batch(samples, Augment(flip=True), rng_of(9))
+    chosen = below(rng_of(9).words(Stream.GEOMETRY, 8)[:, 2], 2) == 1
+    assert 0 < chosen.sum() < 9
+    for sample, found, flipped in zip(before, mirrored, chosen, strict=True):
+        assert torch.equal(found, sample.flip(-1) if flipped else sample)
+    assert torch.equal(samples, before)

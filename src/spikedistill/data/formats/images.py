@@ -107,7 +107,7 @@ class ImageFiles:
         """
         entry = self._rows[row]
         if "archive" not in entry:
-            return read_file(self._root / entry["id"], limit=MAX_FILE_BYTES)
+            return read_file(self.path(entry), limit=MAX_FILE_BYTES)
         path, size, offset = self._root / entry["archive"], entry["size"], entry["offset"]
         if not 0 <= size <= MAX_FILE_BYTES:
             raise DataError(f"{path}/{entry['id']}: {in_units(size)}, where at most {in_units(MAX_FILE_BYTES)} are expected")
@@ -135,7 +135,7 @@ class ImageFiles:
     def name(self, row: int) -> str:
         """Return the place of one image, for messages."""
         entry = self._rows[row]
-        return str(self._root / entry.get("archive", "") / entry["id"])
+        return f"{self.path(entry)}/{entry['id']}" if entry.get("archive") else self.path(entry)
 
     def decoded(self, row: int, content: bytes) -> Image.Image:
         """Decode one image from its bytes; see `read`."""

@@ -165,6 +165,8 @@ def augment_batch(samples: torch.Tensor, augment: Augment, rng: SampleRng) -> to
 
 def _move(samples: torch.Tensor, augment: Augment, words: Words, rolled: npt.NDArray[np.bool_] | None) -> torch.Tensor:
     """Crop, flip and roll by a single gather."""
+    if rolled is None and not augment.crop_padding:
+        return _mirror(samples, below(words[:, _FLIP], 2) == 1)
     height, width = samples.shape[-2:]
     y = np.broadcast_to(np.arange(height), (len(samples), height))
     x = np.broadcast_to(np.arange(width), (len(samples), width))
@@ -180,6 +182,17 @@ def _move(samples: torch.Tensor, augment: Augment, words: Words, rolled: npt.NDA
         x = x + below(words[:, _CROP_X], 2 * pad + 1)[:, None]
         samples = torch.nn.functional.pad(samples, (pad, pad, pad, pad))
     return _gather(samples, send(y, samples.device), send(x, samples.device))
+
+
+def _mirror(samples: torch.Tensor, chosen: npt.NDArray[np.bool_]) -> torch.Tensor:
+    """Mirror some samples left to right."""
+    if samples.device.type != "cpu":
+        where = send(chosen, samples.device).reshape(-1, *[1] * (samples.dim() - 1))
+        return torch.where(where, samples.flip(-1), samples)
+    mirrored = samples.clone()
+    for number in np.flatnonzero(chosen).tolist():  # on a CPU, ten times as fast as choosing for each value
+        mirrored[number] = samples[number].flip(-1)
+    return mirrored
 
 
 def _gather(samples: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ from spikedistill.data.loading.prefetch import AHEAD
 from spikedistill.data.loading.rng import SampleRng, Stream
 from spikedistill.data.loading.streaming.read_ahead import BytesAhead, RowsAhead
 
-_PER_TASK = 4  # images that a thread decodes in a row: boxes are drawn for all of them at once
+_PER_TASK = 8  # images that a thread decodes in a row: boxes are drawn for all of them at once
 
 
 def indexable(samples: torch.Tensor) -> torch.Tensor:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 _BITS = 22
 _UNIT = float(1 << _BITS)
 _HALF = 1 << (_BITS - 1)
+_TILE = 8
 _TRIED = ((9, 7, 4, 4), (20, 13, 6, 6), (21, 13, 6, 6), (5, 8, 12, 12), (13, 8, 12, 12), (6, 31, 9, 40), (40, 9, 13, 3))
 """Heights and widths before and after, for a comparison with Pillow: some at the edge of the rule for the order of the passes."""
 
@@ -28,6 +29,7 @@ Rule = Callable[[int, int, int, int], bool]
 class Compiled(NamedTuple):
     """The compiled functions, and the rule of the installed Pillow for the order of the passes."""
 
+    transpose: Callable[..., None]
     weigh: Callable[..., None]
     pass_rows: Callable[..., None]
     to_planes: Callable[..., None]
@@ -56,11 +58,17 @@ def _middle_square(functions: Compiled, pixels: Pixels, height: int, width: int,
     found = np.empty((3, side, side), dtype=np.uint8)
     if functions.columns_first(words.shape[0], words.shape[1], height, width):
         halfway = _pass(functions, np.ascontiguousarray(words), *down)
-        functions.to_planes(_pass(functions, np.ascontiguousarray(halfway.T), *across), found.transpose(0, 2, 1))
+        functions.to_planes(_pass(functions, _transposed(functions, halfway), *across), found.transpose(0, 2, 1))
     else:
-        halfway = _pass(functions, np.ascontiguousarray(words.T), *across)
-        functions.to_planes(_pass(functions, np.ascontiguousarray(halfway.T), *down), found)
+        halfway = _pass(functions, _transposed(functions, words), *across)
+        functions.to_planes(_pass(functions, _transposed(functions, halfway), *down), found)
     return found
+
+
+def _transposed(functions: Compiled, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    transposed = np.empty((words.shape[1], words.shape[0]), dtype=np.uint32)
+    functions.transpose(words, transposed)
+    return transposed
 
 
 def _pass(functions: Compiled, words: npt.NDArray[np.uint32], source: int, size: int, side: int) -> npt.NDArray[np.uint32]:
@@ -87,6 +95,20 @@ def _pass(functions: Compiled, words: npt.NDArray[np.uint32], source: int, size:
     sums = np.empty(4 * words.shape[1], dtype=np.int32)
     functions.pass_rows(words.view(np.uint8), found.view(np.uint8), starts, counts, weights, sums)
     return found
+
+
+def _transpose(source: Any, target: Any) -> None:
+    """Set `target` [W, H] to `source` [H, W], in tiles that stay in the cache."""
+    height, width = source.shape
+    rows, columns = height - height % _TILE, width - width % _TILE
+    for left in range(0, columns, _TILE):
+        for top in range(0, rows, _TILE):
+            for column in range(left, left + _TILE):
+                for row in range(top, top + _TILE):
+                    target[column, row] = source[row, column]
+    for column in range(width):
+        for row in range(rows if column < columns else 0, height):
+            target[column, row] = source[row, column]
 
 
 def _weigh(source: int, size: int, first: int, starts: Any, counts: Any, weights: Any) -> None:
@@ -136,9 +158,9 @@ def compiled() -> Compiled | None:
     except ImportError:
         return None
     compile_ = njit(nogil=True)
-    weigh, pass_rows, to_planes = compile_(_weigh), compile_(_pass_rows), compile_(_to_planes)
+    functions = compile_(_transpose), compile_(_weigh), compile_(_pass_rows), compile_(_to_planes)
     for rule in (_since_pillow_13, _before_pillow_13):
-        found = Compiled(weigh, pass_rows, to_planes, rule)
+        found = Compiled(*functions, rule)
         if all(_is_same(found, *sizes) for sizes in _TRIED):
             return found
     return None
