@@ -169,6 +169,7 @@ SelectTypeParameters=CR_CPU_Memory
 SchedulerType=sched/backfill
 SchedulerParameters=sched_min_interval=0,batch_sched_delay=0,bf_interval=1
 MaxArraySize={self.max_array_size}
+MaxJobCount=20001
 MinJobAge={5 if self.accounting else 300}
 SlurmdTimeout=20
 SlurmdParameters=config_overrides
