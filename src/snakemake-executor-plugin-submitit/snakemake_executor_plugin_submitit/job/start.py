@@ -1,16 +1,20 @@
-"""`python -m …start FOLDER`: start submitit's task of a job without loading numpy.
+"""`python -m …start FOLDER`: start submitit's task of a job of one task, without loading numpy.
 
 submitit loads numpy, where it is installed, in case that the pickled task needs it. The tasks of this plugin start Snakemake in a
 process of its own and do not.
 """
 
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import cast
+
+from snakemake_executor_plugin_submitit.job.tasks import fetch_own_task
 
 
 def main() -> None:
     """Run the task of the job folder that is named on the command line."""
+    fetch_own_task(Path(sys.argv[1]))
     is_loaded = "numpy" in sys.modules
     if not is_loaded:
         sys.modules["numpy"] = cast("ModuleType", None)  # an import of it fails

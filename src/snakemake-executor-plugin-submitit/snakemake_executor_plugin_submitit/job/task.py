@@ -32,6 +32,14 @@ LOCAL_TERMINATE_S = 0.6  # submitit's local controller kills after one second
 REQUEUE_S = 60.0
 
 
+def keep_log(log: Path, folder: Path) -> None:
+    """Keep a log private, and link it in the job's folder: an array has its logs in one of its own."""
+    with contextlib.suppress(OSError):
+        log.chmod(FILE_MODE)
+        if log.parent != folder and not (folder / log.name).is_symlink():
+            (folder / log.name).symlink_to(os.path.relpath(log, folder))
+
+
 class CommandTask:
     """Run a shell command on rank 0 of a job, and on the other ranks the commands that `spmd` publishes."""
 
@@ -77,8 +85,7 @@ class CommandTask:
 
         environment = submitit.JobEnvironment()
         self._umask = os.umask(PRIVATE_UMASK)
-        with contextlib.suppress(OSError):
-            environment.paths.stdout.chmod(FILE_MODE)
+        keep_log(environment.paths.stdout, Path(self.folder))
         self._on_slurm = environment.cluster == "slurm"
         restarts = os.environ.get("SLURM_RESTART_COUNT", "0") if self._on_slurm else "0"
         me = ranks.Member(

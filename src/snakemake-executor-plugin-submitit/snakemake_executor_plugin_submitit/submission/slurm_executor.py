@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 from snakemake_interface_common.exceptions import WorkflowError
 from submitit import SlurmExecutor
 from submitit.core import core, utils
 from submitit.slurm.slurm import SlurmJob
 
+from snakemake_executor_plugin_submitit.job.tasks import SUFFIX, write_tasks
 from snakemake_executor_plugin_submitit.private import FILE_MODE, write_new
 from snakemake_executor_plugin_submitit.request.resources import Request, slurm_parameters
 from snakemake_executor_plugin_submitit.submission.commands import RefusedError, restored_options, sbatch
@@ -41,13 +43,16 @@ class PrivateSlurmExecutor(SlurmExecutor):
         self._warn = warn
 
     def _internal_process_submissions(self, delayed_submissions: Sequence[utils.DelayedSubmission]) -> list[core.Job[Any]]:
-        pickles = []
         for delayed in delayed_submissions:
             delayed.set_timeout(self.parameters.get("time", 5), self.max_num_timeout)
+        count = len(delayed_submissions)
+        if count > 1 and self._num_tasks() == 1:
+            return self._submit_in_one_file(delayed_submissions)
+        pickles = []
+        for delayed in delayed_submissions:
             pickles.append(self.folder / f"{uuid.uuid4().hex}.pkl")
             pickles[-1].touch(FILE_MODE)  # submitit writes into it
             delayed.dump(pickles[-1])
-        count = len(pickles)
         if count > 1:
             self.parameters["map_count"] = count
         first: core.Job[Any] = self._submit_command(self._submitit_command_str)
@@ -57,6 +62,16 @@ class PrivateSlurmExecutor(SlurmExecutor):
         for job, pickle in zip(jobs, pickles, strict=True):
             job.paths.move_temporary_file(pickle, "submitted_pickle")
         return jobs
+
+    def _submit_in_one_file(self, delayed_submissions: Sequence[utils.DelayedSubmission]) -> list[core.Job[Any]]:
+        """Submit an array of jobs of one task, which `job.start` fetches from one file."""
+        temporary = self.folder / f"{uuid.uuid4().hex}.pkl"
+        write_tasks(temporary, [cloudpickle.dumps(delayed) for delayed in delayed_submissions])
+        self.parameters["map_count"] = len(delayed_submissions)
+        array: core.Job[Any] = self._submit_command(self._submitit_command_str)
+        temporary.rename(self.folder / f"{array.job_id}{SUFFIX}")
+        ids = [f"{array.job_id}_{index}" for index in range(len(delayed_submissions))]
+        return [SlurmJob(folder=self.folder, job_id=job_id, tasks=[0]) for job_id in ids]
 
     @property
     def script(self) -> str:

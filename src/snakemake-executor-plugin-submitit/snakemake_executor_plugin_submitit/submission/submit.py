@@ -58,15 +58,34 @@ class SubmittedJob:
     """A submitted job: find its files, follow its state, cancel it."""
 
     def __init__(
-        self, cluster: str, folder: Path, name: str, job_id: str, handle: Any = None, *, mem_mb: int | None = None
+        self,
+        cluster: str,
+        folder: Path,
+        name: str,
+        job_id: str,
+        handle: Any = None,
+        *,
+        mem_mb: int | None = None,
+        logs: Path | None = None,
     ) -> None:
-        """Describe a job; `handle` is submitit's job object, required for local jobs; `mem_mb` is what it requested."""
+        """Describe a job.
+
+        Args:
+            cluster: "slurm" or "local".
+            folder: its own folder.
+            name: its name.
+            job_id: its id.
+            handle: submitit's job object; required for local jobs.
+            mem_mb: the memory that it requested.
+            logs: the folder of its logs, which are linked in its own once its task has begun; None: its own.
+        """
         self.cluster = cluster
         self.folder = folder
         self.name = name
         self.job_id = job_id
         self.mem_mb = mem_mb
         self._handle = handle
+        self._logs = folder if logs is None else logs
         self._ended_at: float | None = None
         self._looks = 0
         self._missing_since: float | None = None
@@ -91,7 +110,8 @@ class SubmittedJob:
 
     def rank_log(self, rank: int) -> Path:
         """Return the log of one rank."""
-        return self.folder / f"{self.job_id}_{rank}_log.out"
+        linked = self.folder / f"{self.job_id}_{rank}_log.out"
+        return linked if linked.exists() else self._logs / linked.name
 
     def state(self) -> str:
         """Return the state in one word: Slurm's, or RUNNING, COMPLETED or FAILED."""
@@ -380,14 +400,10 @@ def send(
         raise WorkflowError(f"the job was refused: {text}") from err
     for file in folder.glob("*.pkl"):  # of submitit's local executor, by the umask
         file.chmod(FILE_MODE)
-    jobs = [
-        SubmittedJob(cluster, each.job_dir, each.name, str(handle.job_id), handle, mem_mb=request.mem_mb)
+    return [
+        SubmittedJob(cluster, each.job_dir, each.name, str(handle.job_id), handle, mem_mb=request.mem_mb, logs=folder)
         for each, handle in zip(plans, handles, strict=True)
     ]
-    if len(jobs) > 1:
-        for job in jobs:
-            _link_logs(job, folder, request.num_ranks)
-    return jobs
 
 
 def submit(
@@ -471,13 +487,6 @@ def new_job_folder(folder: Path, name: str) -> Path:
             raise WorkflowError(f"{job_dir}: cannot create the job's folder: {err.strerror}") from err
         return job_dir
     raise WorkflowError(f"{folder / safe}: too many attempts in one second")
-
-
-def _link_logs(job: SubmittedJob, folder: Path, ranks: int) -> None:
-    """Link each job's folder to its logs, which an array keeps in one folder."""
-    for rank in range(ranks):
-        log = job.rank_log(rank)
-        log.symlink_to(os.path.relpath(folder / log.name, log.parent))
 
 
 def _remove_unsubmitted(folder: Path) -> None:

@@ -69,7 +69,7 @@ class Adopter:
         if submission.is_pool:
             return _pooled_job(submission, record)
         assert job_id is not None
-        return SubmittedJob("slurm", Path(record.job_dir), record.name, job_id)
+        return SubmittedJob("slurm", Path(record.job_dir), record.name, job_id, logs=Path(submission.folder))
 
     def _may_live(self, job_id: str) -> bool:
         """Return True if Slurm reports the job as alive or knows nothing of it; the executor then keeps querying."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from snakemake_executor_plugin_submitit.job.tasks import SUFFIX
 from snakemake_executor_plugin_submitit.jsonfile import read_json, write_json
 from snakemake_executor_plugin_submitit.private import FILE_MODE, is_ours, make_folder
 from snakemake_executor_plugin_submitit.worker.tickets import TicketFolder, done_marker, job_id_of
@@ -74,8 +75,11 @@ class Submission:
     def _job_id(self, index: int) -> str | None:
         if self.job_id is not None:
             return f"{self.job_id}_{index}" if self.is_array else self.job_id
+        folder = Path(self.folder)
+        if self.is_array and (array := next((path.name.removesuffix(SUFFIX) for path in folder.glob(f"*{SUFFIX}")), None)):
+            return f"{array}_{index}"
         pattern = f"*_{index}_submitted.pkl" if self.is_array else "*_submitted.pkl"
-        return next((p.name.removesuffix("_submitted.pkl") for p in Path(self.folder).glob(pattern)), None)
+        return next((path.name.removesuffix("_submitted.pkl") for path in folder.glob(pattern)), None)
 
 
 def ticket_of(record: Record) -> str:

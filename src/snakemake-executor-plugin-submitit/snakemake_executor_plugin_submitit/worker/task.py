@@ -1,14 +1,12 @@
 """The task that submitit runs in a job of a pool: a worker, which ends like a job of its own."""
 
-import contextlib
 import os
 import time
 from dataclasses import replace
 from pathlib import Path
 
 from snakemake_executor_plugin_submitit.job import ranks
-from snakemake_executor_plugin_submitit.job.task import PRIVATE_UMASK
-from snakemake_executor_plugin_submitit.private import FILE_MODE
+from snakemake_executor_plugin_submitit.job.task import PRIVATE_UMASK, keep_log
 from snakemake_executor_plugin_submitit.processes import ProcessId
 from snakemake_executor_plugin_submitit.request.pooling import MARGIN_S
 from snakemake_executor_plugin_submitit.worker.loop import Terms, Worker
@@ -45,8 +43,7 @@ class WorkerTask:
 
         environment = submitit.JobEnvironment()
         umask = os.umask(PRIVATE_UMASK)
-        with contextlib.suppress(OSError):
-            environment.paths.stdout.chmod(FILE_MODE)
+        keep_log(environment.paths.stdout, Path(self.folder))
         on_slurm = environment.cluster == "slurm"
         restarts = os.environ.get("SLURM_RESTART_COUNT", "0") if on_slurm else "0"
         terms = replace(self.terms, limit_s=min(self.terms.limit_s, _time_left_s())) if on_slurm else self.terms
