@@ -164,6 +164,25 @@ def test_without_an_answer_of_slurm_its_last_one_counts_and_jobs_on_this_machine
     assert "shown as of" in later.problem
 
 
+def test_a_machine_that_belongs_to_no_cluster_is_no_problem_unless_jobs_were_sent_to_one(place, monkeypatch):
+    def no_cluster(command):
+        raise slurm.NoClusterError("squeue failed: could not establish a configuration source")
+
+    monkeypatch.setattr(slurm, "_call", no_cluster)
+    assert place.find().problem == ""
+    place.record("ce", job_id="7")
+    assert "nothing is known of jobs in Slurm" in place.find().problem
+
+
+def test_squeue_itself_says_that_there_is_no_cluster(tmp_path, monkeypatch):
+    squeue = tmp_path / "squeue"
+    squeue.write_text("#!/bin/sh\necho 'squeue: fatal: Could not establish a configuration source' >&2; exit 1\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(slurm.NoClusterError, match="squeue failed"):
+        slurm.queued_jobs([tmp_path])
+
+
 def test_lines_that_make_no_sense_are_left_out(place):
     place.answer = ["", "||||", "slurm_load_jobs error", line("x", JobArrayID="1")[:50]]
     assert place.find().by_ref == {}

@@ -110,7 +110,7 @@ class JobFinder:
     def find(self) -> FoundJobs:
         """Look at records, queue and processes, once each; if Slurm does not answer, its last answer counts."""
         records = self._records()  # before the queue: a job that is submitted in between is just not known yet
-        queued, problem = self._ask_slurm()
+        queued, problem = self._ask_slurm(is_used=bool(records))
         queued = [self._remember_preemption(job) for job in queued]
         here = local.local_jobs()
         found = [each for job in [*queued, *here] if (each := self._recognise(job, records)) is not None]
@@ -121,13 +121,19 @@ class JobFinder:
             found += [gone for job_id, gone in records.items() if job_id not in known]
         return replace(_grouped(found), problem=problem)
 
-    def _ask_slurm(self) -> tuple[list[Job], str]:
-        """Return this user's jobs in Slurm, and why they are not those of this moment, if they are not."""
+    def _ask_slurm(self, *, is_used: bool) -> tuple[list[Job], str]:
+        """Return this user's jobs in Slurm, and why they are not those of this moment, if they are not.
+
+        Args:
+            is_used: jobs have been submitted to Slurm; otherwise a machine without a cluster is no problem.
+        """
         if not self._asks_slurm:
             return [], ""
         try:
             self._answer = time.time(), slurm.queued_jobs(self._folders)
         except slurm.NoAnswerError as err:
+            if isinstance(err, slurm.NoClusterError) and not is_used:
+                return [], ""
             if self._answer is None:
                 return [], f"{err}; nothing is known of jobs in Slurm"
             return self._answer[1], f"{err}; jobs are shown as of {time.strftime('%H:%M:%S', time.localtime(self._answer[0]))}"

@@ -27,11 +27,16 @@ FIELDS = {
 }
 """Columns of squeue and their widths: what is longer is cut."""
 NAMES_LENGTH = 240  # of a job's folder and of its script, below the folder of all jobs
+NO_CONFIGURATION = "establish a configuration source"  # in squeue's words
 _GPUS = re.compile(r"gres/gpu=(\d+)")
 
 
 class NoAnswerError(SpikedistillError):
     """Slurm does not answer; the message is for the user."""
+
+
+class NoClusterError(NoAnswerError):
+    """Slurm's commands are on this machine, but it belongs to no cluster."""
 
 
 def is_here() -> bool:
@@ -66,7 +71,8 @@ def _call(command: list[str]) -> str:
     except OSError as err:
         raise NoAnswerError(f"squeue cannot be run: {err.strerror}") from err
     if done.returncode:
-        raise NoAnswerError(f"squeue failed: {' '.join(done.stderr.split())[:200]}")
+        kind = NoClusterError if NO_CONFIGURATION in done.stderr else NoAnswerError
+        raise kind(f"squeue failed: {' '.join(done.stderr.split())[:200]}")
     return done.stdout
 
 
