@@ -23,7 +23,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.metadata
+import itertools
 import json
+import math
+import multiprocessing
 import os
 import platform
 import resource
@@ -32,7 +35,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -54,6 +57,7 @@ from spikedistill.data.loading.augment import BOX_WORDS, Augment, ResizedCrop, r
 from spikedistill.data.loading.inputs import STATISTICS, InputConfig
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.loading.rng import SampleRng, Stream
+from spikedistill.data.malloc import keep_freed_memory
 from spikedistill.data.prepare.index import write_index
 from spikedistill.data.store import open_store
 
@@ -98,9 +102,12 @@ def rate(epoch: Callable[[], Iterable[Any]], warm_up: int) -> dict[str, float]:
     return {"per_cpu_s": done / (processor_seconds() - used), "per_s": done / (time.perf_counter() - clock)}
 
 
-def measure_ours(store: Path, kind: str, decode: str, with_turbo: bool) -> dict[str, float]:
-    """One way of this package."""
-    inputs = InputConfig(center_crop=SIDE, decode=decode)  # type: ignore[arg-type]
+def measure_ours(store: Path, kind: str, way: str) -> dict[str, float]:
+    """One way of this package, as training does it: on a CPU, freed memory is kept."""
+    torch.set_num_threads(1)
+    if kind == "float":
+        keep_freed_memory()
+    inputs = InputConfig(center_crop=SIDE, decode="fast" if way == "fast" else "exact")
     loader = Loader(open_store(store), "train", batch_size=BATCH, shuffle=True, augment=AUGMENT, inputs=inputs)
     numbers = iter(range(1000))
 
@@ -111,7 +118,7 @@ def measure_ours(store: Path, kind: str, decode: str, with_turbo: bool) -> dict[
     with contextlib.ExitStack() as stack:
         if kind == "uint8":
             stack.enter_context(mock.patch.object(loading, "normalize", lambda images, mean, std: images))
-        if not with_turbo:
+        if way == "pillow":
             stack.enter_context(mock.patch.object(turbo, "same_as_pillow", frozenset))
             stack.enter_context(mock.patch.object(resample, "compiled", lambda: None))
         return rate(epoch, 5)
@@ -119,6 +126,7 @@ def measure_ours(store: Path, kind: str, decode: str, with_turbo: bool) -> dict[
 
 def measure_torchvision(raw: Path, kind: str, workers: int) -> dict[str, float]:
     """One DataLoader."""
+    torch.set_num_threads(1)
     as_float = [transforms.ToTensor(), transforms.Normalize(*STATISTICS["imagenet"])]
     last = [transforms.PILToTensor()] if kind == "uint8" else as_float
     change = transforms.Compose([transforms.RandomResizedCrop(SIDE), transforms.RandomHorizontalFlip(), *last])
@@ -148,24 +156,25 @@ def compare(store: Path, number: int) -> dict[str, float | None]:
         for key, value in (
             (f"{name}_changed_%", 100 * len(psnr) / number),
             (f"{name}_psnr_median", float(np.median(psnr)) if psnr else None),
-            (f"{name}_psnr_min", min(psnr, default=None)),
+            (f"{name}_psnr_min", float(min(psnr)) if psnr else None),
         )
     }
 
 
-def figures(workers: Iterable[int]) -> dict[str, Callable[[Path], dict[str, float]]]:
-    """Everything to measure, by name, given the folder with everything."""
-    wanted: dict[str, Callable[[Path], dict[str, float]]] = {}
-    for files, kind in ((files, kind) for files in ("original", "shrunk") for kind in ("float", "uint8")):
-        for number in workers:
-            wanted[f"{files}, {kind}: torchvision, {number} workers"] = lambda root, files=files, kind=kind, number=number: (
-                measure_torchvision(root / files, kind, number)
-            )
-        for name, decode, with_turbo in (("pillow", "exact", False), ("exact", "exact", True), ("fast", "fast", True)):
-            wanted[f"{files}, {kind}: {name}"] = lambda root, files=files, kind=kind, decode=decode, with_turbo=with_turbo: (
-                measure_ours(root / f"{files}-store", kind, decode, with_turbo)
-            )
+def figures(workers: Iterable[int]) -> dict[str, tuple[str, str, str | int]]:
+    """Everything to measure: its name, the files, the kind of batches, and the way of ours or the workers of torchvision."""
+    wanted: dict[str, tuple[str, str, str | int]] = {}
+    for files, kind in itertools.product(("original", "shrunk"), ("float", "uint8")):
+        wanted |= {f"{files}, {kind}: torchvision, {number} workers": (files, kind, number) for number in workers}
+        wanted |= {f"{files}, {kind}: {way}": (files, kind, way) for way in ("pillow", "exact", "fast")}
     return wanted
+
+
+def measure(root: Path, files: str, kind: str, way: str | int) -> dict[str, float]:
+    """One figure, in a process of its own: what ours sets is not there for others."""
+    function, place = (measure_torchvision, files) if isinstance(way, int) else (measure_ours, f"{files}-store")
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, root / place, kind, way).result()  # type: ignore[arg-type]
 
 
 def summary(rows: dict[str, list[dict[str, float]]]) -> dict[str, float]:
@@ -174,18 +183,19 @@ def summary(rows: dict[str, list[dict[str, float]]]) -> dict[str, float]:
     def median(name: str, key: str) -> float:
         return statistics.median(row[key] for row in rows[name])
 
+    def best(group: str, key: str) -> float:
+        return max((median(name, key) for name in rows if name.startswith(f"{group}: torchvision")), default=math.nan)
+
     ratios = {}
-    for group in dict.fromkeys(name.partition(": ")[0] for name in rows):
-        theirs = [name for name in rows if name.startswith(f"{group}: torchvision")]
-        for name in (name for name in rows if name.startswith(group) and name not in theirs):
-            for key in ("per_cpu_s", "per_s"):
-                ratios[f"{name} over torchvision, {key}"] = median(name, key) / max(median(each, key) for each in theirs)
-    for name in rows:  # what preparing a smaller copy brings
-        if name.startswith("shrunk") and "torchvision" not in name:
-            originals = [each for each in rows if each.startswith(f"original, {name.split(': ')[0].split(', ')[1]}: torchvision")]
-            ratios[f"{name} over torchvision on the originals, per_cpu_s"] = median(name, "per_cpu_s") / max(
-                median(each, "per_cpu_s") for each in originals
-            )
+    for name in rows:
+        group, _, way = name.partition(": ")
+        if way.startswith("torchvision"):
+            continue
+        for key in ("per_cpu_s", "per_s"):
+            ratios[f"{name} over torchvision, {key}"] = median(name, key) / best(group, key)
+        if group.startswith("shrunk"):  # what preparing a smaller copy brings
+            theirs = best(group.replace("shrunk", "original"), "per_cpu_s")
+            ratios[f"{name} over torchvision on the originals, per_cpu_s"] = median(name, "per_cpu_s") / theirs
     return {name: round(value, 2) for name, value in ratios.items()}
 
 
@@ -220,7 +230,6 @@ def main() -> None:
     parser.add_argument("--only", default="", help="measure only the figures whose name begins so")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    torch.set_num_threads(1)
     every = len(os.sched_getaffinity(0))
     wanted = figures((0, 1) if options.short else (0, 1, every, every + 1, 2 * every))
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in wanted if name.startswith(options.only)}
@@ -231,7 +240,7 @@ def main() -> None:
         for _ in range(1 if options.short else options.rounds):
             print(f"programs that want a core: {os.getloadavg()[0]:.1f}", flush=True)
             for name in rows:
-                rows[name].append(wanted[name](Path(folder)))
+                rows[name].append(measure(Path(folder), *wanted[name]))
                 print(f"{name:45}", {key: round(value) for key, value in rows[name][-1].items()}, flush=True)
             if options.out:
                 write(options.out, {"files": files, "quality": quality, "ratios": summary(rows), "figures": rows})

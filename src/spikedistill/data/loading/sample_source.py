@@ -12,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from spikedistill.cpus import own_cpus
 from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.loading.augment import BOX_WORDS, ResizedCrop, resized_crop_boxes
 from spikedistill.data.loading.prefetch import AHEAD
 from spikedistill.data.loading.rng import SampleRng, Stream
 from spikedistill.data.loading.streaming.read_ahead import BytesAhead, RowsAhead
 
-_PER_TASK = 8  # images that a thread decodes in a row: boxes are drawn for all of them at once
+_MOST_PER_TASK = 8  # images that a thread decodes in a row: boxes are drawn for all of them at once
+_TASKS_PER_THREAD = 4  # of a batch, so that no thread waits long for the last one
 
 
 def indexable(samples: torch.Tensor) -> torch.Tensor:
@@ -105,9 +107,10 @@ class FileSource:
         target = buffer.numpy()
         contents = self._ahead.take() if self._ahead is not None else None
         words = None if crop is None else rng.words(Stream.RESIZED_CROP, BOX_WORDS)
+        per_task = max(1, min(_MOST_PER_TASK, len(rows) // (_TASKS_PER_THREAD * own_cpus())))
 
         def decode(first: int) -> None:
-            part = slice(first, first + _PER_TASK)
+            part = slice(first, first + per_task)
             some = rows[part].tolist()
             read = contents[part] if contents is not None else map(self._files.content, some)
             images = [self._files.encoded(row, content, fast=self._fast) for row, content in zip(some, read, strict=True)]
@@ -120,5 +123,5 @@ class FileSource:
             for position, (image, box) in enumerate(zip(images, boxes, strict=True), first):
                 target[position] = image.resized_box(box, side)
 
-        list(self._pool.map(decode, range(0, len(rows), _PER_TASK)))
+        list(self._pool.map(decode, range(0, len(rows), per_task)))
         return self._ring.send(buffer)
