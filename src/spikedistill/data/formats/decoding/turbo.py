@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import io
+import logging
 import math
 import re
 import threading
@@ -20,6 +21,8 @@ try:
     from simplejpeg import decode_jpeg
 except ImportError:  # not available for every processor
     decode_jpeg = None
+
+log = logging.getLogger(__name__)
 
 DIVISORS = (8, 4, 2)
 """By what a decoder can divide both sides of an image, computing fewer pixels from each block of 8x8 coefficients."""
@@ -82,7 +85,13 @@ def same_as_pillow() -> frozenset[str]:
 
     A small picture of each kind is encoded, decoded by both, and compared.
     """
-    return frozenset(name for name in SUBSAMPLINGS.values() if decode_jpeg is not None and _is_same(name))
+    if decode_jpeg is None:
+        log.info("JPEG images are decoded by Pillow: simplejpeg is not installed")
+        return frozenset()
+    same = frozenset(name for name in SUBSAMPLINGS.values() if _is_same(name))
+    if others := sorted(set(SUBSAMPLINGS.values()) - same):
+        log.info("JPEG images with chroma %s are decoded by Pillow, whose library gives other pixels here", ", ".join(others))
+    return same
 
 
 def _is_same(subsampling: str) -> bool:
