@@ -159,7 +159,7 @@ def compiled() -> Compiled | None:
     try:
         from numba import njit
     except ImportError:
-        log.info("images are resized by Pillow; pip install 'spikedistill[images]' makes that four times as fast, to the same bits")
+        log.info("resizing by Pillow; pip install 'spikedistill[images]' makes that four times as fast, with the same pixels")
         return None
     compile_ = njit(nogil=True)
     functions = compile_(_transpose), compile_(_weigh), compile_(_pass_rows), compile_(_to_planes)
