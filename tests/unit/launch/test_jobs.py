@@ -226,15 +226,15 @@ CONTROLLER = "import time, sys\nsys.stdout.write('up\\n'); sys.stdout.flush()\nt
 
 @pytest.fixture
 def controller(tmp_path):
-    """A process that looks like the controller of a local job: `python -m submitit.local._local FOLDER`."""
-    package = tmp_path / "fake" / "submitit" / "local"
+    """A process that looks like the controller of a local job: `python -m …job.controller FOLDER`."""
+    package = tmp_path / "fake" / "snakemake_executor_plugin_submitit" / "job"
     package.mkdir(parents=True)
     for folder in (package.parent, package):
         (folder / "__init__.py").touch()
-    (package / "_local.py").write_text(CONTROLLER)
+    (package / "controller.py").write_text(CONTROLLER)
     folder = tmp_path / "a folder" / "job" / "1"
     variables = os.environ | {"PYTHONPATH": str(tmp_path / "fake"), "CUDA_VISIBLE_DEVICES": "1,3"}
-    command = [sys.executable, "-m", "submitit.local._local", str(folder)]
+    command = [sys.executable, "-m", "snakemake_executor_plugin_submitit.job.controller", str(folder)]
     process = subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "up\n"
     yield process, folder

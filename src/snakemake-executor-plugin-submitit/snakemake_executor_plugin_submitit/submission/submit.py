@@ -382,7 +382,9 @@ def send(
             warn(f"{name}: {shortage}")
         executor: Any = slurm_executor(folder, request, name=name, comment=comment, count=len(plans), warn=warn)
     else:
-        executor = _local(folder, request, gpus)
+        from snakemake_executor_plugin_submitit.submission.local_executor import local_executor
+
+        executor = local_executor(folder, request, gpus)
     try:
         if len(plans) == 1:
             handles = [executor.submit(plans[0].task)]
@@ -492,19 +494,3 @@ def new_job_folder(folder: Path, name: str) -> Path:
 def _remove_unsubmitted(folder: Path) -> None:
     for left in (*folder.glob("*.pkl"), *folder.glob(".submission_file_*")):
         left.unlink(missing_ok=True)
-
-
-def _local(folder: Path, request: Request, gpus: Sequence[int]) -> Any:
-    from submitit import LocalExecutor
-
-    executor = LocalExecutor(folder=folder, max_num_timeout=request.max_requeues)
-    num_gpus = request.nodes * request.gpus_per_node
-    executor.update_parameters(
-        timeout_min=request.runtime_min,
-        tasks_per_node=request.num_ranks,
-        gpus_per_node=num_gpus,
-        visible_gpus=tuple(gpus) or tuple(range(num_gpus)),
-        stderr_to_stdout=True,
-        signal_delay_s=10,
-    )
-    return executor

@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from snakemake_interface_common.exceptions import WorkflowError
 
-from slurm_lab.main_process import wait_for, write_snakefile
+from slurm_lab.main_process import Main, wait_for, write_snakefile
 from slurm_lab.odd_places import ODD_NAME, ODD_PLACE
 from slurm_lab.running import environment, run, snakemake
 from snakemake_executor_plugin_submitit.submission.submit import submit
@@ -196,6 +197,29 @@ def test_stopping_the_main_process_of_50_jobs_leaves_no_orphan(tmp_path, how, po
             main.stdout.close()  # without the main process to read it
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 30)
     assert len(list(tmp_path.glob("pid*"))) == 2
+
+
+@pytest.mark.parametrize("pool", ["0", "2"])
+def test_ctrl_c_in_a_terminal_ends_everything_without_a_traceback(tmp_path, pool):
+    write_snakefile(
+        tmp_path,
+        f"""
+        rule all:
+            input: "a.txt", "b.txt"
+        rule one:
+            output: "{{n}}.txt"
+            resources: mem_mb=100, pool={pool}
+            shell: "touch {{wildcards.n}}.begun; sleep 600"
+        """,
+    )
+    main = Main(SimpleNamespace(environment={}), tmp_path, "--submitit-cluster", "local", "--submitit-local-cpus", "2")
+    try:
+        wait_for(lambda: len(list(tmp_path.glob("*.begun"))) == 2)
+        main.interrupt()
+    finally:
+        main.kill()
+    assert "Terminating processes on user request" in main.output
+    assert "Traceback" not in main.output and "KeyboardInterrupt" not in main.output, main.output
 
 
 def test_spmd_outside_of_a_job_is_the_command_itself(tmp_path):

@@ -1,4 +1,4 @@
-"""This user's jobs on this machine: the controllers that submitit's local executor has started."""
+"""This user's jobs on this machine: the controllers that the executor has started."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from spikedistill.launch.jobs.job import Job
 
 PROC = Path("/proc")
-CONTROLLER = "submitit.local._local"
+CONTROLLER = "snakemake_executor_plugin_submitit.job.controller"
 
 
 def local_jobs() -> list[Job]:
