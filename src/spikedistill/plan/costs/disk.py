@@ -32,7 +32,10 @@ def disk_lines(specs: Iterable[PreprocessSpec], store: Path) -> Iterator[str]:
     needs = {spec.ref: need for spec in specs if (need := written_bytes(spec)) >= MUCH_BYTES}
     if not needs:
         return
-    free = shutil.disk_usage(next(each for each in (store.absolute(), *store.absolute().parents) if each.exists())).free
+    try:
+        free = shutil.disk_usage(next(each for each in (store.absolute(), *store.absolute().parents) if each.exists())).free
+    except OSError:  # a store that cannot be used is told by whoever needs it
+        return
     for ref, need in needs.items():
         yield f"disk: {Path(ref).name} writes about {in_units(need)} to {store}, {in_units(free)} free"
     if sum(needs.values()) > free:
