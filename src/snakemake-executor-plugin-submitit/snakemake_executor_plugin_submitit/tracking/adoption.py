@@ -27,6 +27,7 @@ class Adopter:
         self._left = Leftovers(registry.load())
         self._states: dict[str, states.State] | None = None
         self._queried_at: float | None = None
+        self._tickets: dict[str, TicketFolder] = {}
         self.job_dirs = {Path(record.job_dir) for _, record in self._left.all()} | {
             Path(submission.folder) for submission, _ in self._left.all()
         }
@@ -57,7 +58,8 @@ class Adopter:
         from snakemake_executor_plugin_submitit.submission.submit import SubmittedJob
 
         if submission.is_pool and _status(record) is None:
-            TicketFolder(Path(submission.folder)).withdraw(ticket_of(record))  # one that waits is queued anew
+            tickets = self._tickets.setdefault(submission.folder, TicketFolder(Path(submission.folder)))
+            tickets.withdraw(ticket_of(record))  # one that waits is queued anew
         job_id = submission.job_id_of(record)
         status = _status(record)
         if status is None and (job_id is None or not self._may_live(job_id)):

@@ -94,6 +94,7 @@ class TicketFolder:
     def __init__(self, folder: Path) -> None:
         """Describe it; nothing is written."""
         self.folder = folder
+        self._listed: dict[str, str] = {}  # what has waited, by uid
         self._queue, self._claims, self._closed = folder / QUEUE, folder / CLAIMS, folder / CLOSED
 
     def create(self) -> None:
@@ -140,7 +141,9 @@ class TicketFolder:
 
     def withdraw(self, uid: str) -> bool:
         """Take a waiting ticket out of the queue; return False if there is none, as when a worker was faster."""
-        name = self.waiting().get(uid)
+        if uid not in self._listed:
+            self._listed = self.waiting()
+        name = self._listed.pop(uid, None)  # of thousands that are withdrawn, one listing names all
         return name is not None and self._withdraw(self._queue / name)
 
     def revoke(self, uid: str) -> bool:
