@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from spikedistill.cpus import own_cpus
 from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.loading.augment import BOX_WORDS, Augment, augment_batch, erase, resized_crop_boxes
 from spikedistill.data.loading.inputs import STATISTICS, InputConfig, crop_images, encode_frames, normalize
@@ -25,7 +23,7 @@ from spikedistill.data.loading.mixing import Mixing, Mixture, draw_mixture, mix,
 from spikedistill.data.loading.prefetch import prefetched
 from spikedistill.data.loading.resample import resized_crop, send
 from spikedistill.data.loading.rng import SampleRng, Stream, epoch_permutation
-from spikedistill.data.loading.sample_source import FileSource, RowSource, indexable
+from spikedistill.data.loading.sample_source import FileSource, Ring, RowSource, decoders, indexable
 from spikedistill.data.loading.streaming.array_file import ArrayFile
 from spikedistill.data.loading.streaming.order import ChunkedOrder, ChunkedShuffle
 from spikedistill.data.loading.streaming.read_ahead import bytes_ahead, rows_ahead
@@ -199,7 +197,7 @@ class Loader:
                 return batch, stream.record_event() if stream else None
 
         steps = range(start_step, self.steps_per_epoch)
-        with self._open_source(order, steps) as source, contextlib.closing(prefetched(make, steps, begin)) as batches:
+        with self._open_source(epoch, order, steps) as source, contextlib.closing(prefetched(make, steps, begin)) as batches:
             for batch, made in batches:
                 if made is not None:
                     current = torch.cuda.current_stream(self._device)
@@ -233,16 +231,19 @@ class Loader:
                 yield from batches
 
     @contextlib.contextmanager
-    def _open_source(self, order: npt.NDArray[np.int64], steps: range) -> Iterator[RowSource | FileSource | None]:
+    def _open_source(self, epoch: int, order: npt.NDArray[np.int64], steps: range) -> Iterator[RowSource | FileSource | None]:
         """Open the source of samples that are not on the device; it serves some steps of one epoch, and one thread."""
         if self._resident is not None:
             yield None
             return
         reads = self._to_read([order[self._loaded(step)] for step in steps])
         if isinstance(self._samples, ImageFiles):
-            fast = self._inputs.decode == "fast"
-            with ThreadPoolExecutor(own_cpus()) as pool, bytes_ahead(self._samples, *reads) as ahead:
-                yield FileSource(self._samples, self._most_loaded, self._device, self._side, pool, ahead, fast=fast)
+            crop, fast = self._augment.random_resized_crop, self._inputs.decode == "fast"
+            side = self._samples.shape[-1] if crop is None else self._side
+            ring = Ring((self._most_loaded, 3, side, side), torch.uint8, self._device)
+            batches = ((self._rows[order[at]], SampleRng(self._seed, epoch, at)) for at in map(self._loaded, steps))
+            with decoders() as pool, bytes_ahead(self._samples, *reads) as ahead:
+                yield FileSource(self._samples, batches, ring, crop, pool, ahead, fast=fast)
         else:
             with rows_ahead(self._file, *reads) as ahead:
                 yield RowSource(self._samples, self._most_loaded, self._device, ahead)
@@ -281,7 +282,7 @@ class Loader:
         """Return samples on the device in the size of an input."""
         crop = self._augment.random_resized_crop
         if isinstance(source, FileSource):
-            samples = source.take(self._rows[index], crop, rng)
+            samples = source.take()
         elif source is not None:
             samples = indexable(source.take(self._rows[index]))
         else:

@@ -5,7 +5,11 @@ Letters: B batch, S side.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import contextlib
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,13 +17,15 @@ import numpy.typing as npt
 import torch
 
 from spikedistill.cpus import own_cpus
+from spikedistill.data.formats.decoding.encoded import EncodedImage
 from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.loading.augment import BOX_WORDS, ResizedCrop, resized_crop_boxes
 from spikedistill.data.loading.prefetch import AHEAD
-from spikedistill.data.loading.rng import SampleRng, Stream
+from spikedistill.data.loading.rng import SampleRng, Stream, Words
 from spikedistill.data.loading.streaming.read_ahead import BytesAhead, RowsAhead
 
 _MOST_PER_TASK = 8  # images that a thread decodes in a row: boxes are drawn for all of them at once
+_DECODED_AHEAD = 1  # batches that are begun before the one that is asked for has ended
 _TASKS_PER_THREAD = 4  # of a batch, so that no thread waits long for the last one
 
 
@@ -28,7 +34,7 @@ def indexable(samples: torch.Tensor) -> torch.Tensor:
     return samples.to(torch.int32) if samples.dtype == torch.uint16 else samples
 
 
-class _Ring:
+class Ring:
     """Host buffers used in turn: one is with the consumer, the others are being filled or copied. Pinned for a GPU."""
 
     def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
@@ -62,7 +68,7 @@ class RowSource:
         self._ahead = ahead
         self._flat = np.asarray(samples).reshape(len(samples), -1)
         dtype = torch.from_numpy(samples[:1].copy()).dtype
-        self._ring = _Ring((batch_size, *samples.shape[1:]), dtype, device)
+        self._ring = Ring((batch_size, *samples.shape[1:]), dtype, device)
 
     def gather(self, rows: npt.NDArray[np.int64]) -> torch.Tensor:
         """Copy some rows to a buffer on the host."""
@@ -79,49 +85,79 @@ class RowSource:
         return self._ring.send(self.gather(rows))
 
 
+@contextlib.contextmanager
+def decoders() -> Iterator[ThreadPoolExecutor]:
+    """Open as many threads as this rank has CPUs; at the end, what they have not begun is left."""
+    pool = ThreadPoolExecutor(own_cpus(), thread_name_prefix="decode")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 class FileSource:
-    """Samples decoded from files by several threads; decoders release the GIL."""
+    """Samples decoded from files by several threads, which begin with a batch while the one before is used."""
 
     def __init__(
         self,
         files: ImageFiles,
-        batch_size: int,
-        device: torch.device,
-        side: int,
+        batches: Iterable[tuple[npt.NDArray[np.int64], SampleRng]],
+        ring: Ring,
+        crop: ResizedCrop | None,
         pool: ThreadPoolExecutor,
         ahead: BytesAhead | None = None,
         *,
         fast: bool = False,
     ) -> None:
-        self._ahead = ahead
-        self._files, self._pool, self._side, self._fast = files, pool, side, fast
-        self._batch_size, self._device = batch_size, device
-        self._ring: _Ring | None = None
+        """Plan to decode.
 
-    def take(self, rows: npt.NDArray[np.int64], crop: ResizedCrop | None, rng: SampleRng) -> torch.Tensor:
-        """Return middle squares, or random resized crops, uint8 [B, 3, S, S] on the device."""
-        side = self._files.shape[-1] if crop is None else self._side
-        if self._ring is None:
-            self._ring = _Ring((self._batch_size, 3, side, side), torch.uint8, self._device)
+        Args:
+            files: the images.
+            batches: rows and random words of each batch, in the order in which they will be taken.
+            ring: buffers uint8 [B, 3, S, S], three or more.
+            crop: makes random resized crops; None: middle squares.
+            pool: the threads; decoders release the GIL.
+            ahead: knows the rows of each batch, and has read them; None: the threads read them.
+            fast: as for `EncodedImage`.
+        """
+        self._files, self._batches, self._ring, self._crop = files, iter(batches), ring, crop
+        self._pool, self._ahead, self._fast = pool, ahead, fast
+        self._started: deque[tuple[torch.Tensor, list[Future[None]]]] = deque()
+
+    def take(self) -> torch.Tensor:
+        """Return the next batch on the device, uint8 [B, 3, S, S]."""
+        for rows, rng in itertools.islice(self._batches, _DECODED_AHEAD + 1 - len(self._started)):
+            self._started.append(self._start(rows, rng))
+        buffer, tasks = self._started.popleft()
+        for task in tasks:
+            task.result()
+        return self._ring.send(buffer)
+
+    def _start(self, rows: npt.NDArray[np.int64], rng: SampleRng) -> tuple[torch.Tensor, list[Future[None]]]:
+        """Deal the images of a batch to the threads; return the buffer that they fill, and the tasks."""
         buffer = self._ring.next(len(rows))
         target = buffer.numpy()
         contents = self._ahead.take() if self._ahead is not None else None
-        words = None if crop is None else rng.words(Stream.RESIZED_CROP, BOX_WORDS)
-        per_task = max(1, min(_MOST_PER_TASK, len(rows) // (_TASKS_PER_THREAD * own_cpus())))
+        words = None if self._crop is None else rng.words(Stream.RESIZED_CROP, BOX_WORDS)
 
-        def decode(first: int) -> None:
-            part = slice(first, first + per_task)
+        def decode(part: slice) -> None:
             some = rows[part].tolist()
             read = contents[part] if contents is not None else map(self._files.content, some)
             images = [self._files.encoded(row, content, fast=self._fast) for row, content in zip(some, read, strict=True)]
-            if crop is None or words is None:
-                for position, image in enumerate(images, first):
-                    target[position] = image.middle_square(side)
-                return
-            heights, widths = np.array([(image.height, image.width) for image in images]).T
-            boxes = resized_crop_boxes(crop, words[part], heights, widths).tolist()
-            for position, (image, box) in enumerate(zip(images, boxes, strict=True), first):
-                target[position] = image.resized_box(box, side)
+            self._crop_each(images, None if words is None else words[part], target[part])
 
-        list(self._pool.map(decode, range(0, len(rows), per_task)))
-        return self._ring.send(buffer)
+        per_task = max(1, min(_MOST_PER_TASK, len(rows) // (_TASKS_PER_THREAD * own_cpus())))
+        parts = (slice(first, first + per_task) for first in range(0, len(rows), per_task))
+        return buffer, [self._pool.submit(decode, part) for part in parts]
+
+    def _crop_each(self, images: Sequence[EncodedImage], words: Words | None, target: npt.NDArray[np.uint8]) -> None:
+        """Decode some images into `target`."""
+        side = target.shape[-1]
+        if self._crop is None or words is None:
+            for position, image in enumerate(images):
+                target[position] = image.middle_square(side)
+            return
+        heights, widths = np.array([(image.height, image.width) for image in images]).T
+        boxes = resized_crop_boxes(self._crop, words, heights, widths).tolist()
+        for position, (image, box) in enumerate(zip(images, boxes, strict=True)):
+            target[position] = image.resized_box(box, side)
