@@ -9,11 +9,11 @@ rates   samples/s of `Loader.stored`: uint8 batches on the host. The array is im
         is done with data that the page cache holds; `advised` does that too, but asks the kernel for the rows of the next 256
         samples before (posix_fadvise, WILLNEED), as an alternative that was not chosen; `ahead` reads ahead. `full` and
         `chunked` are the shuffles, chunked with the default blocks, and a window of which an eighth of the limit is held. Page
-        faults get some seconds, the others an epoch.
-        `anonymous_mb` is the memory of the process at its end that no file backs, `peak_mb` the most that the group used with
-        its page cache, `killed` how many processes the kernel killed for want of memory. Every sample is checked to be the one
-        that the order asks for.
-memory  the same, reading ahead, of a quarter of the rows.
+        faults and advice get some seconds, reading ahead more.
+        `private_mb` is the most memory of the process that no file backs, `peak_mb` the most that the group used, with its page
+        cache, `killed` how many processes the kernel killed for want of memory. Every sample is checked to be the one that the
+        order asks for.
+memory  the same, reading ahead, of a whole epoch, and of one of a quarter of the rows.
 cached  the same array without the group and the slow disk, in the page cache: the way that the loader chooses by itself, and
         reading ahead.
 """
@@ -50,7 +50,7 @@ SHAPE = (3, 256, 256)
 ROW_BYTES = 3 * 256 * 256
 BATCH = 64
 WAYS = ("page faults, full", "page faults, chunked", "advised, full", "ahead, full", "ahead, chunked")
-FAULTS_S = 8.0
+FAULTS_S, AHEAD_S = 8.0, 15.0
 ADVISED = 256  # samples
 
 
@@ -67,8 +67,8 @@ def write_array(path: Path, rows: int) -> None:
         os.fsync(stream.fileno())
 
 
-def measure(path: Path, way: str, rows: int, window: int) -> dict[str, float]:
-    """Load an epoch, or as much of it as there is time for, in this process."""
+def measure(path: Path, way: str, rows: int, window: int, seconds_at_most: float) -> dict[str, float]:
+    """Load an epoch, or as much of it as there is time for (0: all), in this process."""
     if way in WAYS:
         ArrayFile.is_cached = lambda *_: not way.startswith("ahead")  # type: ignore[method-assign]
     torch.set_num_threads(1)
@@ -77,18 +77,18 @@ def measure(path: Path, way: str, rows: int, window: int) -> dict[str, float]:
     store = SampleStore("images", open_array(path), every, {"train": every}, tuple(map(str, every)), mean, mean)
     shuffle = ChunkedShuffle(window=window) if way.endswith("chunked") else None
     loader = Loader(store, "train", batch_size=BATCH, shuffle=True, chunked=shuffle)
-    started, used, done, first_s = time.perf_counter(), time.process_time(), 0, 0.0
+    started, used, done, first_s, private = time.perf_counter(), time.process_time(), 0, 0.0, 0.0
     for samples, labels in advised(path) if way.startswith("advised") else loader.stored(0):
         first_s = first_s or time.perf_counter() - started
         numbers = samples.reshape(len(samples), -1)[:, :8].contiguous().view(torch.int64)
         if not torch.equal(numbers[:, 0], labels):
             raise SystemExit(f"{way}: other rows than asked for")
-        done += len(samples)
-        if way.startswith("page faults") and time.perf_counter() - started > FAULTS_S:
+        done, private = done + len(samples), max(private, private_mb())
+        if seconds_at_most and time.perf_counter() - started > seconds_at_most:
             break
     seconds, used = time.perf_counter() - started, time.process_time() - used
     rates = {"per_s": done / seconds, "per_cpu_s": done / used}
-    return {**rates, "first_s": first_s, "samples": done, "anonymous_mb": anonymous_mb()}
+    return {**rates, "first_s": first_s, "samples": done, "private_mb": private}
 
 
 def advised(path: Path) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -108,15 +108,15 @@ def advised(path: Path) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
             yield torch.from_numpy(np.take(samples, rows, axis=0)), torch.from_numpy(rows)
 
 
-def anonymous_mb() -> float:
+def private_mb() -> float:
     """Memory of this process that no file backs."""
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("Anonymous:"))
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon:"))
 
 
-def in_process(path: Path, way: str, rows: int, window: int, group: Group | None) -> dict[str, float]:
-    """Measure in a process of its own, in a group."""
-    command = [sys.executable, __file__, "--measure", json.dumps([str(path), way, rows, window])]
+def in_process(group: Group | None, path: Path, way: str, *given: float) -> dict[str, float]:
+    """Measure in a process of its own, in a group; `given` are the rest of what `measure` takes."""
+    command = [sys.executable, __file__, "--measure", json.dumps([str(path), way, *given])]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, preexec_fn=group.join if group else None)
     if done.returncode:
         raise SystemExit(f"{way}: ended with {done.returncode}")
@@ -134,12 +134,12 @@ def on_disk(array: Path, place: Path, delay_ms: float) -> Iterator[Path]:
         yield place / array.name
 
 
-def one(array: Path, place: Path, way: str, rows: int, options: argparse.Namespace) -> dict[str, float]:
-    """One way, on a cold disk, within the limit."""
+def one(array: Path, place: Path, way: str, options: argparse.Namespace, *given: float) -> dict[str, float]:
+    """One way, on a cold disk, within the limit; `given` are rows and time."""
     window = max(64, int(options.limit_mb * 2**20 / 4 / ROW_BYTES))
     with on_disk(array, place, options.delay_ms) as path, contextlib.ExitStack() as stack:
         group = stack.enter_context(Group(options.limit_mb << 20)) if options.delay_ms else None
-        return {key: round(value, 3) for key, value in in_process(path, way, rows, window, group).items()}
+        return {key: round(value, 3) for key, value in in_process(group, path, way, given[0], window, given[1]).items()}
 
 
 def measure_all(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -150,11 +150,12 @@ def measure_all(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     write_array(array, rows)
     rates: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     for _, way in itertools.product(range(options.rounds), WAYS):
-        rates[way].append(one(array, place, way, rows, options))
+        rates[way].append(one(array, place, way, options, rows, AHEAD_S if way.startswith("ahead") else FAULTS_S))
         print(f"{way:24}", rates[way][-1], flush=True)
     ahead = [way for way in WAYS if way.startswith("ahead")]
-    memory = {way: one(array, place, way, rows // 4, options) for way in ahead}
-    cached = {way: [in_process(array, way, rows, BATCH, None) for _ in range(options.rounds)] for way in ("own choice", ahead[0])}
+    memory = {f"{way}, {part} rows": one(array, place, way, options, part, 0) for part in (rows // 4, rows) for way in ahead}
+    ways = ("own choice", ahead[0])
+    cached = {way: [in_process(None, array, way, rows, BATCH, 0) for _ in range(options.rounds)] for way in ways}
     return {"rows": rows, "ratios": ratios(rates, cached), "rates": rates, "memory": memory, "cached": cached}
 
 
@@ -174,7 +175,7 @@ def ratios(rates: dict[str, list[dict[str, float]]], cached: dict[str, list[dict
 def main() -> None:
     """Measure, print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--limit-mb", type=int, default=512, help="memory that a job may use, in MiB")
+    parser.add_argument("--limit-mb", type=int, default=768, help="memory that a job may use, in MiB")
     parser.add_argument("--delay-ms", type=float, default=5, help="of an answer of the disk; 0: the disk as it is, no group")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where to put four times the limit for a while")

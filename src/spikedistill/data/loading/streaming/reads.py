@@ -50,9 +50,9 @@ class Reads:
         return self.runs[self.starts[step] : self.starts[step + 1] + 1]
 
     def ahead(self, in_flight: int) -> int:
-        """Return how many steps ahead to read, so that twice `in_flight` runs are waiting or being read: at least one."""
+        """Return how many steps ahead to read, at least one: those steps have `in_flight` runs, beside the step that waits."""
         runs, steps = len(self.runs) - 1, max(1, self.num_steps)
-        return max(1, -(-2 * in_flight * steps // max(1, runs)))
+        return max(1, -(-in_flight * steps // max(1, runs)))
 
     def most_held(self, ahead: int) -> int:
         """Return how many uses are read, or being read, and not yet used, at most."""
