@@ -1,4 +1,4 @@
-"""A workflow of 1,000 short stages on a real Slurm cluster of 16 nodes: our executor beside Snakemake's own Slurm plugin.
+"""A workflow of 1,000 short stages on a real Slurm cluster of 16 nodes: our executor, in pools and not, beside the slurm plugin.
 
     python benchmarks/dag_scale.py --baseline-python .venv-baseline/bin/python --write
 
@@ -68,13 +68,14 @@ def main() -> None:
     if arguments.jobs < FEWEST_JOBS:
         parser.error(f"--jobs {arguments.jobs}: expected at least {FEWEST_JOBS}")
     executor.SNAKEFILE, executor.LIMIT_S = SNAKEFILE, LIMIT_S
+    executor.FLAGS["pools"] = ["--executor", "submitit", "--set-resources", "stage:pool=4"]
     ctypes.CDLL(None).prctl(executor.PR_SET_CHILD_SUBREAPER, 1)
     os.environ["PATH"] += os.pathsep + "/usr/sbin"
     pythons = executor.pythons_of(arguments.baseline_python)
     rows = []
     try:
         with running_cluster(num_nodes=arguments.nodes, cpus=1) as cluster:
-            for name in (name for name in ("submitit", "slurm") if name in pythons):
+            for name in (name for name in ("pools", "submitit", "slurm") if name in pythons):
                 if arguments.jobs > WARM_UP:  # byte code, page cache
                     executor.run_snakemake(cluster, name, pythons[name], jobs=WARM_UP, in_flight=WARM_UP)
                 rows.append(executor.run_snakemake(cluster, name, pythons[name], jobs=arguments.jobs, in_flight=IN_FLIGHT))
