@@ -130,11 +130,11 @@ def test_the_rows_of_a_progressive_file_cannot_be_cut_off():
     assert jpeg_header.with_first_rows(content, header, 1) == (content, 90)
 
 
-@pytest.mark.parametrize("kind", ["4:2:0", "grey", "progressive 4:4:4"])
+@pytest.mark.parametrize("kind", ["4:2:0", "grey", "progressive 4:4:4", "restart markers"])
 @pytest.mark.parametrize("fast", [False, True])
 def test_a_truncated_file_is_named_and_never_half_grey(kind, fast):
     content = file_of(kind, (61, 45))
-    for length in (0, 1, 2, 20, len(content) // 3, len(content) * 2 // 3, len(content) - 3):
+    for length in (0, 1, 2, 20, len(content) // 3, len(content) * 2 // 3, len(content) * 9 // 10, len(content) - 3):
         with pytest.raises(DataError, match=r"^some/name: not an image that can be decoded"):
             EncodedImage("some/name", content[:length], fast=fast).resized_box((0, 0, 2, 2), 4)
 
