@@ -1,15 +1,17 @@
 """An array of four times the memory that a job may use, on a disk that answers late: page faults, and reading ahead.
 
     python benchmarks/larger_than_memory.py --out benchmarks/results/larger_than_memory.json
+    python benchmarks/larger_than_memory.py --request-kb 128 --out benchmarks/results/larger_than_memory-128k.json
 
 rates   samples/s of `Loader.stored`: uint8 batches on the host. The array is images of 3 x 256 x 256, as ImageNet with
         `storage: array` has them. Each way runs in a process of its own, in a control group whose memory limit is a quarter of
-        the array, with nothing of the array in the page cache, ways in turn. The disk stands for a parallel file system: see
-        measuring/slow_disk.py. `page faults` copies rows from the memory map, which was all that there was before and is what
-        is done with data that the page cache holds; `advised` does that too, but asks the kernel for the rows of the next 256
-        samples before (posix_fadvise, WILLNEED), as an alternative that was not chosen; `ahead` reads ahead. `full` and
-        `chunked` are the shuffles, chunked with the default blocks, and a window of which an eighth of the limit is held. Page
-        faults and advice get some seconds, reading ahead more.
+        the array, with nothing of the array in the page cache, ways in turn. The disk stands for a parallel file system (see
+        measuring/slow_disk.py), with requests of up to 1 MiB, or of 128 KiB, which is the kernel's default for others.
+        `page faults` copies rows from the memory map, which was all that there was before and is what is done with data that
+        the page cache holds; `advised` does that too, but asks the kernel for the rows of the next 256 samples before
+        (posix_fadvise, WILLNEED), as an alternative that was not chosen; `ahead` reads ahead. `full` and `chunked` are the
+        shuffles, chunked with the default blocks, and a window of which an eighth of the limit is held. Page faults and advice
+        get some seconds, reading ahead more.
         `private_mb` is the most memory of the process that no file backs, `peak_mb` the most that the group used, with its page
         cache, `killed` how many processes the kernel killed for want of memory. Every sample is checked to be the one that the
         order asks for.
@@ -50,7 +52,7 @@ SHAPE = (3, 256, 256)
 ROW_BYTES = 3 * 256 * 256
 BATCH = 64
 WAYS = ("page faults, full", "page faults, chunked", "advised, full", "ahead, full", "ahead, chunked")
-FAULTS_S, AHEAD_S = 8.0, 15.0
+FAULTS_S, AHEAD_S = 6.0, 15.0
 ADVISED = 256  # samples
 
 
@@ -125,19 +127,19 @@ def in_process(group: Group | None, path: Path, way: str, *given: float) -> dict
 
 
 @contextlib.contextmanager
-def on_disk(array: Path, place: Path, delay_ms: float) -> Iterator[Path]:
-    """Serve the array late, or leave it where it is if that cannot be had."""
-    if not delay_ms:
+def on_disk(array: Path, place: Path, options: argparse.Namespace) -> Iterator[Path]:
+    """Serve the array late, or leave it where it is if that is not wanted."""
+    if not options.delay_ms:
         yield array
         return
-    with served_late(array, place, delay_ms):
+    with served_late(array, place, options.delay_ms, options.request_kb):
         yield place / array.name
 
 
 def one(array: Path, place: Path, way: str, options: argparse.Namespace, *given: float) -> dict[str, float]:
     """One way, on a cold disk, within the limit; `given` are rows and time."""
     window = max(64, int(options.limit_mb * 2**20 / 4 / ROW_BYTES))
-    with on_disk(array, place, options.delay_ms) as path, contextlib.ExitStack() as stack:
+    with on_disk(array, place, options) as path, contextlib.ExitStack() as stack:
         group = stack.enter_context(Group(options.limit_mb << 20)) if options.delay_ms else None
         return {key: round(value, 3) for key, value in in_process(group, path, way, given[0], window, given[1]).items()}
 
@@ -177,6 +179,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--limit-mb", type=int, default=768, help="memory that a job may use, in MiB")
     parser.add_argument("--delay-ms", type=float, default=5, help="of an answer of the disk; 0: the disk as it is, no group")
+    parser.add_argument("--request-kb", type=int, default=1024, help="size of a request to the disk, at most 1024")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where to put four times the limit for a while")
     parser.add_argument("--out", type=Path)
@@ -192,7 +195,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         figures = measure_all(Path(folder), options)
     command = " ".join(["python", Path(sys.argv[0]).as_posix(), *sys.argv[1:]])
-    settings = {"limit_mb": options.limit_mb, "delay_ms": options.delay_ms, "row_bytes": ROW_BYTES, "batch": BATCH}
+    settings = {
+        "limit_mb": options.limit_mb,
+        "delay_ms": options.delay_ms,
+        "request_kb": options.request_kb,
+        "row_bytes": ROW_BYTES,
+        "batch": BATCH,
+    }
     text = json.dumps({"command": command, **describe("cpu", 1), **settings, **figures}, indent=1) + "\n"
     print(json.dumps(figures["ratios"], indent=1))
     if options.out:

@@ -1,7 +1,7 @@
 """A file on a disk that answers late, and a group of processes whose memory is limited; both need root.
 
 The disk is a file that nbdkit serves with a delay and nbdfuse mounts (apt-get install nbdkit libnbd-bin fuse3). Like a network
-file system, it has the page cache and the read-ahead of the kernel, and answers each request, of up to 128 KiB, after the delay.
+file system, it has the page cache and the read-ahead of the kernel, and answers each request after the delay, whatever its size.
 It works on ten requests at a time (libfuse has ten threads), which is less than a parallel file system does. The servers run
 outside of the group, so their memory counts for nobody.
 """
@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PROGRAMS = ("nbdkit", "nbdfuse", "fusermount3")
+_DEVICES = Path("/sys/class/bdi")
 _V1 = Path("/sys/fs/cgroup/memory")
 _V2 = Path("/sys/fs/cgroup")
 
@@ -30,13 +31,22 @@ def missing() -> str:
 
 
 @contextlib.contextmanager
-def served_late(file: Path, place: Path, delay_ms: float) -> Iterator[None]:
-    """Mount a file at `place`, an empty folder, under its own name, for the block; nothing of it is in the page cache."""
+def served_late(file: Path, place: Path, delay_ms: float, request_kb: int) -> Iterator[None]:
+    """Mount a file at `place`, an empty folder, under its own name, for the block; nothing of it is in the page cache.
+
+    Args:
+        file: the file.
+        place: the folder.
+        delay_ms: after which a request is answered.
+        request_kb: size of a request at most, up to 1024, which is also how much the kernel reads for a page fault.
+    """
     server = ["nbdkit", "--readonly", "--threads=256", "--filter=delay", "file", f"file={file}", f"rdelay={round(delay_ms)}ms"]
     command = ["nbdfuse", "--readonly", "--connections=8", str(place / file.name), "[", *server, "]"]
     process = subprocess.Popen(command)
     try:
         _wait_until_mounted(place / file.name, process)
+        device = place.stat().st_dev
+        (_DEVICES / f"{os.major(device)}:{os.minor(device)}" / "read_ahead_kb").write_text(str(request_kb))
         yield
     finally:
         subprocess.run(["fusermount3", "-u", "-z", str(place)], check=False)
