@@ -1,5 +1,6 @@
 """Batches for a GPU: every place that samples come from, every augmentation; no waiting, and no more launches than needed."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -7,11 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
+from spikedistill.data.formats.arrays import open_array
 from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.loading import loader as loading
 from spikedistill.data.loading.augment import Augment
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.loading.mixing import Mixing
+from spikedistill.data.loading.streaming.array_file import ArrayFile
 from spikedistill.data.store import SampleStore
 from tests.gpu.bounds import check_bounds
 from tests.gpu.fake.counts import Counted
@@ -82,11 +85,20 @@ def test_every_augmentation(gpu, name):
         same(batches, load(array(kind), "cpu", **options).epoch(1))
 
 
-@pytest.mark.parametrize("place", ["device", "rows", "files"])
+def array_file(folder):
+    """The images of `noise`, in a file that is read ahead."""
+    data = array("images")
+    np.save(folder / "images.npy", data.samples)
+    return dataclasses.replace(data, samples=open_array(folder / "images.npy"))
+
+
+@pytest.mark.parametrize("place", ["device", "rows", "ahead", "files"])
 def test_every_place_of_the_samples(gpu, tmp_path, monkeypatch, place):
     monkeypatch.setattr(loading, "RESIDENT_SHARE", 0.25 if place == "device" else 0.0)
-    data = image_files(tmp_path) if place == "files" else array("images")
-    batches = check(gpu, load(data, gpu.device), f"samples from {place}")
+    monkeypatch.setattr(ArrayFile, "is_cached", lambda *_: False)
+    make = {"ahead": array_file, "files": image_files}
+    data = make[place](tmp_path) if place in make else array("images")
+    batches = check(gpu, load(data, gpu.device), f"samples from {'rows' if place == 'ahead' else place}")
     if not gpu.is_fake:
         same(batches, load(data, "cpu").epoch(1))
 
