@@ -3,7 +3,7 @@
     python benchmarks/preparing.py --folder /dev/shm --out benchmarks/results/preparing.json
 
 Pictures are those of `measuring.pictures`, which cost a decoder what ImageNet's do, in the page cache. Every figure is of
-`prepare` of the dataset `imagenet` in a program of its own, after its imports, bound to as many cores as it has processes. The
+`prepare` of the dataset `imagenet` in a program of its own, after its imports and after the decoders were compiled, bound to as many cores as it has processes. The
 figures of a round follow each other, so that a busy machine is as busy for all. On a disk, arrays and copies are as fast as it
 takes them; in memory (/dev/shm), they show what the processors do.
 
@@ -38,8 +38,11 @@ STORAGES: dict[str, dict[str, Any]] = {
 def prepare_here(raw: Path, folder: Path, params: dict[str, Any], workers: int, commit_s: float | None) -> None:
     """Prepare in this program, and print how long it took."""
     from spikedistill.data.datasets import imagenet
+    from spikedistill.data.formats.decoding import resample, turbo
     from spikedistill.data.prepare.blocks import filling
 
+    turbo.same_as_pillow()
+    resample.compiled()
     if commit_s is not None:
         filling.COMMIT_S = commit_s
     for name in ("out", "work"):

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from spikedistill.components import Section
+from spikedistill.data.formats.decoding import resample, turbo
 from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.formats.pictures import Fit, Pictures
 from spikedistill.data.prepare.blocks.packs import NoTarget, PackTarget
@@ -54,6 +55,8 @@ def make(task: Task, files: ImageFiles, folder: Path, options: Mapping[str, Any]
     if task == "packed":
         return _packing(files, folder / "packed", **options)
     if task == "array":
+        if not isinstance(files, Pictures):
+            _load_decoders()
         work = ImageWork(files, files.values, "images decoded", {"shape": list(files.shape), "how": files.how})
         return work, ArrayTarget(folder / ARRAY, files.dtype, files.shape, "images")
 
@@ -62,6 +65,12 @@ def make(task: Task, files: ImageFiles, folder: Path, options: Mapping[str, Any]
         return b""
 
     return ImageWork(files, decode, "images decoded", {"verify": files.how}), NoTarget()
+
+
+def _load_decoders() -> None:
+    """Compile the decoders, and compare them with Pillow, here: processes that fork later need not do it each for itself."""
+    turbo.same_as_pillow()
+    resample.compiled()
 
 
 def packing(shrink: Shrink | None, *, verify: bool) -> dict[str, Any]:
