@@ -3,9 +3,9 @@
     python benchmarks/preparing.py --folder /dev/shm --out benchmarks/results/preparing.json
 
 Pictures are those of `measuring.pictures`, which cost a decoder what ImageNet's do, in the page cache. Every figure is of
-`prepare` of the dataset `imagenet` in a program of its own, after its imports and after the decoders were compiled, bound to as many cores as it has processes. The
-figures of a round follow each other, so that a busy machine is as busy for all. On a disk, arrays and copies are as fast as it
-takes them; in memory (/dev/shm), they show what the processors do.
+`prepare` of the dataset `imagenet` in a program of its own, after its imports and after the decoders were compiled, bound to as
+many cores as it has processes. The figures of a round follow each other, so that a busy machine is as busy for all. On a disk,
+arrays and copies are as fast as it takes them; in memory (/dev/shm), they show what the processors do.
 
 `again` is a run that finds everything done: it compares sizes and times of the files with the journal, and the checksums of what
 was written. `after a kill` is a run whose predecessor was killed when half of the images were done.
