@@ -23,7 +23,7 @@ SHORT = {
     "loading": ["--short"],
     "opening": ["--rows", "30000", "--array-gb", "0.1", "--ranks", "2"],
     "plan": ["--runs", "50"],
-    "preparing": ["--images", "40", "--rounds", "1"],
+    "preparing": ["--images", "40", "--rounds", "1", "--storages", "array"],
     "preprocess": ["--short", "--sets", "cifar10-dvs"],
     "status": ["--runs", "50"],
     "rate_memory": ["--arch", "resnet8", "--batch-size", "2", "--time-steps", "2"],
