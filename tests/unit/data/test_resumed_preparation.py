@@ -6,10 +6,15 @@ import random
 import shutil
 import time
 
+import numpy as np
 import pytest
 
+from spikedistill.data.formats.archives import Member
+from spikedistill.data.formats.events import Events, decode_aedat2
+from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files
+from spikedistill.data.prepare.recordings.write import write_frames
 from tests import image_files, preparation
-from tests.event_files import n_mnist_files
+from tests.event_files import aedat2_bytes, n_mnist_files
 from tests.files import contents, write_files
 from tests.preparation import STORAGES, prepared, write_imagenet
 
@@ -130,3 +135,36 @@ def test_progress_is_written_where_others_can_read_it(tmp_path):
         time.sleep(0.05)
     preparation.finish(running)
     assert seen and all(note["total"] == 192 and note["unit"] == "images" for note in seen)
+
+
+def write_recordings(folder, counts):
+    """Recordings whose events all fall on one pixel, so many of each."""
+    recordings = []
+    for number, count in enumerate(counts):
+        events = Events(*(np.full(count, value) for value in (0, 5, 6, 1)))
+        (folder / f"{number}.aedat").write_bytes(aedat2_bytes(events._replace(t=np.arange(count))))
+        recordings.append(Recording(Member(str(folder / f"{number}.aedat")), f"a/{number}", 0))
+    return recordings
+
+
+def test_frames_of_16_bits_go_on_and_become_8_bits_if_that_is_enough_after_all(tmp_path):
+    params = FrameParams(num_frames=1)
+    (tmp_path / "out").mkdir()
+
+    def write(counts):
+        found = write_frames(
+            write_recordings(tmp_path, counts),
+            whole_files(decode_aedat2),
+            params,
+            tmp_path / "out",
+            sensor=(128, 128),
+            num_workers=2,
+            work=tmp_path,
+        )
+        return np.load(tmp_path / "out" / "frames.npy"), len(found)
+
+    for counts, dtype in (([20, 300, 70], np.uint16), ([20, 300, 70], np.uint16), ([20, 200, 70], np.uint8)):
+        frames, number = write(counts)
+        assert frames.dtype == dtype and number == 3
+        assert frames.sum(axis=(1, 2, 3, 4)).tolist() == counts
+        assert [folder.name for folder in tmp_path.glob("frames-*")] == [f"frames-{np.dtype(dtype).name}"]
