@@ -59,6 +59,8 @@ CONFIGURATION, PLAN, ESTIMATOR = load_plan()
 STORE = Store(PLAN.config.store)
 UP_TO_DATE = UpToDate(PLAN, STORE)
 RUN_STAGE = f"{shlex.join(RUN)} {{params.arguments:q}} --gpus {{params.gpus}} --log-file {{log:q}}"
+# the resource stage_in has jobs read copies on the node's own disk
+RUN_ON_UPSTREAM = f"{RUN_STAGE} --copies {{input:q}}"
 REPORT_LOG = log_of("report", "report")
 RESOLVED_CONFIG = str(Path(PLAN.config.results) / "config.json")
 

@@ -20,4 +20,4 @@ rule distill:
     message:
         "distill {wildcards.name}"
     shell:
-        RUN_STAGE
+        RUN_ON_UPSTREAM

@@ -21,4 +21,4 @@ rule evaluate:
     message:
         "evaluate {wildcards.name}"
     shell:
-        RUN_STAGE
+        RUN_ON_UPSTREAM

@@ -19,4 +19,4 @@ rule teacher:
     message:
         "teacher {wildcards.name}"
     shell:
-        RUN_STAGE
+        RUN_ON_UPSTREAM

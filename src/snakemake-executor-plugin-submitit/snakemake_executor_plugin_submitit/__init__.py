@@ -76,6 +76,13 @@ class ExecutorSettings(ExecutorSettingsBase):
             "type": str,
         },
     )
+    stage_in_folder: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder on each node's own disk for copies of inputs (resource stage_in); the node replaces variables in it.",
+            "type": str,
+        },
+    )
     local_cpus: int | None = field(
         default=None,
         metadata={"help": "CPUs that local jobs share (default: those of this process).", "type": int},

@@ -26,6 +26,7 @@ from snakemake_executor_plugin_submitit.request.partitions import choose_partiti
 from snakemake_executor_plugin_submitit.request.pooling import capacity, parse_pool, worker_request
 from snakemake_executor_plugin_submitit.request.quoting import shell_quotes
 from snakemake_executor_plugin_submitit.request.resources import Request, parse_resources, suggest_names
+from snakemake_executor_plugin_submitit.request.stage_in import stage_in_arguments
 from snakemake_executor_plugin_submitit.submission import states
 from snakemake_executor_plugin_submitit.submission.commands import BusyError, is_of_outer_job, stop_sbatch
 from snakemake_executor_plugin_submitit.submission.held import HeldJobs
@@ -211,7 +212,10 @@ class Executor(RemoteExecutor):
     def _command(self, job: JobExecutorInterface) -> str:
         with shell_quotes():
             command = self.format_job_exec(job)
-        return command.replace(" -m snakemake ", " -m snakemake_executor_plugin_submitit.job.shim ", 1)
+        inputs = None if job.is_group() else job.input
+        staged = stage_in_arguments(job.resources, inputs, self.workflow.executor_settings.stage_in_folder)
+        command = command.replace(" -m snakemake ", " -m snakemake_executor_plugin_submitit.job.shim ", 1)
+        return " ".join([command, *map(shlex.quote, staged)])
 
     def get_job_args(self, job: JobExecutorInterface, **kwargs: Any) -> str:
         """Return Snakemake's arguments in the job: wait for the inputs, not for a directory that disappears with this process."""

@@ -29,6 +29,14 @@ def _add_run(commands: Commands, configured: argparse.ArgumentParser) -> None:
     run.add_argument("--plugins", nargs="+", default=[], metavar="PLUGIN", help="packages and folders (default: as configured)")
     run.add_argument("--raw", type=Path, help="folder of the downloaded data (default: as configured)")
     run.add_argument("--weights", type=Path, help="checkpoint to import, if the stage does (default: as configured)")
+    run.add_argument(
+        "--copies",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="MANIFEST",
+        help="manifests of upstream artifacts, or of copies of them",
+    )
     run.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs per node that the job requested: never use the CPU")
     run.add_argument("--log-file", type=Path, help="write the log there too")
     run.set_defaults(command=_run)
@@ -85,7 +93,14 @@ def _run(options: argparse.Namespace) -> None:
         keep_compiled_code()
     for spec in specs:
         files = options.raw or _path(raw.get(spec.ref)), options.weights or _path(weights.get(spec.ref))
-        run_stage(spec, Store(store), RunOptions(Path(results), files[0], num_workers, engine, options.gpus, files[1]))
+        known = Path(results), files[0], num_workers, engine, options.gpus, files[1]
+        run_stage(spec, Store(store), RunOptions(*known, copies=_copies(options.copies, Path(store))))
+
+
+def _copies(manifests: Iterable[Path], store: Path) -> dict[str, Path]:
+    """Return the folders of those that do not lie in the store, by the name of the artifact."""
+    folders = {manifest.parent.name: manifest.parent for manifest in manifests}
+    return {name: folder for name, folder in folders.items() if not folder.resolve().is_relative_to(store.resolve())}
 
 
 def _path(text: str | None) -> Path | None:

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class RunOptions:
         engine: speed, memory and checkpoints of training.
         gpus: GPUs that the job requested on each node; with any, running on the CPU is an error.
         weights: checkpoint of a network that is imported; None for others.
+        copies: folders of copies of upstream artifacts, by the artifact's name; others are read from the store.
     """
 
     results: Path = Path("results")
@@ -41,6 +43,7 @@ class RunOptions:
     engine: EngineConfig = field(default_factory=EngineConfig)
     gpus: int = 0
     weights: Path | None = None
+    copies: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def run_stage(spec: Spec, store: Store, options: RunOptions) -> Path:
     owner = _owner()
     if int(os.environ.get("RANK", "0")) > 0:
         if lease.wait_for_owner(lease.lease_path(work), owner, lambda: _is_done(spec, store)):
-            _build(spec, StageJob(_paths(spec, store), work, work, options))
+            _build(spec, StageJob(_paths(spec, store, options.copies), work, work, options))
         return store.path(spec.ref)
     with lease.held(lease.lease_path(work), owner, lambda: _is_done(spec, store)) as mine:
         if mine and not _is_done(spec, store):
@@ -99,7 +102,7 @@ def run_stage(spec: Spec, store: Store, options: RunOptions) -> Path:
 def _build_and_commit(spec: Spec, store: Store, work: Path, options: RunOptions, mine: lease.Lease) -> None:
     upstream = tuple(spec.upstream.values())
     clock, starts = Clock(), record_start(work, upstream)
-    inputs = {role: store.open(ref) for role, ref in spec.upstream.items()}
+    inputs = {role: _opened(ref, store, options.copies) for role, ref in spec.upstream.items()}
     with store.building(spec.ref, spec.model_dump(mode="json"), upstream, fence=mine.check) as build:
         job = StageJob(inputs, build.folder, work, options, mine)
         _build(spec, job)
@@ -114,11 +117,20 @@ def _is_done(spec: Spec, store: Store) -> bool:
     return store.is_current(spec.ref, spec.upstream.values())
 
 
-def _paths(spec: Spec, store: Store) -> dict[str, Path]:
+def _opened(ref: str, store: Store, copies: Mapping[str, Path]) -> Path:
+    copy = copies.get(Path(ref).name)
+    folder = store.open(ref) if copy is None else store.open_copy(ref, copy)
+    if folder == copy:
+        log.info("%s is read from its copy %s", ref, copy)
+    return folder
+
+
+def _paths(spec: Spec, store: Store, copies: Mapping[str, Path]) -> dict[str, Path]:
     missing = [ref for ref in spec.upstream.values() if store.status(ref) != "complete"]
     if missing:
         raise ArtifactError(f"missing or damaged in {store.root}: {', '.join(missing)}")
-    return {role: store.path(ref) for role, ref in spec.upstream.items()}
+    upstream = spec.upstream.items()  # of the store, rank 0 verifies the files; a copy may be on this node alone
+    return {role: _opened(ref, store, copies) if Path(ref).name in copies else store.path(ref) for role, ref in upstream}
 
 
 def _owner() -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -23,6 +24,8 @@ from spikedistill.components import fitting, matching, unknown
 from spikedistill.errors import ArtifactError
 from spikedistill.store.atomic import fsync, share
 from spikedistill.store.verified import noted_sha256, sha256
+
+log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 MANIFEST_BACKUP = ".manifest.json"
@@ -110,12 +113,13 @@ class Store:
         with contextlib.suppress(FileExistsError, PermissionError):
             self.manifest_path(ref).hardlink_to(self.path(ref) / MANIFEST_BACKUP)
 
-    def verify(self, ref: str, read: Callable[[Path], str] = sha256) -> Damage | None:
+    def verify(self, ref: str, read: Callable[[Path], str] = sha256, *, copy: Path | None = None) -> Damage | None:
         """Compare every file of an artifact with its sha256. Return None when all is well.
 
         Args:
             ref: reference of the artifact.
             read: returns the sha256 of a file; as it is, by reading all of it.
+            copy: folder of a copy, whose files are compared instead; with the checksums that the store has.
 
         Raises:
             FileNotFoundError: if there is no such artifact.
@@ -124,7 +128,8 @@ class Store:
             manifest = self.manifest(ref)
         except ArtifactError as err:
             return Damage(ref, (str(err),))
-        problems = [p for name, entry in manifest["files"].items() if (p := _check_file(self.path(ref) / name, entry, read))]
+        folder = self.path(ref) if copy is None else copy
+        problems = [p for name, entry in manifest["files"].items() if (p := _check_file(folder / name, entry, read))]
         if not problems and _digest(manifest["files"]) != manifest["digest"]:
             problems.append(f"{MANIFEST}: its own digest does not match")
         return Damage(ref, tuple(problems)) if problems else None
@@ -147,6 +152,19 @@ class Store:
         if damage:
             raise ArtifactError(f"damaged artifact, not used: {self.root / str(damage)}; {REBUILD}")
         return self.path(ref)
+
+    def open_copy(self, ref: str, copy: Path) -> Path:
+        """Verify the checksums of a copy of an artifact, as on a node's own disk, and return its folder; else open the artifact.
+
+        Raises:
+            ArtifactError: if the artifact is missing or damaged, too.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            damage = self.verify(ref, noted_sha256, copy=copy)
+            if damage is None:
+                return copy
+            log.warning("the copy of %s in %s is not used: %s", ref, copy, "; ".join(damage.problems))
+        return self.open(ref)
 
     def refs(self) -> list[str]:
         """Return the references of all artifacts with a manifest, sorted."""

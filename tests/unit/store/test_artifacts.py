@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -46,6 +47,19 @@ def test_a_flipped_byte_is_named_and_the_artifact_refused(tmp_path):
     (store.path(REF) / "weights.bin").write_bytes(b"wEights")
     with pytest.raises(ArtifactError, match=r"digits-net-0123456789.*weights\.bin.*sha256.*verify --set-aside"):
         store.open(REF)
+
+
+def test_a_copy_is_opened_if_its_files_are_those_of_the_store_and_else_named_and_left_alone(tmp_path, caplog):
+    store, copy = Store(tmp_path / "store"), tmp_path / "disk" / Path(REF).name
+    build(store)
+    shutil.copytree(store.path(REF), copy)
+    assert store.open_copy(REF, copy) == copy
+    (copy / "weights.bin").write_bytes(b"wEights")
+    assert store.open_copy(REF, copy) == store.path(REF)
+    assert f"the copy of {REF} in {copy} is not used" in caplog.text and "weights.bin" in caplog.text
+    (store.path(REF) / "weights.bin").write_bytes(b"wEights")
+    with pytest.raises(ArtifactError, match="damaged artifact, not used"):
+        store.open_copy(REF, copy)
 
 
 def test_a_file_cut_short_and_a_missing_file_are_named(tmp_path):

@@ -28,6 +28,7 @@ from typing import Any
 from snakemake_executor_plugin_submitit.job import network
 from snakemake_executor_plugin_submitit.job.network import host
 from snakemake_executor_plugin_submitit.job.rank_channel import Client, Server, new_key
+from snakemake_executor_plugin_submitit.job.staging import stage_on_this_node
 from snakemake_executor_plugin_submitit.jsonfile import read_json, write_json
 from snakemake_executor_plugin_submitit.private import FILE_MODE
 
@@ -172,6 +173,11 @@ def _follow_command(me: Member, number: int, command: dict[str, Any], umask: int
 
     changes = command["environment"]
     environment = {name: value for name, value in os.environ.items() if name not in changes["unset"]} | changes["set"]
+    try:
+        for line in stage_on_this_node(environment):
+            print(f"stage_in: {line}", flush=True)
+    except OSError as err:
+        raise SystemExit(f"spmd: rank {me.rank}: stage_in: no links to the inputs on {host()}: {err}") from err
     report = _run(me, command, environment, is_over, umask)
     if report["status"] and not report["stopped"]:
         print(f"spmd: rank {me.rank}: {describe_failure(report)}", file=sys.stderr, flush=True)

@@ -4,10 +4,12 @@ Each patch is guarded: if Snakemake moves what it changes, Snakemake's own behav
 then fails and names it.
 """
 
+import argparse
 import pkgutil
 import sys
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 OTHER_PLUGINS = "snakemake_executor_plugin_"
@@ -30,10 +32,63 @@ def prepare() -> None:
 
 
 def run(arguments: list[str]) -> None:
-    """Run Snakemake with these arguments; ends with SystemExit."""
+    """Run Snakemake with these arguments, some of which are for the shim; ends with SystemExit."""
     from snakemake.cli import main as snakemake_main
 
+    arguments, staging = split_arguments(arguments)
+    if staging.stage_in:
+        _stage_in(staging.stage_in.split(","), staging.stage_in_folder)
     snakemake_main([*arguments, "--max-jobs-per-timespan", "1000/0s"])
+
+
+def split_arguments(arguments: list[str]) -> tuple[list[str], argparse.Namespace]:
+    """Return Snakemake's arguments, and those of the shim, which come after them."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--stage-in")
+    parser.add_argument("--stage-in-folder")
+    start = arguments.index("--stage-in") if "--stage-in" in arguments else len(arguments)
+    return arguments[:start], parser.parse_args(arguments[start:])
+
+
+def _stage_in(wanted: list[str], folder: str | None) -> None:
+    """Have jobs read copies of some inputs on the node's own disk: `name` of a file, `name/` of the folder that it is in."""
+    from snakemake.executors.local import Executor
+    from snakemake.iocontainers import Namedlist
+
+    if not hasattr(Executor, "job_args_and_prepare"):
+        return
+    prepare_job = Executor.job_args_and_prepare
+
+    def job_args_and_prepare(self: Any, job: Any) -> Any:
+        rule, inputs, *rest = prepare_job(self, job)
+        read = _staged(inputs, wanted, folder) if isinstance(inputs, Namedlist) else {}
+        return (rule, type(inputs)(toclone=inputs, custom_map=lambda path: read.get(path, path)), *rest)
+
+    Executor.job_args_and_prepare = job_args_and_prepare
+
+
+def _staged(inputs: Any, wanted: list[str], folder: str | None) -> dict[str, str]:
+    """Return the paths to read in place of some inputs."""
+    from snakemake_executor_plugin_submitit.job.staging import stage
+
+    given = dict(inputs.items())
+    names = {name: name.removesuffix("/") for name in wanted if name.removesuffix("/") in given}
+    paths = {name: [given[key]] if isinstance(given[key], str) else list(given[key]) for name, key in names.items()}
+    originals = {
+        f"{key}-{number}": Path(path).parent if name.endswith("/") else Path(path)
+        for name, key in names.items()
+        for number, path in enumerate(paths[name])
+    }
+    found = {}
+    for place, link, why in stage(originals, folder):
+        if why:
+            print(f"stage_in: {originals[place]} is read from where it is: {why}", flush=True)
+        found[place] = link
+    return {
+        path: str(found[f"{key}-{number}"] / Path(path).name if name.endswith("/") else found[f"{key}-{number}"])
+        for name, key in names.items()
+        for number, path in enumerate(paths[name])
+    }
 
 
 def _list_modules_once() -> None:

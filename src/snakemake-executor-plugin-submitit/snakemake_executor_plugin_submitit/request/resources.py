@@ -47,7 +47,9 @@ SWITCHES: dict[str, tuple[str, str | None]] = {"exclusive": ("exclusive", None),
 BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 EXCLUSIVE_WORDS = ("user", "mcs", "topo")
 GPUS = ("gpus_per_node", "gpu", "gpus")
-NAMES = frozenset({*SBATCH_OPTIONS, *COUNTS, *SWITCHES, *GPUS, "gpu_model", "max_requeues", "mpi", "pool", "slurm_extra"})
+NAMES = frozenset(
+    {*SBATCH_OPTIONS, *COUNTS, *SWITCHES, *GPUS, "gpu_model", "max_requeues", "mpi", "pool", "slurm_extra", "stage_in"}
+)
 NAMES_OF_SNAKEMAKE = frozenset({"mem", "mem_mib", "disk", "disk_mb", "disk_mib", "tmpdir"})
 # sbatch options that slurm_extra may not contain -> the resource to use instead, or who sets the option
 REPLACED_BY = {

@@ -1,0 +1,324 @@
+"""Stage-in: copies of files and folders on a node's own disk, shared by ranks and by later jobs of the same user.
+
+    <base>/<key>/<name>     a copy; the key says what it was copied from: path, and size and time of each file
+    <base>/<key>.json       its size and checksums; the file's time is that of the last use
+    <base>/<key>.lock       locked exclusively while the copy is made or removed, and shared while a job uses it
+    <base>/links/<job>/…    what a job reads: links to copies, the same paths on all nodes of the job
+
+A copy is made under another name, checked against what was read, and renamed; one that was interrupted is removed by the next
+job. An original that has changed has another key. The folders are 0700, and one that others could write to is not used.
+"""
+
+import atexit
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import random
+import shutil
+import tempfile
+import time
+import uuid
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from snakemake_executor_plugin_submitit.jsonfile import read_json, write_json
+from snakemake_executor_plugin_submitit.private import FILE_MODE, FOLDER_MODE, is_open_to_others, make_folder
+
+LINKS = "links"
+CHUNK = 8 << 20
+PATIENCE_S = 10.0  # with others who use a copy that is not whole
+SPARE_SHARE = 0.1  # of the disk, which stays free
+UNUSED_S = 7 * 86_400.0  # after that a copy is removed when another one is made
+
+
+class NoRoomError(OSError):
+    """The disk has too little space, even without the copies that nobody uses."""
+
+
+class ChangedError(OSError):
+    """The original was changed while it was copied."""
+
+
+def node_folder(setting: str | None) -> Path:
+    """Return the folder of copies on this node: in the given one, in which variables are replaced, or a temporary one."""
+    given = setting or os.environ.get("SLURM_TMPDIR") or tempfile.gettempdir()
+    return Path(os.path.expandvars(given)) / f"submitit-stage-{os.geteuid()}"
+
+
+@dataclass
+class Copies:
+    """The copies on this node; those that were fetched stay until `close`, or the end of the process."""
+
+    base: Path
+    _locks: list[int] = field(default_factory=list)
+
+    def link(self, job: str, name: str, original: Path) -> tuple[Path, str]:
+        """Make a link, for a job, to a copy of a file or folder; or to the original where there can be no copy.
+
+        Args:
+            job: a name that no other job of this user has at this time.
+            name: of the link, unique in the job.
+            original: what to copy.
+
+        Returns:
+            The path of what the link stands for, with the original's own name; and why it is the original, empty if it is a copy.
+
+        Raises:
+            OSError: if there can be no link, either.
+        """
+        folder = self.base / LINKS / job
+        self._check_base()
+        make_folder(folder)
+        target, why = original.absolute(), ""
+        try:
+            target = self.fetch(original)
+        except OSError as err:
+            why = f"{err.strerror or err}"
+        place = folder / name
+        make_folder(place)
+        link = place / original.name
+        with contextlib.suppress(FileExistsError):  # another rank of this node was faster
+            link.symlink_to(target)
+        return link, why
+
+    def _check_base(self) -> None:
+        make_folder(self.base)
+        if is_open_to_others(self.base):
+            raise PermissionError(errno.EPERM, "others may write there", str(self.base))
+
+    def fetch(self, original: Path) -> Path:
+        """Return a copy of a file or folder, made if there is none; nobody removes it before `close`.
+
+        Raises:
+            NoRoomError: if the disk has too little space.
+            ChangedError: if the original changes meanwhile.
+            OSError: if it cannot be read, or the copy cannot be written.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            files = _files(original)
+            key = _key(original, files)
+            path, copy = self.base / f"{key}.lock", self.base / key / original.name
+            lock = _locked(path, fcntl.LOCK_SH)  # waits while a copy is made
+            try:
+                if not self._is_whole(key, copy, files):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    self._make_unless_whole(key, copy, original, files)
+                    fcntl.flock(lock, fcntl.LOCK_SH)  # not in one step: another job may have removed it in between
+                if self._is_whole(key, copy, files) and _is_at(lock, path):
+                    os.utime(self._about(key))
+                    self._locks.append(lock)
+                    return copy
+            except BlockingIOError:  # others have come for it too, or use what is left of it
+                if time.monotonic() > deadline:
+                    os.close(lock)
+                    raise OSError(errno.EBUSY, "a damaged copy of it is in use", str(copy)) from None
+                time.sleep(random.uniform(0.05, 0.3))
+            except BaseException:
+                os.close(lock)
+                raise
+            os.close(lock)
+
+    def close(self) -> None:
+        """Let go of the copies, which may then be removed."""
+        while self._locks:
+            os.close(self._locks.pop())
+
+    def _make_unless_whole(self, key: str, copy: Path, original: Path, files: dict[str, os.stat_result]) -> None:
+        if not self._is_whole(key, copy, files):
+            self._make(key, copy, original, files)
+
+    def _about(self, key: str) -> Path:
+        return self.base / f"{key}.json"
+
+    def _is_whole(self, key: str, copy: Path, files: dict[str, os.stat_result]) -> bool:
+        about = read_json(self._about(key))
+        if about is None:
+            return False
+        try:
+            sizes = {name: (copy / name if name else copy).stat().st_size for name in files}
+        except OSError:
+            return False
+        return sizes == {name: found.st_size for name, found in files.items()}
+
+    def _make(self, key: str, copy: Path, original: Path, files: dict[str, os.stat_result]) -> None:
+        partial = self.base / f".{key}.partial"
+        self._remove(key)
+        self._make_room(sum(found.st_size for found in files.values()))
+        partial.mkdir(mode=FOLDER_MODE)
+        try:
+            checksums = {name: _copy(_at(original, name), _at(partial / original.name, name)) for name in files}
+            for name, checksum in checksums.items():
+                if _checksum(_at(partial / original.name, name)) != checksum:
+                    raise OSError(errno.EIO, "the copy is not what was written", str(copy))
+            if _key(original, _files(original)) != key:
+                raise ChangedError(errno.ESTALE, "it was changed while it was copied", str(original))
+            partial.rename(copy.parent)
+            size = sum(found.st_size for found in files.values())
+            write_json(self._about(key), {"original": str(original.absolute()), "bytes": size, "crc32": checksums})
+            print(f"stage_in: {original}: {size / 1e9:.3g} GB copied to {self.base}", flush=True)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+    def _make_room(self, size: int) -> None:
+        """Remove copies that were not used for long, then those used longest ago, until there is enough space."""
+        entries = sorted(self.base.glob("*.json"), key=_mtime)
+        for about in entries:
+            is_old = time.time() - _mtime(about) > UNUSED_S
+            if is_old or not self._has_room(size):
+                self._remove_unused(about.stem)
+        for links in (self.base / LINKS).glob("*"):  # of jobs that were killed
+            if time.time() - _mtime(links) > UNUSED_S:
+                shutil.rmtree(links, ignore_errors=True)
+        for partial in self.base.glob(".*.partial"):
+            self._remove_unused(partial.name.split(".")[1])
+        if not self._has_room(size):
+            raise NoRoomError(errno.ENOSPC, f"{self.base} has too little space for {size / 1e9:.3g} GB more")
+
+    def _has_room(self, size: int) -> bool:
+        usage = shutil.disk_usage(self.base)
+        return usage.free - size >= SPARE_SHARE * usage.total
+
+    def _remove_unused(self, key: str) -> None:
+        with contextlib.suppress(BlockingIOError):
+            lock = _locked(self.base / f"{key}.lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                self._remove(key)
+                (self.base / f"{key}.lock").unlink(missing_ok=True)
+            finally:
+                os.close(lock)
+
+    def _remove(self, key: str) -> None:
+        self._about(key).unlink(missing_ok=True)
+        for folder in (self.base / key, self.base / f".{key}.partial"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def forget_job(self, job: str) -> None:
+        """Remove the links of a job."""
+        shutil.rmtree(self.base / LINKS / job, ignore_errors=True)
+
+
+def _files(original: Path) -> dict[str, os.stat_result]:
+    """Return the files of a folder by their path in it; of a file, itself by an empty path."""
+    if not original.is_dir():
+        return {"": original.stat()}
+    return {str(path.relative_to(original)): path.stat() for path in sorted(original.rglob("*")) if path.is_file()}
+
+
+def _at(folder: Path, name: str) -> Path:
+    return folder / name if name else folder
+
+
+def _key(original: Path, files: dict[str, os.stat_result]) -> str:
+    facts = [str(original.resolve()), *((name, found.st_size, found.st_mtime_ns) for name, found in files.items())]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+
+
+def _copy(source: Path, target: Path) -> int:
+    """Copy a file durably; return the checksum of what was read."""
+    target.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    checksum = 0
+    with source.open("rb", buffering=0) as reader, target.open("xb", buffering=0) as writer:
+        os.fchmod(writer.fileno(), FILE_MODE)
+        while chunk := reader.read(CHUNK):
+            checksum = zlib.crc32(chunk, checksum)
+            rest = memoryview(chunk)
+            while rest:
+                rest = rest[writer.write(rest) :]
+        os.fsync(writer.fileno())
+        os.posix_fadvise(writer.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # the check reads the disk
+    return checksum
+
+
+def _checksum(path: Path) -> int:
+    checksum = 0
+    with path.open("rb", buffering=0) as reader:
+        while chunk := reader.read(CHUNK):
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum
+
+
+def _mtime(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _locked(path: Path, how: int) -> int:
+    """Return a descriptor of a lock file, locked; of the file that has this path, for another one may just have been removed.
+
+    Raises:
+        BlockingIOError: if it is locked by others, and `how` says not to wait.
+        OSError: if it cannot be created.
+    """
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+        try:
+            fcntl.flock(lock, how)
+            if _is_at(lock, path):
+                return lock
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)
+
+
+def _is_at(lock: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(lock), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+STAGED = "SUBMITIT_STAGED"
+"""Variable with what a job has staged, in JSON: the base folder, the job's name, the originals by the names of their links."""
+
+
+def stage(originals: dict[str, Path], folder: str | None) -> Iterator[tuple[str, Path, str]]:
+    """Stage what a job reads, on its first node, and note it in the environment for the others.
+
+    Args:
+        originals: files and folders by names of the caller's choice.
+        folder: where copies are; None: see `node_folder`.
+
+    Yields:
+        The name, the path to read, and why that is the original; empty if it is a copy.
+    """
+    copies, job = Copies(node_folder(folder)), uuid.uuid4().hex
+    atexit.register(copies.forget_job, job)
+    linked = {}
+    for name, original in originals.items():
+        try:
+            link, why = copies.link(job, name, original)
+            linked[name] = str(original.absolute())
+        except OSError as err:
+            link, why = original, err.strerror or str(err)
+        yield name, link, why
+    os.environ[STAGED] = json.dumps({"base": str(copies.base), "job": job, "originals": linked})
+
+
+def stage_on_this_node(variables: Mapping[str, str]) -> Iterator[str]:
+    """Make the links of the job, on another rank, unless its node has them; yield a line for what cannot be copied.
+
+    Args:
+        variables: the environment of the job's first rank.
+
+    Raises:
+        OSError: if there can be no links: then the job's command would not find its files.
+    """
+    staged: dict[str, Any] = json.loads(variables.get(STAGED, "{}"))
+    if staged:
+        copies = Copies(Path(staged["base"]))
+        atexit.register(copies.forget_job, staged["job"])
+        for name, original in staged["originals"].items():
+            _, why = copies.link(staged["job"], name, Path(original))
+            if why:
+                yield f"{original} is read from where it is: {why}"

@@ -1,0 +1,32 @@
+"""The resource `stage_in`: which inputs of a job are read from copies on the node's own disk."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from snakemake_interface_common.exceptions import WorkflowError
+
+
+def stage_in_arguments(resources: Mapping[str, Any], inputs: Any, folder: str | None) -> list[str]:
+    """Return the arguments with which a job's Snakemake stages its inputs; none if it is not to.
+
+    Args:
+        resources: of the job.
+        inputs: the job's named inputs; None for a group, whose jobs have those that they have.
+        folder: where copies are on a node; None: in the job's temporary folder.
+
+    Raises:
+        WorkflowError: naming the value, and the inputs that there are.
+    """
+    value = resources.get("stage_in")
+    if not value:
+        return []
+    names = [name.strip() for name in str(value).split(",")]
+    known = None if inputs is None else list(inputs.keys())
+    for name in names:
+        if not isinstance(value, str) or (known is not None and name.removesuffix("/") not in known):
+            there = ", ".join(known or []) or "none with a name"
+            raise WorkflowError(
+                f"resource stage_in={value!r}: expected names of inputs of the rule, separated by commas, as in data for a file, "
+                f"or data/ for the folder that the file is in; its inputs: {there}"
+            )
+    return ["--stage-in", ",".join(names), *(["--stage-in-folder", folder] if folder else [])]
