@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from snakemake_executor_plugin_submitit.submission.submitter import Submitter
 
 TICK_S = 0.25
+JOBS_PER_TICK = 1000
 MAX_RESUBMISSIONS = 5
 
 
@@ -539,8 +540,8 @@ class Executor(RemoteExecutor):
         self.report_job_error(tracked.info, msg=f"{lost}{tracked.job.explain(state)}\n")
 
     async def sleep(self) -> None:
-        """Pause briefly: files are checked often, Slurm is queried rarely."""
-        await asyncio.sleep(TICK_S)
+        """Pause briefly: files are checked often, Slurm is queried rarely; of thousands of jobs, each is looked at less often."""
+        await asyncio.sleep(TICK_S * max(1.0, len(self._tracked) / JOBS_PER_TICK))
 
     # --- the end
 
