@@ -541,7 +541,8 @@ class Executor(RemoteExecutor):
 
     async def sleep(self) -> None:
         """Pause briefly: files are checked often, Slurm is queried rarely; of thousands of jobs, each is looked at less often."""
-        await asyncio.sleep(TICK_S * max(1.0, len(self._tracked) / JOBS_PER_TICK))
+        number = len(getattr(self, "_tracked", ()))  # there is none before `__post_init__`: the wait thread starts first
+        await asyncio.sleep(TICK_S * max(1.0, number / JOBS_PER_TICK))
 
     # --- the end
 
