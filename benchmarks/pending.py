@@ -103,7 +103,7 @@ def pending(cluster: SlurmCluster) -> int:
     return len(cluster.call("squeue", "--noheader", "--array", "--format=%i").stdout.split())
 
 
-def measure(cluster: SlurmCluster, work: Path, jobs: int) -> dict[str, float]:
+def measure(cluster: SlurmCluster, work: Path, jobs: int, waiting_s: float) -> dict[str, float]:
     """Submit, wait, kill, adopt, interrupt."""
     (work / "Snakefile").write_text(SNAKEFILE.format(jobs=jobs))
     executor.counting_wrappers(work, cluster)
@@ -114,8 +114,8 @@ def measure(cluster: SlurmCluster, work: Path, jobs: int) -> dict[str, float]:
     assert pending(cluster) == jobs
     time.sleep(5)
     before = main.cpu_s
-    time.sleep(WAITING_S)
-    figures["waiting_cpu_percent"] = 100 * (main.cpu_s - before) / WAITING_S
+    time.sleep(waiting_s)
+    figures["waiting_cpu_percent"] = 100 * (main.cpu_s - before) / waiting_s
     figures["main_mb"] = main.peak_mb
     figures["inodes_per_job"] = sum(1 for _ in (work / ".snakemake" / "submitit").rglob("*")) / jobs
     main.process.kill()
@@ -143,6 +143,7 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=10_000, help="pending jobs (10,000)")
+    parser.add_argument("--waiting-s", type=float, default=WAITING_S, help=f"time of waiting that is measured ({WAITING_S} s)")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     os.environ["PATH"] += os.pathsep + "/usr/sbin"
@@ -151,7 +152,7 @@ def main() -> None:
         report = {
             "machine": f"{processor()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}",
             "jobs": arguments.jobs,
-            "figures": measure(cluster, work, arguments.jobs),
+            "figures": measure(cluster, work, arguments.jobs, arguments.waiting_s),
         }
     report["calls"] = executor.counted_calls(work / "calls")[0]
     shutil.rmtree(work)

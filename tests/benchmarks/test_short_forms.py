@@ -29,8 +29,8 @@ SHORT = {
     "rate_memory": ["--arch", "resnet8", "--batch-size", "2", "--time-steps", "2"],
     "train_step": ["--short"],
 }
-ELSEWHERE = {"executor", "dag_scale", "neurobench_agreement", "gpu_constants", "mnist5k_tables"}
-"""The first two run on a cluster, see tests/slurm; the next needs a package under the GPL, then one a GPU, see test_gpu.py; the
+ELSEWHERE = {"executor", "dag_scale", "pending", "neurobench_agreement", "gpu_constants", "mnist5k_tables"}
+"""The first three run on a cluster, see tests/slurm; the next needs a package under the GPL, then one a GPU, see test_gpu.py; the
 last has its test in tests/docs."""
 
 

@@ -25,6 +25,7 @@ MODULES = {
     "submitit": "submitit submitit.helpers submitit.core.utils",
     "snakemake": "snakemake snakemake.api snakemake.cli snakemake.utils snakemake.report",
     "snakemake-executor-plugin-submitit": "snakemake_executor_plugin_submitit",
+    "snakemake-storage-plugin-fs": "snakemake_storage_plugin_fs",
     "snakemake-interface-common": "snakemake_interface_common.exceptions",
     "snakemake-interface-executor-plugins": "snakemake_interface_executor_plugins.settings",
     "snakemake-interface-logger-plugins": "snakemake_interface_logger_plugins",

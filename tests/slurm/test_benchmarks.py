@@ -34,3 +34,21 @@ def test_a_workflow_of_stages(without_baseline):
     assert LEFT_OUT in done.stdout
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert [(row["contender"], row["jobs"], row["failed"]) for row in rows] == [("pools", 6, ""), ("submitit", 6, "")]
+
+
+def test_thousands_of_pending_jobs(tmp_path):
+    command = [
+        sys.executable,
+        "benchmarks/pending.py",
+        "--jobs",
+        "30",
+        "--waiting-s",
+        "2",
+        "--out",
+        str(tmp_path / "figures.json"),
+    ]
+    done = run(ROOT, *command)
+    assert done.returncode == 0, done.stdout
+    figures = json.loads((tmp_path / "figures.json").read_text())["figures"]
+    assert figures["inodes_per_job"] < 4, "three for a job, and a few for all"
+    assert min(figures[name] for name in ("submit_cpu_s", "adopt_s", "empty_s")) > 0

@@ -44,6 +44,7 @@ from spikedistill.data.formats.recordings import guarded
 from spikedistill.data.prepare import frames
 from spikedistill.data.prepare.frames import FrameParams, Recording, whole_files
 from spikedistill.data.prepare.index import write_index
+from spikedistill.data.prepare.recordings.integration import DecoderError
 from spikedistill.data.prepare.recordings.write import write_frames
 from spikedistill.data.store import open_store
 from spikedistill.errors import DataError
@@ -317,7 +318,7 @@ def run_case(name: str, seed: int, place: Path) -> str:
         result = "read"
     except DataError as err:
         result = "refused"
-        if isinstance(err.__cause__, frames._DecoderError):
+        if isinstance(err.__cause__, DecoderError):
             result = f"the decoder does not raise DataError: {err}\n{err.__cause__}"
         elif str(place) not in str(err):
             result = f"names no file: {err}"

@@ -139,6 +139,7 @@ def test_without_room_the_copies_that_are_unused_longest_go_first(base, tmp_path
 def test_a_copy_in_use_stays_and_a_full_disk_is_told(base, data, tmp_path, disk):
     command = [sys.executable, "-c", HOLD, str(base), str(data)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as user:
+        assert user.stdout.readline().startswith(f"stage_in: {data}: ")
         copy = Path(user.stdout.readline().strip())
         disk.free = 0
         other = tmp_path / "other"
