@@ -11,6 +11,7 @@ SLURM_TESTS = (
     *(
         "test_pools",
         "test_conformance",
+        "test_stage_in",
         "test_pool_time_limits",
         "test_requeue",
         "test_outages",

@@ -1,5 +1,6 @@
 """Inputs on the nodes' own disks: folders that are named after the nodes, which in truth share a machine."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -74,7 +75,7 @@ def test_ranks_on_two_nodes_read_the_same_path_each_from_its_own_disk(slurm_clus
     wait_for(lambda: list((next(scratch.iterdir()) / "links").iterdir()) == [], 30, "the end of the links")
 
 
-def test_a_full_disk_and_a_killed_copy_keep_no_job_from_its_data(slurm_cluster, workflow):
+def test_where_the_disk_is_full_jobs_read_the_original(slurm_cluster, workflow):
     small = workflow / "nodes"
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m,mode=0700", "none", small], check=True)
     try:
@@ -83,15 +84,25 @@ def test_a_full_disk_and_a_killed_copy_keep_no_job_from_its_data(slurm_cluster, 
         assert set(sources(workflow)) == {workflow / "shared/data.bin"}
     finally:
         subprocess.run(["umount", small], check=True)
-    (workflow / "shared/data.bin").write_bytes(os.urandom(200 << 20))
-    main = run(slurm_cluster, workflow, "--forceall", "--set-resources", "reads:mem_mb=300")
-    wait_for(lambda: list(small.glob("*/*/.*.partial")) != [], 60, "a copy that is being made")
-    main.process.send_signal(signal.SIGKILL)
-    main.process.wait()
-    slurm_cluster.call("scancel", "--signal=KILL", "--full", "--user=root")
-    slurm_cluster.call("scancel", "--user=root")
-    wait_for(lambda: not slurm_cluster.queue(), 60, "an empty queue")
-    run(slurm_cluster, workflow, "--forceall", "--set-resources", "reads:mem_mb=300").succeeds()
-    assert len(set(sources(workflow))) == 2 and all(path.is_relative_to(small) for path in sources(workflow))
+
+
+def copying(folder):
+    """Processes that write a copy."""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            target = str(link.readlink())
+            if target.startswith(str(folder)) and ".partial/" in target:
+                yield int(link.parts[2])
+
+
+def test_a_killed_copy_is_made_again_by_the_next_job(slurm_cluster, workflow):
+    (workflow / "shared/data.bin").write_bytes(os.urandom(1 << 20) * 300)
+    memory = ("--set-resources", "reads:mem_mb=400")
+    main = run(slurm_cluster, workflow, "--retries", "1", *memory)
+    killed = []
+    wait_for(lambda: killed.extend(copying(workflow / "nodes")) or killed != [], 60, "a copy that is being made")
+    os.kill(killed[0], signal.SIGKILL)
+    main.succeeds()
+    assert len(set(sources(workflow))) == 2 and all(path.is_relative_to(workflow / "nodes") for path in sources(workflow))
     assert len({lines(workflow / f"{n}.txt")[1] for n in range(8)}) == 1
-    assert list(small.glob("*/*/.*.partial")) == []
+    assert list((workflow / "nodes").glob("*/*/.*.partial")) == []
