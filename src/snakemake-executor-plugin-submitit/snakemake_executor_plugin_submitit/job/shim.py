@@ -9,7 +9,6 @@ import pkgutil
 import sys
 import types
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 OTHER_PLUGINS = "snakemake_executor_plugin_"
@@ -37,7 +36,9 @@ def run(arguments: list[str]) -> None:
 
     arguments, staging = split_arguments(arguments)
     if staging.stage_in:
-        _stage_in(staging.stage_in.split(","), staging.stage_in_folder)
+        from snakemake_executor_plugin_submitit.job.staged_inputs import stage_inputs
+
+        stage_inputs(staging.stage_in.split(","), staging.stage_in_folder)
     snakemake_main([*arguments, "--max-jobs-per-timespan", "1000/0s"])
 
 
@@ -48,47 +49,6 @@ def split_arguments(arguments: list[str]) -> tuple[list[str], argparse.Namespace
     parser.add_argument("--stage-in-folder")
     start = arguments.index("--stage-in") if "--stage-in" in arguments else len(arguments)
     return arguments[:start], parser.parse_args(arguments[start:])
-
-
-def _stage_in(wanted: list[str], folder: str | None) -> None:
-    """Have jobs read copies of some inputs on the node's own disk: `name` of a file, `name/` of the folder that it is in."""
-    from snakemake.executors.local import Executor
-    from snakemake.iocontainers import Namedlist
-
-    if not hasattr(Executor, "job_args_and_prepare"):
-        return
-    prepare_job = Executor.job_args_and_prepare
-
-    def job_args_and_prepare(self: Any, job: Any) -> Any:
-        rule, inputs, *rest = prepare_job(self, job)
-        read = _staged(inputs, wanted, folder) if isinstance(inputs, Namedlist) else {}
-        return (rule, type(inputs)(toclone=inputs, custom_map=lambda path: read.get(path, path)), *rest)
-
-    Executor.job_args_and_prepare = job_args_and_prepare
-
-
-def _staged(inputs: Any, wanted: list[str], folder: str | None) -> dict[str, str]:
-    """Return the paths to read in place of some inputs."""
-    from snakemake_executor_plugin_submitit.job.staging import stage
-
-    given = dict(inputs.items())
-    names = {name: name.removesuffix("/") for name in wanted if name.removesuffix("/") in given}
-    paths = {name: [given[key]] if isinstance(given[key], str) else list(given[key]) for name, key in names.items()}
-    originals = {
-        f"{key}-{number}": Path(path).parent if name.endswith("/") else Path(path)
-        for name, key in names.items()
-        for number, path in enumerate(paths[name])
-    }
-    found = {}
-    for place, link, why in stage(originals, folder):
-        if why:
-            print(f"stage_in: {originals[place]} is read from where it is: {why}", flush=True)
-        found[place] = link
-    return {
-        path: str(found[f"{key}-{number}"] / Path(path).name if name.endswith("/") else found[f"{key}-{number}"])
-        for name, key in names.items()
-        for number, path in enumerate(paths[name])
-    }
 
 
 def _list_modules_once() -> None:

@@ -385,6 +385,19 @@ def test_shell_starts_a_command_by_Popen_of_its_module_sp_and_waits_for_it(monke
     assert seen == [([*PREFIX.split(), "some", "command"], True, None, "3")]
 
 
+def test_local_Executor_job_args_and_prepare_gives_rule_and_plain_inputs_first_and_Namedlist_maps_them():
+    from snakemake.executors.local import Executor, run_wrapper
+    from snakemake.iocontainers import InputFiles
+
+    text = source(Executor.job_args_and_prepare)
+    assert "job.rule,\n            job.input._plainstrings()," in text
+    assert list(inspect.signature(run_wrapper).parameters)[:2] == ["job_rule", "input"]
+    assert "self.job_args_and_prepare(job)" in source(Executor.run_single_job)
+    inputs = InputFiles(fromdict={"data": "a", "more": "b"})
+    mapped = InputFiles(toclone=inputs, custom_map={"a": "/copy/a"}.get)
+    assert (mapped.data, list(inputs.items())) == ("/copy/a", [("data", "a"), ("more", "b")])
+
+
 def test_Snakemake_starts_no_thread_while_it_is_imported(tmp_path):
     program = (
         "import os; from snakemake_executor_plugin_submitit.worker.warm import WarmModules\n"
