@@ -108,12 +108,14 @@ def demo(folder: Path) -> Iterator[tuple[str, str]]:
                 sys.exit(f"the demo takes more than {LONGEST_S:.0f} s:\n{terminal.shown('demo')}")
             time.sleep(1)
             students = len(list((project / "store" / "students").glob("*/manifest.json")))
-            if students == 0 and (project / "store" / "teachers").is_dir() and "watch" not in watched:
+            if not watched and (project / "store" / "data").is_dir():
                 watched = "watch"
                 terminal.run("watch", ["spikedistill", "status", "--profile", "cluster/local", "--watch", "1"], project)
             if students >= 3 and watched == "watch":
                 watched = terminal.shown("watch")
         run = terminal.shown("demo", everything=True)
+        if watched in ("", "watch"):
+            sys.exit(f"the demo ended before `status --watch` was seen:\n{run}")
         yield run[: end.end()] if (end := END.search(run)) else run, watched
     finally:
         terminal.close()
