@@ -23,7 +23,7 @@ from snakemake_executor_plugin_submitit.private import is_open_to_others, make_f
 from snakemake_executor_plugin_submitit.processes import ProcessId
 from snakemake_executor_plugin_submitit.request.local_slots import SlotPool
 from snakemake_executor_plugin_submitit.request.partitions import choose_partition, read_partitions
-from snakemake_executor_plugin_submitit.request.pooling import capacity, parse_pool, worker_request
+from snakemake_executor_plugin_submitit.request.pooling import NO_POOL, capacity, parse_pool, worker_request
 from snakemake_executor_plugin_submitit.request.quoting import shell_quotes
 from snakemake_executor_plugin_submitit.request.resources import Request, parse_resources, suggest_names
 from snakemake_executor_plugin_submitit.request.stage_in import stage_in_arguments
@@ -183,7 +183,7 @@ class Executor(RemoteExecutor):
 
     def _tell_not_pooled(self, job: JobExecutorInterface) -> None:
         value, rule = job.resources.get("pool"), getattr(job, "name", "")
-        if value not in (None, "", 0, "0") and rule not in self._rules_not_pooled:
+        if value not in NO_POOL and rule not in self._rules_not_pooled:
             self._rules_not_pooled.add(rule)
             self.logger.info(f"{rule}: resource pool={value} is not used, for the job has several ranks and runs by itself")
 

@@ -11,15 +11,15 @@ from snakemake_executor_plugin_submitit.private import FILE_MODE, write_new
 RESULT = "result.json"
 
 
-def write_text(path: Path, text: str, *, mode: int = FILE_MODE) -> None:
-    """Write a text file atomically, readable by its owner only unless `mode` says otherwise.
+def write_file(path: Path, content: str | bytes, *, mode: int = FILE_MODE) -> None:
+    """Write a file atomically, readable by its owner only unless `mode` says otherwise.
 
     Raises:
         OSError: if it cannot be written, for example on a full disk; no partial file is left.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        write_new(temporary, text, mode=mode)
+        write_new(temporary, content, mode=mode)
         temporary.rename(path)
     except OSError:
         with contextlib.suppress(OSError):
@@ -33,7 +33,7 @@ def write_json(path: Path, content: Any, *, mode: int = FILE_MODE) -> None:
     Raises:
         OSError: if it cannot be written, for example on a full disk; no partial file is left.
     """
-    write_text(path, json.dumps(content), mode=mode)
+    write_file(path, json.dumps(content), mode=mode)
 
 
 def read_json(path: Path) -> Any:

@@ -71,14 +71,14 @@ def is_open_to_others(folder: Path) -> bool:
     return bool(mode & OTHERS_WRITE) and not mode & stat.S_ISVTX
 
 
-def write_new(path: Path, text: str, *, mode: int = FILE_MODE) -> None:
+def write_new(path: Path, content: str | bytes, *, mode: int = FILE_MODE) -> None:
     """Write a new file; an existing one, or a link that somebody put there, is an error.
 
     Raises:
         OSError: if it cannot be written.
     """
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "w", encoding="utf-8") as file:
-        file.write(text)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
+        file.write(content if isinstance(content, bytes) else content.encode())
 
 
 def _user() -> str:

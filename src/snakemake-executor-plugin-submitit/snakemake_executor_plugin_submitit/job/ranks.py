@@ -28,7 +28,6 @@ from typing import Any
 from snakemake_executor_plugin_submitit.job import network
 from snakemake_executor_plugin_submitit.job.network import host
 from snakemake_executor_plugin_submitit.job.rank_channel import Client, Server, new_key
-from snakemake_executor_plugin_submitit.job.staging import stage_on_this_node
 from snakemake_executor_plugin_submitit.jsonfile import read_json, write_json
 from snakemake_executor_plugin_submitit.private import FILE_MODE
 
@@ -158,6 +157,8 @@ def follow(me: Member, umask: int = -1) -> int:
 
 
 def _follow_command(me: Member, number: int, command: dict[str, Any], umask: int) -> None:
+    from snakemake_executor_plugin_submitit.job.staging import stage_on_this_node
+
     folder = Path(me.folder)
     client = Client.connect(command["address"], command["server_port"], command["key"], me.rank, host())
     next_check = 0.0

@@ -31,20 +31,17 @@ def stage_inputs(wanted: list[str], folder: str | None) -> None:
 def _staged(inputs: Any, wanted: list[str], folder: str | None) -> dict[str, str]:
     """Return the paths to read in place of some inputs."""
     given = dict(inputs.items())
-    names = {name: name.removesuffix("/") for name in wanted if name.removesuffix("/") in given}
-    paths = {name: [given[key]] if isinstance(given[key], str) else list(given[key]) for name, key in names.items()}
-    originals = {
-        f"{key}-{number}": Path(path).parent if name.endswith("/") else Path(path)
-        for name, key in names.items()
-        for number, path in enumerate(paths[name])
-    }
-    found = {}
+    paths: dict[str, str] = {}  # of inputs, by the name of the link
+    originals: dict[str, Path] = {}  # what is copied: the file, or the folder that it is in
+    for name in wanted:
+        key = name.removesuffix("/")
+        found = given.get(key, ())
+        for number, path in enumerate([found] if isinstance(found, str) else found):
+            place = f"{key}-{number}"
+            paths[place], originals[place] = path, Path(path).parent if name.endswith("/") else Path(path)
+    read = {}
     for place, link, why in stage(originals, folder):
         if why:
             print(f"stage_in: {originals[place]} is read from where it is: {why}", flush=True)
-        found[place] = link
-    return {
-        path: str(found[f"{key}-{number}"] / Path(path).name if name.endswith("/") else found[f"{key}-{number}"])
-        for name, key in names.items()
-        for number, path in enumerate(paths[name])
-    }
+        read[paths[place]] = str(link / Path(paths[place]).relative_to(originals[place]))
+    return read

@@ -102,37 +102,44 @@ class Copies:
         """
         deadline = time.monotonic() + PATIENCE_S
         while True:
-            files = _files(original)
-            key = _key(original, files)
-            path, copy = self.base / f"{key}.lock", self.base / key / original.name
-            lock = _locked(path, fcntl.LOCK_SH)  # waits while a copy is made
             try:
-                if not self._is_whole(key, copy, files):
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    self._make_unless_whole(key, copy, original, files)
-                    fcntl.flock(lock, fcntl.LOCK_SH)  # not in one step: another job may have removed it in between
-                if self._is_whole(key, copy, files) and _is_at(lock, path):
-                    os.utime(self._about(key))
-                    self._locks.append(lock)
+                copy = self._fetch_unless_busy(original)
+                if copy is not None:
                     return copy
             except BlockingIOError:  # others have come for it too, or use what is left of it
                 if time.monotonic() > deadline:
-                    os.close(lock)
-                    raise OSError(errno.EBUSY, "a damaged copy of it is in use", str(copy)) from None
+                    raise OSError(errno.EBUSY, "a damaged copy of it is in use", str(original)) from None
                 time.sleep(random.uniform(0.05, 0.3))
-            except BaseException:
+
+    def _fetch_unless_busy(self, original: Path) -> Path | None:
+        """Return a copy, locked; None if another job has removed it meanwhile.
+
+        Raises:
+            BlockingIOError: if it has to be made, and others hold the lock.
+        """
+        files = _files(original)
+        key = _key(original, files)
+        path, copy = self.base / f"{key}.lock", self.base / key / original.name
+        lock = _locked(path, fcntl.LOCK_SH)  # waits while a copy is made
+        try:
+            if not self._is_whole(key, copy, files):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not self._is_whole(key, copy, files):
+                    self._make(key, copy, original, files)
+                fcntl.flock(lock, fcntl.LOCK_SH)  # not in one step: another job may have removed it in between
+            if not self._is_whole(key, copy, files) or not _is_at(lock, path):
+                return None
+            os.utime(self._about(key))
+            self._locks.append(lock)
+            return copy
+        finally:
+            if lock not in self._locks:
                 os.close(lock)
-                raise
-            os.close(lock)
 
     def close(self) -> None:
         """Let go of the copies, which may then be removed."""
         while self._locks:
             os.close(self._locks.pop())
-
-    def _make_unless_whole(self, key: str, copy: Path, original: Path, files: dict[str, os.stat_result]) -> None:
-        if not self._is_whole(key, copy, files):
-            self._make(key, copy, original, files)
 
     def _about(self, key: str) -> Path:
         return self.base / f"{key}.json"
@@ -142,15 +149,15 @@ class Copies:
         if about is None:
             return False
         try:
-            sizes = {name: (copy / name if name else copy).stat().st_size for name in files}
+            sizes = {name: _at(copy, name).stat().st_size for name in files}
         except OSError:
             return False
         return sizes == {name: found.st_size for name, found in files.items()}
 
     def _make(self, key: str, copy: Path, original: Path, files: dict[str, os.stat_result]) -> None:
-        partial = self.base / f".{key}.partial"
+        partial, size = self.base / f".{key}.partial", sum(found.st_size for found in files.values())
         self._remove(key)
-        self._make_room(sum(found.st_size for found in files.values()))
+        self._make_room(size)
         partial.mkdir(mode=FOLDER_MODE)
         try:
             checksums = {name: _copy(_at(original, name), _at(partial / original.name, name)) for name in files}
@@ -160,7 +167,6 @@ class Copies:
             if _key(original, _files(original)) != key:
                 raise ChangedError(errno.ESTALE, "it was changed while it was copied", str(original))
             partial.rename(copy.parent)
-            size = sum(found.st_size for found in files.values())
             write_json(self._about(key), {"original": str(original.absolute()), "bytes": size, "crc32": checksums})
             print(f"stage_in: {original}: {size / 1e9:.3g} GB copied to {self.base}", flush=True)
         except BaseException:

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 from snakemake_executor_plugin_submitit.job import ranks
-from snakemake_executor_plugin_submitit.jsonfile import RESULT, read_result, write_json, write_text
+from snakemake_executor_plugin_submitit.jsonfile import RESULT, read_result, write_file, write_json
 from snakemake_executor_plugin_submitit.private import FILE_MODE, make_folder
 from snakemake_executor_plugin_submitit.processes import ProcessId
 
@@ -169,7 +169,7 @@ class CommandTask:
         if len(self.command.encode()) < LONGEST_ARGUMENT:
             return ["bash", "-c", self.command]
         script = folder / "command.sh"
-        write_text(script, self.command)
+        write_file(script, self.command)
         return ["bash", str(script)]
 
     def _stop(self, number: int, frame: FrameType | None) -> None:

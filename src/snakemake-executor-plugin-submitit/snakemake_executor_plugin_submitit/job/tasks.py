@@ -9,7 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from snakemake_executor_plugin_submitit.private import FILE_MODE
+from snakemake_executor_plugin_submitit.jsonfile import write_file
+from snakemake_executor_plugin_submitit.private import write_new
 
 SUFFIX = "_tasks.pkl"
 PATIENCE_S = 60  # the file has its name soon after sbatch has returned, and a job may start before that
@@ -22,8 +23,7 @@ def write_tasks(path: Path, pickles: Sequence[bytes]) -> None:
         OSError: if it cannot be written.
     """
     sizes = json.dumps([len(each) for each in pickles]).encode()
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE), "wb") as file:
-        file.write(sizes + b"\n" + b"".join(pickles))
+    write_new(path, sizes + b"\n" + b"".join(pickles))
 
 
 def read_task(path: Path, index: int) -> bytes:
@@ -62,8 +62,4 @@ def fetch_own_task(folder: Path) -> None:
         time.sleep(0.2)
     if own.exists() or not tasks.exists():  # submitit says what is missing
         return
-    content = read_task(tasks, int(index))
-    temporary = folder / f".{own.name}-{os.getpid()}"
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE), "wb") as file:
-        file.write(content)
-    temporary.replace(own)
+    write_file(own, read_task(tasks, int(index)))

@@ -10,6 +10,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_executor_plugin_submitit.request.resources import Request
 
 SIZE = re.compile(r"([1-9]\d{0,4})(?:x([1-9]\d{0,3}))?")
+NO_POOL = (None, "", 0, "0")  # values of the resource
 WORKER_MB = 200  # of the worker itself: Snakemake and submitit
 PRELOADED_MB = 800  # of modules that the user has it load
 MARGIN_S = 180  # Slurm announces a time limit 90 s before, or up to 60 s sooner, and counts from before the worker's start
@@ -35,7 +36,7 @@ def parse_pool(resources: Mapping[str, Any], request: Request) -> PoolSize | Non
         WorkflowError: naming the value and the allowed values, or why the job cannot run in a pool.
     """
     value = resources.get("pool")
-    if value in (None, "", 0, "0"):
+    if value in NO_POOL:
         return None
     found = SIZE.fullmatch(str(value))
     if found is None or isinstance(value, bool):

@@ -21,12 +21,11 @@ def stage_in_arguments(resources: Mapping[str, Any], inputs: Any, folder: str | 
     if not value:
         return []
     names = [name.strip() for name in str(value).split(",")]
-    known = None if inputs is None else list(inputs.keys())
-    for name in names:
-        if not isinstance(value, str) or (known is not None and name.removesuffix("/") not in known):
-            there = ", ".join(known or []) or "none with a name"
-            raise WorkflowError(
-                f"resource stage_in={value!r}: expected names of inputs of the rule, separated by commas, as in data for a file, "
-                f"or data/ for the folder that the file is in; its inputs: {there}"
-            )
+    known = {name.removesuffix("/") for name in names} if inputs is None else inputs.keys()
+    if not isinstance(value, str) or any(name.removesuffix("/") not in known for name in names):
+        there = ", ".join(known if inputs is not None else ()) or "none with a name"
+        raise WorkflowError(
+            f"resource stage_in={value!r}: expected names of inputs of the rule, separated by commas, as in data for a file, "
+            f"or data/ for the folder that the file is in; its inputs: {there}"
+        )
     return ["--stage-in", ",".join(names), *(["--stage-in-folder", folder] if folder else [])]

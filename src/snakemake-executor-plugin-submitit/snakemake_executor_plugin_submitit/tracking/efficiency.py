@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_plugin_submitit.jsonfile import RESULT, read_result, write_text
+from snakemake_executor_plugin_submitit.jsonfile import RESULT, read_result, write_file
 from snakemake_executor_plugin_submitit.submission.commands import query_environment
 from snakemake_executor_plugin_submitit.submission.states import ALIVE, NO_ACCOUNTING
 
@@ -251,8 +251,8 @@ def write_report(folder: Path, names: Mapping[str, str], pooled: Mapping[Path, s
     if not usages:
         return f"no efficiency report: Slurm's accounting knows none of {len(names)} jobs"
     summary = f"{summarise(usages)}{note}\n"
-    write_text(folder / SUMMARY, summary)
-    write_text(folder / TABLE, _table(usages))
+    write_file(folder / SUMMARY, summary)
+    write_file(folder / TABLE, _table(usages))
     return f"{summary}Each run: {folder / TABLE}"
 
 

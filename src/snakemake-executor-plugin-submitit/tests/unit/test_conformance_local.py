@@ -4,6 +4,8 @@ import pytest
 
 from slurm_lab.conformance import PublishedTests
 from slurm_lab.features import check_features
+from slurm_lab.main_process import write_snakefile
+from slurm_lab.running import snakemake
 
 pytestmark = pytest.mark.slow
 LOCAL = {"cluster": "local", "local_cpus": 2, "local_gpus": 0}
@@ -26,9 +28,6 @@ def test_every_feature_works(tmp_path, pool):
 
 
 def test_immediate_submit_is_refused_before_anything_is_submitted(tmp_path):
-    from slurm_lab.main_process import write_snakefile
-    from slurm_lab.running import snakemake
-
     write_snakefile(tmp_path, 'rule noop:\n    output: "out.txt"\n    shell: "touch {output}"\n')
     done = snakemake(tmp_path, "--immediate-submit", "--notemp", cluster="local")
     assert done.returncode != 0
