@@ -91,10 +91,18 @@ def _run(options: argparse.Namespace) -> None:
     Store(store).check()
     if not all(isinstance(spec, PreprocessSpec) for spec in specs):
         keep_compiled_code()
+    copies = _copies(options.copies, Path(store))
     for spec in specs:
-        files = options.raw or _path(raw.get(spec.ref)), options.weights or _path(weights.get(spec.ref))
-        known = Path(results), files[0], num_workers, engine, options.gpus, files[1]
-        run_stage(spec, Store(store), RunOptions(*known, copies=_copies(options.copies, Path(store))))
+        run_options = RunOptions(
+            results=Path(results),
+            raw=options.raw or _path(raw.get(spec.ref)),
+            num_workers=num_workers,
+            engine=engine,
+            gpus=options.gpus,
+            weights=options.weights or _path(weights.get(spec.ref)),
+            copies=copies,
+        )
+        run_stage(spec, Store(store), run_options)
 
 
 def _copies(manifests: Iterable[Path], store: Path) -> dict[str, Path]:

@@ -53,7 +53,10 @@ class Job:
 
         return self.state in ALIVE
 
+    @property
+    def label(self) -> str:
+        """Return the id by which its cluster knows it; a ticket in a pool is as long as the stage's name, and is not shown."""
+        return "in a pool" if self.cluster == "pool" else self.job_id
+
     def __str__(self) -> str:
-        if self.cluster == "pool":
-            return "in a pool"
-        return f"job {self.job_id}" if self.cluster == "slurm" else f"process {self.job_id}"
+        return {"slurm": "job ", "local": "process ", "pool": ""}[self.cluster] + self.label

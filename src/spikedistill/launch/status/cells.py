@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from spikedistill.launch.jobs.find import Found
-from spikedistill.launch.jobs.job import Job
 from spikedistill.launch.status import words
 from spikedistill.launch.status.files import printable
 from spikedistill.launch.status.snapshot import Progress, Snapshot, StageStatus, Totals
@@ -22,7 +21,7 @@ def cells(stage: StageStatus) -> tuple[str, ...]:
         stage.stage,
         stage.name,
         stage.said,
-        _job(stage.job),
+        stage.job.label if stage.job else "",
         _epoch(progress) if progress else "",
         _digits(progress.loss, 4) if progress else "",
         _digits(progress.accuracy, 1) if progress else "",
@@ -81,9 +80,3 @@ def _stale_lines(snapshot: Snapshot) -> list[str]:
 
 def _name(found: Found) -> str:
     return f"{printable(found.name)} ({found.job}, {found.job.state.lower()})"
-
-
-def _job(job: Job | None) -> str:
-    if job is None:
-        return ""
-    return "in a pool" if job.cluster == "pool" else job.job_id  # a ticket's name is as long as the stage's

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.loading.streaming.array_file import ArrayFile
-from spikedistill.data.loading.streaming.reads import Integers, Reads, plan_reads
+from spikedistill.data.loading.streaming.reads import Integers, Reads, joined, plan_reads
 
 IN_FLIGHT = 32
 """Requests at a time."""
@@ -159,7 +159,7 @@ def rows_ahead(
     Raises:
         DataError: if the file was cut.
     """
-    if file is None or file.is_cached(_joined(rows)):
+    if file is None or file.is_cached(joined(rows)):
         return contextlib.nullcontext()
     return RowsAhead(file, plan_reads(rows, blocks, run_rows=max(1, min(_RUN_ROWS, RUN_BYTES // file.row_bytes))))
 
@@ -168,13 +168,9 @@ def bytes_ahead(
     files: ImageFiles, rows: Sequence[Integers], blocks: Sequence[Integers] | None
 ) -> AbstractContextManager[BytesAhead | None]:
     """Open what reads the images of some steps ahead; None if threads that decode do not wait for them. As `rows_ahead`."""
-    if not _answers_late(files.content, _joined(rows)):
+    if not _answers_late(files.content, joined(rows)):
         return contextlib.nullcontext()
     return BytesAhead(files.contents, plan_reads(rows, blocks, run_rows=_RUN_IMAGES))
-
-
-def _joined(rows: Sequence[Integers]) -> Integers:
-    return np.concatenate([*rows, np.empty(0, np.int64)])
 
 
 def _answers_late(read: Callable[[int], object], rows: Integers) -> bool:

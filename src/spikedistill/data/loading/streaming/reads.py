@@ -70,7 +70,7 @@ def plan_reads(rows: Sequence[Integers], groups: Sequence[Integers] | None, *, r
         run_rows: rows of a run, at most.
     """
     sizes = np.array([len(each) for each in rows], dtype=np.int64)
-    flat = np.concatenate([*rows, np.empty(0, np.int64)])
+    flat = joined(rows)
     due = np.repeat(np.arange(len(rows)), sizes)
     if groups is not None and flat.size:
         _, first, number = np.unique(np.concatenate(groups), return_index=True, return_inverse=True)
@@ -80,6 +80,11 @@ def plan_reads(rows: Sequence[Integers], groups: Sequence[Integers] | None, *, r
     starts = np.searchsorted(due[sequence][runs], np.arange(len(rows) + 1))
     steps = np.concatenate([[0], np.cumsum(sizes)])
     return Reads(flat, steps, sequence, np.append(runs, flat.size), starts)
+
+
+def joined(rows: Sequence[Integers]) -> Integers:
+    """Return the rows of all steps as one vector, of no values if there are no steps."""
+    return np.concatenate([*rows, np.empty(0, np.int64)])
 
 
 def _run_starts(rows: Integers, due: Integers, run_rows: int) -> Integers:

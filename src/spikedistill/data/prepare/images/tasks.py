@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from spikedistill.components import Section
-from spikedistill.data.formats.decoding import resample, turbo
+from spikedistill.data.formats.decoding import pillow, resample, turbo
 from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.formats.pictures import Fit, Pictures
 from spikedistill.data.prepare.blocks.packs import NoTarget, PackTarget
@@ -110,12 +110,10 @@ def _shrinking(files: ImageFiles, side: int, quality: int) -> Convert:
 
     def shrunk(row: int, content: bytes) -> bytes:
         image = files.decoded(row, content)
-        shorter = min(image.size)
-        if shorter <= side:
+        if min(image.size) <= side:
             return content
-        size = (int(side * image.width / shorter), int(side * image.height / shorter))
         stream = io.BytesIO()
-        image.resize(size, Image.Resampling.BILINEAR).save(stream, "JPEG", quality=quality)
+        image.resize(pillow.covering(*image.size, side), Image.Resampling.BILINEAR).save(stream, "JPEG", quality=quality)
         return stream.getvalue()
 
     return shrunk
