@@ -21,17 +21,17 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import executor
 from measuring.machine import processor
 from slurm_lab.cluster import SlurmCluster, running_cluster
+from slurm_lab.main_process import Main
 
 SNAKEFILE = """\
 rule all:
@@ -41,52 +41,33 @@ rule noop:
     resources: mem_mb=100, runtime=10, slurm_extra="--begin=now+1hour"
     shell: "touch {{output}}"
 """
-FLAGS = ["--executor", "submitit", "--scheduler", "greedy", "--max-jobs-per-timespan", "100000/1s", "--nocolor"]
+FLAGS = ["--scheduler", "greedy", "--max-jobs-per-timespan", "100000/1s", "--nocolor", "--submitit-poll-seconds", "20"]
 WAITING_S = 60
 LIMIT_S = 900
 
 
-class Main:
-    """Snakemake's main process."""
+def start(cluster: SlurmCluster, work: Path, jobs: int) -> Main:
+    """Start Snakemake's main process; its calls of Slurm's commands are noted."""
+    return Main(cluster, work, *FLAGS, "--jobs", str(jobs), path=work / "bin", CALLS=str(work / "calls"))
 
-    def __init__(self, cluster: SlurmCluster, work: Path, jobs: int) -> None:
-        """Start it."""
-        self.log = work / "main.log"
-        path = os.pathsep.join([str(work / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
-        variables = {**os.environ, **cluster.environment, "PATH": path, "CALLS": str(work / "calls")}
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "snakemake", *FLAGS, "--jobs", str(jobs)],
-                cwd=work,
-                env=variables,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self.started = time.monotonic()
 
-    @property
-    def cpu_s(self) -> float:
-        """CPU time of the process itself."""
-        return sum((executor.process_times(self.process.pid) or [0.0, 0.0])[:2])
+def seconds_until(main: Main, condition: Callable[[], bool], started: float) -> float:
+    """Wait; return the seconds since `started`."""
+    while not condition():
+        if main.process.poll() is not None or time.monotonic() - started > LIMIT_S:
+            raise SystemExit(f"it ended, or did not get there:\n{main.output[-2000:]}")
+        time.sleep(0.2)
+    return time.monotonic() - started
 
-    @property
-    def peak_mb(self) -> float:
-        """Peak resident memory."""
-        return int(re.findall(r"VmHWM:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())[0]) / 1024
 
-    def wait_for(self, condition: Any) -> float:
-        """Wait; return the seconds since the start."""
-        while not condition():
-            if self.process.poll() is not None or time.monotonic() - self.started > LIMIT_S:
-                raise SystemExit(f"it ended, or did not get there:\n{self.log.read_text()[-2000:]}")
-            time.sleep(0.2)
-        return time.monotonic() - self.started
+def cpu_s(main: Main) -> float:
+    """Return the CPU time of the main process itself."""
+    return sum((executor.process_times(main.process.pid) or [0.0, 0.0])[:2])
 
-    def adopted(self) -> int:
-        """Return the number of adopted jobs."""
-        return self.log.read_text().count(": adopted slurm job")
+
+def peak_mb(main: Main) -> float:
+    """Return the peak resident memory of the main process."""
+    return int(re.findall(r"VmHWM:\s+(\d+)", Path(f"/proc/{main.process.pid}/status").read_text())[0]) / 1024
 
 
 def dry_run(work: Path) -> dict[str, float]:
@@ -108,35 +89,34 @@ def measure(cluster: SlurmCluster, work: Path, jobs: int, waiting_s: float) -> d
     (work / "Snakefile").write_text(SNAKEFILE.format(jobs=jobs))
     executor.counting_wrappers(work, cluster)
     figures = dry_run(work)
-    main = Main(cluster, work, jobs)
-    figures["submit_s"] = main.wait_for(lambda: sbatch_calls(main.log) >= jobs)
-    figures["submit_cpu_s"] = main.cpu_s
+    started = time.monotonic()
+    main = start(cluster, work, jobs)
+    figures["submit_s"] = seconds_until(main, lambda: submitted(main.output) >= jobs, started)
+    figures["submit_cpu_s"] = cpu_s(main)
     assert pending(cluster) == jobs
     time.sleep(5)
-    before = main.cpu_s
+    before = cpu_s(main)
     time.sleep(waiting_s)
-    figures["waiting_cpu_percent"] = 100 * (main.cpu_s - before) / waiting_s
-    figures["main_mb"] = main.peak_mb
+    figures["waiting_cpu_percent"] = 100 * (cpu_s(main) - before) / waiting_s
+    figures["main_mb"] = peak_mb(main)
     figures["inodes_per_job"] = sum(1 for _ in (work / ".snakemake" / "submitit").rglob("*")) / jobs
-    main.process.kill()
-    main.process.wait()
-    main = Main(cluster, work, jobs)
-    figures["adopt_s"] = main.wait_for(lambda: main.adopted() == jobs)
-    figures["adopt_cpu_s"] = main.cpu_s
+    main.kill()
+    started = time.monotonic()
+    main = start(cluster, work, jobs)
+    figures["adopt_s"] = seconds_until(main, lambda: main.output.count(": adopted slurm job") == jobs, started)
+    figures["adopt_cpu_s"] = cpu_s(main)
     time.sleep(5)
     started = time.monotonic()
-    os.killpg(main.process.pid, signal.SIGINT)
-    main.process.wait()
-    figures["interrupt_s"] = time.monotonic() - started
+    figures["interrupt_s"] = main.interrupt()
     while pending(cluster):
         time.sleep(0.2)
     figures["empty_s"] = time.monotonic() - started
     return {name: round(value, 2) for name, value in figures.items()}
 
 
-def sbatch_calls(log: Path) -> int:
-    """Return how many jobs the log says were submitted."""
-    return sum(map(int, re.findall(r"^(\d+) jobs as array", log.read_text(), re.MULTILINE)))
+def submitted(output: str) -> int:
+    """Return how many jobs the main process says it has submitted."""
+    return sum(map(int, re.findall(r"^(\d+) jobs as array", output, re.MULTILINE)))
 
 
 def main() -> None:

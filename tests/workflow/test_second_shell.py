@@ -34,6 +34,15 @@ def jobs(shell):
     return [stage["job"]["job_id"] for stage in shell.status()["stages"] if stage["job"]]
 
 
+def end_one_of_two(shell, main):
+    """Cancel one training: it is not tried again, and the other goes on."""
+    shell.tells("cancel", "digits-resnet8-ce")
+    shell.wait_for("ce", "cancelled")
+    wait_for(lambda: "Error in rule distill" in main.output, 60, "Snakemake's report")
+    assert "Trying to restart" not in main.output
+    assert shell.stage("tet")["state"] == "running"
+
+
 def test_a_run_is_seen_and_ended_while_its_main_process_runs(shell, main):
     begun = {method: shell.wait_for(method, "running", epochs=1) for method in ("ce", "tet")}
     assert all(is_alive(int(stage["job"]["job_id"])) for stage in begun.values())
@@ -45,11 +54,7 @@ def test_a_run_is_seen_and_ended_while_its_main_process_runs(shell, main):
     assert offer.strip().startswith("digits-resnet8-ce-seed0-")
     assert "submitit" in shell.tells("logs", "digits-resnet8-ce", "--rank", "all")
 
-    shell.tells("cancel", "digits-resnet8-ce")
-    shell.wait_for("ce", "cancelled")
-    wait_for(lambda: "Error in rule distill" in main.output, 60, "Snakemake's report")
-    assert "Trying to restart" not in main.output
-    assert shell.stage("tet")["state"] == "running"
+    end_one_of_two(shell, main)
 
     told = shell.tells("cancel", "--all")
     assert f"told to end: Snakemake, process {main.process.pid}" in told
@@ -76,11 +81,7 @@ def test_jobs_that_share_processes_are_seen_and_ended_one_by_one(shell):
         assert {stage["job"]["cluster"] for stage in begun.values()} == {"pool"}
         assert "epoch" in shell.follow("digits-resnet8-ce", until="epoch")
         assert "its modules are those that the worker has loaded" in shell.tells("logs", "digits-resnet8-ce", "--rank", "all")
-        shell.tells("cancel", "digits-resnet8-ce")
-        shell.wait_for("ce", "cancelled")
-        wait_for(lambda: "Error in rule distill" in main.output, 60, "Snakemake's report")
-        assert "Trying to restart" not in main.output
-        assert shell.stage("tet")["state"] == "running"
+        end_one_of_two(shell, main)
         main.kill()
         assert shell.wait_for("tet", "interrupted", timeout_s=30)["job"] is None
         assert "no job was ended" in shell.tells("cancel", "--all", *PROFILE)
