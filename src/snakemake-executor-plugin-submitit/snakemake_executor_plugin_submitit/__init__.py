@@ -18,6 +18,7 @@ MINIMUM = {
     "array_size": 1,
     "keep_days": 0,
     "pool_minutes": 1,
+    "stage_in_gb": 1,
     "local_cpus": 1,
     "local_gpus": 0,
     "local_mem_mb": 1,
@@ -30,7 +31,11 @@ class ExecutorSettings(ExecutorSettingsBase):
 
     cluster: str = field(
         default="slurm",
-        metadata={"help": "Where jobs run: slurm, or local (this machine, no Slurm needed).", "choices": ["slurm", "local"]},
+        metadata={
+            "help": "Where jobs run: slurm; local (this machine, no Slurm needed); or allocation (the Slurm job in which Snakemake "
+            "itself runs, whose resources they share).",
+            "choices": ["slurm", "local", "allocation"],
+        },
     )
     folder: Path = field(
         default_factory=lambda: Path(".snakemake/submitit"),  # as a default it could not be written as JSON, for catalogues
@@ -83,17 +88,21 @@ class ExecutorSettings(ExecutorSettingsBase):
             "type": str,
         },
     )
+    stage_in_gb: int | None = field(
+        default=None,
+        metadata={"help": "Most GB of such copies on a node (default: all but a tenth of its disk).", "type": int},
+    )
     local_cpus: int | None = field(
         default=None,
-        metadata={"help": "CPUs that local jobs share (default: those of this process).", "type": int},
+        metadata={"help": "CPUs that jobs share on cluster local or allocation (default: those of this process, or of the Slurm job).", "type": int},
     )
     local_gpus: int | None = field(
         default=None,
-        metadata={"help": "GPUs that local jobs share (default: those that nvidia-smi lists).", "type": int},
+        metadata={"help": "GPUs that they share (default: those that nvidia-smi lists, or of the Slurm job).", "type": int},
     )
     local_mem_mb: int | None = field(
         default=None,
-        metadata={"help": "Memory in MB that local jobs share (default: that of this machine).", "type": int},
+        metadata={"help": "Memory in MB that they share (default: that of this machine, or of the Slurm job).", "type": int},
     )
 
     def __post_init__(self) -> None:

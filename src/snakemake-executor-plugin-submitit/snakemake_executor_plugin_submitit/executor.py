@@ -21,6 +21,7 @@ from snakemake_interface_executor_plugins.utils import format_cli_arg
 from snakemake_executor_plugin_submitit.jsonfile import read_result
 from snakemake_executor_plugin_submitit.private import is_open_to_others, make_folder, write_new
 from snakemake_executor_plugin_submitit.processes import ProcessId
+from snakemake_executor_plugin_submitit.request.allocation import own_allocation
 from snakemake_executor_plugin_submitit.request.local_slots import SlotPool
 from snakemake_executor_plugin_submitit.request.partitions import choose_partition, read_partitions
 from snakemake_executor_plugin_submitit.request.pooling import NO_POOL, capacity, parse_pool, worker_request
@@ -65,8 +66,9 @@ class Executor(RemoteExecutor):
         self._folder = own_job_folder(Path(settings.folder))
         self._done_dir = self._folder / DONE_DIR
         self._detach = settings.detach
-        if self._detach and self._cluster == "local":
-            raise WorkflowError("--submitit-detach needs cluster slurm: jobs on this machine end with the main process")
+        if self._detach and self._cluster != "slurm":
+            where = "on this machine" if self._cluster == "local" else "that share its Slurm job"
+            raise WorkflowError(f"--submitit-detach needs cluster slurm: jobs {where} end with the main process")
         self._comment = f"snakemake {uuid.uuid4().hex[:12]}"
         self._is_announced = False
         self._running: set[str] = set()
@@ -82,7 +84,8 @@ class Executor(RemoteExecutor):
         self._tracked: dict[int, TrackedJob] = {}
         self._starting = threading.RLock()
         self._submitter: Submitter[TrackedJob] | None = None
-        self._slots = SlotPool(settings.local_cpus, settings.local_gpus, settings.local_mem_mb)
+        allocation = own_allocation() if self._cluster == "allocation" else None
+        self._slots = SlotPool(settings.local_cpus, settings.local_gpus, settings.local_mem_mb, allocation)
         if self._cluster == "slurm":
             _leave_outer_job()
         self._registry = Registry(self._folder)
@@ -137,7 +140,7 @@ class Executor(RemoteExecutor):
         if self._is_announced:
             return
         self._is_announced = True
-        where = self._slots.describe() if self._cluster == "local" else f"Slurm; their comment is `{self._comment}`"
+        where = self._slots.describe() if self._cluster != "slurm" else f"Slurm; their comment is `{self._comment}`"
         self.logger.info(f"jobs run on {where}", extra={"starts_are_told": True})
 
     def run_job(self, job: JobExecutorInterface) -> None:
@@ -171,7 +174,7 @@ class Executor(RemoteExecutor):
         """Return a request with its partition, once it is known that it can be met."""
         if self._partitions_file:
             request = choose_partition(request, self._partitions, self._partitions_file)
-        if self._cluster == "local":
+        if self._cluster != "slurm":
             self._slots.check(request)
         return request
 
@@ -214,7 +217,8 @@ class Executor(RemoteExecutor):
         with shell_quotes():
             command = self.format_job_exec(job)
         inputs = None if job.is_group() else job.input
-        staged = stage_in_arguments(job.resources, inputs, self.workflow.executor_settings.stage_in_folder)
+        settings = self.workflow.executor_settings
+        staged = stage_in_arguments(job.resources, inputs, settings.stage_in_folder, settings.stage_in_gb)
         command = command.replace(" -m snakemake ", " -m snakemake_executor_plugin_submitit.job.shim ", 1)
         return " ".join([command, *map(shlex.quote, staged)])
 
@@ -330,7 +334,7 @@ class Executor(RemoteExecutor):
     def _log_submitted(self, tracked_jobs: Sequence[TrackedJob], job_id: str) -> None:
         job = tracked_jobs[0].job
         assert job is not None
-        extra = {"jobs_running" if self._cluster == "local" else "jobs_queued": jobs_by_number(tracked_jobs, self._cluster)}
+        extra = {"jobs_running" if self._cluster != "slurm" else "jobs_queued": jobs_by_number(tracked_jobs, self._cluster)}
         if len(tracked_jobs) == 1:
             self.logger.info(f"{tracked_jobs[0].name}: {self._cluster} job {job_id}, log {job.log_path}", extra=extra)
         else:
@@ -340,8 +344,8 @@ class Executor(RemoteExecutor):
             )
 
     def _start_waiting(self) -> None:
-        """Start the local jobs for which there is room, oldest first; do nothing on Slurm."""
-        if self._cluster != "local":
+        """Start the jobs for which there is room, oldest first; do nothing on Slurm, which does so itself."""
+        if self._cluster == "slurm":
             return
         with self._starting:
             is_full = False
@@ -408,7 +412,7 @@ class Executor(RemoteExecutor):
             return set()
 
     def _query_slurm(self) -> dict[str, states.State] | None:
-        if self._cluster == "local" or time.monotonic() < self._next_query:
+        if self._cluster != "slurm" or time.monotonic() < self._next_query:
             return None
         ids = {job.job_id for tracked in list(self._tracked.values()) if (job := tracked.job) is not None} - {""}
         if not ids:
@@ -494,7 +498,7 @@ class Executor(RemoteExecutor):
         assert tracked.job is not None
         if isinstance(tracked.job, PooledJob):
             return self._pool_service().queue_again(tracked, tracked.job, state)
-        if self._cluster == "local" or tracked.resubmissions >= MAX_RESUBMISSIONS:
+        if self._cluster != "slurm" or tracked.resubmissions >= MAX_RESUBMISSIONS:
             return False
         failure = (read_result(tracked.job.folder) or {}).get("failure", {})
         if failure.get("node_down"):
@@ -567,7 +571,7 @@ class Executor(RemoteExecutor):
         """Cancel the given jobs."""
         with self._starting:
             tracked_jobs = [t for info in active_jobs if (t := self._tracked.get(info.aux["number"])) and t.job]
-            if self._cluster == "local":
+            if self._cluster != "slurm":
                 for tracked in tracked_jobs:
                     assert tracked.job is not None
                     tracked.job.cancel()

@@ -38,7 +38,7 @@ def run(arguments: list[str]) -> None:
     if staging.stage_in:
         from snakemake_executor_plugin_submitit.job.staged_inputs import stage_inputs
 
-        stage_inputs(staging.stage_in.split(","), staging.stage_in_folder)
+        stage_inputs(staging.stage_in.split(","), staging.stage_in_folder, staging.stage_in_gb)
     snakemake_main([*arguments, "--max-jobs-per-timespan", "1000/0s"])
 
 
@@ -47,6 +47,7 @@ def split_arguments(arguments: list[str]) -> tuple[list[str], argparse.Namespace
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--stage-in")
     parser.add_argument("--stage-in-folder")
+    parser.add_argument("--stage-in-gb", type=int)
     start = arguments.index("--stage-in") if "--stage-in" in arguments else len(arguments)
     return arguments[:start], parser.parse_args(arguments[start:])
 

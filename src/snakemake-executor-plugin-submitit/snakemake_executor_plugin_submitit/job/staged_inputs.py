@@ -6,12 +6,13 @@ from typing import Any
 from snakemake_executor_plugin_submitit.job.staging import stage
 
 
-def stage_inputs(wanted: list[str], folder: str | None) -> None:
+def stage_inputs(wanted: list[str], folder: str | None, most_gb: int | None) -> None:
     """Have jobs of this process read copies of some inputs.
 
     Args:
         wanted: names of inputs: `name` for a file, `name/` for the folder that it is in.
         folder: where copies are; None: see `staging.node_folder`.
+        most_gb: of all copies on this node; None: what its disk holds.
     """
     from snakemake.executors.local import Executor
     from snakemake.iocontainers import Namedlist
@@ -22,13 +23,13 @@ def stage_inputs(wanted: list[str], folder: str | None) -> None:
 
     def job_args_and_prepare(self: Any, job: Any) -> Any:
         rule, inputs, *rest = prepare_job(self, job)
-        read = _staged(inputs, wanted, folder) if isinstance(inputs, Namedlist) else {}
+        read = _staged(inputs, wanted, folder, most_gb) if isinstance(inputs, Namedlist) else {}
         return (rule, type(inputs)(toclone=inputs, custom_map=lambda path: read.get(path, path)), *rest)
 
     Executor.job_args_and_prepare = job_args_and_prepare
 
 
-def _staged(inputs: Any, wanted: list[str], folder: str | None) -> dict[str, str]:
+def _staged(inputs: Any, wanted: list[str], folder: str | None, most_gb: int | None) -> dict[str, str]:
     """Return the paths to read in place of some inputs."""
     given = dict(inputs.items())
     paths: dict[str, str] = {}  # of inputs, by the name of the link
@@ -40,7 +41,7 @@ def _staged(inputs: Any, wanted: list[str], folder: str | None) -> dict[str, str
             place = f"{key}-{number}"
             paths[place], originals[place] = path, Path(path).parent if name.endswith("/") else Path(path)
     read = {}
-    for place, link, why in stage(originals, folder):
+    for place, link, why in stage(originals, folder, most_gb):
         if why:
             print(f"stage_in: {originals[place]} is read from where it is: {why}", flush=True)
         read[paths[place]] = str(link / Path(paths[place]).relative_to(originals[place]))

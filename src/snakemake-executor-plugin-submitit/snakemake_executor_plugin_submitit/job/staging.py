@@ -34,6 +34,7 @@ LINKS = "links"
 CHUNK = 8 << 20
 PATIENCE_S = 10.0  # with others who use a copy that is not whole
 SPARE_SHARE = 0.1  # of the disk, which stays free
+KEY_LENGTH = 24
 UNUSED_S = 7 * 86_400.0  # after that a copy is removed when another one is made
 
 
@@ -56,6 +57,8 @@ class Copies:
     """The copies on this node; those that were fetched stay until `close`, or the end of the process."""
 
     base: Path
+    most_gb: int | None = None
+    """Of all copies together; None: what the disk holds."""
     _locks: list[int] = field(default_factory=list)
 
     def link(self, job: str, name: str, original: Path) -> tuple[Path, str]:
@@ -185,12 +188,21 @@ class Copies:
                 shutil.rmtree(links, ignore_errors=True)
         for partial in self.base.glob(".*.partial"):
             self._remove_unused(partial.name.split(".")[1])
+        for copy in self.base.glob("?" * KEY_LENGTH):  # of jobs that were killed before they had written what it is
+            if copy.is_dir() and not self._about(copy.name).exists():
+                self._remove_unused(copy.name)
         if not self._has_room(size):
-            raise NoRoomError(errno.ENOSPC, f"{self.base} has too little space for {size / 1e9:.3g} GB more")
+            limit = "" if self.most_gb is None else f"; copies may have {self.most_gb} GB there (--submitit-stage-in-gb)"
+            raise NoRoomError(errno.ENOSPC, f"{self.base} has too little space for {size / 1e9:.3g} GB more{limit}")
 
     def _has_room(self, size: int) -> bool:
         usage = shutil.disk_usage(self.base)
-        return usage.free - size >= SPARE_SHARE * usage.total
+        if usage.free - size < SPARE_SHARE * usage.total:
+            return False
+        return self.most_gb is None or self._used() + size <= self.most_gb * 10**9
+
+    def _used(self) -> int:
+        return sum(int((read_json(about) or {}).get("bytes", 0)) for about in self.base.glob("*.json"))
 
     def _remove_unused(self, key: str) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -224,7 +236,7 @@ def _at(folder: Path, name: str) -> Path:
 
 def _key(original: Path, files: dict[str, os.stat_result]) -> str:
     facts = [str(original.resolve()), *((name, found.st_size, found.st_mtime_ns) for name, found in files.items())]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:KEY_LENGTH]
 
 
 def _copy(source: Path, target: Path) -> int:
@@ -285,20 +297,21 @@ def _is_at(lock: int, path: Path) -> bool:
 
 
 STAGED = "SUBMITIT_STAGED"
-"""Variable with what a job has staged, in JSON: the base folder, the job's name, the originals by the names of their links."""
+"""Variable with what a job has staged, in JSON: base folder, limit in GB, the job's name, originals by the names of their links."""
 
 
-def stage(originals: dict[str, Path], folder: str | None) -> Iterator[tuple[str, Path, str]]:
+def stage(originals: dict[str, Path], folder: str | None, most_gb: int | None = None) -> Iterator[tuple[str, Path, str]]:
     """Stage what a job reads, on its first node, and note it in the environment for the others.
 
     Args:
         originals: files and folders by names of the caller's choice.
         folder: where copies are; None: see `node_folder`.
+        most_gb: of all copies on a node; None: what its disk holds.
 
     Yields:
         The name, the path to read, and why that is the original; empty if it is a copy.
     """
-    copies, job = Copies(node_folder(folder)), uuid.uuid4().hex
+    copies, job = Copies(node_folder(folder), most_gb), uuid.uuid4().hex
     atexit.register(copies.forget_job, job)
     linked = {}
     for name, original in originals.items():
@@ -308,7 +321,7 @@ def stage(originals: dict[str, Path], folder: str | None) -> Iterator[tuple[str,
         except OSError as err:
             link, why = original, err.strerror or str(err)
         yield name, link, why
-    os.environ[STAGED] = json.dumps({"base": str(copies.base), "job": job, "originals": linked})
+    os.environ[STAGED] = json.dumps({"base": str(copies.base), "most_gb": most_gb, "job": job, "originals": linked})
 
 
 def stage_on_this_node(variables: Mapping[str, str]) -> Iterator[str]:
@@ -322,7 +335,7 @@ def stage_on_this_node(variables: Mapping[str, str]) -> Iterator[str]:
     """
     staged: dict[str, Any] = json.loads(variables.get(STAGED, "{}"))
     if staged:
-        copies = Copies(Path(staged["base"]))
+        copies = Copies(Path(staged["base"]), staged["most_gb"])
         atexit.register(copies.forget_job, staged["job"])
         for name, original in staged["originals"].items():
             _, why = copies.link(staged["job"], name, Path(original))

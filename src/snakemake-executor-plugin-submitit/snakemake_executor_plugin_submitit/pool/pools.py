@@ -86,7 +86,7 @@ class Pools:
         Args:
             folder: the executor's folder.
             done_dir: folder of the done markers.
-            cluster: "slurm" or "local".
+            cluster: "slurm", "local", or "allocation".
             preload: modules that workers load beforehand.
         """
         self._folder, self._done_dir, self._cluster = folder, done_dir, cluster

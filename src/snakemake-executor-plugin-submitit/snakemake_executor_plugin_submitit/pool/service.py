@@ -30,7 +30,7 @@ class Host:
     Attributes:
         folder: its folder.
         done_dir: folder of the done markers.
-        cluster: "slurm" or "local".
+        cluster: "slurm", "local", or "allocation".
         registry: of what the next main process has to know.
         logger: Snakemake's.
         tracked: all jobs and workers, by number.

@@ -1,4 +1,4 @@
-"""Share the CPUs, GPUs and memory of this machine among local jobs; a job starts when its share is free."""
+"""Share the CPUs, GPUs and memory of this machine, or of a Slurm job, among jobs; one starts when its share is free."""
 
 import os
 import subprocess
@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 from snakemake_interface_common.exceptions import WorkflowError
 
+from snakemake_executor_plugin_submitit.request.allocation import Allocation
 from snakemake_executor_plugin_submitit.request.resources import Request
+
+UNLIMITED_MB = 1 << 40
 
 
 @dataclass(frozen=True)
 class Share:
-    """A part of the machine, taken by one job."""
+    """A part of the whole, taken by one job."""
 
     cpus: int
     mem_mb: int
@@ -19,10 +22,21 @@ class Share:
 
 
 class SlotPool:
-    """Hand out shares of a machine."""
+    """Hand out shares of a machine, or of a Slurm job."""
 
-    def __init__(self, cpus: int | None = None, gpus: int | None = None, mem_mb: int | None = None) -> None:
-        """Create a pool; amounts that are not given are those of this machine."""
+    def __init__(
+        self,
+        cpus: int | None = None,
+        gpus: int | None = None,
+        mem_mb: int | None = None,
+        allocation: Allocation | None = None,
+    ) -> None:
+        """Create a pool; amounts that are not given are those of the Slurm job, or of this machine if there is none."""
+        self._place, self._nodes = "this machine", None
+        if allocation is not None:
+            self._place, self._nodes = f"the Slurm job {allocation.job_id}", allocation.nodes
+            cpus, gpus = cpus or allocation.cpus, allocation.gpus if gpus is None else gpus
+            mem_mb = mem_mb or allocation.mem_mb or UNLIMITED_MB
         self._cpus = self.total_cpus = cpus or len(os.sched_getaffinity(0))
         self._mem_mb = self.total_mem_mb = mem_mb or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
         self._gpus = list(range(_count_gpus() if gpus is None else gpus))
@@ -30,20 +44,30 @@ class SlotPool:
 
     def describe(self) -> str:
         """Return what the pool has to share, for a message."""
-        return f"this machine and share {self.total_cpus} CPUs, {self.total_gpus} GPUs and {self.total_mem_mb} MB"
+        memory = "" if self.total_mem_mb == UNLIMITED_MB else f" and {self.total_mem_mb} MB"
+        return f"{self._place} and share {self.total_cpus} CPUs, {self.total_gpus} GPUs{memory}"
 
     def check(self, request: Request) -> None:
-        """Raise an error if this machine can never satisfy a request.
+        """Raise an error if a request can never be satisfied.
 
         Raises:
             WorkflowError: naming the resource.
         """
         if request.nodes * request.gpus_per_node > self.total_gpus:
             wanted = f"{request.nodes} nodes x {request.gpus_per_node} GPUs"
-            raise WorkflowError(f"the job requests {wanted}, and this machine has {self.total_gpus}: lower gpus_per_node")
+            raise WorkflowError(f"the job requests {wanted}, and {self._place} has {self.total_gpus}: lower gpus_per_node")
         if (request.mem_mb or 0) * request.nodes > self.total_mem_mb:
             wanted = f"{request.nodes} nodes x {request.mem_mb} MB"
-            raise WorkflowError(f"the job requests {wanted}, and this machine has {self.total_mem_mb}: lower mem_mb")
+            raise WorkflowError(f"the job requests {wanted}, and {self._place} has {self.total_mem_mb}: lower mem_mb")
+
+        if self._nodes is None:
+            return
+        if request.nodes > self._nodes:
+            raise WorkflowError(f"the job requests {request.nodes} nodes, and {self._place} has {self._nodes}: lower nodes")
+        if (cpus := request.num_tasks * request.cpus_per_task) > self.total_cpus:
+            raise WorkflowError(f"the job requests {cpus} CPUs, and {self._place} has {self.total_cpus}: lower cpus_per_task")
+        if request.mpi:
+            raise WorkflowError(f"resource mpi: the command of a job cannot start its own tasks in {self._place}; use cluster slurm")
 
     def take(self, request: Request) -> Share | None:
         """Return a share for a job, or None while there is no room; a job with more CPUs than exist runs when all are free."""

@@ -6,13 +6,14 @@ from typing import Any
 from snakemake_interface_common.exceptions import WorkflowError
 
 
-def stage_in_arguments(resources: Mapping[str, Any], inputs: Any, folder: str | None) -> list[str]:
+def stage_in_arguments(resources: Mapping[str, Any], inputs: Any, folder: str | None, most_gb: int | None) -> list[str]:
     """Return the arguments with which a job's Snakemake stages its inputs; none if it is not to.
 
     Args:
         resources: of the job.
         inputs: the job's named inputs; None for a group, whose jobs have those that they have.
         folder: where copies are on a node; None: in the job's temporary folder.
+        most_gb: of all copies on a node; None: what its disk holds.
 
     Raises:
         WorkflowError: naming the value, and the inputs that there are.
@@ -28,4 +29,5 @@ def stage_in_arguments(resources: Mapping[str, Any], inputs: Any, folder: str | 
             f"resource stage_in={value!r}: expected names of inputs of the rule, separated by commas, as in data for a file, "
             f"or data/ for the folder that the file is in; its inputs: {there}"
         )
-    return ["--stage-in", ",".join(names), *(["--stage-in-folder", folder] if folder else [])]
+    where = ["--stage-in-folder", folder] if folder else []
+    return ["--stage-in", ",".join(names), *where, *(["--stage-in-gb", str(most_gb)] if most_gb else [])]

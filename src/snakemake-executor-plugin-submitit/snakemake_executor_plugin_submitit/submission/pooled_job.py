@@ -54,7 +54,7 @@ class PooledJob(SubmittedJob):
 
     def poll(self, state: states.State | None = None, *, look: bool = True) -> int | None:
         """Return the exit status if the job has ended, or if its worker has and left no result; else None."""
-        if self._waits or self.worker is None or (self.cluster == "local" and self._handle is None):
+        if self._waits or self.worker is None or (self.cluster != "slurm" and self._handle is None):
             result = read_result(self.folder) if look or not self._waits else None
             return None if result is None else int(result["status"])
         return super().poll(state, look=look or self._gone_since is not None)

@@ -105,7 +105,7 @@ def slurm_executor(
         WorkflowError: if Slurm is not on this machine, or cannot write logs into the folder.
     """
     try:
-        executor = PrivateSlurmExecutor(_literal(folder), request.max_requeues, warn)
+        executor = PrivateSlurmExecutor(literal_folder(folder), request.max_requeues, warn)
     except RuntimeError as err:
         raise WorkflowError(f"Slurm's sbatch is not on this machine ({err}); use cluster local, or a login node") from err
     parameters = slurm_parameters(request, name=name, comment=comment, folder=folder)
@@ -114,7 +114,7 @@ def slurm_executor(
     return executor
 
 
-def _literal(folder: Path) -> Path:
+def literal_folder(folder: Path) -> Path:
     """Return the folder, or raise an error if submitit and Slurm would see a pattern in its name."""
     found = [sign for sign in PATTERN_SIGNS if sign in str(folder)]
     if found:

@@ -71,11 +71,11 @@ class SubmittedJob:
         """Describe a job.
 
         Args:
-            cluster: "slurm" or "local".
+            cluster: "slurm", "local", or "allocation".
             folder: its own folder.
             name: its name.
             job_id: its id.
-            handle: submitit's job object; required for local jobs.
+            handle: submitit's job object; required for jobs that are not Slurm's.
             mem_mb: the memory that it requested.
             logs: the folder of its logs, which are linked in its own once its task has begun; None: its own.
         """
@@ -118,7 +118,7 @@ class SubmittedJob:
         result = read_result(self.folder)
         if result is not None:
             return "COMPLETED" if result["status"] == 0 else "FAILED"
-        if self.cluster == "local":
+        if self.cluster != "slurm":
             return "RUNNING" if self._is_running_here() else "FAILED"
         answer = states.SlurmQueue().query([self.job_id]) or {}
         return answer.get(self.job_id, states.State("UNKNOWN")).name
@@ -135,7 +135,7 @@ class SubmittedJob:
             state: the job's state in Slurm, if queried.
             look: check for a result even if nothing indicates that the job has ended.
         """
-        if self.cluster == "local":
+        if self.cluster != "slurm":
             ended: bool | None = not self._is_running_here()
         else:
             ended = None if state is None else not state.is_alive
@@ -193,7 +193,7 @@ class SubmittedJob:
 
     def cancel(self) -> None:
         """Cancel the job."""
-        if self.cluster == "local":
+        if self.cluster != "slurm":
             if self._handle is not None:
                 self._handle.cancel()
         else:
@@ -361,7 +361,7 @@ def send(
 
     Args:
         plans: the jobs.
-        cluster: "slurm" or "local"; only one job at a time on "local".
+        cluster: "slurm"; or with one job at a time, "local" or "allocation".
         folder: folder of submission files and logs: the job's own, or the array's.
         request: the resources of each job.
         name: name shown by squeue.
@@ -381,6 +381,10 @@ def send(
         if shortage := missing_gpus(request):
             warn(f"{name}: {shortage}")
         executor: Any = slurm_executor(folder, request, name=name, comment=comment, count=len(plans), warn=warn)
+    elif cluster == "allocation":
+        from snakemake_executor_plugin_submitit.submission.step_executor import step_executor
+
+        executor = step_executor(folder, request)
     else:
         from snakemake_executor_plugin_submitit.submission.local_executor import local_executor
 

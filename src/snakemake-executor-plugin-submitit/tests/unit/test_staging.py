@@ -154,6 +154,31 @@ def test_a_copy_in_use_stays_and_a_full_disk_is_told(base, data, tmp_path, disk)
     assert not copy.exists(), "nobody uses it any more"
 
 
+def test_copies_have_no_more_than_the_limit(base, tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    for path in (old, new):
+        path.write_bytes(bytes(1000))
+    user = Copies(base, most_gb=1)
+    copy = user.fetch(old)
+    (about,) = base.glob("*.json")
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"bytes": 10**9 - 999}))  # as if it were larger
+    with pytest.raises(NoRoomError, match=r"copies may have 1 GB there \(--submitit-stage-in-gb\)"):
+        Copies(base, most_gb=1).fetch(new)
+    assert copy.exists()
+    user.close()
+    Copies(base, most_gb=1).fetch(new)
+    assert not copy.exists() and len(list(base.glob("*.json"))) == 1
+
+
+def test_a_copy_of_which_nobody_wrote_what_it_is_makes_room(base, data, tmp_path, disk):
+    copy = fetched(base, data)
+    next(base.glob("*.json")).unlink()
+    other = tmp_path / "other"
+    other.write_bytes(b"1")
+    fetched(base, other)
+    assert not copy.exists()
+
+
 def test_what_a_killed_job_has_left_is_removed(base, data):
     fetched(base, data)
     (about,) = base.glob("*.json")
@@ -190,13 +215,15 @@ def test_other_nodes_have_the_same_paths(base, data, tmp_path, monkeypatch):
 @pytest.mark.parametrize("value", ["dat", "data,other", 5, "data//"])
 def test_a_name_that_is_no_input_is_refused(value):
     with pytest.raises(WorkflowError, match=r"resource stage_in=.*: expected names of inputs .* its inputs: data, model"):
-        stage_in_arguments({"stage_in": value}, {"data": 1, "model": 2}, None)
+        stage_in_arguments({"stage_in": value}, {"data": 1, "model": 2}, None, None)
 
 
 def test_arguments_name_inputs_and_folder():
-    assert stage_in_arguments({}, {"data": 1}, "$X") == []
-    assert stage_in_arguments({"stage_in": "data/, model"}, {"data": 1, "model": 2}, None) == ["--stage-in", "data/,model"]
-    assert stage_in_arguments({"stage_in": "data"}, {"data": 1}, "$X y")[2:] == ["--stage-in-folder", "$X y"]
+    assert stage_in_arguments({}, {"data": 1}, "$X", 5) == []
+    found = stage_in_arguments({"stage_in": "data/, model"}, {"data": 1, "model": 2}, None, None)
+    assert found == ["--stage-in", "data/,model"]
+    found = stage_in_arguments({"stage_in": "data"}, {"data": 1}, "$X y", 20)
+    assert found[2:] == ["--stage-in-folder", "$X y", "--stage-in-gb", "20"]
 
 
 RULES = """
