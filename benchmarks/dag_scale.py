@@ -27,7 +27,6 @@ from slurm_lab.cluster import running_cluster  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "dag_scale.json"
 NODES, JOBS, FEWEST_JOBS, IN_FLIGHT, WARM_UP = 16, 1000, 5, 200, 23
-LIMIT_S = 1500  # for each
 # {jobs} stages: of 1,000, 10 data sets, 10 teachers, students and their evaluations, a report
 SNAKEFILE = """\
 DATA, LAST = max(1, {jobs} // 100), {jobs} - 1
@@ -67,7 +66,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.jobs < FEWEST_JOBS:
         parser.error(f"--jobs {arguments.jobs}: expected at least {FEWEST_JOBS}")
-    executor.SNAKEFILE, executor.LIMIT_S = SNAKEFILE, LIMIT_S
+    executor.SNAKEFILE = SNAKEFILE
     executor.FLAGS["pools"] = ["--executor", "submitit", "--set-resources", "stage:pool=4"]
     ctypes.CDLL(None).prctl(executor.PR_SET_CHILD_SUBREAPER, 1)
     os.environ["PATH"] += os.pathsep + "/usr/sbin"

@@ -12,7 +12,9 @@ uint8   as a GPU is sent them, which then converts: ours without the normalisati
 
 `torchvision, N workers` is a DataLoader with ImageFolder and Pillow; of these, the one with the best median counts. `pillow` is
 this package without simplejpeg and Numba. `shrunk` has the same images with a shorter side of 256
-pixels, encoded with quality 90, as `storage: packed` may have them. Each in `exact` and `fast`: see docs/data.md.
+pixels, encoded with quality 90, as `storage: packed` may have them; `accessible` and `shrunk accessible` have entry points in these
+files, as `random_access: true` adds them, and are compared with torchvision on the files without. Each in `exact` and `fast`: see
+docs/data.md.
 
 `quality` compares `fast` with `exact`, after resizing: how many of the same boxes of the same images, or of their middle squares,
 are other pixels, and the PSNR of these in dB. `accuracy` is that of a logistic regression on scikit-learn's digits, enlarged to
@@ -23,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib.metadata
 import itertools
 import json
@@ -51,7 +54,7 @@ from torchvision.datasets import ImageFolder
 from measuring.decoding_effect import compare_accuracy, compare_crops
 from measuring.machine import processor
 from measuring.pictures import write_pictures
-from spikedistill.data.formats.decoding import resample, turbo
+from spikedistill.data.formats.decoding import entry_points, resample, turbo
 from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.loading import loader as loading
 from spikedistill.data.loading.augment import Augment, ResizedCrop
@@ -62,6 +65,8 @@ from spikedistill.data.prepare.index import write_index
 from spikedistill.data.store import open_store
 
 PICTURES, BATCH, SIDE, SHRUNK, QUALITY = 2000, 64, 224, 256, 90
+FILES = {"original": "original", "accessible": "original", "shrunk": "shrunk", "shrunk accessible": "shrunk"}
+"""The kinds of files, and which of them torchvision has in the comparison."""
 AUGMENT = Augment(random_resized_crop=ResizedCrop(), flip=True)
 
 
@@ -83,6 +88,13 @@ def shrink(source: Path, target: Path) -> None:
         factor = SHRUNK / min(picture.size)
         size = (round(picture.width * factor), round(picture.height * factor))
         (picture.resize(size, Image.Resampling.BILINEAR) if factor < 1 else picture).save(target, quality=QUALITY)
+
+
+def add_entry_points(path: Path, source: Path, target: Path) -> None:
+    """Write a picture with entry points at the same place below another folder."""
+    written = target / path.relative_to(source)
+    written.parent.mkdir(parents=True, exist_ok=True)
+    written.write_bytes(entry_points.added(path.read_bytes()))
 
 
 def processor_seconds() -> float:
@@ -138,9 +150,11 @@ def measure_torchvision(raw: Path, kind: str, workers: int) -> dict[str, float]:
 def figures(workers: Iterable[int]) -> dict[str, tuple[str, str, str | int]]:
     """Everything to measure: its name, the files, the kind of batches, and the way of ours or the workers of torchvision."""
     wanted: dict[str, tuple[str, str, str | int]] = {}
-    for files, kind in itertools.product(("original", "shrunk"), ("float", "uint8")):
-        wanted |= {f"{files}, {kind}: torchvision, {number} workers": (files, kind, number) for number in workers}
-        wanted |= {f"{files}, {kind}: {way}": (files, kind, way) for way in ("pillow", "exact", "fast")}
+    for (files, theirs), kind in itertools.product(FILES.items(), ("float", "uint8")):
+        if files == theirs:
+            wanted |= {f"{files}, {kind}: torchvision, {number} workers": (files, kind, number) for number in workers}
+        ways = ("pillow", "exact", "fast") if files == "original" else ("exact", "fast")
+        wanted |= {f"{files}, {kind}: {way}": (files, kind, way) for way in ways}
     return wanted
 
 
@@ -163,12 +177,13 @@ def summary(rows: dict[str, list[dict[str, float]]]) -> dict[str, float]:
     ratios = {}
     for name in rows:
         group, _, way = name.partition(": ")
+        files, _, kind = group.partition(", ")
         if way.startswith("torchvision"):
             continue
         for key in ("per_cpu_s", "per_s"):
-            ratios[f"{name} over torchvision, {key}"] = median(name, key) / best(group, key)
-        if group.startswith("shrunk"):  # what preparing a smaller copy brings
-            theirs = best(group.replace("shrunk", "original"), "per_cpu_s")
+            ratios[f"{name} over torchvision, {key}"] = median(name, key) / best(f"{FILES[files]}, {kind}", key)
+        if FILES[files] != "original":  # what preparing a smaller copy brings
+            theirs = best(f"original, {kind}", "per_cpu_s")
             ratios[f"{name} over torchvision on the originals, per_cpu_s"] = median(name, "per_cpu_s") / theirs
     return {name: round(value, 2) for name, value in ratios.items()}
 
@@ -178,11 +193,15 @@ def prepare(root: Path, pictures: int) -> dict[str, float]:
     paths = write_pictures(root / "original", pictures)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         list(pool.map(lambda path: shrink(path, root / "shrunk" / path.relative_to(root / "original")), paths))
+        for files in ("original", "shrunk"):
+            target = "accessible" if files == "original" else f"{files} accessible"
+            add = functools.partial(add_entry_points, source=root / files, target=root / target)
+            list(pool.map(add, (root / files).rglob("*.JPEG")))
     described: dict[str, float] = {"pictures": len(paths)}
-    for name in ("original", "shrunk"):
+    for name in FILES:
         write_store(root / name, root / f"{name}-store")
         sizes = [path.stat().st_size for path in (root / name).rglob("*.JPEG")]
-        described[f"{name}_mean_kb"] = round(statistics.mean(sizes) / 1e3, 1)
+        described[f"{name.replace(' ', '_')}_mean_kb"] = round(statistics.mean(sizes) / 1e3, 1)
     return described
 
 

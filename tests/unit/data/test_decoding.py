@@ -11,7 +11,7 @@ import simplejpeg
 from PIL import Image
 from torchvision.transforms import functional as tv
 
-from spikedistill.data.formats.decoding import jpeg_header, pillow, resample, turbo
+from spikedistill.data.formats.decoding import jpeg_header, parts, pillow, resample, turbo
 from spikedistill.data.formats.decoding.encoded import EncodedImage
 from spikedistill.errors import DataError
 
@@ -118,16 +118,16 @@ def test_no_more_rows_are_decoded_than_a_crop_needs_and_their_bits_are_those_of_
     whole = np.asarray(theirs(content))
     decoded = []
     for rows in range(1, 91):
-        found = turbo.decode(content, header, rows)
-        decoded.append(len(found))
-        np.testing.assert_array_equal(found[:rows, :, :3], whole[:rows])
+        decoded.append(parts.around(content, header, slice(0, rows), slice(0, 61)).height)
+        found = turbo.decode(content, header, slice(0, rows), slice(0, 61))
+        np.testing.assert_array_equal(found[..., :3], whole[:rows])
     assert decoded[0] == header.unit_rows and decoded[-1] == 90 and len(set(decoded)) == -(-90 // header.unit_rows)
 
 
 def test_the_rows_of_a_progressive_file_cannot_be_cut_off():
     content = file_of("progressive 4:2:0", (61, 90))
     header = jpeg_header.read_header(content)
-    assert jpeg_header.with_first_rows(content, header, 1) == (content, 90)
+    assert parts.around(content, header, slice(0, 1), slice(0, 61)) == parts.Part(content, 0, 0, 90, 61)
 
 
 @pytest.mark.parametrize("kind", ["4:2:0", "grey", "progressive 4:4:4", "restart markers"])

@@ -238,7 +238,7 @@ def test_random_crops_of_files_are_those_of_torchvision_for_the_same_draws(files
 def test_images_are_decoded_to_a_fraction_where_that_was_asked_for(files, monkeypatch):
     divisors = []
     real = turbo.decode
-    monkeypatch.setattr(turbo, "decode", lambda *args, divisor: divisors.append(divisor) or real(*args, divisor=divisor))
+    monkeypatch.setattr(turbo, "decode", lambda *args, divisor, points: divisors.append(divisor) or real(*args, divisor=divisor))
     for decode in ("exact", "fast"):
         next(Loader(files, "test", batch_size=4, inputs=InputConfig(resize=None, decode=decode)).epoch(0))
         augment = Augment(random_resized_crop=ResizedCrop(scale=(1, 1), ratio=(1, 1)))

@@ -23,8 +23,8 @@ from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.loading.inputs import STATISTICS
 from spikedistill.data.meta import DatasetMeta
 from spikedistill.data.prepare import inventory, splits
-from spikedistill.data.prepare.images.tasks import Shrink
-from spikedistill.data.prepare.images.write import Sums, mixed, packed_row, verify, write_array, write_packed
+from spikedistill.data.prepare.images.tasks import Shrink, packing
+from spikedistill.data.prepare.images.write import Sums, mixed, packed_row, verify, write_array, write_entry_points, write_packed
 from spikedistill.data.prepare.index import write_index
 from spikedistill.errors import DataError
 from spikedistill.store.atomic import write_text
@@ -35,6 +35,7 @@ NEEDS_RAW = True
 SPLIT_SAMPLES = (1281167, 50000)  # to train and to test on, for estimates
 PUBLISHED_BYTES = 154_642_401_280  # of the two archives
 SHRUNK_BYTES = 0.45  # of a JPEG of quality 90, by the square of its shorter side
+POINTS_BYTES = 4000  # of the entry points of an image of usual size
 INDEX_BYTES = 130  # of an image in the index
 MD5 = {
     "ILSVRC2012_img_train.tar": "1d675b47d978889d74fa0da5fadfb00e",
@@ -60,6 +61,11 @@ class Params(ComponentParams):
         None,
         description="With storage: packed, images as smaller JPEG files, which are decoded faster: {side: 288, quality: 90}.",
     )
+    random_access: bool = Field(
+        False,
+        description="With storage: files or packed, note where the parts of each JPEG begin, so that a crop is decoded without "
+        "the rest: the same pixels, faster, for 3 to 8 % more bytes. Preparing it needs Numba: pip install 'spikedistill[images]'.",
+    )
     side: int = Field(
         256, ge=1, description="Shorter side in pixels that images are resized to where they are not cropped at random."
     )
@@ -76,6 +82,8 @@ class Params(ComponentParams):
     def _only_packed(self) -> Self:
         if self.shrink is not None and self.storage != "packed":
             raise ValueError("shrink needs storage: packed")
+        if self.random_access and self.storage == "array":
+            raise ValueError("random_access is for images that stay JPEG: storage: files or packed")
         return self
 
 
@@ -97,13 +105,14 @@ def written_bytes(params: Params) -> int:
     """Return about how many bytes the preparation of the complete dataset writes; 0 for a part of it, whose size is not known."""
     if not params.strict:
         return 0
+    points = sum(SPLIT_SAMPLES) * POINTS_BYTES if params.random_access else 0
     if params.storage == "files":
-        return sum(SPLIT_SAMPLES) * INDEX_BYTES
+        return sum(SPLIT_SAMPLES) * INDEX_BYTES + points
     if params.storage == "array":
         return sum(SPLIT_SAMPLES) * 3 * params.side**2
     if params.shrink is None:
-        return PUBLISHED_BYTES
-    return min(PUBLISHED_BYTES, int(sum(SPLIT_SAMPLES) * SHRUNK_BYTES * params.shrink.side**2))
+        return PUBLISHED_BYTES + points
+    return min(PUBLISHED_BYTES, int(sum(SPLIT_SAMPLES) * SHRUNK_BYTES * params.shrink.side**2)) + points
 
 
 @explained
@@ -128,11 +137,15 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
     if params.storage == "array":
         sums = write_array(files, out, work=work, num_workers=num_workers)
     elif params.storage == "packed":
-        sums, places = write_packed(files, out, params.shrink, verify=params.verify, work=work, num_workers=num_workers)
+        options = packing(params.shrink, verify=params.verify, random_access=params.random_access)
+        sums, places = write_packed(files, out, options, work=work, num_workers=num_workers)
         rows = [packed_row(row, place) for row, place in zip(rows, places, strict=True)]
         ImageFiles.save(out, None, params.side)
     else:
-        if params.verify:
+        if params.random_access:
+            sums, places = write_entry_points(files, out, verify=params.verify, work=work, num_workers=num_workers)
+            rows = [{**row, **place} for row, place in zip(rows, places, strict=True)]
+        elif params.verify:
             sums = verify(files, work=work, num_workers=num_workers)
         ImageFiles.save(out, raw, params.side)
     if sums is not None:  # the published images have no checksums of their own: twins among them may be published

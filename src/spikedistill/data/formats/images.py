@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 INDEX = "files.json"
 MAX_FILE_BYTES = 256 << 20
+POINTS_KEYS = ("points", "points_offset", "points_size")
+"""Of a row, where the entry points of its JPEG are: the file below the prepared dataset, and their place in it, in bytes."""
 _HEADER_BYTES = 4096  # between two files of a tar archive, at most
 
 
@@ -37,7 +39,7 @@ class ImageFiles:
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, root: Path, rows: Sequence[Mapping[str, Any]], side: int) -> None:
+    def __init__(self, root: Path, rows: Sequence[Mapping[str, Any]], side: int, folder: Path | None = None) -> None:
         """Use files below a folder.
 
         Args:
@@ -45,8 +47,9 @@ class ImageFiles:
             rows: rows of an index with "id", the path below the folder; for an image in a tar archive also with "archive", the
                 archive's path below the folder, and "offset" and "size" of the image in it, in bytes.
             side: S in pixels.
+            folder: of the prepared dataset, where rows have places in it, POINTS_KEYS.
         """
-        self._root, self._rows = root, rows
+        self._root, self._rows, self._folder = root, rows, folder
         self.shape = (len(rows), 3, side, side)
 
     @classmethod
@@ -66,7 +69,7 @@ class ImageFiles:
                 f"{folder}: its images are read from {root}, which does not exist. Put the folder back, or prepare the data "
                 f"again from its new place: remove {folder}, set dataset.root, run snakemake"
             )
-        return cls(root, rows, index["side"])
+        return cls(root, rows, index["side"], folder)
 
     @staticmethod
     def save(folder: Path, root: Path | None, side: int) -> None:
@@ -117,6 +120,16 @@ class ImageFiles:
             raise DataError(f"{path}/{entry['id']}: {found}; get it again")
         return content
 
+    def _entry_points(self, entry: Mapping[str, Any]) -> bytes:
+        """Return the entry points of an image that are in the prepared dataset; none if there are none."""
+        if self._folder is None or not entry.get("points_size"):
+            return b""
+        file, offset, size = (entry[key] for key in POINTS_KEYS)
+        content = _read_part(self._folder / file, size, offset)
+        if len(content) != size:
+            raise DataError(f"{self._folder / file}: it is cut off; run the preprocess stage again")
+        return content
+
     def contents(self, rows: Sequence[int]) -> list[bytes]:
         """Return the bytes of several images: by one request, if they follow each other in an archive.
 
@@ -149,7 +162,7 @@ class ImageFiles:
         Raises:
             DataError: as `read`, as far as its header tells.
         """
-        image = EncodedImage(self.name(row), content, fast=fast)
+        image = EncodedImage(self.name(row), content, fast=fast, points=self._entry_points(self._rows[row]))
         self._check_shape(row, image.width, image.height)
         return image
 

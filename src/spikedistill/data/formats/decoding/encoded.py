@@ -28,7 +28,7 @@ class EncodedImage:
         width: in pixels.
     """
 
-    def __init__(self, name: str, content: bytes, *, fast: bool = False) -> None:
+    def __init__(self, name: str, content: bytes, *, fast: bool = False, points: bytes = b"") -> None:
         """Read the header; decode what is not a usual JPEG.
 
         Args:
@@ -36,11 +36,12 @@ class EncodedImage:
             content: the file.
             fast: decode a JPEG to a half, a quarter or an eighth of its size where the crop is then still as large as what it is
                 resized to.
+            points: the entry points of a JPEG, as `entry_points.found` returned them, unless they are in the file.
 
         Raises:
             DataError: if it cannot be decoded, as far as the header tells, or has more pixels than Pillow considers safe.
         """
-        self._name, self._content, self._fast = name, content, fast
+        self._name, self._content, self._fast, self._points = name, content, fast, points
         self._picture: Image.Image | None = None
         header = read_header(content)
         if header is None or not is_complete(content, header):  # Pillow says what is missing
@@ -62,8 +63,7 @@ class EncodedImage:
         """
         top, left, height, width = box
         divisor = self._divisor(min(height, width), side)
-        pixels = self._pixels(top + height, divisor)
-        part = pixels[_divided(top, height, divisor), _divided(left, width, divisor)]
+        part = self._pixels(_divided(top, height, divisor), _divided(left, width, divisor), divisor)
         return _middle_of_resized(part, side, side, side)
 
     def middle_square(self, side: int) -> Pixels:
@@ -75,7 +75,8 @@ class EncodedImage:
         Raises:
             DataError: if the image cannot be decoded.
         """
-        pixels = self._pixels(self.height, self._divisor(min(self.height, self.width), side))
+        divisor = self._divisor(min(self.height, self.width), side)
+        pixels = self._pixels(slice(0, -(-self.height // divisor)), slice(0, -(-self.width // divisor)), divisor)
         return _middle_of_resized(pixels, *pillow.covering(self.width, self.height, side), side)
 
     def _divisor(self, length: int, side: int) -> int:
@@ -84,15 +85,15 @@ class EncodedImage:
             return 1
         return next((divisor for divisor in turbo.DIVISORS if length >= divisor * side), 1)
 
-    def _pixels(self, rows: int, divisor: int) -> Pixels:
-        """Return the first rows, and perhaps more, [H, W, 4], which the next call in the same thread may overwrite."""
+    def _pixels(self, rows: slice, columns: slice, divisor: int) -> Pixels:
+        """Return a box of the divided image, [H, W, 4], which the next call in the same thread may overwrite."""
         if self._header is not None and turbo.is_usable(self._header):
             try:
-                return turbo.decode(self._content, self._header, rows, divisor=divisor)
+                return turbo.decode(self._content, self._header, rows, columns, divisor=divisor, points=self._points)
             except ValueError:  # Pillow sees more in some, and says what is wrong with the others
                 pass
         picture = self._picture or pillow.read_image(self._name, self._content, divisor=divisor)
-        return pillow.to_pixels(picture)
+        return pillow.to_pixels(picture)[rows, columns]
 
 
 def _divided(start: int, length: int, divisor: int) -> slice:

@@ -12,6 +12,10 @@ _SEQUENTIAL = frozenset({0xC0, 0xC1})  # Huffman codes, in one go
 _HUFFMAN = _SEQUENTIAL | {0xC2}
 _BLOCK = 8  # side of a block in pixels
 
+ENTRY_POINTS = b"spikedistill entry points\0"
+"""What a segment APP7 begins with that `entry_points.py` wrote."""
+APP7 = 0xE7
+
 SUBSAMPLINGS = {
     (0x11,): "grey",
     (0x11, 0x11, 0x11): "444",
@@ -30,8 +34,11 @@ class Header(NamedTuple):
         subsampling: one of the values of SUBSAMPLINGS.
         cuttable: whether the data of its first rows can be decoded without those of the others.
         height_at: offset of the height in the file.
+        scan_at: offset of the header of the first scan.
         data_at: offset of the compressed data.
-        unit_rows: rows that are coded together.
+        unit_rows: height of a unit (MCU) in pixels, which is coded as a whole.
+        unit_columns: its width.
+        entry_points: where the segment with entry points begins and ends; None if there is none.
     """
 
     height: int
@@ -39,8 +46,11 @@ class Header(NamedTuple):
     subsampling: str
     cuttable: bool
     height_at: int
+    scan_at: int
     data_at: int
     unit_rows: int
+    unit_columns: int
+    entry_points: tuple[int, int] | None
 
 
 def read_header(content: bytes) -> Header | None:
@@ -48,6 +58,7 @@ def read_header(content: bytes) -> Header | None:
     if content[:2] != _SOI:
         return None
     frame: tuple[int, int] | None = None
+    entry_points: tuple[int, int] | None = None
     at = 2
     while at + 4 <= len(content) and content[at] == 0xFF:
         marker = content[at + 1]
@@ -55,16 +66,18 @@ def read_header(content: bytes) -> Header | None:
             return None
         length = int.from_bytes(content[at + 2 : at + 4], "big")
         if marker == _SOS:
-            return _header(content, *frame, at) if frame else None
+            return _header(content, *frame, at, entry_points) if frame else None
         if marker in _FRAMES:
             if frame is not None:
                 return None
             frame = (marker, at)
+        if marker == APP7 and content.startswith(ENTRY_POINTS, at + 4):
+            entry_points = at, at + 2 + length
         at += 2 + length
     return None
 
 
-def _header(content: bytes, kind: int, frame_at: int, scan_at: int) -> Header | None:
+def _header(content: bytes, kind: int, frame_at: int, scan_at: int, entry_points: tuple[int, int] | None) -> Header | None:
     """Return what the segments of the frame and of its first scan say together."""
     frame = content[frame_at + 4 : frame_at + 2 + int.from_bytes(content[frame_at + 2 : frame_at + 4], "big")]
     if kind not in _HUFFMAN or len(frame) < 6 or len(frame) != 6 + 3 * frame[5] or frame[0] != 8:
@@ -74,31 +87,21 @@ def _header(content: bytes, kind: int, frame_at: int, scan_at: int) -> Header | 
     if subsampling is None or not height or not width:
         return None
     in_one_scan = content[scan_at + 4] == frame[5] if scan_at + 4 < len(content) else False
-    unit_rows = _BLOCK * (frame[7] & 15) if frame[5] > 1 else _BLOCK
-    data_at = scan_at + 2 + int.from_bytes(content[scan_at + 2 : scan_at + 4], "big")
-    return Header(height, width, subsampling, kind in _SEQUENTIAL and in_one_scan, frame_at + 5, data_at, unit_rows)
+    across, down = (frame[7] >> 4, frame[7] & 15) if frame[5] > 1 else (1, 1)
+    return Header(
+        height,
+        width,
+        subsampling,
+        cuttable=kind in _SEQUENTIAL and in_one_scan,
+        height_at=frame_at + 5,
+        scan_at=scan_at,
+        data_at=scan_at + 2 + int.from_bytes(content[scan_at + 2 : scan_at + 4], "big"),
+        unit_rows=_BLOCK * down,
+        unit_columns=_BLOCK * across,
+        entry_points=entry_points,
+    )
 
 
 def is_complete(content: bytes, header: Header) -> bool:
     """Return whether the compressed data come to an end. In them, the two bytes of the end are an end."""
     return content.rfind(_EOI, header.data_at) >= 0
-
-
-def with_first_rows(content: bytes, header: Header, rows: int) -> tuple[bytes | bytearray, int]:
-    """Return a JPEG of the first rows of another one, and their number: the same data under a smaller height.
-
-    A decoder stops after the last of these rows and takes what follows for bytes that do not belong, a warning in libjpeg. The
-    rows that were asked for come out the same to the bit: below them, at least one more row is left, because chroma of half the
-    height is interpolated between rows.
-
-    Args:
-        content: the file.
-        header: what `read_header` returned for it.
-        rows: how many are needed.
-    """
-    height = (rows // header.unit_rows + 1) * header.unit_rows
-    if not header.cuttable or height >= header.height:
-        return content, header.height
-    cut = bytearray(content)
-    cut[header.height_at : header.height_at + 2] = height.to_bytes(2, "big")
-    return cut, height

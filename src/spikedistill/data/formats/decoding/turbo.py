@@ -15,7 +15,8 @@ import threading
 import numpy as np
 import numpy.typing as npt
 
-from spikedistill.data.formats.decoding.jpeg_header import SUBSAMPLINGS, Header, read_header, with_first_rows
+from spikedistill.data.formats.decoding import parts
+from spikedistill.data.formats.decoding.jpeg_header import SUBSAMPLINGS, Header, read_header
 
 try:
     from simplejpeg import decode_jpeg
@@ -40,35 +41,41 @@ def is_usable(header: Header) -> bool:
     return header.subsampling in same_as_pillow()
 
 
-def decode(content: bytes, header: Header, rows: int, *, divisor: int = 1) -> npt.NDArray[np.uint8]:
-    """Decode the first rows of an image.
+def decode(
+    content: bytes, header: Header, rows: slice, columns: slice, *, divisor: int = 1, points: bytes = b""
+) -> npt.NDArray[np.uint8]:
+    """Decode a box of an image, and as little of what surrounds it as the file allows.
 
     Args:
         content: the file.
         header: what `read_header` returned for it.
-        rows: number of rows that are needed, of the whole image.
+        rows: of the box, of the image as it is divided.
+        columns: of the box, of the image as it is divided.
         divisor: by what both sides are divided, 1 or one of DIVISORS; rounded up.
+        points: as for `parts.around`.
 
     Returns:
-        uint8 [H, W, 4]: at least the rows that are needed; red, green, blue, and 255. It is overwritten by the next call in the
-        same thread.
+        uint8 [H, W, 4], the box; red, green, blue, and 255. It is overwritten by the next call in the same thread.
 
     Raises:
         ValueError: if the data are damaged.
     """
-    cut, decoded = with_first_rows(content, header, rows)
-    shape = (-(-decoded // divisor), -(-header.width // divisor), _PIXEL)
+    box = (slice(each.start * divisor, each.stop * divisor) for each in (rows, columns))
+    part = parts.around(content, header, *box, points)
+    shape = (-(-part.height // divisor), -(-part.width // divisor), _PIXEL)
     buffer = _buffer(math.prod(shape))
     wanted = {"min_height": shape[0], "min_width": shape[1]} if divisor > 1 else {}
     try:
-        found = decode_jpeg(cut, colorspace="RGBX", buffer=buffer, **wanted).shape
+        found = decode_jpeg(part.content, colorspace="RGBX", buffer=buffer, **wanted).shape
     except ValueError as err:
-        if decoded == header.height or not _SURPLUS.fullmatch(str(err)):
+        if not part.has_surplus or not _SURPLUS.fullmatch(str(err)):
             raise
         found = shape  # all was decoded, and what is left of the data was told
     if found != shape:
         raise ValueError(f"decoded to {found}, expected {shape}")
-    return buffer[: math.prod(shape)].reshape(shape)
+    top, left = part.top // divisor, part.left // divisor
+    pixels = buffer[: math.prod(shape)].reshape(shape)
+    return pixels[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
 
 
 def _buffer(size: int) -> npt.NDArray[np.uint8]:
@@ -113,11 +120,11 @@ def _is_same(subsampling: str) -> bool:
             if divisor > 1:
                 image.draft("RGB", (_PICTURE[1] // divisor, _PICTURE[0] // divisor))
             expected = np.asarray(image.convert("RGB"))
+        needed = slice(0, -(-rows // divisor))
         try:
-            found = decode(content, header, rows, divisor=divisor)
+            found = decode(content, header, needed, slice(0, expected.shape[1]), divisor=divisor)
         except ValueError:
             return False
-        needed = -(-rows // divisor)
-        if not np.array_equal(found[:needed, :, :3], expected[:needed]):
+        if not np.array_equal(found[..., :3], expected[needed]):
             return False
     return True

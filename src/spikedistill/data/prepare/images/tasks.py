@@ -3,30 +3,33 @@
 array      the values of all as one array
 verified   each is decoded once, and nothing is written
 packed     their bytes in a few large files, as they are or made smaller
+points     the entry points of JPEG, in a few large files
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from spikedistill.components import Section
-from spikedistill.data.formats.decoding import pillow, resample, turbo
+from spikedistill.data.formats.decoding import entry_points, pillow, resample, turbo
 from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.formats.pictures import Fit, Pictures
 from spikedistill.data.prepare.blocks.packs import NoTarget, PackTarget
 from spikedistill.data.prepare.blocks.target import ArrayTarget, Target
-from spikedistill.data.prepare.images.work import Convert, ImageWork
+from spikedistill.data.prepare.images.work import ImageWork
 from spikedistill.errors import DataError
 
-Task = Literal["array", "verified", "packed"]
+Task = Literal["array", "verified", "packed", "points"]
 ARRAY = "images.npy"
+PACKED, POINTS = "packed", "entry_points"  # folders
 LARGEST_FILE = 2048  # images of a packed file
 LEAST_PER_FILE = 16
+EncodedConvert = Callable[[int, bytes], bytes]
 _FILES = 64  # of a dataset that fits into so many
 _LOOKED_AT = 48  # images of which the size of all is estimated
 
@@ -50,10 +53,15 @@ def make(task: Task, files: ImageFiles, folder: Path, options: Mapping[str, Any]
         task: its name.
         files: the images.
         folder: to write to.
-        options: further settings, in JSON: those of `packing` for packed, else none.
+        options: further settings, in JSON: those of `packing` for packed; for points, `verify`: whether images are decoded, to
+            find damaged ones; else none.
     """
     if task == "packed":
-        return _packing(files, folder / "packed", **options)
+        return _packing(files, folder / PACKED, **options)
+    if task == "points":
+        convert = _with(_points_finder(entry_points.found), _copying(files, **options))
+        work = ImageWork(files, convert, "images searched for entry points", {**options, **files.how}, _bounds_of_files(len(files)))
+        return work, PackTarget(folder / POINTS, lambda: _needed(files, convert), "entry points")
     if task == "array":
         if not isinstance(files, Pictures):
             _load_decoders()
@@ -73,19 +81,24 @@ def _load_decoders() -> None:
     resample.compiled()
 
 
-def packing(shrink: Shrink | None, *, verify: bool) -> dict[str, Any]:
+def packing(shrink: Shrink | None, *, verify: bool, random_access: bool) -> dict[str, Any]:
     """Return the options of the task packed.
 
     Args:
         shrink: how images are made smaller; None: they are copied.
         verify: whether copied ones are decoded, to find damaged ones.
+        random_access: whether entry points are added to JPEG, so that parts of them can be decoded.
     """
-    return {"shrink": shrink.model_dump() if shrink else None, "verify": verify}
+    return {"shrink": shrink.model_dump() if shrink else None, "verify": verify, "random_access": random_access}
 
 
-def _packing(files: ImageFiles, folder: Path, shrink: dict[str, int] | None, *, verify: bool) -> tuple[ImageWork, PackTarget]:
+def _packing(
+    files: ImageFiles, folder: Path, shrink: dict[str, int] | None, *, verify: bool, random_access: bool
+) -> tuple[ImageWork, PackTarget]:
     convert = _shrinking(files, **shrink) if shrink else _copying(files, verify=verify)
-    recipe = {"shrink": shrink, "verify": verify, **files.how}
+    if random_access:
+        convert = _with(_points_finder(entry_points.added), convert)
+    recipe = {"shrink": shrink, "verify": verify, "random_access": random_access, **files.how}
     work = ImageWork(files, convert, "images packed", recipe, _bounds_of_files(len(files)))
     return work, PackTarget(folder, lambda: _needed(files, convert), "images")
 
@@ -96,7 +109,26 @@ def _bounds_of_files(number: int) -> list[int]:
     return [*range(0, number, size), number]
 
 
-def _copying(files: ImageFiles, *, verify: bool) -> Convert:
+def _points_finder(find: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    """Return a function that needs Numba; what it needs is compiled here, before processes fork."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(stream, "JPEG")
+    try:
+        find(stream.getvalue())
+    except ImportError as err:
+        said = "finding entry points needs Numba: pip install 'spikedistill[images]', or leave random_access out"
+        raise DataError(f"dataset.params.random_access: {said}") from err
+    return find
+
+
+def _with(last: Callable[[bytes], bytes], first: EncodedConvert) -> EncodedConvert:
+    """Return a conversion by two functions, one after the other."""
+    return lambda row, content: last(first(row, content))
+
+
+def _copying(files: ImageFiles, *, verify: bool) -> EncodedConvert:
     def copied(row: int, content: bytes) -> bytes:
         if verify:
             files.decoded(row, content)
@@ -105,7 +137,7 @@ def _copying(files: ImageFiles, *, verify: bool) -> Convert:
     return copied
 
 
-def _shrinking(files: ImageFiles, side: int, quality: int) -> Convert:
+def _shrinking(files: ImageFiles, side: int, quality: int) -> EncodedConvert:
     from PIL import Image
 
     def shrunk(row: int, content: bytes) -> bytes:
@@ -119,7 +151,7 @@ def _shrinking(files: ImageFiles, side: int, quality: int) -> Convert:
     return shrunk
 
 
-def _needed(files: ImageFiles, convert: Convert) -> int:
+def _needed(files: ImageFiles, convert: EncodedConvert) -> int:
     """Return about how many bytes will be written, from some images spread over all."""
     sizes = []
     for row in range(0, len(files), -(-len(files) // _LOOKED_AT)):

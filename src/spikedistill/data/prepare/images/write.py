@@ -1,6 +1,7 @@
 """Images of a dataset as one array, packed into a few large files, or decoded once to find those that are damaged. Numpy only.
 
-packed/00000.bin    the files of the first 2048 rows as they are, or smaller pictures that were made of them; and so on
+packed/00000.bin          the files of the first 2048 rows as they are, or smaller pictures that were made of them; and so on
+entry_points/00000.bin    the entry points of the files of these rows
 
 The order of packed images is drawn once, the same on every machine. So neighbouring rows are of many classes, and a reader that
 takes them in large pieces gets samples that are mixed well.
@@ -17,13 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from spikedistill.data.formats.files import link
-from spikedistill.data.formats.images import ImageFiles
+from spikedistill.data.formats.images import POINTS_KEYS, ImageFiles
 from spikedistill.data.prepare.blocks.packs import PackTarget
 from spikedistill.data.prepare.images.helpers import lead
-from spikedistill.data.prepare.images.tasks import ARRAY, Shrink, Task, make, packing
+from spikedistill.data.prepare.images.tasks import ARRAY, PACKED, POINTS, Task, make
 from spikedistill.data.prepare.images.work import ImageWork, convert_all
 
-FOLDER = "packed"
 _ORDER_KEY = 0x7061636B65640000  # "packed": the key of the generator that draws the order
 
 Row = TypeVar("Row")
@@ -58,15 +58,14 @@ def verify(files: ImageFiles, *, work: Path, num_workers: int) -> Sums:
 
 
 def write_packed(
-    files: ImageFiles, out: Path, shrink: Shrink | None, *, verify: bool, work: Path, num_workers: int
+    files: ImageFiles, out: Path, options: Mapping[str, Any], *, work: Path, num_workers: int
 ) -> tuple[Sums, list[dict[str, Any]]]:
     """Write the files of all images to `out/packed`, in the order of the rows.
 
     Args:
         files: the images.
         out: folder to write to.
-        shrink: how they are made smaller; None: they are copied.
-        verify: whether copied ones are decoded, to find damaged ones.
+        options: what `tasks.packing` returned.
         work: as in `write_array`.
         num_workers: number of processes.
 
@@ -76,12 +75,53 @@ def write_packed(
     Raises:
         DataError: naming the images that cannot be used; or if the disk lacks space.
     """
-    doing, sums, target = _done("packed", files, packing(shrink, verify=verify), work, num_workers)
+    return _in_files("packed", files, options, out, PACKED, ("archive", "offset", "size"), work, num_workers)
+
+
+def write_entry_points(
+    files: ImageFiles, out: Path, *, verify: bool, work: Path, num_workers: int
+) -> tuple[Sums, list[dict[str, Any]]]:
+    """Write the entry points of all images to `out/entry_points`, in the order of the rows.
+
+    Args:
+        files: the images.
+        out: folder to write to.
+        verify: whether images are decoded, to find damaged ones.
+        work: as in `write_array`.
+        num_workers: number of processes.
+
+    Returns:
+        As `write_packed`, of the entry points of each image.
+
+    Raises:
+        DataError: as `write_packed`.
+    """
+    return _in_files("points", files, {"verify": verify}, out, POINTS, POINTS_KEYS, work, num_workers)
+
+
+def _in_files(
+    task: Task,
+    files: ImageFiles,
+    options: Mapping[str, Any],
+    out: Path,
+    folder: str,
+    keys: tuple[str, str, str],
+    work: Path,
+    num_workers: int,
+) -> tuple[Sums, list[dict[str, Any]]]:
+    """Do a task that writes a file for each block; return the sums, and the place of each row by keys of the index."""
+    doing, sums, target = _done(task, files, options, work, num_workers)
     assert isinstance(target, PackTarget)
-    (out / FOLDER).mkdir(exist_ok=True)
+    (out / folder).mkdir(exist_ok=True)
     for block in range(len(doing.bounds) - 1):
-        link(target.path(block), out / FOLDER / target.path(block).name)
-    return sums, _places(target, doing.bounds, doing.facts["size"])
+        link(target.path(block), out / folder / target.path(block).name)
+    found: list[dict[str, Any]] = []
+    for block, (start, stop) in enumerate(itertools.pairwise(doing.bounds)):
+        sizes = doing.facts["size"][start:stop].astype(np.int64)
+        path = f"{folder}/{target.path(block).name}"
+        places = zip(itertools.repeat(path), (np.cumsum(sizes) - sizes).tolist(), sizes.tolist(), strict=False)
+        found += [dict(zip(keys, place, strict=True)) for place in places]
+    return sums, found
 
 
 def _done(
@@ -103,13 +143,3 @@ def mixed(rows: Sequence[Row]) -> list[Row]:
 def packed_row(row: Mapping[str, Any], place: Mapping[str, Any]) -> dict[str, Any]:
     """Return the row of an index of an image that was packed."""
     return {"id": row["id"], "label": row["label"], **place}
-
-
-def _places(target: PackTarget, bounds: Sequence[int], sizes: npt.NDArray[np.uint32]) -> list[dict[str, Any]]:
-    places: list[dict[str, Any]] = []
-    for block, (start, stop) in enumerate(itertools.pairwise(bounds)):
-        of_file = sizes[start:stop].astype(np.int64)
-        archive = f"{FOLDER}/{target.path(block).name}"
-        for offset, size in zip((np.cumsum(of_file) - of_file).tolist(), of_file.tolist(), strict=True):
-            places.append({"archive": archive, "offset": offset, "size": size})
-    return places

@@ -1,0 +1,242 @@
+"""Huffman-coded data of sequential JPEG (ITU-T T.81, annex F): finding where units begin, and copying some of them.
+
+Importing this needs Numba, which compiles each function when it is first called.
+
+A unit (MCU in the standard) is what is coded as a whole: one block of 8x8 pixels of each component, or four of the luma where
+chroma has half the resolution. A place in the data is a number of bits, counted over all bytes, including the zero that follows
+each byte 255. The first coefficient of a block, DC, is coded as the difference from the one before of the same component: the
+predictor.
+
+Letters: C component, E entry point, L block of a unit, R row of units.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+DC_CATEGORIES = 12
+END_OF_BLOCK = DC_CATEGORIES
+CODES = DC_CATEGORIES + 1
+"""Of each component: the codes of differences of 0 to 11 bits, and that of the end of a block. Each is length << 16 | bits."""
+LOOKUP = 1 << 16
+SLACK = 4096  # bytes behind the data: more than a unit can have
+_STUFFED = 255  # a byte that a zero follows
+_COEFFICIENTS = 64
+_ZEROS_ONLY = 15  # a run of sixteen zeros, without a coefficient behind it
+_WORD = 8  # bytes
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator]
+def find_entry_points(
+    data: Any, length: int, lookups: Any, components: Any, rows: int, columns: int, step: int, places: Any, predictors: Any
+) -> bool:
+    """Find where every few units begin.
+
+    Args:
+        data: uint8, the bytes without the zeros that follow 255, and SLACK more.
+        length: of the data in bits.
+        lookups: uint16 [C, 2, 65536], for DC and the other coefficients: from the next 16 bits to length << 8 | symbol.
+        components: int64 [L], the component of each block of a unit.
+        rows: of units.
+        columns: of units.
+        step: number of units from an entry point to the next in a row.
+        places: int64 [E] to write: the first bit of the unit, counted without the zeros; at the end, that behind the last unit.
+        predictors: int64 [E, C] to write: those before the unit.
+
+    Returns:
+        Whether the data are all units, with less than a byte behind them.
+    """
+    now = np.zeros(lookups.shape[0], dtype=np.int64)
+    bit, entry = 0, 0
+    for _ in range(rows):
+        for column in range(columns):
+            if column % step == 0:
+                places[entry] = bit
+                predictors[entry] = now
+                entry += 1
+            for component in components:
+                found = lookups[component, 0, _peek(data, bit)]
+                bit += found >> 8
+                size = found & 255
+                if found == 0 or size >= DC_CATEGORIES:
+                    return False
+                if size:
+                    value = _peek(data, bit) >> (16 - size)
+                    now[component] += value if value >> (size - 1) else value - (1 << size) + 1
+                    bit += size
+                number = 1
+                while number < _COEFFICIENTS:
+                    found = lookups[component, 1, _peek(data, bit)]
+                    bit += (found >> 8) + (found & 15)
+                    zeros = (found >> 4) & 15
+                    if found == 0:
+                        return False
+                    if found & 15 == 0 and zeros != _ZEROS_ONLY:
+                        break  # the end of the block
+                    number += zeros + 1
+                if number > _COEFFICIENTS:
+                    return False
+            if bit > length:
+                return False
+    places[entry] = bit
+    predictors[entry] = now
+    return length - bit < 8
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator]
+def copy_units(
+    source: Any,
+    starts: Any,
+    ends: Any,
+    before: Any,
+    after: Any,
+    codes: Any,
+    components: Any,
+    lead: int,
+    left: bool,
+    right: bool,
+    target: Any,
+) -> int:
+    """Copy, of each of some rows, the units between two entry points, and code the predictors anew.
+
+    They are set by units of their own, grey squares, that are put in for it.
+
+    Args:
+        source: uint8, the data.
+        starts: int64 [R], where what is copied of each row begins.
+        ends: int64 [R], where it ends.
+        before: int64 [R, C], the predictors at the starts.
+        after: int64 [R, C], those at the ends.
+        codes: int64 [C, CODES]
+        components: int64 [L], the component of each block of a unit.
+        lead: number of units to put in before the first row.
+        left: whether one is put in before each row.
+        right: whether one is put in behind each row.
+        target: uint8 to write: twice as many bytes as the data, and 128 for each unit that is put in.
+
+    Returns:
+        How many bytes were written, the last one filled with ones; -1 if the entry points do not fit the data, or a difference
+        has no code.
+    """
+    done = 0
+    for row in range(len(starts)):
+        if starts[row] < done or ends[row] < starts[row] or ends[row] > 8 * len(source):
+            return -1
+        done = ends[row]
+    now = np.zeros(before.shape[1], dtype=np.int64)
+    state = (0, np.uint64(0), 0)  # bytes written; the bits that do not fill another one; their number
+    for _ in range(lead):
+        state = _put_unit(state, now, before[0], codes, components, target)
+    for row in range(len(starts)):
+        if left:
+            state = _put_unit(state, now, before[row], codes, components, target)
+        if state[0] < 0:
+            return -1
+        state = _copy_bits(state, source, starts[row], ends[row], target)
+        now[:] = after[row]
+        if right:
+            state = _put_unit(state, now, before[row + 1] if row + 1 < len(starts) else after[row], codes, components, target)
+    if state[0] < 0:
+        return -1
+    return _put(state, 0x7F, 7, target)[0]
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator]
+def _peek(data: Any, bit: int) -> int:
+    """Return the next 16 bits."""
+    at = bit >> 3
+    word = (np.int64(data[at]) << 16) | (np.int64(data[at + 1]) << 8) | np.int64(data[at + 2])
+    return (word >> (8 - (bit & 7))) & 0xFFFF
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator]
+def _put(state: Any, bits: int, length: int, target: Any) -> Any:
+    """Write up to 32 bits."""
+    at, waiting, number = state
+    waiting = (waiting << np.uint64(length)) | np.uint64(bits)
+    number += length
+    while number >= 8:
+        number -= 8
+        byte = (waiting >> np.uint64(number)) & np.uint64(255)
+        target[at] = byte
+        at += 1
+        if byte == _STUFFED:
+            target[at] = 0
+            at += 1
+    return at, waiting & np.uint64((1 << number) - 1), number
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator]
+def _put_unit(state: Any, now: Any, wanted: Any, codes: Any, components: Any, target: Any) -> Any:
+    """Write a unit of grey blocks that takes the predictors from `now`, which it changes, to what is wanted."""
+    for component in components:
+        difference = wanted[component] - now[component]
+        now[component] = wanted[component]
+        magnitude, size = abs(difference), 0
+        while magnitude >> size:
+            size += 1
+        if size >= DC_CATEGORIES or codes[component, size] == 0 or codes[component, END_OF_BLOCK] == 0:
+            return -1, np.uint64(0), 0
+        if state[0] < 0:
+            return state
+        state = _put(state, codes[component, size] & 0xFFFF, codes[component, size] >> 16, target)
+        state = _put(state, difference if difference >= 0 else difference + (1 << size) - 1, size, target)
+        state = _put(state, codes[component, END_OF_BLOCK] & 0xFFFF, codes[component, END_OF_BLOCK] >> 16, target)
+    return state
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator]
+def _has_stuffed(word: Any) -> bool:
+    """Return whether one of the eight bytes is 255: whether one of those of the complement is 0."""
+    other = ~word
+    return ((other - np.uint64(0x0101010101010101)) & word & np.uint64(0x8080808080808080)) != 0
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator]
+def _copy_bits(state: Any, source: Any, start: int, end: int, target: Any) -> Any:
+    """Copy bits from `start` to `end`."""
+    at, last = start >> 3, end >> 3
+    if at == last:
+        if start == end:
+            return state
+        bits = (np.int64(source[at]) >> (8 - (end & 7))) & ((1 << (end - start)) - 1)
+        return _put(state, bits, end - start, target)
+    if start & 7:
+        state = _put(state, np.int64(source[at]) & (255 >> (start & 7)), 8 - (start & 7), target)
+        at += 1 if source[at] != _STUFFED else 2
+    written, waiting, number = state
+    shift, mask, rest = np.uint64(number), np.uint64((1 << number) - 1), np.uint64(64 - number)
+    while at < last:
+        if at + _WORD <= last:
+            word = np.uint64(0)
+            for place in range(_WORD):
+                word = (word << np.uint64(8)) | np.uint64(source[np.uint64(at + place)])
+            out = (waiting << rest) | (word >> shift) if number else word
+            if not (_has_stuffed(word) or _has_stuffed(out)):
+                for place in range(_WORD):
+                    target[np.uint64(written + place)] = out >> np.uint64(56 - 8 * place)
+                waiting = word & mask
+                at += _WORD
+                written += _WORD
+                continue
+        byte = source[at]
+        at += 1
+        if byte == _STUFFED:
+            at += 1
+        waiting = (waiting << np.uint64(8)) | np.uint64(byte)
+        out = (waiting >> shift) & np.uint64(255)
+        waiting &= mask
+        target[written] = out
+        written += 1
+        if out == _STUFFED:
+            target[written] = 0
+            written += 1
+    state = (written, waiting, number)
+    if at > last:
+        return -1, np.uint64(0), 0
+    if end & 7:
+        state = _put(state, np.int64(source[last]) >> (8 - (end & 7)), end & 7, target)
+    return state
