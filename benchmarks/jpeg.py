@@ -12,9 +12,9 @@ uint8   as a GPU is sent them, which then converts: ours without the normalisati
 
 `torchvision, N workers` is a DataLoader with ImageFolder and Pillow; of these, the one with the best median counts. `pillow` is
 this package without simplejpeg and Numba. `shrunk` has the same images with a shorter side of 256
-pixels, encoded with quality 90, as `storage: packed` may have them; `accessible` and `shrunk accessible` have entry points in these
-files, as `random_access: true` adds them, and are compared with torchvision on the files without. Each in `exact` and `fast`: see
-docs/data.md.
+pixels, encoded with quality 90, as `storage: packed` may have them. `accessible` and `shrunk accessible` have entry points in
+these files, as `random_access: true` adds them, and are compared with torchvision on the files without. Each in `exact` and in
+`fast`: see docs/data.md.
 
 `quality` compares `fast` with `exact`, after resizing: how many of the same boxes of the same images, or of their middle squares,
 are other pixels, and the PSNR of these in dB. `accuracy` is that of a logistic regression on scikit-learn's digits, enlarged to

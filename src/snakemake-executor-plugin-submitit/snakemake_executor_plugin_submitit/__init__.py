@@ -32,8 +32,8 @@ class ExecutorSettings(ExecutorSettingsBase):
     cluster: str = field(
         default="slurm",
         metadata={
-            "help": "Where jobs run: slurm; local (this machine, no Slurm needed); or allocation (the Slurm job in which Snakemake "
-            "itself runs, whose resources they share).",
+            "help": "Where jobs run: slurm; local (this machine, no Slurm needed); or allocation (as steps of the Slurm job in "
+            "which Snakemake itself runs).",
             "choices": ["slurm", "local", "allocation"],
         },
     )
@@ -94,7 +94,10 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
     local_cpus: int | None = field(
         default=None,
-        metadata={"help": "CPUs that jobs share on cluster local or allocation (default: those of this process, or of the Slurm job).", "type": int},
+        metadata={
+            "help": "CPUs that jobs share with local or allocation (default: those of this process, or of the Slurm job).",
+            "type": int,
+        },
     )
     local_gpus: int | None = field(
         default=None,

@@ -94,9 +94,7 @@ def test_entry_points_beside_the_file_do_as_well():
     header, whole = jpeg_header.read_header(content), np.asarray(theirs(content))
     for top, left, height, width in edges(301, 211):
         rows, columns = slice(top, top + height), slice(left, left + width)
-        np.testing.assert_array_equal(
-            turbo.decode(content, header, rows, columns, points=points)[..., :3], whole[rows, columns]
-        )
+        np.testing.assert_array_equal(turbo.decode(content, header, rows, columns, points=points)[..., :3], whole[rows, columns])
     part = parts.around(content, header, slice(100, 120), slice(100, 120), points)
     assert part.height <= 64 and len(part.content) < len(content) / 3
 

@@ -297,7 +297,7 @@ def _is_at(lock: int, path: Path) -> bool:
 
 
 STAGED = "SUBMITIT_STAGED"
-"""Variable with what a job has staged, in JSON: base folder, limit in GB, the job's name, originals by the names of their links."""
+"""Variable with what a job has staged, in JSON: base folder, limit in GB, name of the job, originals by the names of links."""
 
 
 def stage(originals: dict[str, Path], folder: str | None, most_gb: int | None = None) -> Iterator[tuple[str, Path, str]]:

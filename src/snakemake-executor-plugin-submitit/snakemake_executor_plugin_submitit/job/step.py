@@ -1,7 +1,7 @@
 """`python -m …step FOLDER ID`, as a task of a step in a Slurm job that others share: start submitit's task there.
 
-Slurm's variables say who this rank is; submitit is told so by those of its local jobs, whose end nothing but their command decides:
-the Slurm job around the step is not theirs, to be requeued or to wait for.
+Slurm's variables say who this rank is. submitit is told so by the variables of its local jobs: the end of those is that of their
+command, and they neither requeue the Slurm job around them nor wait for its end.
 """
 
 import os

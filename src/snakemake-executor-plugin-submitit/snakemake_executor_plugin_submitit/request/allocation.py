@@ -41,8 +41,8 @@ def own_allocation() -> Allocation:
     job_id = os.environ.get("SLURM_JOB_ID")
     if not job_id:
         raise WorkflowError(
-            "--submitit-cluster allocation: this process runs in no Slurm job (there is no SLURM_JOB_ID). Start Snakemake in one, "
-            "by sbatch or salloc; or use cluster slurm, which submits jobs"
+            "--submitit-cluster allocation: this process runs in no Slurm job (there is no SLURM_JOB_ID). Start Snakemake in "
+            "one, by sbatch or salloc; or use cluster slurm, which submits jobs"
         )
     command = ["scontrol", "-o", "show", "job", job_id]
     try:

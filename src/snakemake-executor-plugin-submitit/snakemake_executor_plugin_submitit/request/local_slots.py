@@ -67,7 +67,7 @@ class SlotPool:
         if (cpus := request.num_tasks * request.cpus_per_task) > self.total_cpus:
             raise WorkflowError(f"the job requests {cpus} CPUs, and {self._place} has {self.total_cpus}: lower cpus_per_task")
         if request.mpi:
-            raise WorkflowError(f"resource mpi: the command of a job cannot start its own tasks in {self._place}; use cluster slurm")
+            raise WorkflowError(f"resource mpi: a job cannot start tasks of its own in {self._place}; use cluster slurm")
 
     def take(self, request: Request) -> Share | None:
         """Return a share for a job, or None while there is no room; a job with more CPUs than exist runs when all are free."""

@@ -1,11 +1,11 @@
-"""`--submitit-cluster allocation`: Snakemake runs in a Slurm job, and its jobs share that job's nodes, CPUs and memory as steps."""
+"""`--submitit-cluster allocation`: Snakemake runs in a Slurm job, and its jobs share what that job has, as steps."""
 
+import contextlib
 import json
-import os
 import re
 import shlex
 import subprocess
-import time
+from pathlib import Path
 
 import pytest
 
@@ -165,7 +165,7 @@ def test_no_job_outlives_the_main_process(slurm_cluster, tmp_path, end):
     else:
         signal = "INT" if end == "interrupted" else "KILL"
         (main,) = subprocess.run(["pgrep", "-f", f"snakemake {FLAGS}"], capture_output=True, text=True).stdout.split()[:1]
-        assert os.readlink(f"/proc/{main}/cwd") == str(tmp_path)
+        assert Path(f"/proc/{main}/cwd").readlink() == tmp_path
         subprocess.run(["kill", f"-{signal}", main], check=True)
     wait_for(lambda: sleeping(tmp_path) == 0, 60, lambda: outer.output)
     outer.ends()
@@ -176,8 +176,7 @@ def sleeping(folder):
     found = subprocess.run(["pgrep", "-f", "sleep 987654"], capture_output=True, text=True).stdout.split()
     count = 0
     for pid in found:
-        try:
-            count += os.readlink(f"/proc/{pid}/cwd") == str(folder) and os.readlink(f"/proc/{pid}/exe").endswith("sleep")
-        except OSError:
-            time.sleep(0)
+        with contextlib.suppress(OSError):
+            process = Path("/proc", pid)
+            count += (process / "cwd").readlink() == folder and (process / "exe").readlink().name == "sleep"
     return count

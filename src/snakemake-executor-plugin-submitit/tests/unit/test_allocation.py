@@ -33,7 +33,7 @@ def test_what_says_nothing_is_none(text):
 
 def test_outside_a_slurm_job_it_says_what_to_do(monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    with pytest.raises(WorkflowError, match="this process runs in no Slurm job .* by sbatch or salloc"):
+    with pytest.raises(WorkflowError, match=r"this process runs in no Slurm job .* by sbatch or salloc"):
         own_allocation()
 
 

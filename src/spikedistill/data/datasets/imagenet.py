@@ -64,7 +64,7 @@ class Params(ComponentParams):
     random_access: bool = Field(
         False,
         description="With storage: files or packed, note where the parts of each JPEG begin, so that a crop is decoded without "
-        "the rest: the same pixels, faster, for 3 to 8 % more bytes. Preparing it needs Numba: pip install 'spikedistill[images]'.",
+        "the rest: the same pixels, faster, for 3 to 8 % more bytes. Preparing needs Numba: pip install 'spikedistill[images]'.",
     )
     side: int = Field(
         256, ge=1, description="Shorter side in pixels that images are resized to where they are not cropped at random."

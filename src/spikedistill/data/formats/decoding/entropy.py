@@ -31,7 +31,7 @@ _WORD = 8  # bytes
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
 def find_entry_points(
-    data: Any, length: int, lookups: Any, components: Any, rows: int, columns: int, step: int, places: Any, predictors: Any
+    data: Any, length: int, lookups: Any, components: Any, grid: tuple[int, int, int], places: Any, predictors: Any
 ) -> bool:
     """Find where every few units begin.
 
@@ -40,15 +40,14 @@ def find_entry_points(
         length: of the data in bits.
         lookups: uint16 [C, 2, 65536], for DC and the other coefficients: from the next 16 bits to length << 8 | symbol.
         components: int64 [L], the component of each block of a unit.
-        rows: of units.
-        columns: of units.
-        step: number of units from an entry point to the next in a row.
+        grid: rows and columns of units, and the number of units from an entry point to the next in a row.
         places: int64 [E] to write: the first bit of the unit, counted without the zeros; at the end, that behind the last unit.
         predictors: int64 [E, C] to write: those before the unit.
 
     Returns:
         Whether the data are all units, with less than a byte behind them.
     """
+    rows, columns, step = grid
     now = np.zeros(lookups.shape[0], dtype=np.int64)
     bit, entry = 0, 0
     for _ in range(rows):
@@ -58,26 +57,8 @@ def find_entry_points(
                 predictors[entry] = now
                 entry += 1
             for component in components:
-                found = lookups[component, 0, _peek(data, bit)]
-                bit += found >> 8
-                size = found & 255
-                if found == 0 or size >= DC_CATEGORIES:
-                    return False
-                if size:
-                    value = _peek(data, bit) >> (16 - size)
-                    now[component] += value if value >> (size - 1) else value - (1 << size) + 1
-                    bit += size
-                number = 1
-                while number < _COEFFICIENTS:
-                    found = lookups[component, 1, _peek(data, bit)]
-                    bit += (found >> 8) + (found & 15)
-                    zeros = (found >> 4) & 15
-                    if found == 0:
-                        return False
-                    if found & 15 == 0 and zeros != _ZEROS_ONLY:
-                        break  # the end of the block
-                    number += zeros + 1
-                if number > _COEFFICIENTS:
+                bit = _read_block(data, bit, lookups[component], now, component)
+                if bit < 0:
                     return False
             if bit > length:
                 return False
@@ -88,17 +69,7 @@ def find_entry_points(
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
 def copy_units(
-    source: Any,
-    starts: Any,
-    ends: Any,
-    before: Any,
-    after: Any,
-    codes: Any,
-    components: Any,
-    lead: int,
-    left: bool,
-    right: bool,
-    target: Any,
+    source: Any, spans: Any, predictors: Any, codes: Any, components: Any, added: tuple[int, bool, bool], target: Any
 ) -> int:
     """Copy, of each of some rows, the units between two entry points, and code the predictors anew.
 
@@ -106,46 +77,69 @@ def copy_units(
 
     Args:
         source: uint8, the data.
-        starts: int64 [R], where what is copied of each row begins.
-        ends: int64 [R], where it ends.
-        before: int64 [R, C], the predictors at the starts.
-        after: int64 [R, C], those at the ends.
+        spans: int64 [R, 2], where what is copied of each row begins, and where it ends.
+        predictors: int64 [R, 2, C], those at these places.
         codes: int64 [C, CODES]
         components: int64 [L], the component of each block of a unit.
-        lead: number of units to put in before the first row.
-        left: whether one is put in before each row.
-        right: whether one is put in behind each row.
+        added: the number of units to put in before the first row; whether to put one in before each row, and behind each row.
         target: uint8 to write: twice as many bytes as the data, and 128 for each unit that is put in.
 
     Returns:
         How many bytes were written, the last one filled with ones; -1 if the entry points do not fit the data, or a difference
         has no code.
     """
+    lead, left, right = added
     done = 0
-    for row in range(len(starts)):
-        if starts[row] < done or ends[row] < starts[row] or ends[row] > 8 * len(source):
+    for row in range(len(spans)):
+        if spans[row, 0] < done or spans[row, 1] < spans[row, 0] or spans[row, 1] > 8 * len(source):
             return -1
-        done = ends[row]
-    now = np.zeros(before.shape[1], dtype=np.int64)
+        done = spans[row, 1]
+    now = np.zeros(predictors.shape[2], dtype=np.int64)
     state = (0, np.uint64(0), 0)  # bytes written; the bits that do not fill another one; their number
     for _ in range(lead):
-        state = _put_unit(state, now, before[0], codes, components, target)
-    for row in range(len(starts)):
+        state = _put_unit(state, now, predictors[0, 0], codes, components, target)
+    for row in range(len(spans)):
         if left:
-            state = _put_unit(state, now, before[row], codes, components, target)
+            state = _put_unit(state, now, predictors[row, 0], codes, components, target)
         if state[0] < 0:
             return -1
-        state = _copy_bits(state, source, starts[row], ends[row], target)
-        now[:] = after[row]
+        state = _copy_bits(state, source, spans[row, 0], spans[row, 1], target)
+        now[:] = predictors[row, 1]
         if right:
-            state = _put_unit(state, now, before[row + 1] if row + 1 < len(starts) else after[row], codes, components, target)
+            wanted = predictors[row + 1, 0] if row + 1 < len(spans) else now
+            state = _put_unit(state, now, wanted, codes, components, target)
     if state[0] < 0:
         return -1
     return _put(state, 0x7F, 7, target)[0]
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
-def _peek(data: Any, bit: int) -> int:
+def _read_block(data: Any, bit: int, lookups: Any, now: Any, component: int) -> int:
+    """Return the first bit behind a block, and change its predictor; -1 if there are bits that are no code."""
+    found = lookups[0, _peek(data, bit)]
+    bit += found >> 8
+    size = found & 255
+    if found == 0 or size >= DC_CATEGORIES:
+        return -1
+    if size:
+        value = _peek(data, bit) >> (16 - size)
+        now[component] += value if value >> (size - 1) else value - (1 << size) + 1
+        bit += size
+    number = 1
+    while number < _COEFFICIENTS:
+        found = lookups[1, _peek(data, bit)]
+        bit += (found >> 8) + (found & 15)
+        zeros = (found >> 4) & 15
+        if found == 0:
+            return -1
+        if found & 15 == 0 and zeros != _ZEROS_ONLY:
+            break  # the end of the block
+        number += zeros + 1
+    return bit if number <= _COEFFICIENTS else -1
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator]
+def _peek(data: Any, bit: int) -> Any:
     """Return the next 16 bits."""
     at = bit >> 3
     word = (np.int64(data[at]) << 16) | (np.int64(data[at + 1]) << 8) | np.int64(data[at + 2])
@@ -153,7 +147,7 @@ def _peek(data: Any, bit: int) -> int:
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
-def _put(state: Any, bits: int, length: int, target: Any) -> Any:
+def _put(state: Any, bits: Any, length: int, target: Any) -> Any:
     """Write up to 32 bits."""
     at, waiting, number = state
     waiting = (waiting << np.uint64(length)) | np.uint64(bits)
@@ -196,6 +190,20 @@ def _has_stuffed(word: Any) -> bool:
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
+def _copy_word(source: Any, at: int, waiting: Any, number: int, target: Any, written: int) -> Any:
+    """Copy eight bytes behind the waiting bits, if none is 255; return whether they were copied, and the bits that wait now."""
+    word = np.uint64(0)
+    for place in range(_WORD):
+        word = (word << np.uint64(8)) | np.uint64(source[np.uint64(at + place)])
+    out = (waiting << np.uint64(64 - number)) | (word >> np.uint64(number)) if number else word
+    if _has_stuffed(word) or _has_stuffed(out):
+        return False, waiting
+    for place in range(_WORD):
+        target[np.uint64(written + place)] = out >> np.uint64(56 - 8 * place)
+    return True, word & np.uint64((1 << number) - 1)
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator]
 def _copy_bits(state: Any, source: Any, start: int, end: int, target: Any) -> Any:
     """Copy bits from `start` to `end`."""
     at, last = start >> 3, end >> 3
@@ -208,24 +216,17 @@ def _copy_bits(state: Any, source: Any, start: int, end: int, target: Any) -> An
         state = _put(state, np.int64(source[at]) & (255 >> (start & 7)), 8 - (start & 7), target)
         at += 1 if source[at] != _STUFFED else 2
     written, waiting, number = state
-    shift, mask, rest = np.uint64(number), np.uint64((1 << number) - 1), np.uint64(64 - number)
+    shift, mask = np.uint64(number), np.uint64((1 << number) - 1)
     while at < last:
         if at + _WORD <= last:
-            word = np.uint64(0)
-            for place in range(_WORD):
-                word = (word << np.uint64(8)) | np.uint64(source[np.uint64(at + place)])
-            out = (waiting << rest) | (word >> shift) if number else word
-            if not (_has_stuffed(word) or _has_stuffed(out)):
-                for place in range(_WORD):
-                    target[np.uint64(written + place)] = out >> np.uint64(56 - 8 * place)
-                waiting = word & mask
+            is_copied, after = _copy_word(source, at, waiting, number, target, written)
+            if is_copied:
+                waiting = after
                 at += _WORD
                 written += _WORD
                 continue
         byte = source[at]
-        at += 1
-        if byte == _STUFFED:
-            at += 1
+        at += 1 if byte != _STUFFED else 2
         waiting = (waiting << np.uint64(8)) | np.uint64(byte)
         out = (waiting >> shift) & np.uint64(255)
         waiting &= mask

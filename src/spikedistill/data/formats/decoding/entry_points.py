@@ -1,7 +1,7 @@
 """Entry points: where in a JPEG the data of some of its units begin, so that a part of it can be decoded without the rest.
 
-They are kept beside the file; or in a segment APP7 of the file itself, just before its compressed data, where decoders that do not
-know it skip it: the file remains a JPEG with the same pixels. Most significant bytes first:
+They are kept beside the file; or in it, in a segment APP7 just before the compressed data. Decoders that do not know it skip it, so
+the file remains a JPEG with the same pixels. Most significant bytes first:
 
     "spikedistill entry points", 0
     uint8 [2]       1, the version; the number of units from an entry point to the next one in a row
@@ -131,7 +131,7 @@ def found(content: bytes) -> bytes:
     padded = np.concatenate([data, np.zeros(entropy.SLACK, dtype=np.uint8)])
     lookups = np.stack([np.stack([_lookup(table[_DC]), _lookup(table[_AC])]) for table in tables])
     components = np.array(COMPONENTS[header.subsampling])
-    if not entropy.find_entry_points(padded, 8 * len(data), lookups, components, rows, columns, step, places, predictors):
+    if not entropy.find_entry_points(padded, 8 * len(data), lookups, components, (rows, columns, step), places, predictors):
         return b""
     places += 8 * np.searchsorted(stuffed, places >> 3)
     if places[-1] >> 32 or np.abs(predictors).max() > _LARGEST_PREDICTOR:

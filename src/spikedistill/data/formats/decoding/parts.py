@@ -111,32 +111,22 @@ def _between(content: bytes, header: Header, points: entry_points.EntryPoints, r
     entropy = _entropy()
     if entropy is None or height * width > _WORTH_IT * last * across:
         return None
-    start = np.arange(first, last) * points.per_row + left
-    stop = start + (right - left)
+    edges = np.arange(first, last)[:, None] * points.per_row + np.array([left, right])
     if whole_rows:
-        start, stop = start[:1], stop[-1:]
+        edges = np.array([[edges[0, 0], edges[-1, 1]]])
     source = np.frombuffer(content, np.uint8)
     without = header.entry_points or (header.scan_at, header.scan_at)
     head = header.data_at - (without[1] - without[0])
-    starts, ends = points.places[start], points.places[stop]
-    # the entry points say how much there is to copy; copy_units compares them with the data
-    capacity = head + 2 * max(int(ends[-1] - starts[0]) // 8 + 1, 0) + _BYTES_OF_UNIT * height * width + len(_END)
-    if capacity > head + 2 * len(content) + _BYTES_OF_UNIT * height * width + len(_END):
-        return None
-    file = _buffer(capacity)
+    file = _buffer(head + 2 * len(content) + _BYTES_OF_UNIT * height * width + len(_END))
     file[: without[0]] = source[: without[0]]
     file[without[0] : head] = source[without[1] : header.data_at]
     written = entropy.copy_units(
         source[header.data_at :],
-        starts,
-        ends,
-        points.predictors[start],
-        points.predictors[stop],
+        points.places[edges],
+        points.predictors[edges],
         points.codes,
         np.array(entry_points.COMPONENTS[header.subsampling]),
-        width if lead else 0,
-        left > 0,
-        left == 0 and not whole_rows,
+        (width if lead else 0, left > 0, left == 0 and not whole_rows),
         file[head:],
     )
     if written < 0:

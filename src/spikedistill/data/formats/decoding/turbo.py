@@ -60,8 +60,8 @@ def decode(
     Raises:
         ValueError: if the data are damaged.
     """
-    box = (slice(each.start * divisor, each.stop * divisor) for each in (rows, columns))
-    part = parts.around(content, header, *box, points)
+    whole_rows, whole_columns = (slice(each.start * divisor, each.stop * divisor) for each in (rows, columns))
+    part = parts.around(content, header, whole_rows, whole_columns, points)
     shape = (-(-part.height // divisor), -(-part.width // divisor), _PIXEL)
     buffer = _buffer(math.prod(shape))
     wanted = {"min_height": shape[0], "min_width": shape[1]} if divisor > 1 else {}

@@ -60,7 +60,8 @@ def make(task: Task, files: ImageFiles, folder: Path, options: Mapping[str, Any]
         return _packing(files, folder / PACKED, **options)
     if task == "points":
         convert = _with(_points_finder(entry_points.found), _copying(files, **options))
-        work = ImageWork(files, convert, "images searched for entry points", {**options, **files.how}, _bounds_of_files(len(files)))
+        recipe = {**options, **files.how}
+        work = ImageWork(files, convert, "images searched for entry points", recipe, _bounds_of_files(len(files)))
         return work, PackTarget(folder / POINTS, lambda: _needed(files, convert), "entry points")
     if task == "array":
         if not isinstance(files, Pictures):
