@@ -157,6 +157,15 @@ def test_entry_points_of_another_version_or_size_are_left_alone():
         assert not decoded(bytes(other), (50, 60, 70, 80))[1]
 
 
+def test_entry_points_at_another_place_in_the_file_are_left_alone():
+    content = file_of("4:2:0", (301, 211))
+    found = entry_points.added(content)
+    start, end = jpeg_header.read_header(found).entry_points
+    other = content[:2] + found[start:end] + content[2:]
+    assert jpeg_header.read_header(other).entry_points is None
+    np.testing.assert_array_equal(decoded(other, (50, 60, 70, 80))[0], np.asarray(theirs(content))[50:120, 60:140])
+
+
 def test_the_entry_points_of_a_large_image_are_further_apart():
     step = {}
     for size in ((500, 375), (4000, 2000)):

@@ -1,6 +1,6 @@
 """Entry points: where in a JPEG the data of some of its units begin, so that a part of it can be decoded without the rest.
 
-They are kept beside the file; or in it, in a segment APP7 just before the compressed data. Decoders that do not know it skip it, so
+They are kept beside the file; or in it, in a segment APP7 just before the compressed data. Decoders that do not know it skip it:
 the file remains a JPEG with the same pixels. Most significant bytes first:
 
     "spikedistill entry points", 0

@@ -38,7 +38,7 @@ class Header(NamedTuple):
         data_at: offset of the compressed data.
         unit_rows: height of a unit (MCU) in pixels, which is coded as a whole.
         unit_columns: its width.
-        entry_points: where the segment with entry points begins and ends; None if there is none.
+        entry_points: where the segment with entry points begins and ends, just before the first scan; None if there is none.
     """
 
     height: int
@@ -98,7 +98,7 @@ def _header(content: bytes, kind: int, frame_at: int, scan_at: int, entry_points
         data_at=scan_at + 2 + int.from_bytes(content[scan_at + 2 : scan_at + 4], "big"),
         unit_rows=_BLOCK * down,
         unit_columns=_BLOCK * across,
-        entry_points=entry_points,
+        entry_points=entry_points if entry_points is not None and entry_points[1] == scan_at else None,
     )
 
 

@@ -1,7 +1,4 @@
-"""Parts of JPEG files: smaller JPEG of what surrounds a crop, made without decoding, which decode to the same bits.
-
-Letters: R row of units.
-"""
+"""Parts of JPEG files: smaller JPEG of what surrounds a crop, made without decoding, which decode to the same bits."""
 
 from __future__ import annotations
 
