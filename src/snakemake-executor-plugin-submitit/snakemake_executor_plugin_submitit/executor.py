@@ -31,6 +31,7 @@ from snakemake_executor_plugin_submitit.request.stage_in import stage_in_argumen
 from snakemake_executor_plugin_submitit.submission import states
 from snakemake_executor_plugin_submitit.submission.commands import BusyError, is_of_outer_job, stop_sbatch
 from snakemake_executor_plugin_submitit.submission.held import HeldJobs
+from snakemake_executor_plugin_submitit.submission.reasons import in_words
 from snakemake_executor_plugin_submitit.tracking.adoption import Adopter
 from snakemake_executor_plugin_submitit.tracking.cancelled import forgo_retries, is_cancelled
 from snakemake_executor_plugin_submitit.tracking.folders import keep_folders
@@ -439,7 +440,9 @@ class Executor(RemoteExecutor):
                 self._running.add(tracked.job.job_id)
                 new.append(tracked)
         if new:
-            self.logger.info(f"running: {list_names(new)}", extra={"jobs_running": jobs_by_number(new, self._cluster)})
+            nodes = {job_id: state.nodes for job_id, state in answers.items()}
+            extra = {"jobs_running": jobs_by_number(new, self._cluster, nodes)}
+            self.logger.info(f"running: {list_names(new)}", extra=extra)
 
     def _log_pending_reasons(self, answers: dict[str, states.State]) -> None:
         """Log each reason for which jobs are pending, once."""
@@ -456,7 +459,9 @@ class Executor(RemoteExecutor):
                 advice = "; it will not start as it is: stop this run, request less or choose another partition"
                 self.logger.warning(f"waiting in Slurm's queue, reason {reason}: {list_names(tracked_jobs)}{advice}")
             else:
-                self.logger.info(f"waiting in Slurm's queue, reason {reason}: {list_names(tracked_jobs)}")
+                words = in_words(reason)
+                meaning = "" if words == reason else f" ({words})"
+                self.logger.info(f"waiting in Slurm's queue, reason {reason}{meaning}: {list_names(tracked_jobs)}")
 
     def _handle_outcome(self, tracked: TrackedJob, answers: dict[str, states.State] | None, markers: set[str]) -> bool:
         """Report a job's outcome or resubmit it; return True if the outcome was reported."""

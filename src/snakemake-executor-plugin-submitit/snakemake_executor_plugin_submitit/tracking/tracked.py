@@ -1,6 +1,6 @@
 """What the executor knows of each job that it has to see to its end."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -50,11 +50,20 @@ def list_names(tracked_jobs: Sequence[TrackedJob]) -> str:
     return names if len(tracked_jobs) <= NAMES_SHOWN else f"{names} and {len(tracked_jobs) - NAMES_SHOWN} more"
 
 
-def jobs_by_number(tracked_jobs: Sequence[TrackedJob], cluster: str) -> dict[Any, str]:
-    """Return for loggers, by Snakemake's number of each job, what it is called outside; workers have no number."""
-    return {
-        each.jobid: f"{cluster} job {tracked.job.job_id}" if tracked.job.job_id else "in a pool"
-        for tracked in tracked_jobs
-        if tracked.job is not None and tracked.info.job is not None
-        for each in (tracked.info.job.jobs if tracked.info.job.is_group() else [tracked.info.job])
-    }
+def jobs_by_number(tracked_jobs: Sequence[TrackedJob], cluster: str, nodes: Mapping[str, str] | None = None) -> dict[Any, str]:
+    """Return for loggers, by Snakemake's number of each job, what it is called outside; workers have no number.
+
+    Args:
+        tracked_jobs: the jobs.
+        cluster: where they are.
+        nodes: where they have started, by their ids outside.
+    """
+    found = {}
+    for tracked in tracked_jobs:
+        if tracked.job is None or tracked.info.job is None:
+            continue
+        name = f"{cluster} job {tracked.job.job_id}" if tracked.job.job_id else "in a pool"
+        place = (nodes or {}).get(tracked.job.job_id)
+        jobs = tracked.info.job.jobs if tracked.info.job.is_group() else [tracked.info.job]
+        found |= {each.jobid: f"{name} on {place}" if place else name for each in jobs}
+    return found

@@ -28,6 +28,7 @@ def test_jobs_are_queued_start_and_end_with_their_numbers(slurm_cluster, tmp_pat
     assert all("slurm job" in text for _, kind, text in lines if kind == "queued"), output
     started = sorted(text.partition("  (slurm job")[0] for _, kind, text in lines if kind == "started")
     assert started == ["make a", "make b"], output
+    assert all(re.search(r"\(slurm job \S+ on node\d\)$", text) for _, kind, text in lines if kind == "started"), output
     assert [kind for _, kind, text in lines if text.startswith("make a") and kind != "queued"] == ["started", "done"]
     assert [kind for _, kind, text in lines if text.startswith("make b") and kind != "queued"] == ["started", "failed"]
     assert "\n        because b\n" in output

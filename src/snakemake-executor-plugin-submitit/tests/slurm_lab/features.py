@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -172,6 +173,26 @@ def write_features(folder: Path) -> None:
     (folder / "elsewhere/there.txt").write_text("there\n")
 
 
+OFFLINE = """
+import requests
+requests.get = lambda address, **options: type("Response", (), {"status_code": 200, "text": ""})
+"""
+"""For `--report`, which fetches the scripts that it puts into the page: they are left out, no network is needed."""
+
+
+def check_report(folder: Path, flags: tuple[str, ...], cluster: str, variables: dict[str, str]) -> None:
+    """Have Snakemake write its report, and look for what it knows of the jobs: their results, rules, and run times."""
+    (folder / "offline").mkdir()
+    (folder / "offline" / "sitecustomize.py").write_text(OFFLINE)
+    path = os.pathsep.join(filter(None, [str(folder / "offline"), os.environ.get("PYTHONPATH")]))
+    done = snakemake(folder, *flags, "--report", "report.html", cluster=cluster, **{**variables, "PYTHONPATH": path})
+    assert done.returncode == 0, done.stdout
+    page = (folder / "report.html").read_text()
+    assert "quals.svg" in page
+    for rule in ("bwa_map", "samtools_sort", "bcftools_call", "plot_quals"):
+        assert rule in page.partition("runtimes")[2], rule
+
+
 def check_features(folder: Path, *flags: str, cluster: str, **variables: str) -> None:
     """Run the workflow and look at everything that it leaves, and at what Snakemake's commands say of it afterwards."""
     require("the storage plugin fs", ["rsync"], "on Debian, as root: apt-get install rsync")
@@ -194,6 +215,7 @@ def check_features(folder: Path, *flags: str, cluster: str, **variables: str) ->
     assert (folder / "sorted_reads/A.bam").stat().st_mode & 0o222 == 0, "it is protected"
     assert call("--unlock").returncode == 0
     assert "Nothing to be done" in call().stdout
+    check_report(folder, flags, cluster, variables)
     (folder / "data/genome.fa").write_text("ACGTA\n")
     assert "Nothing to be done" not in call("--dry-run").stdout
     touched = call("--touch")
