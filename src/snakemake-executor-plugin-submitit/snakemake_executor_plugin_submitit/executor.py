@@ -19,24 +19,24 @@ from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 from snakemake_interface_executor_plugins.utils import format_cli_arg
 
 from snakemake_executor_plugin_submitit.jsonfile import read_result
-from snakemake_executor_plugin_submitit.private import is_open_to_others, make_folder, write_new
+from snakemake_executor_plugin_submitit.private import make_folder, write_new
 from snakemake_executor_plugin_submitit.processes import ProcessId
 from snakemake_executor_plugin_submitit.request.allocation import own_allocation
 from snakemake_executor_plugin_submitit.request.local_slots import SlotPool
 from snakemake_executor_plugin_submitit.request.partitions import choose_partition, read_partitions
-from snakemake_executor_plugin_submitit.request.pooling import NO_POOL, capacity, parse_pool, worker_request
+from snakemake_executor_plugin_submitit.request.pooling import capacity, parse_pool, worker_request
 from snakemake_executor_plugin_submitit.request.quoting import shell_quotes
-from snakemake_executor_plugin_submitit.request.resources import Request, parse_resources, suggest_names
+from snakemake_executor_plugin_submitit.request.resources import Request, parse_resources
 from snakemake_executor_plugin_submitit.request.stage_in import stage_in_arguments
 from snakemake_executor_plugin_submitit.submission import states
 from snakemake_executor_plugin_submitit.submission.commands import BusyError, is_of_outer_job, stop_sbatch
 from snakemake_executor_plugin_submitit.submission.held import HeldJobs
-from snakemake_executor_plugin_submitit.submission.reasons import in_words
 from snakemake_executor_plugin_submitit.tracking.adoption import Adopter
 from snakemake_executor_plugin_submitit.tracking.cancelled import forgo_retries, is_cancelled
 from snakemake_executor_plugin_submitit.tracking.folders import keep_folders
+from snakemake_executor_plugin_submitit.tracking.notices import Notices
 from snakemake_executor_plugin_submitit.tracking.registry import Record, Registry, Submission
-from snakemake_executor_plugin_submitit.tracking.tracked import TrackedJob, jobs_by_number, list_names
+from snakemake_executor_plugin_submitit.tracking.tracked import TrackedJob
 
 if TYPE_CHECKING:
     from snakemake_executor_plugin_submitit.pool.service import PoolService
@@ -71,16 +71,10 @@ class Executor(RemoteExecutor):
             where = "on this machine" if self._cluster == "local" else "that share its Slurm job"
             raise WorkflowError(f"--submitit-detach needs cluster slurm: jobs {where} end with the main process")
         self._comment = f"snakemake {uuid.uuid4().hex[:12]}"
-        self._is_announced = False
-        self._running: set[str] = set()
         self._max_pause_s = settings.poll_seconds
         self._queue = states.SlurmQueue()
         self._held = HeldJobs()
         self._numbers = itertools.count()
-        self._reasons_logged: set[str] = set()
-        self._names_seen: set[str] = set()
-        self._rules_warned: set[str] = set()
-        self._rules_not_pooled: set[str] = set()
         self._next_query, self._pause_s = 0.0, states.FIRST_PAUSE_S
         self._tracked: dict[int, TrackedJob] = {}
         self._starting = threading.RLock()
@@ -93,7 +87,8 @@ class Executor(RemoteExecutor):
         keep_folders(self.workflow.dag, self._registry)
         self._adopter = Adopter(self._registry, self._queue, self.workflow, self.logger)
         self._retention(settings.keep_days)
-        self._warn_open_folder()
+        self._notices = Notices(self.logger, self._cluster, self._folder)
+        self._notices.open_folder()
         self._partitions_file = settings.partitions if self._cluster == "slurm" else None
         self._partitions = read_partitions(self._partitions_file) if self._partitions_file else []
         self._names: dict[str, str] | None = {} if settings.efficiency_report and self._cluster == "slurm" else None
@@ -106,13 +101,6 @@ class Executor(RemoteExecutor):
         except OSError as err:
             self.workflow.scheduler.executor_error_callback(err)
 
-    def _warn_open_folder(self) -> None:
-        if self._folder.is_dir() and is_open_to_others(self._folder):
-            self.logger.warning(
-                f"{self._folder}: others may replace job folders here, and so run commands as you; chmod go-w closes it, and "
-                "with chmod +t a group can share it"
-            )
-
     def _retention(self, days: int) -> None:
         from snakemake_executor_plugin_submitit.tracking.retention import remove_old
 
@@ -121,7 +109,7 @@ class Executor(RemoteExecutor):
 
     def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:
         """Adopt those of the ready jobs that run already, submit the others."""
-        self._announce()
+        self._notices.begin(self._slots.describe() if self._cluster != "slurm" else f"Slurm; their comment is `{self._comment}`")
         tracked_jobs = []
         for job in jobs:
             self.run_job_pre(job)
@@ -136,14 +124,6 @@ class Executor(RemoteExecutor):
             self._sender().add(single)
         self._start_waiting()
 
-    def _announce(self) -> None:
-        """Say once, before the first job, where jobs run; loggers learn from it that they will be told when each starts."""
-        if self._is_announced:
-            return
-        self._is_announced = True
-        where = self._slots.describe() if self._cluster != "slurm" else f"Slurm; their comment is `{self._comment}`"
-        self.logger.info(f"jobs run on {where}", extra={"starts_are_told": True})
-
     def run_job(self, job: JobExecutorInterface) -> None:
         """Adopt or submit one job."""
         self.run_jobs([job])
@@ -151,12 +131,12 @@ class Executor(RemoteExecutor):
     def _track(self, job: JobExecutorInterface) -> TrackedJob | None:
         info = SubmittedJobInfo(job, aux={"number": next(self._numbers)})
         name = _name(job)
-        self._warn_unknown_resources(job.resources.keys())
+        self._notices.unknown_resources(job.resources.keys())
         try:
             request = parse_resources(job.resources, threads=job.threads)
             size = parse_pool(job.resources, request)
             if size is None:
-                self._tell_not_pooled(job)
+                self._notices.not_pooled(job)
                 request = self._met(request)
             else:
                 settings, offered = self.workflow.executor_settings, capacity([request], size.slots)
@@ -167,7 +147,7 @@ class Executor(RemoteExecutor):
             self.report_job_error(info, msg=f"{name}: {err}\n")
             return None
         self._tracked[info.aux["number"]] = tracked
-        self._warn_idle_ranks(job, request)
+        self._notices.idle_ranks(job, request)
         self.report_job_submission(info)
         return tracked
 
@@ -178,27 +158,6 @@ class Executor(RemoteExecutor):
         if self._cluster != "slurm":
             self._slots.check(request)
         return request
-
-    def _warn_unknown_resources(self, names: Iterable[str]) -> None:
-        new = set(names) - self._names_seen
-        self._names_seen |= new
-        for unknown, name in suggest_names(new).items():
-            self.logger.warning(f"resource {unknown} is ignored by the submitit executor; did you mean {name}?")
-
-    def _tell_not_pooled(self, job: JobExecutorInterface) -> None:
-        value, rule = job.resources.get("pool"), getattr(job, "name", "")
-        if value not in NO_POOL and rule not in self._rules_not_pooled:
-            self._rules_not_pooled.add(rule)
-            self.logger.info(f"{rule}: resource pool={value} is not used, for the job has several ranks and runs by itself")
-
-    def _warn_idle_ranks(self, job: JobExecutorInterface, request: Request) -> None:
-        command = None if job.is_group() else getattr(job, "shellcmd", None)
-        if request.num_ranks > 1 and command and "spmd" not in command and job.name not in self._rules_warned:
-            self._rules_warned.add(job.name)
-            self.logger.warning(
-                f"{job.name}: the job has {request.num_ranks} ranks, and only the first will do anything; begin the command with "
-                "spmd, set the resource mpi if it starts its tasks itself, or request threads instead of tasks"
-            )
 
     def _adopt(self, tracked: TrackedJob) -> bool:
         found = self._adopter.find(tracked.outputs, tracked.info.job) if self._cluster == "slurm" else None
@@ -313,7 +272,7 @@ class Executor(RemoteExecutor):
         for tracked, job, record in zip(tracked_jobs, jobs, records, strict=True):
             tracked.submission, tracked.record = submission, record
             self._note_submitted(tracked, job)
-        self._log_submitted(tracked_jobs, submission.job_id)
+        self._notices.submitted(tracked_jobs, submission.job_id)
 
     def _plan(self, tracked: TrackedJob) -> "Plan":
         from snakemake_executor_plugin_submitit.submission.submit import plan
@@ -331,18 +290,6 @@ class Executor(RemoteExecutor):
             self._names[job.job_id] = tracked.name
         self._pause_s = states.FIRST_PAUSE_S
         self._next_query = min(self._next_query, time.monotonic() + self._pause_s)
-
-    def _log_submitted(self, tracked_jobs: Sequence[TrackedJob], job_id: str) -> None:
-        job = tracked_jobs[0].job
-        assert job is not None
-        extra = {"jobs_running" if self._cluster != "slurm" else "jobs_queued": jobs_by_number(tracked_jobs, self._cluster)}
-        if len(tracked_jobs) == 1:
-            self.logger.info(f"{tracked_jobs[0].name}: {self._cluster} job {job_id}, log {job.log_path}", extra=extra)
-        else:
-            logs = self._folder / "<name>" / "latest"
-            self.logger.info(
-                f"{len(tracked_jobs)} jobs as array {job_id}: {list_names(tracked_jobs)}; logs in {logs}", extra=extra
-            )
 
     def _start_waiting(self) -> None:
         """Start the jobs for which there is room, oldest first; do nothing on Slurm, which does so itself."""
@@ -422,46 +369,11 @@ class Executor(RemoteExecutor):
         answers = self._queue.query(ids)
         any_ended = any(not state.is_alive for state in (answers or {}).values())
         self._next_query = time.monotonic() + min(self._max_pause_s, states.FIRST_PAUSE_S if any_ended else self._pause_s)
-        self._log_pending_reasons(answers or {})
-        self._log_running(answers or {})
+        self._notices.in_queue(list(self._tracked.values()), answers or {})
         names = {job.job_id: tracked.name for tracked in list(self._tracked.values()) if (job := tracked.job) is not None}
         for text in self._held.handle(names, answers or {}):
             self.logger.warning(text)
         return answers
-
-    def _log_running(self, answers: dict[str, states.State]) -> None:
-        """Log the jobs that Slurm has started since it was last asked."""
-        new = []
-        for tracked in list(self._tracked.values()):
-            state = answers.get(tracked.job.job_id) if tracked.job else None
-            if tracked.size is not None or tracked.serves is not None:  # told by their pool, or nobody's news
-                continue
-            if tracked.job and state and state.name == "RUNNING" and tracked.job.job_id not in self._running:
-                self._running.add(tracked.job.job_id)
-                new.append(tracked)
-        if new:
-            nodes = {job_id: state.nodes for job_id, state in answers.items()}
-            extra = {"jobs_running": jobs_by_number(new, self._cluster, nodes)}
-            self.logger.info(f"running: {list_names(new)}", extra=extra)
-
-    def _log_pending_reasons(self, answers: dict[str, states.State]) -> None:
-        """Log each reason for which jobs are pending, once."""
-        waiting: dict[str, list[TrackedJob]] = {}
-        for tracked in list(self._tracked.values()):
-            state = answers.get(tracked.job.job_id) if tracked.job else None
-            if state is None or state.name != "PENDING" or state.is_held:
-                continue
-            if state.reason and state.reason not in self._reasons_logged:
-                waiting.setdefault(state.reason, []).append(tracked)
-        for reason, tracked_jobs in waiting.items():
-            self._reasons_logged.add(reason)
-            if states.UNSATISFIABLE_REASONS.search(reason):
-                advice = "; it will not start as it is: stop this run, request less or choose another partition"
-                self.logger.warning(f"waiting in Slurm's queue, reason {reason}: {list_names(tracked_jobs)}{advice}")
-            else:
-                words = in_words(reason)
-                meaning = "" if words == reason else f" ({words})"
-                self.logger.info(f"waiting in Slurm's queue, reason {reason}{meaning}: {list_names(tracked_jobs)}")
 
     def _handle_outcome(self, tracked: TrackedJob, answers: dict[str, states.State] | None, markers: set[str]) -> bool:
         """Report a job's outcome or resubmit it; return True if the outcome was reported."""

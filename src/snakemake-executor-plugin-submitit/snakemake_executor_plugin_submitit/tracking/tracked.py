@@ -58,7 +58,7 @@ def jobs_by_number(tracked_jobs: Sequence[TrackedJob], cluster: str, nodes: Mapp
         cluster: where they are.
         nodes: where they have started, by their ids outside.
     """
-    found = {}
+    found: dict[Any, str] = {}
     for tracked in tracked_jobs:
         if tracked.job is None or tracked.info.job is None:
             continue
