@@ -1,6 +1,8 @@
 """Decoding JPEG during training: this package beside torchvision's DataLoader on the same files, in turn.
 
     python benchmarks/jpeg.py --out benchmarks/results/jpeg.json
+    python benchmarks/jpeg.py --rounds 5 --only "original, uint8: torchvision, 0" "original, float: torchvision, 0" accessible \
+        --out benchmarks/results/jpeg-random-access.json
 
 Random resized crops of 224 pixels, mirrored by chance, in batches of 64, from 2,000 JPEG of ImageNet's sizes that
 `measuring/pictures.py` makes and describes; all in the page cache. Each figure is of one pass over them after a warm-up, on all
@@ -34,6 +36,7 @@ import multiprocessing
 import os
 import platform
 import resource
+import shlex
 import statistics
 import sys
 import tempfile
@@ -210,7 +213,7 @@ def write(path: Path, found: dict[str, Any]) -> None:
     packages = ("torch", "torchvision", "pillow", "simplejpeg", "numpy")
     versions = {name: importlib.metadata.version(name) for name in packages}
     machine = {"processor": processor(), "cores": len(os.sched_getaffinity(0)), "python": platform.python_version(), **versions}
-    command = "python " + " ".join([Path(sys.argv[0]).as_posix(), *sys.argv[1:]])
+    command = shlex.join(["python", Path(sys.argv[0]).as_posix(), *sys.argv[1:]])
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"command": command, **machine, **found}, indent=1) + "\n", encoding="utf-8")
 
@@ -220,12 +223,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--short", action="store_true", help="few pictures: shows that it runs, not how fast")
-    parser.add_argument("--only", default="", help="measure only the figures whose name begins so")
+    parser.add_argument("--only", nargs="+", default=[""], help="measure only the figures whose names begin so")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     every = len(os.sched_getaffinity(0))
     wanted = figures((0, 1) if options.short else (0, 1, every, every + 1, 2 * every))
-    rows: dict[str, list[dict[str, float]]] = {name: [] for name in wanted if name.startswith(options.only)}
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in wanted if name.startswith(tuple(options.only))}
     with tempfile.TemporaryDirectory() as folder:
         files = prepare(Path(folder), 3 * BATCH if options.short else PICTURES)
         number = 50 if options.short else 500

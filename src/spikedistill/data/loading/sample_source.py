@@ -155,9 +155,9 @@ class FileSource:
         side = target.shape[-1]
         if self._crop is None or words is None:
             for position, image in enumerate(images):
-                target[position] = image.middle_square(side)
+                image.middle_square(side, target[position])
             return
         heights, widths = np.array([(image.height, image.width) for image in images]).T
         boxes = resized_crop_boxes(self._crop, words, heights, widths).tolist()
         for position, (image, box) in enumerate(zip(images, boxes, strict=True)):
-            target[position] = image.resized_box(box, side)
+            image.resized_box(box, side, target[position])

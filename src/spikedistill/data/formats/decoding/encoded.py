@@ -52,8 +52,13 @@ class EncodedImage:
             if self.width * self.height > pillow.largest_image():
                 raise pillow.too_large(name, self.width, self.height)
 
-    def resized_box(self, box: Sequence[int], side: int) -> Pixels:
+    def resized_box(self, box: Sequence[int], side: int, out: Pixels | None = None) -> Pixels:
         """Crop a box (top, left, height, width), all in pixels, and resize it to a square, antialiased.
+
+        Args:
+            box: of the image.
+            side: S in pixels.
+            out: uint8 [3, S, S] to write to; None: a new array.
 
         Returns:
             uint8 [3, S, S].
@@ -64,10 +69,14 @@ class EncodedImage:
         top, left, height, width = box
         divisor = self._divisor(min(height, width), side)
         part = self._pixels(_divided(top, height, divisor), _divided(left, width, divisor), divisor)
-        return _middle_of_resized(part, side, side, side)
+        return _middle_of_resized(part, side, side, side, out)
 
-    def middle_square(self, side: int) -> Pixels:
+    def middle_square(self, side: int, out: Pixels | None = None) -> Pixels:
         """Resize the shorter side to S, antialiased, and crop the middle square.
+
+        Args:
+            side: S in pixels.
+            out: uint8 [3, S, S] to write to; None: a new array.
 
         Returns:
             uint8 [3, S, S].
@@ -77,7 +86,7 @@ class EncodedImage:
         """
         divisor = self._divisor(min(self.height, self.width), side)
         pixels = self._pixels(slice(0, -(-self.height // divisor)), slice(0, -(-self.width // divisor)), divisor)
-        return _middle_of_resized(pixels, *pillow.covering(self.width, self.height, side), side)
+        return _middle_of_resized(pixels, *pillow.covering(self.width, self.height, side), side, out)
 
     def _divisor(self, length: int, side: int) -> int:
         """Return by what the image is divided: at most so much that `length` pixels of it remain at least `side`."""
@@ -101,9 +110,9 @@ def _divided(start: int, length: int, divisor: int) -> slice:
     return slice(round(start / divisor), round((start + length) / divisor))
 
 
-def _middle_of_resized(pixels: Pixels, width: int, height: int, side: int) -> Pixels:
+def _middle_of_resized(pixels: Pixels, width: int, height: int, side: int, out: Pixels | None) -> Pixels:
     """Resize pixels [H, W, 4], antialiased, and crop the middle square, uint8 [3, S, S]."""
-    found = resample.middle_square(pixels, height, width, side)
-    if found is None:
-        found = pillow.middle_of_resized(pillow.from_pixels(pixels), width, height, side)[:3]
+    found = np.empty((3, side, side), dtype=np.uint8) if out is None else out
+    if not resample.write_middle_square(pixels, height, width, found):
+        found[:] = pillow.middle_of_resized(pillow.from_pixels(pixels), width, height, side)[:3]
     return found

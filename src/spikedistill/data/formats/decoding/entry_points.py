@@ -45,15 +45,18 @@ class EntryPoints(NamedTuple):
         per_row: number of them in a row of units.
         step: number of units from one to the next in a row.
         codes: int64 [C, 13], as in the file.
-        places: int64 [E], the first bits of units.
-        predictors: int64 [E, C]
+        entries: [E], as in the file.
     """
 
     per_row: int
     step: int
     codes: Integers
-    places: Integers
-    predictors: Integers
+    entries: npt.NDArray[np.void]
+
+    def at(self, numbers: Integers) -> tuple[Integers, Integers]:
+        """Return the first bits of some units, of the shape of `numbers`, and the predictors before them, [..., C]."""
+        chosen = self.entries[numbers]
+        return chosen["place"].astype(np.int64), chosen["predictors"].astype(np.int64)
 
 
 def units(header: Header) -> tuple[int, int]:
@@ -87,8 +90,7 @@ def parsed(points: bytes, header: Header) -> EntryPoints | None:
     of_components = np.frombuffer(points, codes, 1, at + 2)[0]
     if int(of_components.max()) >> 16 > _CODE_LENGTHS:
         return None
-    places, predictors = (entries[name].astype(np.int64) for name in ("place", "predictors"))
-    return EntryPoints(per_row, step, of_components.astype(np.int64), places, predictors)
+    return EntryPoints(per_row, step, of_components.astype(np.int64), entries)
 
 
 def added(content: bytes) -> bytes:

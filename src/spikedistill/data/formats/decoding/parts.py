@@ -119,8 +119,7 @@ def _between(content: bytes, header: Header, points: entry_points.EntryPoints, r
     file[without[0] : head] = source[without[1] : header.data_at]
     written = entropy.copy_units(
         source[header.data_at :],
-        points.places[edges],
-        points.predictors[edges],
+        *points.at(edges),
         points.codes,
         np.array(entry_points.COMPONENTS[header.subsampling]),
         (width if lead else 0, left > 0, left == 0 and not whole_rows),

@@ -39,33 +39,34 @@ class Compiled(NamedTuple):
     columns_first: Rule
 
 
-def middle_square(pixels: Pixels, height: int, width: int, side: int) -> Pixels | None:
-    """Resize an image, and crop the middle square.
+def write_middle_square(pixels: Pixels, height: int, width: int, out: Pixels) -> bool:
+    """Resize an image, and write the first three values of each pixel of its middle square.
 
     Args:
         pixels: uint8 [H, W, 4], any part of a larger array.
         height: that is resized to, at least S.
         width: that is resized to, at least S.
-        side: S in pixels.
+        out: uint8 [3, S, S] to write.
 
     Returns:
-        uint8 [3, S, S] of the first three values of each pixel; None if Numba is not installed, or Pillow computes otherwise.
+        Whether it was written: not if Numba is not installed, or Pillow computes otherwise.
     """
     functions = compiled()
-    return None if functions is None else _middle_square(functions, pixels, height, width, side)
+    if functions is None:
+        return False
+    _write_middle_square(functions, pixels, height, width, out)
+    return True
 
 
-def _middle_square(functions: Compiled, pixels: Pixels, height: int, width: int, side: int) -> Pixels:
-    words = pixels.view(np.uint32)[..., 0]
+def _write_middle_square(functions: Compiled, pixels: Pixels, height: int, width: int, out: Pixels) -> None:
+    words, side = pixels.view(np.uint32)[..., 0], out.shape[-1]
     down, across = (words.shape[0], height, side), (words.shape[1], width, side)
-    found = np.empty((3, side, side), dtype=np.uint8)
     if functions.columns_first(words.shape[0], words.shape[1], height, width):
         halfway = _pass(functions, np.ascontiguousarray(words), *down)
-        functions.to_planes(_pass(functions, _transposed(functions, halfway), *across), found.transpose(0, 2, 1))
+        functions.to_planes(_pass(functions, _transposed(functions, halfway), *across), out.transpose(0, 2, 1))
     else:
         halfway = _pass(functions, _transposed(functions, words), *across)
-        functions.to_planes(_pass(functions, _transposed(functions, halfway), *down), found)
-    return found
+        functions.to_planes(_pass(functions, _transposed(functions, halfway), *down), out)
 
 
 def _transposed(functions: Compiled, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
@@ -189,5 +190,6 @@ def _is_same(functions: Compiled, source_height: int, source_width: int, height:
     side = min(height, width)
     top, left = (round((length - side) / 2) for length in (height, width))
     expected = np.asarray(Image.fromarray(pixels[..., :3].copy()).resize((width, height), Image.Resampling.BILINEAR))
-    found = _middle_square(functions, pixels, height, width, side)
+    found = np.empty((3, side, side), dtype=np.uint8)
+    _write_middle_square(functions, pixels, height, width, found)
     return np.array_equal(found.transpose(1, 2, 0), expected[top : top + side, left : left + side])
