@@ -99,6 +99,15 @@ def test_entry_points_beside_the_file_do_as_well():
     assert part.height <= 64 and len(part.content) < len(content) / 3
 
 
+def test_entry_points_of_a_file_that_was_replaced_are_not_used():
+    points = entry_points.found(file_of("4:2:0", (301, 211)))
+    other = saved(picture(301, 211, seed=1), quality=80)
+    header, whole = jpeg_header.read_header(other), np.asarray(theirs(other))
+    for top, left, height, width in edges(301, 211):
+        rows, columns = slice(top, top + height), slice(left, left + width)
+        np.testing.assert_array_equal(turbo.decode(other, header, rows, columns, points=points)[..., :3], whole[rows, columns])
+
+
 def test_the_file_is_the_same_jpeg_with_one_more_segment():
     content = file_of("4:2:0", (301, 211))
     found = entry_points.added(content)

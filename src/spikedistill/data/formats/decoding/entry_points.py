@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from spikedistill.data.formats.decoding.jpeg_header import APP7, ENTRY_POINTS, Header, is_complete, read_header
+from spikedistill.data.formats.decoding.jpeg_header import APP7, ENTRY_POINTS, EOI, Header, is_complete, read_header
 
 VERSION = 1
 COMPONENTS = {"grey": (0,), "444": (0, 1, 2), "422": (0, 0, 1, 2), "420": (0, 0, 0, 0, 1, 2)}
@@ -52,6 +52,11 @@ class EntryPoints(NamedTuple):
     step: int
     codes: Integers
     entries: npt.NDArray[np.void]
+
+    def end_with(self, content: bytes, header: Header) -> bool:
+        """Return whether the data of a file end where these say: they are not those of a file that was replaced since."""
+        at = header.data_at + (int(self.entries["place"][-1]) + 7) // 8
+        return content[at : at + 2] == EOI or content[at : at + 3] == b"\0" + EOI
 
     def at(self, numbers: Integers) -> tuple[Integers, Integers]:
         """Return the first bits of some units, of the shape of `numbers`, and the predictors before them, [..., C]."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-_SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
+_SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 _SOS, _TEM = 0xDA, 0x01
 _STANDALONE = frozenset({_TEM, 0xD8, 0xD9, *range(0xD0, 0xD8)})  # markers without a segment
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -104,4 +104,4 @@ def _header(content: bytes, kind: int, frame_at: int, scan_at: int, entry_points
 
 def is_complete(content: bytes, header: Header) -> bool:
     """Return whether the compressed data come to an end. In them, the two bytes of the end are an end."""
-    return content.rfind(_EOI, header.data_at) >= 0
+    return content.rfind(EOI, header.data_at) >= 0

@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from spikedistill.data.formats.decoding import entry_points
-from spikedistill.data.formats.decoding.jpeg_header import Header
+from spikedistill.data.formats.decoding.jpeg_header import EOI, Header
 
 _WORTH_IT = 0.9  # of the units that would be decoded otherwise, at most
 _BYTES_OF_UNIT = 128  # of one that is put in, at most
-_END = b"\xff\xd9"
 _scratch = threading.local()
 
 
@@ -106,7 +105,7 @@ def _between(content: bytes, header: Header, points: entry_points.EntryPoints, r
     begin, end = left * points.step, min(right * points.step, across)
     height, width = last - first + lead, end - begin + (not whole_rows)
     entropy = _entropy()
-    if entropy is None or height * width > _WORTH_IT * last * across:
+    if entropy is None or height * width > _WORTH_IT * last * across or not points.end_with(content, header):
         return None
     edges = np.arange(first, last)[:, None] * points.per_row + np.array([left, right])
     if whole_rows:
@@ -114,7 +113,7 @@ def _between(content: bytes, header: Header, points: entry_points.EntryPoints, r
     source = np.frombuffer(content, np.uint8)
     without = header.entry_points or (header.scan_at, header.scan_at)
     head = header.data_at - (without[1] - without[0])
-    file = _buffer(head + 2 * len(content) + _BYTES_OF_UNIT * height * width + len(_END))
+    file = _buffer(head + 2 * len(content) + _BYTES_OF_UNIT * height * width + len(EOI))
     file[: without[0]] = source[: without[0]]
     file[without[0] : head] = source[without[1] : header.data_at]
     written = entropy.copy_units(
@@ -127,14 +126,14 @@ def _between(content: bytes, header: Header, points: entry_points.EntryPoints, r
     )
     if written < 0:
         return None
-    file[head + written : head + written + len(_END)] = np.frombuffer(_END, np.uint8)
+    file[head + written : head + written + len(EOI)] = np.frombuffer(EOI, np.uint8)
     top, beside = (first - lead) * header.unit_rows, (begin - (left > 0)) * header.unit_columns
     pixels = (
         header.height - top if last == down else height * header.unit_rows,
         header.width - beside if end == across else width * header.unit_columns,
     )
     _set_size(file, header, *pixels)
-    return Part(file[: head + written + len(_END)], top, beside, *pixels)
+    return Part(file[: head + written + len(EOI)], top, beside, *pixels)
 
 
 def _buffer(size: int) -> npt.NDArray[np.uint8]:
