@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -15,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Collection, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -230,10 +232,25 @@ PartitionName=high Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=20 Preem
             self.call("scontrol", "update", f"nodename={name}", "state=resume")
 
     def kill(self, name: str) -> None:
-        """Kill one of the cluster's processes: slurmdbd, slurmctld."""
+        """Kill one of the cluster's processes: slurmdbd, slurmctld.
+
+        Slurm saves what it knows of jobs every few seconds. A controller that is killed before that gives the id of a job that
+        runs to another one, and drains the node for it; so this waits.
+        """
+        if name == "slurmctld":
+            self._wait_until("the state of the jobs", self._is_state_saved)
+        self._kill(name)
+
+    def _kill(self, name: str) -> None:
         self._killed.add(name)
         self._processes[name].kill()
         self._processes[name].wait()
+
+    def _is_state_saved(self) -> bool:
+        log = (self.root / "log" / "slurmctld.log").read_text(errors="replace")
+        changes = re.findall(r"^\[(\S+)\] .*JobId=", log, re.MULTILINE)
+        saved = self.root / "state" / "job_state"
+        return not changes or (saved.exists() and saved.stat().st_mtime > datetime.fromisoformat(changes[-1]).timestamp())
 
     def kill_node(self, name: str) -> None:
         """Kill a slurmd, its steps, and all that runs on the node: as when it loses its power."""
@@ -315,7 +332,7 @@ PartitionName=high Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=20 Preem
         for name in nodes:
             self.kill_node(name)
         for name in self._processes.keys() - set(nodes):
-            self.kill(name)
+            self._kill(name)
 
 
 def _parents() -> dict[int, tuple[int, str]]:
