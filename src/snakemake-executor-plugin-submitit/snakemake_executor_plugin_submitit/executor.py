@@ -21,7 +21,6 @@ from snakemake_interface_executor_plugins.utils import format_cli_arg
 from snakemake_executor_plugin_submitit.jsonfile import read_result
 from snakemake_executor_plugin_submitit.private import make_folder, write_new
 from snakemake_executor_plugin_submitit.processes import ProcessId
-from snakemake_executor_plugin_submitit.request.allocation import own_allocation
 from snakemake_executor_plugin_submitit.request.local_slots import SlotPool
 from snakemake_executor_plugin_submitit.request.partitions import choose_partition, read_partitions
 from snakemake_executor_plugin_submitit.request.pooling import capacity, parse_pool, worker_request
@@ -29,6 +28,7 @@ from snakemake_executor_plugin_submitit.request.quoting import shell_quotes
 from snakemake_executor_plugin_submitit.request.resources import Request, parse_resources
 from snakemake_executor_plugin_submitit.request.stage_in import stage_in_arguments
 from snakemake_executor_plugin_submitit.submission import states
+from snakemake_executor_plugin_submitit.submission.allocation import own_allocation
 from snakemake_executor_plugin_submitit.submission.commands import BusyError, is_of_outer_job, stop_sbatch
 from snakemake_executor_plugin_submitit.submission.held import HeldJobs
 from snakemake_executor_plugin_submitit.tracking.adoption import Adopter

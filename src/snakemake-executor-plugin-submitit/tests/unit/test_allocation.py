@@ -4,9 +4,10 @@ import pytest
 from snakemake_interface_common.exceptions import WorkflowError
 
 from slurm_lab.running import run
-from snakemake_executor_plugin_submitit.request.allocation import Allocation, own_allocation, parse_resources_of_job
+from snakemake_executor_plugin_submitit.request.allocation import Allocation
 from snakemake_executor_plugin_submitit.request.local_slots import SlotPool
 from snakemake_executor_plugin_submitit.request.resources import parse_resources
+from snakemake_executor_plugin_submitit.submission.allocation import own_allocation, parse_resources_of_job
 
 BEFORE_23 = "JobId=7 JobState=RUNNING NumNodes=2 TRES={} Socks/Node=*"
 SINCE_23 = "JobId=7 ReqTRES=cpu=1,node=1 AllocTRES={} Socks/Node=*"
