@@ -234,8 +234,8 @@ PartitionName=high Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=20 Preem
     def kill(self, name: str) -> None:
         """Kill one of the cluster's processes: slurmdbd, slurmctld.
 
-        Slurm saves what it knows of jobs every few seconds. A controller that is killed before that gives the id of a job that
-        runs to another one, and drains the node for it; so this waits.
+        Slurm saves new jobs every few seconds. A controller that is killed before that, and started again, gives the id of a job
+        that runs to another one, and drains the node for it; so this waits.
         """
         if name == "slurmctld":
             self._wait_until("the state of the jobs", self._is_state_saved)
@@ -248,7 +248,7 @@ PartitionName=high Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=20 Preem
 
     def _is_state_saved(self) -> bool:
         log = (self.root / "log" / "slurmctld.log").read_text(errors="replace")
-        changes = re.findall(r"^\[(\S+)\] .*JobId=", log, re.MULTILINE)
+        changes = re.findall(r"^\[(\S+)\] _slurm_rpc_submit_batch_job: JobId=", log, re.MULTILINE)
         saved = self.root / "state" / "job_state"
         return not changes or (saved.exists() and saved.stat().st_mtime > datetime.fromisoformat(changes[-1]).timestamp())
 
