@@ -1,5 +1,6 @@
-"""Identify processes across runs, so that a later run can tell whether a recorded process is still alive."""
+"""Identify processes across runs, so that a later run can tell whether one is still alive; end a child with its parent."""
 
+import ctypes
 import os
 import socket
 from dataclasses import asdict, dataclass
@@ -7,6 +8,12 @@ from pathlib import Path
 from typing import Any
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent(number: int) -> None:
+    """Have the kernel send this process a signal when its parent ends; called in a child, before exec."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
 
 
 @dataclass(frozen=True)

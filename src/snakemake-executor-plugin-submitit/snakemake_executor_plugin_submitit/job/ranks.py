@@ -11,7 +11,6 @@ keyed digest of each variable.
 """
 
 import contextlib
-import ctypes
 import hmac
 import os
 import secrets
@@ -30,6 +29,7 @@ from snakemake_executor_plugin_submitit.job.network import host
 from snakemake_executor_plugin_submitit.job.rank_channel import Client, Server, new_key
 from snakemake_executor_plugin_submitit.jsonfile import read_json, write_json
 from snakemake_executor_plugin_submitit.private import FILE_MODE
+from snakemake_executor_plugin_submitit.processes import end_with_parent
 
 END = "end"
 ENVIRONMENT = "environment.json"
@@ -40,7 +40,6 @@ LOST_S = 2.0  # from the end of a connection to the conclusion that the rank has
 TERMINATE_S = 5.0
 PREFIX = "SPMD_"
 PER_RANK = ("SPMD_", "SLURM", "SUBMITIT_", "CUDA_VISIBLE_DEVICES")  # the variables that a rank keeps of its own environment
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Member:
 
 def prepare_child() -> None:
     """Make a child, before exec, die with its parent and ignore the signal that announces the time limit."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 

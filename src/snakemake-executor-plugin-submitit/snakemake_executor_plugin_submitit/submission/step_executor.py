@@ -1,6 +1,6 @@
 """submitit's executor for steps in the Slurm job around the main process: each job is one, started and awaited by srun."""
 
-import ctypes
+import functools
 import os
 import secrets
 import shlex
@@ -14,12 +14,12 @@ from submitit import LocalExecutor
 from submitit.local.local import LocalJob
 
 from snakemake_executor_plugin_submitit.private import FILE_MODE
+from snakemake_executor_plugin_submitit.processes import end_with_parent
 from snakemake_executor_plugin_submitit.request.resources import Request
-from snakemake_executor_plugin_submitit.submission.commands import KEPT, is_of_outer_job
+from snakemake_executor_plugin_submitit.submission.commands import is_of_outer_job
 from snakemake_executor_plugin_submitit.submission.slurm_executor import literal_folder
 
 JOB_ID = "SLURM_JOB_ID"
-_PR_SET_PDEATHSIG = 1
 
 
 class StepJob(LocalJob[Any]):
@@ -54,7 +54,7 @@ class StepExecutor(LocalExecutor):
         allocation = os.environ[JOB_ID]
         job_id = f"{allocation}-{secrets.token_hex(4)}"
         logs = f"--output={self.folder}/{job_id}_%t_log.out"
-        kept = {name: value for name, value in os.environ.items() if not is_of_outer_job(name) or name in KEPT}
+        kept = {name: value for name, value in os.environ.items() if not is_of_outer_job(name)}
         log = os.open(self.folder / f"{job_id}_0_log.out", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
         try:
             process = subprocess.Popen(
@@ -64,15 +64,11 @@ class StepExecutor(LocalExecutor):
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=functools.partial(end_with_parent, signal.SIGTERM),
             )
         finally:
             os.close(log)
         return StepJob(folder=self.folder, job_id=job_id, process=process, tasks=list(range(self._request.num_ranks)))
-
-
-def _end_with_parent() -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def step_options(request: Request) -> list[str]:

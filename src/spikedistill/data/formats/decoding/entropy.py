@@ -17,11 +17,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-DC_CATEGORIES = 12
-END_OF_BLOCK = DC_CATEGORIES
-CODES = DC_CATEGORIES + 1
-"""Of each component: the codes of differences of 0 to 11 bits, and that of the end of a block. Each is length << 16 | bits."""
-LOOKUP = 1 << 16
+from spikedistill.data.formats.decoding.entry_points import DC_CATEGORIES, END_OF_BLOCK
+
 SLACK = 4096  # bytes behind the data: more than a unit can have
 _STUFFED = 255  # a byte that a zero follows
 _COEFFICIENTS = 64
@@ -166,6 +163,8 @@ def _put(state: Any, bits: Any, length: int, target: Any) -> Any:
 @njit(nogil=True)  # type: ignore[untyped-decorator]
 def _put_unit(state: Any, now: Any, wanted: Any, codes: Any, components: Any, target: Any) -> Any:
     """Write a unit of grey blocks that takes the predictors from `now`, which it changes, to what is wanted."""
+    if state[0] < 0:
+        return state
     for component in components:
         difference = wanted[component] - now[component]
         now[component] = wanted[component]
@@ -174,8 +173,6 @@ def _put_unit(state: Any, now: Any, wanted: Any, codes: Any, components: Any, ta
             size += 1
         if size >= DC_CATEGORIES or codes[component, size] == 0 or codes[component, END_OF_BLOCK] == 0:
             return -1, np.uint64(0), 0
-        if state[0] < 0:
-            return state
         state = _put(state, codes[component, size] & 0xFFFF, codes[component, size] >> 16, target)
         state = _put(state, difference if difference >= 0 else difference + (1 << size) - 1, size, target)
         state = _put(state, codes[component, END_OF_BLOCK] & 0xFFFF, codes[component, END_OF_BLOCK] >> 16, target)

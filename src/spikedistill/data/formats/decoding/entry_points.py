@@ -25,6 +25,10 @@ import numpy.typing as npt
 from spikedistill.data.formats.decoding.jpeg_header import APP7, ENTRY_POINTS, EOI, Header, is_complete, read_header
 
 VERSION = 1
+DC_CATEGORIES = 12
+END_OF_BLOCK = DC_CATEGORIES
+CODES = DC_CATEGORIES + 1
+"""Of each component: the codes of differences of 0 to 11 bits, and that of the end of a block. Each is length << 16 | bits."""
 COMPONENTS = {"grey": (0,), "444": (0, 1, 2), "422": (0, 0, 1, 2), "420": (0, 0, 0, 0, 1, 2)}
 """Of each kind of subsampling, the components of the blocks of a unit, in their order."""
 _EVERY = 32  # pixels from an entry point to the next one, or a power of two as many
@@ -44,7 +48,7 @@ class EntryPoints(NamedTuple):
     Attributes:
         per_row: number of them in a row of units.
         step: number of units from one to the next in a row.
-        codes: int64 [C, 13], as in the file.
+        codes: int64 [C, CODES], as in the file.
         entries: [E], as in the file.
     """
 
@@ -83,7 +87,7 @@ def parsed(points: bytes, header: Header) -> EntryPoints | None:
     """
     at = len(ENTRY_POINTS)
     kinds = max(COMPONENTS[header.subsampling]) + 1
-    codes, entry = np.dtype((">u4", (kinds, 13))), _entry(kinds)
+    codes, entry = np.dtype((">u4", (kinds, CODES))), _entry(kinds)
     if not header.cuttable or len(points) < at + 2 + codes.itemsize or points[at] != VERSION or points[at + 1] < 1:
         return None
     step = points[at + 1]
@@ -130,7 +134,7 @@ def found(content: bytes) -> bytes:
     data, stuffed = read
     kinds = len(tables)
     rows, columns = units(header)
-    step = _step(header, _LONGEST - len(ENTRY_POINTS) - 2 - kinds * 13 * 4)
+    step = _step(header, _LONGEST - len(ENTRY_POINTS) - 2 - kinds * CODES * 4)
     if step > _LARGEST_STEP:
         return b""
     entries = np.zeros(rows * -(-columns // step) + 1, dtype=_entry(kinds))
@@ -144,7 +148,9 @@ def found(content: bytes) -> bytes:
     if places[-1] >> 32 or np.abs(predictors).max() > _LARGEST_PREDICTOR:
         return b""
     entries["place"], entries["predictors"] = places, predictors
-    codes = np.array([[*(_code(table[_DC], size) for size in range(12)), _code(table[_AC], 0)] for table in tables], dtype=">u4")
+    codes = np.array(
+        [[*(_code(table[_DC], size) for size in range(DC_CATEGORIES)), _code(table[_AC], 0)] for table in tables], dtype=">u4"
+    )
     return ENTRY_POINTS + bytes([VERSION, step]) + codes.tobytes() + entries.tobytes()
 
 
