@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from torchvision.transforms import functional as tv
 
-from spikedistill.data.formats.decoding import entry_points, jpeg_header, parts, turbo
+from spikedistill.data.formats.decoding import entry_points, finding, jpeg_header, parts, turbo
 from spikedistill.data.formats.decoding.encoded import EncodedImage
 from spikedistill.errors import DataError
 from tests.unit.data.test_decoding import boxes, file_of, picture, saved, theirs
@@ -46,7 +46,7 @@ def test_the_pixels_of_any_box_are_those_of_the_whole(kind):
     less = 0
     for size in SIZES:
         content = file_of(kind, size)
-        found = entry_points.added(content)
+        found = finding.added(content)
         assert len(found) > len(content)
         whole = np.asarray(theirs(content))
         for box in itertools.chain(edges(*size), boxes(*size)):
@@ -61,7 +61,7 @@ def test_the_pixels_of_any_box_are_those_of_the_whole(kind):
 def test_crops_are_those_of_torchvision(kind):
     size = SIZES[0]
     content = file_of(kind, size)
-    image = EncodedImage("a", entry_points.added(content))
+    image = EncodedImage("a", finding.added(content))
     expected = theirs(content)
     for box in itertools.chain(edges(*size), boxes(*size)):
         found = image.resized_box(box, 28)
@@ -72,13 +72,13 @@ def test_crops_are_those_of_torchvision(kind):
 @pytest.mark.parametrize("kind", ["4:2:0", "4:4:4", "4:2:2", "grey"])
 def test_crops_of_the_divided_image_are_the_same_too(kind):
     content = file_of(kind, (601, 433))
-    plain, found = (EncodedImage("a", each, fast=True) for each in (content, entry_points.added(content)))
+    plain, found = (EncodedImage("a", each, fast=True) for each in (content, finding.added(content)))
     for box, side in itertools.product(edges(601, 433), (12, 24, 60)):
         np.testing.assert_array_equal(found.resized_box(box, side), plain.resized_box(box, side), err_msg=str(box))
 
 
 def test_less_is_decoded_the_smaller_the_box_is():
-    content = entry_points.added(file_of("4:2:0", (640, 480)))
+    content = finding.added(file_of("4:2:0", (640, 480)))
     header = jpeg_header.read_header(content)
     small = parts.around(content, header, slice(200, 232), slice(320, 352))
     large = parts.around(content, header, slice(100, 400), slice(100, 500))
@@ -89,8 +89,8 @@ def test_less_is_decoded_the_smaller_the_box_is():
 
 def test_entry_points_beside_the_file_do_as_well():
     content = file_of("4:2:0", (301, 211))
-    points = entry_points.found(content)
-    assert points == entry_points.found(entry_points.added(content))
+    points = finding.found(content)
+    assert points == finding.found(finding.added(content))
     header, whole = jpeg_header.read_header(content), np.asarray(theirs(content))
     for top, left, height, width in edges(301, 211):
         rows, columns = slice(top, top + height), slice(left, left + width)
@@ -100,7 +100,7 @@ def test_entry_points_beside_the_file_do_as_well():
 
 
 def test_entry_points_of_a_file_that_was_replaced_are_not_used():
-    points = entry_points.found(file_of("4:2:0", (301, 211)))
+    points = finding.found(file_of("4:2:0", (301, 211)))
     other = saved(picture(301, 211, seed=1), quality=80)
     header, whole = jpeg_header.read_header(other), np.asarray(theirs(other))
     for top, left, height, width in edges(301, 211):
@@ -110,30 +110,30 @@ def test_entry_points_of_a_file_that_was_replaced_are_not_used():
 
 def test_the_file_is_the_same_jpeg_with_one_more_segment():
     content = file_of("4:2:0", (301, 211))
-    found = entry_points.added(content)
+    found = finding.added(content)
     header = jpeg_header.read_header(found)
     start, end = header.entry_points
     assert found[:start] + found[end:] == content
     np.testing.assert_array_equal(theirs(found), theirs(content))
-    assert entry_points.added(found) == found
+    assert finding.added(found) == found
 
 
 @pytest.mark.parametrize("kind", WITHOUT)
 def test_files_that_can_have_none_stay_as_they_are(kind):
     content = file_of(kind, (120, 90))
-    assert entry_points.added(content) == content
+    assert finding.added(content) == content
 
 
 def test_damaged_files_stay_as_they_are_or_decode_as_before():
     content = file_of("4:2:0", (120, 90))
     for length in range(0, len(content), 7):
-        assert entry_points.added(content[:length]) == content[:length]
+        assert finding.added(content[:length]) == content[:length]
     rng = np.random.default_rng(0)
     for _ in range(300):
         damaged = bytearray(content)
         for at in rng.integers(2, len(content), rng.integers(1, 4)):
             damaged[at] = rng.integers(0, 256)
-        found = entry_points.added(bytes(damaged))
+        found = finding.added(bytes(damaged))
         header = jpeg_header.read_header(found)
         if header is not None and header.entry_points is not None:
             start, end = header.entry_points
@@ -141,7 +141,7 @@ def test_damaged_files_stay_as_they_are_or_decode_as_before():
 
 
 def test_entry_points_that_do_not_fit_do_no_harm():
-    content = entry_points.added(file_of("4:2:0", (301, 211)))
+    content = finding.added(file_of("4:2:0", (301, 211)))
     start, end = jpeg_header.read_header(content).entry_points
     rng = np.random.default_rng(0)
     names = 4 + len(jpeg_header.ENTRY_POINTS)
@@ -156,7 +156,7 @@ def test_entry_points_that_do_not_fit_do_no_harm():
 
 def test_entry_points_of_another_version_or_size_are_left_alone():
     content = file_of("4:2:0", (301, 211))
-    found = entry_points.added(content)
+    found = finding.added(content)
     start, _ = jpeg_header.read_header(found).entry_points
     version = start + 4 + len(jpeg_header.ENTRY_POINTS)
     for at, value in ((version, 2), (version + 1, 1), (version + 1, 0)):
@@ -168,7 +168,7 @@ def test_entry_points_of_another_version_or_size_are_left_alone():
 
 def test_entry_points_at_another_place_in_the_file_are_left_alone():
     content = file_of("4:2:0", (301, 211))
-    found = entry_points.added(content)
+    found = finding.added(content)
     start, end = jpeg_header.read_header(found).entry_points
     other = content[:2] + found[start:end] + content[2:]
     assert jpeg_header.read_header(other).entry_points is None
@@ -178,7 +178,7 @@ def test_entry_points_at_another_place_in_the_file_are_left_alone():
 def test_the_entry_points_of_a_large_image_are_further_apart():
     step = {}
     for size in ((500, 375), (4000, 2000)):
-        content = entry_points.added(saved(picture(20, 20).resize(size), quality=60))
+        content = finding.added(saved(picture(20, 20).resize(size), quality=60))
         step[size] = parsed(content).step
         whole = np.asarray(theirs(content))
         pixels, is_less = decoded(content, (100, 150, 130, 170))
@@ -192,7 +192,7 @@ def test_a_code_that_an_optimized_file_lacks_makes_no_part():
     values[:, 64:] = 255
     stream = io.BytesIO()
     Image.fromarray(values).save(stream, "JPEG", optimize=True)
-    content = entry_points.added(stream.getvalue())
+    content = finding.added(stream.getvalue())
     codes = parsed(content).codes
     assert (codes == 0).any()
     for box in edges(128, 128):
@@ -202,8 +202,8 @@ def test_a_code_that_an_optimized_file_lacks_makes_no_part():
         )
 
 
-def test_without_numba_they_are_not_used_and_not_added(monkeypatch):
-    content = entry_points.added(file_of("4:2:0", (301, 211)))
+def test_without_numba_they_are_not_used(monkeypatch):
+    content = finding.added(file_of("4:2:0", (301, 211)))
     expected = EncodedImage("a", content).resized_box((50, 60, 70, 80), 24)
     monkeypatch.setitem(sys.modules, "numba", None)
     monkeypatch.delitem(sys.modules, "spikedistill.data.formats.decoding.entropy")
@@ -211,12 +211,10 @@ def test_without_numba_they_are_not_used_and_not_added(monkeypatch):
     monkeypatch.setattr(parts, "_entropy", parts._entropy.__wrapped__)
     assert not decoded(content, (50, 60, 70, 80))[1]
     np.testing.assert_array_equal(EncodedImage("a", content).resized_box((50, 60, 70, 80), 24), expected)
-    with pytest.raises(ImportError):
-        entry_points.added(file_of("4:2:0", (301, 211)))
 
 
 def test_a_truncated_file_with_entry_points_is_named():
-    content = entry_points.added(file_of("4:2:0", (301, 211)))
+    content = finding.added(file_of("4:2:0", (301, 211)))
     for length in (len(content) // 3, len(content) * 9 // 10, len(content) - 3):
         with pytest.raises(DataError, match=r"^some/name: not an image that can be decoded"):
             EncodedImage("some/name", content[:length]).resized_box((0, 0, 2, 2), 4)

@@ -84,8 +84,10 @@ def test_entry_points_that_were_cut_off_are_named(tmp_path):
 
 def test_random_access_without_numba_says_what_to_install(tmp_path, monkeypatch):
     raw = write_imagenet(tmp_path / "raw", per_class=8)
-    monkeypatch.setitem(sys.modules, "spikedistill.data.formats.decoding.entropy", None)
-    monkeypatch.delattr("spikedistill.data.formats.decoding.entropy", raising=False)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    for module in ("entropy", "finding"):
+        monkeypatch.delitem(sys.modules, f"spikedistill.data.formats.decoding.{module}", raising=False)
+        monkeypatch.delattr(f"spikedistill.data.formats.decoding.{module}", raising=False)
     for storage in ("files", "packed"):
         with pytest.raises(DataError, match=r"dataset\.params\.random_access: .* pip install 'spikedistill\[images\]'"):
             prepared("imagenet", raw, tmp_path, storage=storage, random_access=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import re
 import shutil
 import signal
 import socket
@@ -16,7 +15,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Collection, Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -234,11 +232,11 @@ PartitionName=high Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=20 Preem
     def kill(self, name: str) -> None:
         """Kill one of the cluster's processes: slurmdbd, slurmctld.
 
-        Slurm saves new jobs every few seconds. A controller that is killed before that, and started again, gives the id of a job
-        that runs to another one, and drains the node for it; so this waits.
+        Slurm saves what it knows of jobs some seconds after a change. A controller that is killed before that, and started again,
+        gives the id of a job that runs to another one, and drains the node for it; so this waits.
         """
         if name == "slurmctld":
-            self._wait_until("the state of the jobs", self._is_state_saved)
+            self._save_jobs()
         self._kill(name)
 
     def _kill(self, name: str) -> None:
@@ -246,11 +244,18 @@ PartitionName=high Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=20 Preem
         self._processes[name].kill()
         self._processes[name].wait()
 
-    def _is_state_saved(self) -> bool:
-        log = (self.root / "log" / "slurmctld.log").read_text(errors="replace")
-        changes = re.findall(r"^\[(\S+)\] _slurm_rpc_submit_batch_job: JobId=", log, re.MULTILINE)
-        saved = self.root / "state" / "job_state"
-        return not changes or (saved.exists() and saved.stat().st_mtime > datetime.fromisoformat(changes[-1]).timestamp())
+    def _save_jobs(self) -> None:
+        """Change a job, so that all are saved; wait for it. The start of a job alone is not always enough of a change."""
+        asked, saved = self.root / "etc" / "save", self.root / "state" / "job_state"
+        asked.touch()  # its time has the grain of the file system's clock, too
+        changes = [
+            self.call("scontrol", "update", f"jobid={job}", "admincomment=save")
+            for job in self.call("squeue", "-h", "-o", "%A").stdout.split()
+        ]
+        if any(change.returncode == 0 for change in changes):  # else all have ended
+            self._wait_until(
+                "the state of the jobs", lambda: saved.exists() and saved.stat().st_mtime_ns >= asked.stat().st_mtime_ns
+            )
 
     def kill_node(self, name: str) -> None:
         """Kill a slurmd, its steps, and all that runs on the node: as when it loses its power."""

@@ -36,7 +36,7 @@ class EncodedImage:
             content: the file.
             fast: decode a JPEG to a half, a quarter or an eighth of its size where the crop is then still as large as what it is
                 resized to.
-            points: the entry points of a JPEG, as `entry_points.found` returned them, unless they are in the file.
+            points: the entry points of a JPEG, as `finding.found` returned them, unless they are in the file.
 
         Raises:
             DataError: if it cannot be decoded, as far as the header tells, or has more pixels than Pillow considers safe.

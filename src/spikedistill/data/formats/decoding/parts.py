@@ -49,7 +49,7 @@ def around(content: bytes, header: Header, rows: slice, columns: slice, points: 
         header: what `read_header` returned for it.
         rows: of the box, within the image.
         columns: of the box, within the image.
-        points: its entry points, as `entry_points.found` returned them; none: those in the file, if there are some.
+        points: its entry points, as `finding.found` returned them; none: those in the file, if there are some.
     """
     parsed = entry_points.parsed(points or entry_points.inside(content, header), header)
     found = None if parsed is None else _between(content, header, parsed, rows, columns)
