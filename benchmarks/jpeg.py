@@ -57,7 +57,7 @@ from torchvision.datasets import ImageFolder
 from measuring.decoding_effect import compare_accuracy, compare_crops
 from measuring.machine import processor
 from measuring.pictures import write_pictures
-from spikedistill.data.formats.decoding import entry_points, resample, turbo
+from spikedistill.data.formats.decoding import finding, resample, turbo
 from spikedistill.data.formats.images import ImageFiles
 from spikedistill.data.loading import loader as loading
 from spikedistill.data.loading.augment import Augment, ResizedCrop
@@ -97,7 +97,7 @@ def add_entry_points(path: Path, source: Path, target: Path) -> None:
     """Write a picture with entry points at the same place below another folder."""
     written = target / path.relative_to(source)
     written.parent.mkdir(parents=True, exist_ok=True)
-    written.write_bytes(entry_points.added(path.read_bytes()))
+    written.write_bytes(finding.added(path.read_bytes()))
 
 
 def processor_seconds() -> float:

@@ -41,12 +41,12 @@ STORAGES: dict[str, dict[str, Any]] = {
 def prepare_here(raw: Path, folder: Path, params: dict[str, Any], workers: int, commit_s: float | None) -> None:
     """Prepare in this program, and print how long it took."""
     from spikedistill.data.datasets import imagenet
-    from spikedistill.data.formats.decoding import entry_points, resample, turbo
+    from spikedistill.data.formats.decoding import finding, resample, turbo
     from spikedistill.data.prepare.blocks import filling
 
     turbo.same_as_pillow()
     resample.compiled()
-    entry_points.found(next(raw.rglob("*.JPEG")).read_bytes())
+    finding.found(next(raw.rglob("*.JPEG")).read_bytes())
     if commit_s is not None:
         filling.COMMIT_S = commit_s
     for name in ("out", "work"):
