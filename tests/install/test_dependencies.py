@@ -1,19 +1,22 @@
 """What we depend on can be imported, all of it together, in the versions that are pinned; and all of it is pinned."""
 
+import contextlib
 import importlib.util
 import itertools
 import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import PackageNotFoundError, requires
+from importlib.metadata import PackageNotFoundError, metadata, requires
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
+OLDEST_PYTHON = "3.11.2"  # Debian 12's
 PROJECTS = [ROOT, ROOT / "src" / "snakemake-executor-plugin-submitit"]
 
 # The modules of each dependency that users of this project reach for, directly or through us.
@@ -145,6 +148,15 @@ def pins():
     lines = (ROOT / "envs" / "constraints.txt").read_text(encoding="utf-8").splitlines()
     found = [line.split("==") for line in lines if line and not line.startswith("#")]
     return {canonicalize_name(name): version for name, version in found}
+
+
+def test_pinned_versions_run_on_the_oldest_python_that_is_common():
+    asked = {}
+    for name in pins():
+        with contextlib.suppress(PackageNotFoundError):  # an extra that is not installed
+            asked[name] = metadata(name)["Requires-Python"] or ""
+    assert "pymdown-extensions" in asked
+    assert [name for name, versions in asked.items() if OLDEST_PYTHON not in SpecifierSet(versions)] == []
 
 
 def test_the_table_of_drivers_starts_with_what_is_pinned():
