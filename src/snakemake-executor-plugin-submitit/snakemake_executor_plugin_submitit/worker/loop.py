@@ -1,8 +1,8 @@
 """A worker: the process that serves a pool.
 
 It claims tickets, forks a process for each, as many at a time as its resources allow, and writes their results, which look like
-those of single jobs. It never starts a job that its own time limit would cut off, and leaves when that is true of all that waits,
-when nothing waits for a while, or when code that it has loaded was changed.
+those of single jobs. It never starts a job that its own time limit would cut off, and exits when that is true of all waiting
+jobs, when there have been none for a while, or when code that it has loaded has changed.
 """
 
 import contextlib
@@ -34,8 +34,9 @@ from snakemake_executor_plugin_submitit.worker.tickets import Claim, Ticket, Tic
 from snakemake_executor_plugin_submitit.worker.warm import WarmModules
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S, PAUSE_GROWTH = 0.05, 1.0, 1.3
-NO_ROOM_S = 0.5  # nothing to do, and other jobs of this machine wait for its resources
-UNFIT_S = 2.0  # tickets wait, and all this time none fits
+NO_ROOM_S = 0.5  # how long it stays idle while other jobs of this machine wait for its resources
+UNFIT_S = 2.0  # how long it stays idle while tickets wait, but none fits
+LEAST_MB = 100  # limits below this are not enforced: Snakemake itself uses some tens of MB in every job
 WATCH_S = 1.0  # between two looks at the memory and the claims of running jobs
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGCHLD, signal.SIGCONT)
 
@@ -45,7 +46,7 @@ class Terms:
     """How a worker works.
 
     Attributes:
-        slots: most jobs at a time.
+        slots: maximum number of jobs at a time.
         offered: the resources that its jobs share, without what the worker itself takes.
         limit_s: time from its start until it must have ended; Slurm's limit is a little later.
         idle_s: how long it waits for tickets.
@@ -83,10 +84,10 @@ class Worker:
         self._shares = SlotPool(terms.offered.cpus_per_task, terms.offered.gpus_per_node, terms.offered.mem_mb)
         self._devices = [device for device in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]
         self._asked_to_stop = False  # by preemption or scancel
-        self._leaving = False  # takes nothing more
+        self._leaving = False  # takes no more jobs
         self._is_blocked = False  # a ticket that has to run alone is next, and others still run
         self._is_broken = False  # a result cannot be written
-        self._unresolved = 0  # jobs that a signal from outside has ended: what that means, Slurm's final state says
+        self._unresolved = 0  # jobs ended by a signal from outside: Slurm's final state says what that means
         self._ended = 0
         self._watched_at = 0.0
         self._alarm_r, self._alarm_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -133,7 +134,7 @@ class Worker:
             signal.setitimer(signal.ITIMER_REAL, LOCAL_TERMINATE_S)
 
     def _limit_is_near(self, number: int, frame: FrameType | None) -> None:
-        """Leave in time; what still runs has been slower than the clock allows, and starts again elsewhere."""
+        """Exit in time; jobs that still run count as over their time limit, and start again elsewhere."""
         self._leaving = True
         for job in self._jobs:
             job.stop(STOPPED_FOR_TIME)
@@ -161,13 +162,13 @@ class Worker:
         return self._ended
 
     def _has_to_leave(self, idle_s: float) -> bool:
-        """Return True if an idle worker has no use: nothing waits for long, or only what it cannot take."""
+        """Return True if an idle worker is not needed: nothing has waited for long, or only jobs that it cannot take."""
         if idle_s >= (NO_ROOM_S if self._tickets.room_is_wanted() else self._terms.idle_s):
             return True
         return idle_s >= UNFIT_S if self._tickets.waiting() else self._tickets.is_closed()
 
     def _sleep(self, seconds: float) -> None:
-        """Wait for a signal, as of a process that has ended, or for some time."""
+        """Wait for a signal, such as SIGCHLD, or for some time."""
         with contextlib.suppress(InterruptedError):
             if select.select([self._alarm_r], [], [], seconds)[0]:
                 with contextlib.suppress(BlockingIOError):
@@ -247,8 +248,8 @@ class Worker:
     def _watch_memory(self) -> None:
         resident = processes_of({job.pid for job in self._jobs if job.ticket.mem_mb})
         for job in self._jobs:
-            processes = resident.get(job.pid, {})
-            if sum(processes.values()) > job.ticket.mem_mb > 0 and (used := proportional_mb(processes)) > job.ticket.mem_mb:
+            processes, limit = resident.get(job.pid, {}), max(job.ticket.mem_mb, LEAST_MB)
+            if sum(processes.values()) > limit and (used := proportional_mb(processes)) > limit:
                 job.peak_mb = max(job.peak_mb, used)
                 job.stop(STOPPED_FOR_MEMORY)
 
@@ -307,7 +308,7 @@ class Worker:
             self._break(claim, err)
 
     def _break(self, claim: Claim, err: OSError) -> None:
-        """Leave with an error as soon as the other jobs have ended: what became of this one, only Slurm's state can tell."""
+        """Leave with an error as soon as the other jobs have ended: only Slurm's state can tell what became of this one."""
         _say(f"{claim.ticket.name}: its result cannot be written: {err}")
         self._leaving = self._is_broken = True
 

@@ -13,7 +13,7 @@ from slurm_lab.main_process import Main, lines, wait_for, write_snakefile
 from snakemake_executor_plugin_submitit.tracking.cancelled import mark_cancelled
 from snakemake_executor_plugin_submitit.worker.tickets import TicketFolder, done_marker
 
-# `n` counts its runs, waits for the file `go` if it is one of `slow`, and has its output then
+# `n` counts its runs, waits for the file `go` if it is one of `slow`, and then writes its output
 RULES = """
     slow = str(config.get("slow", "")).split()
     rule all:
@@ -134,7 +134,11 @@ def test_a_job_that_takes_more_than_its_share_of_memory_fails_and_no_other(slurm
         tmp_path,
         """
         rule all:
-            input: expand("{n}.txt", n=range(6))
+            input: expand("{n}.txt", n=range(6)), "tiny.txt"
+        rule tiny:
+            output: "tiny.txt"
+            resources: mem_mb=5, runtime=5, pool="1x3"  # less than Snakemake itself takes
+            shell: "sleep 3; touch {output}"
         rule job:
             output: "{n}.txt"
             resources: mem_mb=300, runtime=5, pool="1x3"
@@ -148,6 +152,7 @@ def test_a_job_that_takes_more_than_its_share_of_memory_fails_and_no_other(slurm
     output = main.fails()
     assert runs(main) == all_once(6)
     assert [n for n in range(6) if not (tmp_path / f"{n}.txt").exists()] == [2]
+    assert (tmp_path / "tiny.txt").exists()
     assert "state OUT_OF_MEMORY" in output
     assert "raise mem_mb" in output
 

@@ -63,6 +63,7 @@ SNAKEFILE = """
     rule plot_quals:
         input: "calls/all.vcf"
         output: report("plots/quals.svg", category="Calls")
+        resources: mem_mb=300
         script: "scripts/plot-quals.py"
 
     # scatter, gather
