@@ -37,7 +37,7 @@ SMALL_BATCH, LR = 50, 0.01
 
 
 def name_of(shuffle: tuple[int, int] | None) -> str:
-    """What a row is called."""
+    """The name of a row."""
     return "full" if shuffle is None else f"block {shuffle[0]}, window {shuffle[1]}"
 
 
@@ -59,7 +59,7 @@ def mixing(shuffle: tuple[int, int] | None) -> dict[str, float]:
 
 
 def network() -> nn.Module:
-    """A few layers with batch normalisation, whose statistics suffer first."""
+    """A few layers with batch normalisation, whose statistics suffer first from poor mixing."""
     layers: list[nn.Module] = []
     for before, after in ((1, 16), (16, 32)):
         layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)]

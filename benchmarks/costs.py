@@ -1,4 +1,4 @@
-"""Counts every network, and measures how long training steps take here: what src/spikedistill/plan/estimate.py calculates with.
+"""Count the operations of every network, and time training steps here: the input of src/spikedistill/plan/estimate.py.
 
     python benchmarks/costs.py --write       count; without --write print, with it write src/spikedistill/plan/costs.json
     python benchmarks/costs.py --measure     time training steps, fit the two rates of the model, print both and the error
@@ -39,7 +39,7 @@ CASES = [
 
 
 def side_of(name: str) -> int:
-    """Side in pixels of the image that a network is counted with."""
+    """Side in pixels of the image for which a network's operations are counted."""
     return 224 if name.endswith("_imagenet") else 128 if name.endswith("_dvs") else 32
 
 

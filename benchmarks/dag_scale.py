@@ -1,4 +1,4 @@
-"""A workflow of 1,000 short stages on a real Slurm cluster of 16 nodes: our executor, in pools and not, beside the slurm plugin.
+"""A workflow of 1,000 short stages on a real Slurm cluster of 16 nodes: our executor with and without pools, the slurm plugin.
 
     python benchmarks/dag_scale.py --baseline-python .venv-baseline/bin/python --write
 

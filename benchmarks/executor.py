@@ -1,8 +1,8 @@
 """N no-op jobs through executor plugins, side by side, on a real Slurm cluster that this script starts on this one machine.
 
 It needs what `make test` needs (Debian's Slurm and MariaDB, root). The plugin that ours is compared with lives in a virtual
-environment of its own, because every Snakemake process imports every executor plugin beside it; without that environment the
-comparison is left out:
+environment of its own, because every Snakemake process imports every executor plugin that is installed; without that environment
+the comparison is left out:
 
     python3 -m venv .venv-baseline
     .venv-baseline/bin/pip install snakemake 'snakemake-executor-plugin-slurm==2.8.*' -c envs/constraints.txt
@@ -16,7 +16,7 @@ comparison is left out:
 without Snakemake: the lower bound. What each figure is:
 
 - wall_s: start to exit of Snakemake's main process;
-- exit_lag_s: from the last output's appearance to that exit;
+- exit_lag_s: from the appearance of the last output to that exit;
 - job_s: mean time that Slurm gave to a job, from slurmctld's log;
 - cpu_s: all processes under this script, Slurm's daemons and the jobs included; main_cpu_s: the main process alone,
   children_cpu_s: what it started and waited for (sbatch, squeue, ...);
@@ -82,7 +82,7 @@ LIMIT_S = 2400
 
 @dataclass
 class Row:
-    """What one contender took."""
+    """The figures of one contender."""
 
     contender: str
     jobs: int
@@ -270,7 +270,7 @@ def descendants() -> dict[int, list[int]]:
 
 
 def reap_orphans(keep: int) -> None:
-    """Take in the processes that were handed to this one, so that their CPU time counts."""
+    """Reap the orphans that this process has adopted, so that their CPU time counts."""
     for pid in descendants().get(os.getpid(), []):
         if pid == keep:
             continue

@@ -1,9 +1,9 @@
-"""What src/spikedistill/plan/costs calculates with, of the GPU that is here: rates of convolutions and copies, time of a launch.
+"""Constants of this machine's GPU for src/spikedistill/plan/costs: rates of convolutions and copies, time of a launch.
 
     python benchmarks/gpu_constants.py --out results/constants.json
 
 Convolutions are those of a ResNet-18 on 32x32, forward and backward, in channels_last. The time of a launch is that of a whole
-step of training with so few images that the GPU waits for the host, by the operations of the step.
+training step with so few images that the GPU waits for the host, divided by the number of operations in the step.
 """
 
 from __future__ import annotations

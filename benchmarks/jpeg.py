@@ -1,4 +1,4 @@
-"""Decoding JPEG during training: this package beside torchvision's DataLoader on the same files, in turn.
+"""Decoding JPEG during training: this package and torchvision's DataLoader, taking turns on the same files.
 
     python benchmarks/jpeg.py --out benchmarks/results/jpeg.json
     python benchmarks/jpeg.py --rounds 5 --only "original, uint8: torchvision, 0" "original, float: torchvision, 0" accessible \
@@ -6,20 +6,20 @@
 
 Random resized crops of 224 pixels, mirrored by chance, in batches of 64, from 2,000 JPEG of ImageNet's sizes that
 `measuring/pictures.py` makes and describes; all in the page cache. Each figure is of one pass over them after a warm-up, on all
-cores; rounds in turn, so that a busy machine is as busy for all. `per_cpu_s` is images by processor time over all processes and
-threads, `per_s` by the clock.
+cores; rounds take turns, so that a busy machine affects all alike. `per_cpu_s` is images per second of processor time of all
+processes and threads, `per_s` per second of wall time.
 
 float   normalised float32, as a CPU trains on: ours from `Loader`; torchvision's transforms with ToTensor and Normalize.
-uint8   as a GPU is sent them, which then converts: ours without the normalisation; torchvision's with PILToTensor.
+uint8   as sent to a GPU, which then converts them: ours without the normalisation; torchvision's with PILToTensor.
 
-`torchvision, N workers` is a DataLoader with ImageFolder and Pillow; of these, the one with the best median counts. `pillow` is
+`torchvision, N workers` is a DataLoader with ImageFolder and Pillow; only the one with the best median counts. `pillow` is
 this package without simplejpeg and Numba. `shrunk` has the same images with a shorter side of 256
 pixels, encoded with quality 90, as `storage: packed` may have them. `accessible` and `shrunk accessible` have entry points in
-these files, as `random_access: true` adds them, and are compared with torchvision on the files without. Each in `exact` and in
-`fast`: see docs/data.md.
+these files, as `random_access: true` adds them, and are compared with torchvision on the files without. Each is measured with
+`exact` and `fast`: see docs/data.md.
 
 `quality` compares `fast` with `exact`, after resizing: how many of the same boxes of the same images, or of their middle squares,
-are other pixels, and the PSNR of these in dB. `accuracy` is that of a logistic regression on scikit-learn's digits, enlarged to
+have other pixels, and the PSNR of these in dB. `accuracy` is that of a logistic regression on scikit-learn's digits, enlarged to
 noisy JPEG of 400 pixels and decoded for inputs of 32, which `fast` computes at an eighth of the size.
 """
 
@@ -69,7 +69,7 @@ from spikedistill.data.store import open_store
 
 PICTURES, BATCH, SIDE, SHRUNK, QUALITY = 2000, 64, 224, 256, 90
 FILES = {"original": "original", "accessible": "original", "shrunk": "shrunk", "shrunk accessible": "shrunk"}
-"""The kinds of files, and which of them torchvision has in the comparison."""
+"""The kinds of files, and which of them torchvision reads in the comparison."""
 AUGMENT = Augment(random_resized_crop=ResizedCrop(), flip=True)
 
 
@@ -101,7 +101,7 @@ def add_entry_points(path: Path, source: Path, target: Path) -> None:
 
 
 def processor_seconds() -> float:
-    """Of this process and its threads, of its workers, and of those that have ended."""
+    """Processor time of this process and its threads, of its workers, and of those that have ended."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     alive = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
     return time.process_time() + ended.ru_utime + ended.ru_stime + sum(each.user + each.system for each in alive)
@@ -151,7 +151,7 @@ def measure_torchvision(raw: Path, kind: str, workers: int) -> dict[str, float]:
 
 
 def figures(workers: Iterable[int]) -> dict[str, tuple[str, str, str | int]]:
-    """Everything to measure: its name, the files, the kind of batches, and the way of ours or the workers of torchvision."""
+    """Everything to measure: its name, the files, the kind of batches, and our way of decoding or torchvision's workers."""
     wanted: dict[str, tuple[str, str, str | int]] = {}
     for (files, theirs), kind in itertools.product(FILES.items(), ("float", "uint8")):
         if files == theirs:
@@ -162,14 +162,14 @@ def figures(workers: Iterable[int]) -> dict[str, tuple[str, str, str | int]]:
 
 
 def measure(root: Path, files: str, kind: str, way: str | int) -> dict[str, float]:
-    """One figure, in a process of its own: what ours sets is not there for others."""
+    """One figure, in a process of its own, so that what ours sets does not affect others."""
     function, place = (measure_torchvision, files) if isinstance(way, int) else (measure_ours, f"{files}-store")
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, root / place, kind, way).result()  # type: ignore[arg-type]
 
 
 def summary(rows: dict[str, list[dict[str, float]]]) -> dict[str, float]:
-    """Times as many images as torchvision's best, by the medians over the rounds."""
+    """Ratios of images to those of torchvision's best, by the medians over the rounds."""
 
     def median(name: str, key: str) -> float:
         return statistics.median(row[key] for row in rows[name])
@@ -185,7 +185,7 @@ def summary(rows: dict[str, list[dict[str, float]]]) -> dict[str, float]:
             continue
         for key in ("per_cpu_s", "per_s"):
             ratios[f"{name} over torchvision, {key}"] = median(name, key) / best(f"{FILES[files]}, {kind}", key)
-        if FILES[files] != "original":  # what preparing a smaller copy brings
+        if FILES[files] != "original":  # what preparing a smaller copy gains
             theirs = best(f"original, {kind}", "per_cpu_s")
             ratios[f"{name} over torchvision on the originals, per_cpu_s"] = median(name, "per_cpu_s") / theirs
     return {name: round(value, 2) for name, value in ratios.items()}
@@ -209,7 +209,7 @@ def prepare(root: Path, pictures: int) -> dict[str, float]:
 
 
 def write(path: Path, found: dict[str, Any]) -> None:
-    """Write the figures so far, with what they were taken on."""
+    """Write the figures so far, with the machine that they were taken on."""
     packages = ("torch", "torchvision", "pillow", "simplejpeg", "numpy")
     versions = {name: importlib.metadata.version(name) for name in packages}
     machine = {"processor": processor(), "cores": len(os.sched_getaffinity(0)), "python": platform.python_version(), **versions}

@@ -1,21 +1,21 @@
-"""An array of four times the memory that a job may use, on a disk that answers late: page faults, and reading ahead.
+"""An array of four times the memory that a job may use, on a slow disk: page faults compared with read-ahead.
 
     python benchmarks/larger_than_memory.py --out benchmarks/results/larger_than_memory.json
     python benchmarks/larger_than_memory.py --request-kb 128 --out benchmarks/results/larger_than_memory-128k.json
 
 rates   samples/s of `Loader.stored`: uint8 batches on the host. The array is images of 3 x 256 x 256, as ImageNet with
         `storage: array` has them. Each way runs in a process of its own, in a control group whose memory limit is a quarter of
-        the array, with nothing of the array in the page cache, ways in turn. The disk stands for a parallel file system (see
+        the array, with nothing of the array in the page cache; ways take turns. The disk stands for a parallel file system (see
         measuring/slow_disk.py), with requests of up to 1 MiB, or of 128 KiB, which is the kernel's default for others.
-        `page faults` copies rows from the memory map, which was all that there was before and is what is done with data that
-        the page cache holds; `advised` does that too, but asks the kernel for the rows of the next 256 samples before
-        (posix_fadvise, WILLNEED), as an alternative that was not chosen; `ahead` reads ahead. `full` and `chunked` are the
-        shuffles, chunked with the default blocks, and a window of which an eighth of the limit is held. Page faults and advice
-        get some seconds, reading ahead more.
-        `private_mb` is the most memory of the process that no file backs, `peak_mb` the most that the group used, with its page
-        cache, `killed` how many processes the kernel killed for want of memory. Every sample is checked to be the one that the
-        order asks for.
-memory  the same, reading ahead, of a whole epoch, and of one of a quarter of the rows.
+        `page faults` copies rows from the memory map, which was the only way before and is still used for data in the page
+        cache; `advised` does that too, but first asks the kernel for the rows of the next 256 samples (posix_fadvise,
+        WILLNEED), an alternative that was not chosen; `ahead` reads ahead. `full` and `chunked` are the shuffles, chunked with
+        the default blocks, and a window of which an eighth of the limit is held. Page faults and advice get some seconds,
+        read-ahead more.
+        `private_mb` is the peak of the process's memory that no file backs, `peak_mb` that of the group, with its page cache,
+        `killed` how many processes the kernel killed for lack of memory. Every sample is checked to be the one that the order
+        asks for.
+memory  the same, with read-ahead, for a whole epoch, and for one of a quarter of the rows.
 cached  the same array without the group and the slow disk, in the page cache: the way that the loader chooses by itself, and
         reading ahead.
 """
@@ -94,7 +94,7 @@ def measure(path: Path, way: str, rows: int, window: int, seconds_at_most: float
 
 
 def advised(path: Path) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The batches of an epoch from the memory map, whose rows were asked for before."""
+    """The batches of an epoch from the memory map, whose rows the kernel was asked for before."""
     samples = open_array(path)
     order = epoch_permutation(0, 0, len(samples))
     with path.open("rb") as stream:
@@ -128,7 +128,7 @@ def in_process(group: Group | None, path: Path, way: str, *given: float) -> dict
 
 @contextlib.contextmanager
 def on_disk(array: Path, place: Path, options: argparse.Namespace) -> Iterator[Path]:
-    """Serve the array late, or leave it where it is if that is not wanted."""
+    """Serve the array from a slow disk, or leave it where it is without a delay."""
     if not options.delay_ms:
         yield array
         return

@@ -1,4 +1,4 @@
-"""A layer of LIF neurons, forward and backward, in every way it can be computed, beside SpikingJelly's and a plain copy.
+"""A layer of LIF neurons, forward and backward, in every way it can be computed, compared with SpikingJelly's and a plain copy.
 
     python benchmarks/lif.py --out benchmarks/results/lif_cpu.json
     python benchmarks/lif.py --device cuda --dtype float32 bfloat16 --out results/lif_gpu.json
@@ -6,8 +6,8 @@
 
 `copy` is a lower bound: forward and backward move at least the bytes of six copies' halves (forward reads currents, writes spikes
 and potentials; backward reads potentials and gradients, writes gradients), so `share_of_copy` is the time of three copies over
-the time measured. The ways take turns, so that whatever else the machine does slows down all; with `--threads 1` processor time
-is measured, which a busy machine changes little.
+the time measured. The ways take turns, so that other work on the machine slows down all of them alike; with `--threads 1`,
+processor time is measured, which a busy machine changes little.
 
 On a GPU, CUDA graphs launch each way, and CUDA events time many launches; what cannot be captured is launched by Python.
 `share_of_bandwidth` counts the bytes that a way reads and writes if it does so once: currents, spikes, what it keeps for the
@@ -107,7 +107,7 @@ def measure(shape: tuple[int, ...], time_steps: int, batch: int, dtype: torch.dt
 def measure_on_gpu(
     shape: tuple[int, ...], time_steps: int, batch: int, dtype: torch.dtype, bandwidth: float, at_least_s: float
 ) -> dict[str, Any]:
-    """As `measure`, by the device's clock, with the share of the bandwidth of a large copy."""
+    """Do as `measure`, by the device's clock, with the share of the bandwidth of a large copy."""
     x = torch.randn(time_steps, batch, *shape, device="cuda", dtype=dtype).flatten(1).requires_grad_()
     upstream, target = torch.randn_like(x), torch.empty_like(x)
     copy_s = time_calls(lambda: target.copy_(x.detach()), at_least_s=at_least_s).seconds
@@ -128,7 +128,7 @@ def measure_on_gpu(
 def _row(
     function: Callable[[Tensor], Tensor], x: Tensor, upstream: Tensor, copy_s: float, bandwidth: float, at_least_s: float
 ) -> dict[str, Any]:
-    """Times of one way; the backward pass is what both take beyond the forward pass."""
+    """Times of one way; that of the backward pass is the time of both passes less that of the forward pass."""
 
     def leaf() -> Tensor:
         return x.detach().requires_grad_()  # of this call's own stream, as graphs need

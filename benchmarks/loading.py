@@ -1,23 +1,23 @@
-"""Loading and augmentation: SpikingJelly's npz files and torchvision's DataLoader beside this package.
+"""Loading and augmentation: this package compared with SpikingJelly's npz files and torchvision's DataLoader.
 
     python benchmarks/loading.py --out benchmarks/results/loading.json
 
-Every figure is taken on as many cores as it may use, with the files in the page cache, after a warm-up; rounds in turn, so that a
-busy machine is as busy for all. `per_s` is by the clock over all batches, `best_per_s` over the fastest tenth of them in a row,
-`per_cpu_s` by processor time over all processes and threads; the last two tell on a busy machine what an idle one gives.
+Every figure is taken on as many cores as it may use, with the files in the page cache, after a warm-up; rounds take turns, so
+that a busy machine affects all alike. `per_s` is by wall time over all batches, `best_per_s` over the fastest tenth of them in a
+row, `per_cpu_s` by processor time over all processes and threads; these two show on a busy machine what an idle one gives.
 
 frames  T=10 counts, batches of 32 in random order. `stored`: rows of the memory-mapped uint8 array into a uint8 batch on the
         host, by the prefetch thread: all that the host does when a GPU trains. `float`: the same as float32 [T, B, 2, H, W],
-        converted on the CPU. `default 4`, `uncompressed 0` and so on: SpikingJelly's npz reader under torch's DataLoader with so
-        many workers, frames compressed (its default) or not, float32.
-        `memcpy_gb_per_s` is what copying 256 MB gives in the same process.
+        converted on the CPU. `default 4`, `uncompressed 0` and so on: SpikingJelly's npz reader under torch's DataLoader with
+        that many workers, frames compressed (its default) or not, float32.
+        `memcpy_gb_per_s` is the rate of copying 256 MB in the same process.
 cifar   batches of 128 as normalised float32: random crop, flip, Cutout; and with AutoAugment. This package on one core; torch's
         DataLoader with torchvision's transforms on Pillow images as published recipes have it, with 4 workers on all cores.
-stall   how much longer a step takes for the loader. `idle` steps leave the CPU alone, as a GPU's do, for the time given;
-        `busy` ones multiply matrices on one core for that long. `share_%` is the median wait for a batch out of the median step,
-        `mean_share_%` all waits out of all steps (where other programs want the processor, their turns are in it); the first
-        batch of an epoch, which nobody can make ahead, is in neither, but in `first_of_epoch_ms`. `longer_%` compares the median
-        step with that of the same steps without a loader, blocks of both in turn.
+stall   how much longer a step takes because of the loader. `idle` steps leave the CPU alone, as a GPU's do, for the time given;
+        `busy` ones multiply matrices on one core for that long. `share_%` is the median wait for a batch over the median step,
+        `mean_share_%` all waits over all steps (where other programs compete for the processor, it includes their time); the
+        first batch of an epoch, which cannot be prefetched, is in neither, but in `first_of_epoch_ms`. `longer_%` compares the
+        median step with that of the same steps without a loader, in alternating blocks.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ STALL_BLOCKS, STALL_STEPS, AT_FIRST = 6, 40, 5  # of the steps of a block, the f
 
 
 def write_frames(folder: Path, side: int) -> None:
-    """Counts as sparse as those of CIFAR10-DVS, as a store and as SpikingJelly's files."""
+    """Write counts as sparse as those of CIFAR10-DVS, as a store and as SpikingJelly's files."""
     some = np.random.default_rng(0).poisson(0.8, (SAMPLES // 20, STEPS, 2, side, side)).astype(np.uint8)
     frames = np.tile(some, (20, 1, 1, 1, 1))
     folder.mkdir(parents=True)
@@ -92,7 +92,7 @@ def write_images(folder: Path) -> None:
 
 
 def processor_seconds() -> float:
-    """Of this process, its threads, and its children that have ended."""
+    """Processor time of this process, its threads, and its children that have ended."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
 
@@ -145,7 +145,7 @@ class NpzFrames(Dataset[tuple[np.ndarray, int]]):
 
 
 def of_workers(found: dict[str, float]) -> dict[str, float]:
-    """Without the processor time, as that of workers that live on is not known, and the best, as they had batches ready."""
+    """Drop the processor time, unknown for workers that are still alive, and the best rate, as they had batches ready."""
     return {"per_s": found["per_s"]}
 
 
@@ -225,7 +225,7 @@ def step_of(kind: str, seconds: float) -> Callable[[], None]:
 
 
 def measure_stall(kind: str, what: str, seconds: float, root: Path) -> dict[str, float]:
-    """How much longer a step takes for the loader."""
+    """How much longer a step takes because of the loader."""
     step = step_of(kind, seconds)
     if what == "cifar":
         augment = RECIPES["crop, flip, Cutout"]
@@ -237,7 +237,7 @@ def measure_stall(kind: str, what: str, seconds: float, root: Path) -> dict[str,
     waits, firsts, steps, alone = [], [], [], []
     of_epoch = itertools.cycle(range(loader.steps_per_epoch))
     with contextlib.closing(endless(epoch)) as batches:  # type: ignore[type-var]
-        for _ in range(STALL_BLOCKS):  # in turn, so that both find the machine as busy
+        for _ in range(STALL_BLOCKS):  # in turn, so that a busy machine affects both alike
             for number in range(STALL_STEPS):
                 before = time.perf_counter()
                 next(batches)
@@ -301,7 +301,7 @@ def run_one(what: tuple[str, ...], root: Path) -> dict[str, float]:
 
 
 def summary(rows: dict[str, list[dict[str, float]]]) -> dict[str, float]:
-    """Times faster than what others do, by the median over the rounds."""
+    """How many times faster than others, by the median over the rounds."""
 
     def median(name: str, key: str = "per_s") -> float:
         return statistics.median(row[key] for row in rows[name])
@@ -359,7 +359,7 @@ def main() -> None:
 
 
 def write(path: Path, found: dict[str, Any]) -> None:
-    """Write the figures so far, with what they were taken on."""
+    """Write the figures so far, with the machine that they were taken on."""
     packages = ("torch", "torchvision", "spikingjelly", "numpy", "pillow")
     versions = {name: importlib.metadata.version(name) for name in packages}
     machine = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(), **versions}

@@ -34,7 +34,7 @@ REGIMES = {
 METHODS = ("teacher", "ce", "tet", "kd", "tdd", "sealkd", "ckdsnn", "esd")
 TEACHER = "teacher"
 MEASURED = "measured"
-"""The kind of the markers in the page."""
+"""The first word of the markers in the page."""
 Row = dict[str, str]
 
 

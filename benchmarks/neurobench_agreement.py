@@ -1,16 +1,16 @@
-"""Our figures beside NeuroBench's, on the same trained network and the same test split.
+"""Our figures compared with NeuroBench's, on the same trained network and the same test split.
 
-NeuroBench brings a package under the GPL, so it is no dependency and needs an environment of its own:
+NeuroBench depends on a package under the GPL, so it is not a dependency here and needs an environment of its own:
 
     python3 -m venv .venv-neurobench
     .venv-neurobench/bin/pip install -c envs/constraints.txt . neurobench==2.3.0
     .venv-neurobench/bin/python benchmarks/neurobench_agreement.py digits-resnet8-kd-seed0
 
 Ends with status 1 if a figure differs by more than rounding. NeuroBench rounds the connection sparsity to four decimals. It
-counts membrane updates of snnTorch's neurons alone, so they take the place of the student's for that figure (LIF neurons with a
-hard reset). It knows no sums of spikes: the effective operations of a layer with an input of 2 are MACs there and ACs here, so
-SEW networks agree in the sum of both, and in each only where no input is above 1. `--prune` sets the smallest weights to zero
-first, since a trained network has none.
+counts membrane updates of snnTorch's neurons alone, so they replace the student's for that figure (LIF neurons with a hard
+reset). It has no notion of sums of spikes: the effective operations of a layer with an input of 2 are MACs there and ACs here, so
+SEW networks agree in the sum of both, and in each only where no input is above 1. `--prune` first sets the smallest weights to
+zero, since a trained network has no zero weights.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What it takes to begin with a large dataset: opening the index of ImageNet, and comparing the checksum of a large array.
+"""The cost of starting on a large dataset: opening the index of ImageNet, and comparing the checksum of a large array.
 
     python benchmarks/opening.py [--rows 1331167] [--array-gb 20] [--ranks 8] [--out benchmarks/results/opening.json]
 
-index  `open_store` of images in files, in so many processes at once, as the ranks of a node do. `columns` is what is written now,
+index  `open_store` of images in files, in several processes at once, as the ranks of a node do. `columns` is what is written now,
        `json` the same index with its rows in index.json. Seconds: median over ranks. Memory: growth of the resident memory that
        is the process's own (Private), and in all (Rss), of which mapped files are shared between ranks; medians.
 start  `Store.open` of an artifact with one large array: the first on a node, which reads it, and the next one.
@@ -103,7 +103,7 @@ def start_on_array(folder: Path, gigabytes: float) -> dict[str, float]:
     with store.building(ref, {"stage": "preprocess"}, ()) as build, (build.folder / "images.npy").open("wb") as stream:
         for _ in range(round(gigabytes * 1e9 / CHUNK)):
             stream.write(block)
-    time.sleep(5)  # a file that has just changed is not noted
+    time.sleep(5)  # the checksum of a file that has just changed is not noted
     found = {}
     for name in ("first_s", "next_s"):
         start = time.perf_counter()

@@ -8,7 +8,7 @@ The jobs begin in an hour, so none starts. It needs what `make test` needs (Debi
   until then; dag_cpu_s: of that, what `snakemake --dry-run` takes for the same workflow by itself;
 - waiting_cpu_percent: CPU time of the main process, as a share of one core, while it waits;
 - main_mb: its peak resident memory;
-- inodes_per_job: files and folders below the executor's folder for each job that is pending;
+- inodes_per_job: files and folders below the executor's folder, per pending job;
 - adopt_s, adopt_cpu_s: after SIGKILL, from the start of the same command until it has adopted all of them;
 - interrupt_s: from Ctrl-C to the exit of the main process; empty_s: until Slurm's queue is empty;
 - calls: commands of Slurm that the main processes started.
@@ -80,7 +80,7 @@ def dry_run(work: Path) -> dict[str, float]:
 
 
 def pending(cluster: SlurmCluster) -> int:
-    """Return the number of jobs in the queue, each of an array counted."""
+    """Return the number of jobs in the queue; each job of an array counts."""
     return len(cluster.call("squeue", "--noheader", "--array", "--format=%i").stdout.split())
 
 

@@ -1,14 +1,14 @@
-"""Preparing images: how fast by storage and number of processes, and what going on costs after an interruption.
+"""Preparing images: the rate by storage and number of processes, and the cost of resuming after an interruption.
 
     python benchmarks/preparing.py --folder /dev/shm --out benchmarks/results/preparing.json
 
 Pictures are those of `measuring.pictures`, which cost a decoder what ImageNet's do, in the page cache. Every figure is of
 `prepare` of the dataset `imagenet` in a program of its own, after its imports and after the decoders were compiled, bound to as
-many cores as it has processes. The figures of a round follow each other, so that a busy machine is as busy for all. On a disk,
-arrays and copies are as fast as it takes them; in memory (/dev/shm), they show what the processors do.
+many cores as it has processes. The figures of a round follow each other, so that a busy machine affects all alike. On a disk,
+arrays and copies are limited by its write speed; in memory (/dev/shm), by the processors.
 
 `again` is a run that finds everything done: it compares sizes and times of the files with the journal, and the checksums of what
-was written. `after a kill` is a run whose predecessor was killed once half of the images were in its journal, or more: blocks are
+was written. `after a kill` is a run whose predecessor was killed once at least half of the images were in its journal: blocks are
 noted about every second.
 """
 
@@ -63,7 +63,7 @@ def start(
 ) -> subprocess.Popen[str]:
     """Start to prepare in a program of its own; `commit_s`: how often blocks are noted, as it is every five seconds."""
     folder.mkdir(exist_ok=True)
-    os.sync()  # or it would wait while what others wrote is taken to the disk
+    os.sync()  # or it would wait while earlier writes of others are flushed
     asked = json.dumps([str(raw), str(folder), params, workers, commit_s])
     cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:workers]))
     command = ["taskset", "-c", cores, sys.executable, __file__, "--one", asked]
@@ -83,13 +83,13 @@ def killed_in_the_middle(raw: Path, folder: Path, params: dict[str, Any], count:
     running = start(raw, folder, params, commit_s=0.5)
     while running.poll() is None and journaled_images(folder / "work") < count / 2:
         time.sleep(0.01)
-    with contextlib.suppress(ProcessLookupError):  # so few images that all were done before
+    with contextlib.suppress(ProcessLookupError):  # with few images, all may be done already
         os.killpg(running.pid, signal.SIGKILL)
     running.communicate()
 
 
 def journaled_images(work: Path) -> int:
-    """Return how many images the journals tell, by the length of what they say of each block."""
+    """Return how many images are in the journals, by the length of the facts of each block."""
     lines = [line for path in work.rglob("journal-*.jsonl") for line in path.read_text(errors="replace").splitlines()]
     facts = [line.rsplit('"', 2)[1] for line in lines if line.count('"') == 2 and "," in line]
     return sum(len(text) * 3 // 4 // 12 for text in facts)

@@ -1,13 +1,13 @@
-"""Event recordings to frames on disk: SpikingJelly, with and without compression, beside this package.
+"""Event recordings to frames on disk: this package compared with SpikingJelly, with and without compression.
 
     python benchmarks/preprocess.py --out benchmarks/results/preprocess.json
 
 Recordings are simulated in the published formats: an edge picture that moves, with noise. Every figure is of a process of its
-own, bound to as many cores as it may use, after its imports, with the files in the page cache: the fastest of three times, for
-a virtual machine pays dearly for memory that it uses for the first time. SpikingJelly runs as its users
+own, bound to as many cores as it may use, after its imports, with the files in the page cache. It is the fastest of three times,
+because the first use of memory is expensive on a virtual machine. SpikingJelly runs as its users
 run it, by creating its dataset (its events as npz, then its frames as npz), on one thread for one core and on its 16 threads for
 more. This package runs `prepare`: decode, check, integrate, one array with its index. What is compared is the time per
-recording, each round in turn, so that a busy machine is as busy for all.
+recording; rounds take turns, so that a busy machine affects all alike.
 
 Memory is the resident set of a process: `imported` before any work, `peak` at its worst, `workers_peak` that of its largest
 worker process (which shares pages with its parent, and counts them).
@@ -210,7 +210,7 @@ def measure(name: str, kind: str, root: Path, cores: list[int]) -> dict[str, flo
     env = {**os.environ, "OMP_NUM_THREADS": "1", "SJ_SAVE_DATASETS_COMPRESSED": str(int(kind == "default"))}
     env["SJ_MAX_THREADS_NUMBER_FOR_DATASETS_PREPROCESS"] = "1" if len(cores) == 1 else "16"
     command = [sys.executable, __file__, "--measure", kind, "--set", name, "--root", str(folder), "--cores", str(len(cores))]
-    os.sync()  # or this run would wait while what others wrote is taken to the disk
+    os.sync()  # or this run would wait while earlier writes of others are flushed
     bind = lambda: os.sched_setaffinity(0, cores)  # noqa: E731
     done = subprocess.run(command, env=env, capture_output=True, text=True, preexec_fn=bind)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""Memory of one training step against the number of time steps: backpropagation through time beside rate-based.
+"""Memory of one training step against the number of time steps: backpropagation through time compared with rate-based.
 
     python benchmarks/rate_memory.py --arch resnet18 --batch-size 8 --out benchmarks/results/rate_memory.json
 
@@ -24,7 +24,7 @@ MIB = 2**20
 
 
 def held_after_forward(student: torch.nn.Module, x: torch.Tensor) -> int:
-    """Bytes of distinct storages that the graph saves, parameters left out."""
+    """Bytes of distinct storages that the graph saves, without parameters."""
     parameters = {p.untyped_storage().data_ptr() for p in student.parameters()}
     storages: dict[int, int] = {}
 

@@ -1,4 +1,4 @@
-"""A training step of this engine beside a reference-style one, in turns, in one run; with its parts, memory and a roofline.
+"""A training step of this engine compared with a reference-style one, taking turns; with its parts, memory and a roofline.
 
     python benchmarks/train_step.py --precision bf16 --compile --out benchmarks/results/train_step_cpu.json
     python benchmarks/train_step.py --device cuda --config all --precision bf16 --engine cuda_graph=true --out results/gpu.json
@@ -6,8 +6,8 @@
 Ours is `train.engine.train` itself on generated samples, with the loader, the method and the teacher of a real run; hooks note
 when each part begins. The reference-style step does what the published scripts do: float32, neurons as a Python loop over T with
 SpikingJelly's LIFNode, the input repeated T times, nothing compiled; same method, teacher, weights and batch. Each is a process
-of its own, and they take turns, step by step, so that whatever else the machine does slows down both. On a machine that is busy
-with other work `--threads 1` and the processor time, which is reported too, say more than the time by the clock.
+of its own, and they take turns, step by step, so that other work on the machine slows down both alike. On a machine that is busy
+with other work, `--threads 1` and the processor time, which is reported too, say more than the wall time.
 
 On a GPU the turns are blocks of steps, timed by CUDA events around each block, within which the host waits for nothing. The parts
 of a step are those of one more step, at the end, in which the host waits at each part.
@@ -87,7 +87,7 @@ def in_parts(lines: dict[str, tuple[Line, float]]) -> dict[str, list[dict[str, f
 
 
 def roofline(case: Case, machine: dict[str, float]) -> dict[str, float]:
-    """The time of a step that neither arithmetic nor memory allows to undercut, roughly."""
+    """A rough lower bound on the time of a step, from arithmetic and memory."""
     config = case.config
     student, teacher = network_counts()[config.arch], network_counts()[config.teacher]
     pixels = (config.sample[-1] / student["side"]) ** 2

@@ -5,7 +5,7 @@
     python -m benchmarks.gpu --list                  the parts, and which of them are done
     python -m benchmarks.gpu --parts step-128 lif    some of them
     python -m benchmarks.gpu --minutes 12            what can be done in that time
-    python -m benchmarks.gpu --fake                  all of it in short, on the fake GPU of the tests: shows that it runs
+    python -m benchmarks.gpu --fake                  a short version of all, on the fake GPU of the tests: shows that it runs
 
 Each part leaves a record, a JSON file with the GPU, its driver, versions, commit, commands and figures, in the folder
 `benchmarks/results/gpu-MODEL` or the one that `--out` names. A part that is done, on this GPU with this torch at this commit, is

@@ -8,7 +8,7 @@ from pathlib import Path
 
 STEP = "benchmarks/train_step.py"
 FASTER = {"fuse": "fuse=true", "graph": "cuda_graph=true", "compile": "compile=true"}
-"""Options of the engine, by what the figures call them."""
+"""Options of the engine, by their names in the figures."""
 
 PACKAGES = (
     "torch",

@@ -79,6 +79,6 @@ def read(file: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write(file: Path, record: Mapping[str, Any]) -> None:
-    """Write a record in one piece, so that a battery that is killed leaves none that is cut off."""
+    """Write a record atomically, so that a battery that is killed leaves no truncated one."""
     file.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_text(file, json.dumps(record, indent=1) + "\n")

@@ -44,8 +44,8 @@ def run_part(
     Args:
         part: the part.
         environments: of its commands.
-        known: results of earlier runs, by command; those of commands that ended well are not asked for again.
-        keep: is given, after each command, what each has found so far, or why it has not.
+        known: results of earlier runs, by command; commands that ended well are not run again.
+        keep: called after each command with the results of all so far, or the reasons why there are none.
         limit_s: time for all commands, if less than the part's own.
         short: whether to show only that it runs.
     """

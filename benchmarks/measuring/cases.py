@@ -1,4 +1,4 @@
-"""What the benchmark of training steps trains: networks, generated samples, how."""
+"""What the benchmark of training steps trains: networks, generated samples, settings."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Case:
 
     @property
     def steps(self) -> int:
-        """Steps of the whole run; on a GPU with a block of warm-up more, and one step in parts."""
+        """Steps of the whole run, warm-up included; on a GPU, of its blocks, and one more step in parts."""
         blocks = self.repeats + self.warmup
         return blocks if self.device == "cpu" else blocks * self.block + 1
 

@@ -65,7 +65,7 @@ def measure_copy(device: str) -> float:
 
 
 def rate_of(work: float, function: Callable[[], object], device: str) -> float:
-    """`work` per second: on a CPU at best, on a GPU in the median."""
+    """`work` per second: the best on a CPU, the median on a GPU."""
     if device == "cuda":
         return work / time_calls(function).seconds
     best = float("inf")

@@ -1,11 +1,11 @@
 """Pictures that cost a decoder what those of ImageNet do: as large, as many bytes, as rough.
 
-None of ImageNet's may be handed on. Made here are other ones: random parts of the two photographs that scikit-learn ships
-(`china.jpg`, `flower.jpg`: 640x427 pixels, CC BY), turned, scaled, and blended with what shares the statistics of natural images:
-discs that cover each other, of radii by a power law ("dead leaves"), and noise with a spectrum of 1/f. Sizes are drawn as they
-are common in ImageNet: half of the pictures have 500x375 pixels, some are small, one in thirty is larger than 1000. For each
-picture, the quality is searched that meets the bytes per pixel drawn for it, so that a file has about 110 kB, as ImageNet's have
-in the mean (147.9 GB of 1,281,167 images: 115 kB), and a third has chroma in full resolution.
+None of ImageNet's may be redistributed. Instead, these are made from random parts of the two photographs that scikit-learn ships
+(`china.jpg`, `flower.jpg`: 640x427 pixels, CC BY), mirrored, scaled, and blended with what shares statistics of natural images:
+overlapping discs with radii from a power law ("dead leaves"), and noise with a spectrum of 1/f. Sizes are drawn as is common in
+ImageNet: half of the pictures have 500x375 pixels, some are small, one in thirty is larger than 1000. For each picture, the
+quality is chosen that meets the bytes per pixel drawn for it, so that a file has about 110 kB, as ImageNet's have on average
+(147.9 GB of 1,281,167 images: 115 kB). A third have chroma in full resolution.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def encoded(number: int, seed: int, sources: list[Image.Image], leaves: Image.Im
     subsampling = str(rng.choice([*SUBSAMPLINGS], p=[*SUBSAMPLINGS.values()]))
     wanted = size[0] * size[1] * BYTES_PER_PIXEL[0] * np.exp(BYTES_PER_PIXEL[1] * rng.standard_normal())
     low, high = 0, len(QUALITIES) - 1
-    while low < high:  # the best quality that needs no more bytes
+    while low < high:  # the best quality that takes no more bytes
         middle = (low + high + 1) // 2
         if len(jpeg(picture, QUALITIES[middle], subsampling)) <= wanted:
             low = middle
@@ -106,7 +106,7 @@ def part(rng: np.random.Generator, source: Image.Image, size: tuple[int, int], s
 
 
 def dead_leaves(seed: int, count: int = 6000) -> Image.Image:
-    """Discs that cover each other, the number of those of a radius falling with its cube."""
+    """Overlapping discs, their number falling with the cube of the radius."""
     rng = np.random.default_rng([seed, 1 << 40])
     canvas = Image.new("RGB", (CANVAS, CANVAS), (128, 128, 128))
     draw = ImageDraw.Draw(canvas)

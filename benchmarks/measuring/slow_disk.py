@@ -1,9 +1,9 @@
-"""A file on a disk that answers late, and a group of processes whose memory is limited; both need root.
+"""A file on a slow disk, and a group of processes whose memory is limited; both need root.
 
 The disk is a file that nbdkit serves with a delay and nbdfuse mounts (apt-get install nbdkit libnbd-bin fuse3). Like a network
 file system, it has the page cache and the read-ahead of the kernel, and answers each request after the delay, whatever its size.
 It works on ten requests at a time (libfuse has ten threads), which is less than a parallel file system does. The servers run
-outside of the group, so their memory counts for nobody.
+outside of the group, so their memory is not counted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def missing() -> str:
 
 @contextlib.contextmanager
 def served_late(file: Path, place: Path, delay_ms: float, request_kb: int) -> Iterator[None]:
-    """Mount a file at `place`, an empty folder, under its own name, for the block; nothing of it is in the page cache.
+    """Mount a file in the empty folder `place`, under its own name, for the block; nothing of it is in the page cache.
 
     Args:
         file: the file.
@@ -91,7 +91,7 @@ class Group:
         (self._folder / "cgroup.procs").write_text(str(os.getpid()))
 
     def found(self) -> dict[str, int]:
-        """Return the most memory that was used, page cache included, and how often a process was killed for want of it."""
+        """Return the most memory that was used, page cache included, and how often a process was killed for lack of it."""
         peak = self._folder / ("memory.max_usage_in_bytes" if self._is_v1 else "memory.peak")
         events = self._folder / ("memory.oom_control" if self._is_v1 else "memory.events")
         counts = dict(line.split() for line in events.read_text().splitlines())

@@ -39,7 +39,7 @@ Line = multiprocessing.connection.Connection
 
 
 class Stopwatch:
-    """Marks the moments of a step, in which a GPU is waited for at each mark, or times a block of steps, in which it is not."""
+    """Marks the parts of a step, waiting for the GPU at each mark, or times a block of steps, without waiting."""
 
     def __init__(self, device: str) -> None:
         self.device, self.detailed, self.marks = device, False, dict[str, float]()
@@ -80,7 +80,7 @@ class Stopwatch:
 
 
 def peak_mib(device: str) -> float:
-    """The most memory so far; of a GPU what tensors take, without the allocator's reserve."""
+    """Peak memory so far; on a GPU, that of tensors, without the allocator's reserve."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / MIB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -122,7 +122,7 @@ class InTurns:
 
 
 class Notes(logging.Handler):
-    """What the engine says of how it computes, such as whether a step runs as a CUDA graph."""
+    """What the engine logs about how it computes, such as whether a step runs as a CUDA graph."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -246,5 +246,5 @@ def worker(target: Callable[..., None], case: Case) -> Iterator[tuple[Line, floa
     try:
         yield line, line.recv()
     finally:
-        process.kill()  # training takes SIGTERM for a wish to stop after the step
+        process.kill()  # training takes SIGTERM as a request to stop after the step
         process.join()

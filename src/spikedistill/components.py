@@ -1,10 +1,10 @@
 """Look-up of components (methods, datasets, architectures, …) by name, in this package and in plug-ins. Imports no torch.
 
-A component is a file whose stem is its name in the config, where "-" and "_" are equivalent. It lies in the room of its kind:
+A component is a file whose stem is its name in the config, where "-" and "_" are equivalent. It lies in the folder of its kind:
 `distill/`, `data/datasets/` (in a plug-in: `datasets/`), `neurons/kinds/` (`neurons/`), `train/optimizers/` (`optimizers/`),
 `train/schedules/` (`schedules/`) or `models/`. Architectures are the keys of the literal `ARCHITECTURES` tables in the files of
-`models/`, which are read without importing these files. A file there with a literal `ZOO = "NAME"` is an adapter to the models of
-another library, called `NAME/MODEL`; see `architecture`. So is one in `neurons/kinds/`; see `load`.
+`models/`, which are read without importing these files. A file there with a literal `ZOO = "NAME"` is an adapter to the models
+of another library, called `NAME/MODEL`; see `architecture`. So is one in `neurons/kinds/`; see `load`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
 }
 """What the files of each room define, see docs/extending.md."""
 INSTEAD = {"build": "build_multi_step"}
-"""What a file may define instead of something of its contract: networks that run all time steps at once are built otherwise."""
+"""What a file may define in place of a required name: networks that run all time steps at once are built differently."""
 WHAT: dict[str, str] = {
     "distill": "method",
     "data.datasets": "dataset",
@@ -49,7 +49,7 @@ WHAT: dict[str, str] = {
 }
 """What a component of each kind is called in messages."""
 MAX_LISTED = 200
-"""Names that a message lists at most."""
+"""Maximum number of names that a message lists."""
 
 
 class Section(BaseModel):
@@ -85,7 +85,7 @@ class Choice(Section):
     @field_validator("params")
     @classmethod
     def _without_defaults(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        """Leave what is wrong as it is: `config.check` tells of it, with the keys."""
+        """Leave invalid values as they are: `config.check` reports them, with their keys."""
         try:
             model = load(cls.KIND, info.data.get("name", "")).Params
             return model.model_validate(value).model_dump(mode="json", exclude_defaults=True)
@@ -150,7 +150,7 @@ def load(kind: Kind, name: str) -> ModuleType:
 
     Raises:
         UnknownComponentError: if no component has that name.
-        ConfigError: if more than one has it, it cannot be imported, or it lacks something of its contract.
+        ConfigError: if more than one has it, it cannot be imported, or it lacks something that its kind must define.
     """
     module = module_of(kind, name)
     if "/" not in name:
@@ -264,7 +264,7 @@ def _python_files(folder: Path) -> tuple[Path, ...]:
 
 @functools.cache
 def _begins_a_line(file: Path, text: str) -> bool:
-    """Return True if a line of a file begins with some words: a look that spares parsing most files."""
+    """Return True if a line of a file begins with some words: a quick check that avoids parsing most files."""
     return re.search(rf"^{text}\b", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE) is not None
 
 

@@ -22,7 +22,7 @@ class ArtifactError(SpikedistillError, RuntimeError):
 
 
 class StaleCodeError(SpikedistillError, RuntimeError):
-    """A job starts with other code than it was planned with."""
+    """A job starts with different code than it was planned with."""
 
 
 class TrainingError(SpikedistillError, RuntimeError):

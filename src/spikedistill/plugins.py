@@ -4,9 +4,9 @@ A plug-in has the rooms `distill/`, `datasets/`, `models/`, `neurons/`, `optimiz
 files as in this package. It is named by `plugins:` in the configuration, as a package (`my_lab.snn`) or as a folder (`./ours`),
 or installed with an entry point of the group `spikedistill.plugins` whose value is a package.
 
-Whoever can write to a plug-in runs code as everybody who names it: a folder that all users of the machine can write to is
-refused. Of what lies beside such a folder nothing becomes importable, so that nobody can offer a module that a library merely
-tries to import, by putting it there.
+Anyone who can write to a plug-in can run code as everybody who names it: a folder that all users of the machine can write to
+is refused. Nothing that lies beside such a folder becomes importable, so that nobody can put a module there that a library
+merely tries to import.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ GROUP = "spikedistill.plugins"
 PACKAGE = "spikedistill"
 ROOMS = ("distill", "datasets", "models", "neurons", "optimizers", "schedules")
 COMPUTING = ("data", "neurons", "models", "distill", "train", "evaluate", "stages")
-"""Rooms of this package that compute results; where the code of an artifact is recorded (`plan.code`), these names mean them."""
+"""Rooms of this package that compute results; in the recorded code of an artifact (`plan.code`), these names mean them."""
 
 
 def room_of(kind: str) -> str:

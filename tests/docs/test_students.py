@@ -22,7 +22,7 @@ def test_the_example_is_valid():
 
 
 def test_the_table_names_every_model_and_what_it_needs():
-    table = PAGE[PAGE.index("| models | need |") : PAGE.index("What a model needs and")]
+    table = PAGE[PAGE.index("| models | need |") : PAGE.index("Requirements that the configuration")]
     rows = {tuple(re.findall(r"`([^`]+)`", row)): row.rpartition("| ")[2] for row in table.splitlines()[2:] if row}
     named = {}
     for name in components.zoo_names("spikingjelly"):

@@ -36,7 +36,7 @@ def read_configuration():
     """The configuration as `spikedistill --configfile … --config …` reads it, and what to call it in messages.
 
     Snakemake's own `config` would differ: it lets the file's aliases share one object, and leaves out config.yaml after a
-    --config of experiments. It counts only where another workflow uses this one as a module.
+    --config of experiments. It is used only where another workflow includes this one as a module.
     """
     if workflow.modifier.skip_configfile:
         return config, "config of the module"
@@ -117,7 +117,7 @@ def upstream(stage, role):
 
 
 def lost_artifacts(wildcards):
-    """What the report does not need any more, but a later run may: asked for, so that it is made again."""
+    """Artifacts that the report no longer needs, but a later run may: requested, so that they are made again."""
     return [str(STORE.manifest_path(ref)) for ref in UP_TO_DATE.lost()]
 
 

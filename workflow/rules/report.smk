@@ -6,7 +6,7 @@ onsuccess:
 
 
 onerror:
-    # What did not fail is worth a report, with a row that says what is missing. After Ctrl-C alone there is none.
+    # Report what has finished, with rows that say what is missing. After Ctrl-C alone, no report is written.
     if workflow.scheduler.failed:
         shell(
             "spikedistill report --resolved {RESOLVED_CONFIG:q} --log-file {REPORT_LOG:q} || true"

@@ -38,7 +38,7 @@ class ExecutorSettings(ExecutorSettingsBase):
         },
     )
     folder: Path = field(
-        default_factory=lambda: Path(".snakemake/submitit"),  # as a default it could not be written as JSON, for catalogues
+        default_factory=lambda: Path(".snakemake/submitit"),  # a factory: catalogues write plain defaults as JSON
         metadata={
             "help": "Folder of job logs and submission files (default: .snakemake/submitit); the compute nodes must see it."
         },
@@ -49,7 +49,7 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
     array_size: int = field(
         default=500,
-        metadata={"help": "Most jobs in one job array; 1: no arrays. At most the site's MaxArraySize - 1."},
+        metadata={"help": "Maximum number of jobs in one job array; 1: no arrays. At most the site's MaxArraySize - 1."},
     )
     detach: bool = field(
         default=False,
@@ -68,11 +68,13 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
     efficiency_report: bool = field(
         default=False,
-        metadata={"help": "At the end compare, by rule, requested with used resources; needs Slurm's accounting."},
+        metadata={"help": "At the end, compare requested and used resources by rule; needs Slurm's accounting."},
     )
     pool_minutes: int = field(
         default=60,
-        metadata={"help": "Minutes for which a worker of a pool starts jobs; its time limit is that of the longest job more."},
+        metadata={
+            "help": "Minutes for which a worker of a pool starts jobs; its time limit adds that of the longest job and 3 minutes."
+        },
     )
     pool_preload: str | None = field(
         default=None,
@@ -84,13 +86,13 @@ class ExecutorSettings(ExecutorSettingsBase):
     stage_in_folder: str | None = field(
         default=None,
         metadata={
-            "help": "Folder on each node's own disk for copies of inputs (resource stage_in); the node replaces variables in it.",
+            "help": "Folder on each node's own disk for copies of inputs (resource stage_in); the node expands variables in it.",
             "type": str,
         },
     )
     stage_in_gb: int | None = field(
         default=None,
-        metadata={"help": "Most GB of such copies on a node (default: all but a tenth of its disk).", "type": int},
+        metadata={"help": "Maximum GB of such copies on a node (default: all but a tenth of its disk).", "type": int},
     )
     local_cpus: int | None = field(
         default=None,
@@ -101,15 +103,15 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
     local_gpus: int | None = field(
         default=None,
-        metadata={"help": "GPUs that they share (default: those that nvidia-smi lists, or of the Slurm job).", "type": int},
+        metadata={"help": "GPUs that jobs share (default: those that nvidia-smi lists, or of the Slurm job).", "type": int},
     )
     local_mem_mb: int | None = field(
         default=None,
-        metadata={"help": "Memory in MB that they share (default: that of this machine, or of the Slurm job).", "type": int},
+        metadata={"help": "Memory in MB that jobs share (default: that of this machine, or of the Slurm job).", "type": int},
     )
 
     def __post_init__(self) -> None:
-        """Check the values and adapt Snakemake; called if this executor is selected, before it reads files and locks."""
+        """Check the values and adapt Snakemake; called if this executor is selected, before Snakemake reads files and locks."""
         for name, minimum in MINIMUM.items():
             value = getattr(self, name)
             if value is not None and value < minimum:

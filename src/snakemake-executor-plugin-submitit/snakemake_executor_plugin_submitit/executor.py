@@ -108,7 +108,7 @@ class Executor(RemoteExecutor):
         threading.Thread(target=remove_old, args=(self._folder, days, keep), daemon=True).start()
 
     def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:
-        """Adopt those of the ready jobs that run already, submit the others."""
+        """Adopt the ready jobs that are already running, submit the others."""
         self._notices.begin(self._slots.describe() if self._cluster != "slurm" else f"Slurm; their comment is `{self._comment}`")
         tracked_jobs = []
         for job in jobs:
@@ -152,7 +152,7 @@ class Executor(RemoteExecutor):
         return tracked
 
     def _met(self, request: Request) -> Request:
-        """Return a request with its partition, once it is known that it can be met."""
+        """Return a request with its partition; raise an error if it can never be met."""
         if self._partitions_file:
             request = choose_partition(request, self._partitions, self._partitions_file)
         if self._cluster != "slurm":
@@ -246,7 +246,7 @@ class Executor(RemoteExecutor):
         folder = plans[0].job_dir if len(plans) == 1 else array_folder(self._folder)
         records = [Record(t.name, str(p.job_dir), t.outputs) for t, p in zip(tracked_jobs, plans, strict=True)]
         submission = Submission(str(folder), records, is_array=len(plans) > 1)
-        is_noted = self._cluster == "slurm" and first.serves is None  # of workers nobody needs to know later
+        is_noted = self._cluster == "slurm" and first.serves is None  # a later main process need not know of workers
         if is_noted:
             self._registry.note(submission)
         try:
@@ -461,20 +461,20 @@ class Executor(RemoteExecutor):
         self.report_job_error(tracked.info, msg=f"{lost}{tracked.job.explain(state)}\n")
 
     async def sleep(self) -> None:
-        """Pause briefly: files are checked often, Slurm is queried rarely; of thousands of jobs, each is looked at less often."""
+        """Pause briefly: files are checked often, Slurm is queried rarely; with thousands of jobs, the pause is longer."""
         number = len(getattr(self, "_tracked", ()))  # there is none before `__post_init__`: the wait thread starts first
         await asyncio.sleep(TICK_S * max(1.0, number / JOBS_PER_TICK))
 
     # --- the end
 
     def cancel(self) -> None:
-        """Cancel every job of this run, including those that a status check holds at this moment, and return at once."""
+        """Cancel every job of this run, including those that a status check is handling right now, and return at once."""
         self.wait = False
         self._queue.stop()
         if self._submitter is not None and not self._submitter.stop(2.0):
             stop_sbatch()
             self._submitter.stop(2.0)
-            self.logger.warning("sbatch did not answer and was stopped: if a job of it appears in the queue, it ends by itself")
+            self.logger.warning("sbatch did not answer and was stopped: if it has submitted a job, that job ends by itself")
         if self._pools is not None and not self._detach:
             self._pools.abolish()
         if self._detach:

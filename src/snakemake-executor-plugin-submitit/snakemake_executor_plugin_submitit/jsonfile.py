@@ -1,4 +1,4 @@
-"""Small JSON files through which processes on several nodes exchange messages; written atomically, for their owner only."""
+"""Small JSON files through which processes on several nodes exchange messages; written atomically, private to their owner."""
 
 import contextlib
 import json
@@ -45,6 +45,6 @@ def read_json(path: Path) -> Any:
 
 
 def read_result(job_dir: Path) -> dict[str, Any] | None:
-    """Return the result that a job left in its folder, or None while there is none, or if it is no result."""
+    """Return the result that a job left in its folder, or None if there is none or it is not a valid one."""
     result = read_json(job_dir / RESULT)
     return result if isinstance(result, dict) and isinstance(result.get("status"), int) else None

@@ -1,7 +1,7 @@
 """Folders and files that nobody else may read, write or replace: 0700 and 0600, whatever the umask.
 
-Job folders hold commands, pickles that nodes execute, and the key by which ranks recognise each other. A folder that exists keeps
-its mode, so that a group may share the executor's folder on purpose; what is made inside it is private to its owner.
+Job folders hold commands, pickles that nodes execute, and the key by which ranks authenticate each other. An existing folder
+keeps its mode, so that a group may share the executor's folder on purpose; what is made inside it is private to its owner.
 """
 
 import errno
@@ -17,7 +17,7 @@ OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def own_folder(folder: Path) -> Path:
-    """Return the folder, or if it is somebody else's, the subfolder named after this user; a folder that several share works.
+    """Return the folder or, if somebody else owns it, the subfolder named after this user, so that several users can share it.
 
     Raises:
         OSError: if the subfolder cannot be created, or is not this user's.
@@ -29,7 +29,7 @@ def own_folder(folder: Path) -> Path:
 
 
 def own_path(folder: Path) -> Path:
-    """Return the path that `own_folder` returns, and create nothing."""
+    """Return the path that `own_folder` returns, without creating it."""
     return folder if not folder.is_dir() or is_ours(folder) else folder / _user()
 
 
@@ -54,7 +54,7 @@ def make_folder(folder: Path) -> None:
 
 
 def is_ours(folder: Path) -> bool:
-    """Return True if a folder, and the link to it, belong to this user, or to whom the file system maps this user."""
+    """Return True if a folder, and the link to it, belong to this user, or to the user to whom the file system maps this one."""
     owners = {folder.stat().st_uid, folder.lstat().st_uid}
     if owners == {os.geteuid()}:
         return True

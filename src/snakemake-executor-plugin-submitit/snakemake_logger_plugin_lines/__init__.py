@@ -23,7 +23,7 @@ class LogHandlerSettings(LogHandlerSettingsBase):
 
     blocks: bool = field(
         default=False,
-        metadata={"help": "Print what Snakemake prints by itself: a block for each job. So do --verbose and --dry-run."},
+        metadata={"help": "Print Snakemake's usual output, a block for each job, as --verbose and --dry-run do."},
     )
 
 
@@ -50,20 +50,20 @@ class LogHandler(LogHandlerBase):
         self._lines = Lines(self.format)
 
     def setFormatter(self, fmt: Formatter | None) -> None:
-        """Take Snakemake's formatter, for blocks and for whatever has no line of its own."""
+        """Use Snakemake's formatter for blocks and for whatever has no line of its own."""
         super().setFormatter(fmt)
         if self._blocks is not None:
             self._blocks.setFormatter(fmt)
 
     def emit(self, record: LogRecord) -> None:
-        """Print the lines of a record; never raise, for Snakemake's thread of loggers would end and print nothing more."""
+        """Print the lines of a record; never raise, or Snakemake's logging thread would end and print nothing more."""
         try:
             if self._blocks is not None:
                 self._blocks.emit(record)
                 return
             try:
                 lines = self._lines.of(record)
-            except Exception:  # an event with other fields than today's: its text is worth more than its shape
+            except Exception:  # an event with unexpected fields: print at least its text
                 lines = [(record.levelname, record.getMessage())]
             self._print(lines)
         except BrokenPipeError:

@@ -13,7 +13,7 @@ def colourer(stream: TextIO, nocolor: bool) -> Callable[[str, str], str]:
 
     Args:
         stream: where the lines go.
-        nocolor: Snakemake's `--nocolor`. The variables NO_COLOR and TERM=dumb say the same.
+        nocolor: Snakemake's `--nocolor`. The variables NO_COLOR and TERM=dumb have the same effect.
     """
     plain = nocolor or bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb" or not stream.isatty()
 

@@ -14,10 +14,10 @@ def reason(message: str | None, logs: Sequence[str], aux: Mapping[str, Any]) -> 
     """Return the lines that say why a job failed.
 
     Args:
-        message: text of the executor. Its indented lines are the end of the job's output, and left out where a log of the rule
-            says it without Snakemake's blocks around.
+        message: text of the executor. Its indented lines are the end of the job's output; they are left out if a log of the
+            rule has that without Snakemake's blocks around it.
         logs: log files of the rule, and those that the executor adds.
-        aux: what else the executor says, by name.
+        aux: further details from the executor, by name.
     """
     lines = [line.rstrip() for line in (message or "").splitlines() if line.strip() and not line.startswith(GENERIC)]
     ends = [line for log in logs for line in _end_of(Path(log))]
@@ -29,7 +29,7 @@ def reason(message: str | None, logs: Sequence[str], aux: Mapping[str, Any]) -> 
 
 
 def _end_of(log: Path) -> list[str]:
-    """Return the last lines of a log with a heading, none if there is no such file or nothing in it."""
+    """Return the last lines of a log with a heading, none if there is no such file or it is empty."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - LAST_BYTES))

@@ -29,7 +29,7 @@ NOISE = (
     "Updating checkpoint dependencies.",
     "Using shell: ",
 )
-"""Beginnings of messages that a reader of lines does not need; Snakemake's log file has them. Unknown messages are printed."""
+"""Beginnings of messages that readers of these lines do not need; Snakemake's log file has them. Unknown messages are printed."""
 SILENT = {
     *(LogEvent.WORKFLOW_STARTED, LogEvent.JOB_STARTED, LogEvent.GROUP_INFO, LogEvent.RULEGRAPH, LogEvent.DEBUG_DAG),
 }
@@ -91,7 +91,7 @@ class Lines:
         return []
 
     def _ready(self, record: logging.LogRecord) -> list[Line]:
-        """Note a job that Snakemake has given to its executor; unless that tells when jobs start, this one starts now."""
+        """Record a job that Snakemake has given to its executor; it starts now, unless the executor reports starts itself."""
         fields: Any = record
         label = " ".join([fields.rule_name, ",".join(map(str, dict(fields.wildcards or {}).values()))]).strip()
         is_target = not (fields.output or fields.shellcmd or fields.log)
@@ -145,7 +145,7 @@ class Lines:
         return self._told(record, [] if is_noise else [("", text)])
 
     def _told(self, record: logging.LogRecord, lines: list[Line]) -> list[Line]:
-        """Take what a workflow or an executor says beside the text of its message, whose lines are given."""
+        """Handle what a workflow or an executor attaches to a message; `lines` are those of its text."""
         said = record.__dict__
         if "expected" in said:
             self._run.expect(said["expected"]["seconds"], said["expected"]["cached"], said["expected"].get("target"))

@@ -1,4 +1,4 @@
-"""What is known of the jobs of a run: how many are done, which run, and how long the others may take."""
+"""What is known about the jobs of a run: how many are done, which ones run, and how long the others may take."""
 
 import collections
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ class Job:
     Attributes:
         label: rule and values of the wildcards.
         rule: name of the rule.
-        is_target: it does nothing itself, as `rule all`.
+        is_target: whether it does nothing itself, like `rule all`.
         started: time in seconds since the epoch; None while it waits.
         seconds: how long it ran, once it has ended.
     """
@@ -44,20 +44,20 @@ class Run:
 
     @property
     def total(self) -> int:
-        """Steps in all, those that were cached among them."""
+        """Steps in total, including cached ones."""
         return sum(count for rule, count in self._counts.items() if rule not in self._targets) + self._added + self._cached
 
     @property
     def done(self) -> int:
-        """Steps done, those that were cached among them."""
+        """Steps done, including cached ones."""
         return sum(count for rule, count in self._finished.items() if rule not in self._targets) + self._cached
 
     def plan(self, counts: Mapping[str, int], now: float) -> None:
-        """Take the number of jobs of each rule."""
+        """Set the number of jobs of each rule."""
         self._counts, self.began = collections.Counter(counts), now
 
     def expect(self, seconds: Mapping[str, float], cached: int, target: str | None) -> None:
-        """Take what the workflow knows beforehand.
+        """Set what the workflow knows beforehand.
 
         Args:
             seconds: how long its jobs will take, by label.
@@ -68,7 +68,7 @@ class Run:
         self._targets |= {target} if target else set()
 
     def correct(self, total: int) -> None:
-        """Take Snakemake's own count of jobs, some of which may have been added to the graph."""
+        """Set Snakemake's own count of jobs, which includes jobs that were added to the graph later."""
         self._added = total - self._counts.total()
 
     def give_out(self, jobid: Any, label: str, rule: str, *, is_target: bool) -> Job:
@@ -111,7 +111,7 @@ class Run:
     def seconds_left(self, now: float) -> float:
         """Return about how long the run will take from now, in seconds; 0 if nothing is known or left.
 
-        The work that is left, over the most jobs that ran at once so far; and at least the longest job that is left.
+        This is the work that is left, divided by the most jobs that have run at once, but at least the longest job left.
         """
         left = list(self._seconds_of_jobs_left(now))
         return max([sum(left) / self._most_at_once, *left]) if left else 0.0
@@ -143,7 +143,7 @@ class Run:
         return self._expected[label] * self._pace(rule) if label in self._expected else self._mean(rule)
 
     def _pace(self, rule: str) -> float:
-        """Return how much longer jobs took than was expected: those of the rule, or else all that have ended."""
+        """Return the ratio of actual to expected time, for jobs of the rule, or else for all that have ended."""
         for rules in ([rule], list(self._seconds)):
             took = {label: seconds for each in rules for label, seconds in self._seconds[each] if label in self._expected}
             expected = sum(self._expected[label] for label in took)
@@ -152,6 +152,6 @@ class Run:
         return 1.0
 
     def _mean(self, rule: str) -> float:
-        """Return how long a job took on average: those of the rule, or else nothing, for nothing is known."""
+        """Return how long jobs of a rule took on average; 0 if none has ended."""
         took = [seconds for _, seconds in self._seconds[rule]]
         return sum(took) / len(took) if took else 0.0

@@ -32,7 +32,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the Slurm tests first, so that others compute while they wait, and of them the longest first."""
+    """Run the Slurm tests first, the longest ones before the others, so that other tests compute while they wait."""
     items.sort(key=_position)
 
 
@@ -43,6 +43,6 @@ def _position(item: pytest.Item) -> int:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """End with what was not run for want of a program, unless these tests are part of a larger run, which says so itself."""
+    """List what was not run for want of a program, unless these tests are part of a larger run, which lists it itself."""
     if terminalreporter.config.rootpath == Path(__file__).parents[1]:
         list_not_run(terminalreporter)

@@ -19,7 +19,7 @@ def create_student(
         num_classes: K.
         in_channels: C; 2 for event frames.
         time_steps: T.
-        neuron: which neurons, and their parameters, as in the configuration: `{"name": "plif", "decay": 0.5}`; LIF if not said.
+        neuron: which neurons, and their parameters, as in the configuration: `{"name": "plif", "decay": 0.5}`; LIF by default.
 
     Returns:
         A module that maps images [B, C, H, W], or frames [T, B, C, H, W], to a `ModelOutput` with logits [T, B, K].

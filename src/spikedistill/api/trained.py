@@ -1,4 +1,4 @@
-"""A trained network that takes samples as they are stored and says what fits it.
+"""A trained network that takes samples as they are stored and says what it expects.
 
 Letters: T step or frame, B batch, C channel, H, W of a stored sample, h, w of the network's input, D neuron, K class.
 """
@@ -57,7 +57,7 @@ class InputFacts:
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> InputFacts:
-        """Return what `input` in the model.json of an export says."""
+        """Return what the key `input` in the model.json of an export describes."""
         values = (tuple(entry[key] or ()) for key in ("stored", "size", "mean", "std"))
         return cls(entry["kind"], *values)
 

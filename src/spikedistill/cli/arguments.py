@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from spikedistill.store.artifacts import Store
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-"""Where a command adds its parser."""
+"""The object to which a module adds the parsers of its commands."""
 NAME_HELP = "an unambiguous beginning of its name, or a pattern such as '*kd*'"
 DEFAULT_FILES = [Path("config.yaml")]
 """The configuration where none is given."""
@@ -73,7 +73,7 @@ def for_argument(purpose: str) -> argparse.ArgumentParser:
     """Return the argument that names further configurations, each a list of files in `needed_for`, as a parent of parsers.
 
     Args:
-        purpose: what is so about them, such as "whose artifacts are needed".
+        purpose: what they are given for, such as "whose artifacts are needed".
     """
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(

@@ -1,4 +1,4 @@
-"""What is for a checkout: `generate` and `lock`."""
+"""Commands for a checkout: `generate` and `lock`."""
 
 from __future__ import annotations
 

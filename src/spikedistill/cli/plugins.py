@@ -1,4 +1,4 @@
-"""Components of one's own: `new` writes the file of one, `check-plugin` tries what they promise."""
+"""Components of one's own: `new` writes the file of one, `check-plugin` checks what they promise."""
 
 from __future__ import annotations
 

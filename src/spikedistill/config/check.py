@@ -115,7 +115,7 @@ def _component_entries(values: Mapping[str, Any]) -> Iterator[tuple[list[str], c
 def _choice_entries(
     section: Mapping[str, Any], model: type[BaseModel], key: list[str]
 ) -> Iterator[tuple[list[str], components.Kind, str, Any]]:
-    """Yield the components that are named by a section within a section."""
+    """Yield the components that are named in the subsections of a section."""
     for name, value in section.items():
         inner = model_of(field.annotation) if (field := model.model_fields.get(name)) else None
         if inner is None or not isinstance(value, Mapping):
@@ -169,7 +169,7 @@ def _check_seeds(seeds: Any, problems: Problems) -> None:
 
 
 def _check_combinations(experiment: ExperimentConfig, key: list[str], problems: Problems) -> None:
-    """Check what no key can be checked for alone, in an experiment whose keys are all valid."""
+    """Check how the keys of an experiment fit together, given that each is valid by itself."""
     if not _changes_are_valid(experiment, key, problems):
         return
     for method_label, method in experiment.methods.items():
@@ -228,7 +228,7 @@ def _changes_are_valid(experiment: ExperimentConfig, key: list[str], problems: P
 
 
 def _recipes(experiment: ExperimentConfig) -> Iterator[tuple[list[str], str, TrainConfig]]:
-    """Yield the place, the architecture and the recipe of every network, also as methods change it."""
+    """Yield the place, the architecture and the recipe of every network, including recipes that methods change."""
     networks: list[tuple[str, TeacherConfig | StudentConfig | None]]
     networks = [("teacher", experiment.teacher), ("student", experiment.student)]
     for role, network in networks:
@@ -284,7 +284,7 @@ def _check_data(experiment: ExperimentConfig, key: list[str], problems: Problems
 
 
 def _described(experiment: ExperimentConfig, key: list[str], problems: Problems) -> DatasetMeta | None:
-    """Return what a dataset is, and check its folder; None if only the folder says what it is, and that does not."""
+    """Return the shape of a dataset, and check its folder; None if it is only known from the folder, which cannot be used."""
     dataset = experiment.dataset
     component = components.load("data.datasets", dataset.name)
     fault = None
@@ -304,7 +304,7 @@ def _described(experiment: ExperimentConfig, key: list[str], problems: Problems)
 
 def _check_corruptions(config: Config, problems: Problems) -> None:
     metas = [_described(experiment, [], Problems("")) for experiment in config.experiments.values()]
-    if None in metas:  # told with the dataset
+    if None in metas:  # reported with the dataset
         return
     for name, reason in config.evaluate.corruptions.problems({meta.kind for meta in metas if meta is not None}):
         problems.add(["evaluate", "corruptions", name], reason)

@@ -21,7 +21,7 @@ LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 MAX_RUNS = 20_000
 """Rows of the report, over all experiments, methods and seeds."""
 SWEPT_OF_DATASET = frozenset({"train_samples"})
-"""Keys of a dataset, beside its parameters, of which a list is a sweep."""
+"""Keys of a dataset, apart from its parameters, that can be swept by a list."""
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -39,16 +39,18 @@ class DatasetConfig(Section):
         0.0,
         ge=0,
         lt=2**31,
-        description="Samples of the training split that are held out to choose by, the same for every network: a share below 1, "
+        description="Samples of the training split that are held out for validation, the same for every network: a share "
+        "below 1, "
         "or a number; drawn class by class. 0: none. The test split never selects anything.",
     )
     train_samples: int = Field(
         0,
         ge=0,
         lt=2**31,
-        description="Samples to train on, drawn class by class from those that are not held out; fewer are part of more. 0: all.",
+        description="Samples to train on, drawn class by class from those that are not held out; smaller sets are part of "
+        "larger. 0: all.",
     )
-    inputs: InputConfig = Field(InputConfig(), description="What of a sample the networks see: crop, size, scale.")
+    inputs: InputConfig = Field(InputConfig(), description="How samples are presented to the networks: crop, size, scale.")
 
 
 class _NetworkConfig(Section):
@@ -77,12 +79,12 @@ class TeacherConfig(_NetworkConfig):
         description="Checkpoint to import: .safetensors, or .pth and the like without code in it. Its checksum is in the id.",
     )
     inputs: NetworkInputs = Field(
-        NetworkInputs(), description="What the teacher takes, if not what the student sees; the defaults suit the weights."
+        NetworkInputs(), description="The teacher's inputs, where they differ from the student's; the defaults suit the weights."
     )
     classes: list[int | list[int]] | dict[str, int | list[int]] | None = Field(
         None,
-        description="Which classes of the checkpoint stand for those of the dataset: for each of them, in order or by name, an "
-        "index or several. Default: the checkpoint has the classes of the dataset, in the same order.",
+        description="Which classes of the checkpoint stand for those of the dataset: for each of these, in order or by name, "
+        "one index or more. Default: the checkpoint has the classes of the dataset, in the same order.",
     )
     train: TrainConfig | None = Field(
         None,
@@ -135,8 +137,7 @@ class MethodConfig(Section):
     params: dict[str, Any] = Field({}, description="Parameters of the method; see its `Params`.")
     train: dict[str, Any] = Field(
         {},
-        description="What this method has instead of the keys of `student.train`, such as {lr: 0.05}; a section replaces the "
-        "whole section.",
+        description="Keys that this method changes in `student.train`, such as {lr: 0.05}; a section replaces the whole section.",
     )
     weights: str | None = Field(
         None,

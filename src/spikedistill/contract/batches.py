@@ -21,12 +21,12 @@ from spikedistill.distill.precision import at_least_float32
 from spikedistill.distill.shapes import MapShape, Shapes
 
 STUDENT = ("logits", "exits", "features", "stages")
-"""What has a gradient."""
+"""Fields that get a gradient."""
 TEACHER = ("teacher_logits", "teacher_features", "teacher_weight", "teacher_stages")
 BATCH_FIRST = ("labels", "teacher_logits", "teacher_features", "teacher_stages", "noise", "uniform")
 STAGES = (MapShape(5, 8, 8), MapShape(6, 4, 4))
 TEACHER_STAGES = (MapShape(7, 6, 6), MapShape(8, 4, 4))
-"""Maps after each stage of the networks, of other widths and in part of other sides."""
+"""Maps after each stage of the networks, which differ in width and some in size."""
 
 
 def choices(method: ModuleType) -> Iterator[dict[str, Any]]:
@@ -84,7 +84,7 @@ def random_inputs(
 
 
 def built_parts(method: ModuleType, params: dict[str, Any], num_steps: int = 4, seed: int = 0) -> nn.Module | None:
-    """Return what a method trains beside the student, for the stages of `random_inputs`; None for a method without."""
+    """Return the parts that a method trains along with the student, for the stages of `random_inputs`; None without any."""
     if not hasattr(method, "build"):
         return None
     settings = method.Params(**params)
@@ -116,7 +116,7 @@ def _change_parts(parts: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
 
 
 def learners_of(inputs: MethodInputs) -> dict[str, Tensor]:
-    """Return the student's tensors that a method is to move, with gradients on."""
+    """Return the student's tensors that a method has to train, with gradients enabled."""
     names = ["exits" if inputs.exits is not None else "logits", *(["features"] if inputs.features is not None else [])]
     stages = {f"stage {i}": stage.requires_grad_() for i, stage in enumerate(inputs.stages or ())}
     return {name: getattr(inputs, name).requires_grad_() for name in names} | stages

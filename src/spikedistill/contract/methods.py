@@ -38,14 +38,14 @@ def total(method: ModuleType, inputs: MethodInputs, params: dict[str, Any]) -> T
 
 
 def is_described(method: ModuleType) -> None:
-    """The docstring and every parameter say what they are, and `needs` names what there is."""
+    """The file and every parameter are described, and `needs` names known inputs."""
     require_description(method, "method")
     strange = set(method.needs(method.Params())) - set(get_args(Need))
     require(not strange, f"needs returns some of {', '.join(get_args(Need))}; found {', '.join(map(str, strange))}")
 
 
 def refuses_numbers_that_are_not_finite(method: ModuleType) -> None:
-    """Infinity and NaN are no values of a parameter."""
+    """Parameters refuse infinity and NaN."""
     for key, field in method.Params.model_fields.items():
         for value in (math.inf, math.nan) if field.annotation is float else ():
             try:
@@ -76,7 +76,7 @@ def terms_are_finite_scalars_and_reach_every_step(method: ModuleType, params: di
 
 
 def _taught(learners: dict[str, Tensor], where: str) -> dict[str, Tensor]:
-    """Return the learners with a gradient, after checking that only a stage is without, and not every one."""
+    """Return the learners with a gradient, after checking that only maps of stages lack one, and not all of them."""
     untaught = [name for name, learner in learners.items() if learner.grad is None]
     stages = [name for name in learners if name.startswith("stage ")]
     missing = [name for name in untaught if name not in stages or len(untaught) == len(stages)]
@@ -151,7 +151,7 @@ def half_precision_is_converted_first(method: ModuleType, params: dict[str, Any]
 
 
 def the_host_never_waits_for_the_device(method: ModuleType, params: dict[str, Any]) -> None:
-    """No value is read: `.item()`, an `if` on a tensor or indexing with a mask would wait for the GPU at every step."""
+    """No value is read back: `.item()`, an `if` on a tensor or indexing with a mask would wait for the GPU at every step."""
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         given = random_inputs(method, params)  # in this mode, parts are made without values, too
         inputs = changed(dataclasses.replace(given, parts=None), mode.from_tensor)

@@ -60,7 +60,7 @@ def samples_and_time_do_not_mix(arch: str) -> None:
 
 
 def carries_side_branches(arch: str) -> None:
-    """A student takes the side branches of self-distillation, one behind each stage but the last."""
+    """A student takes the side branches of self-distillation, one after each stage but the last."""
     with torch.device("meta"):
         student = _student(arch)
         add_exits(student, arch, num_classes=CLASSES, pooling="global")
@@ -72,7 +72,7 @@ def carries_side_branches(arch: str) -> None:
 
 
 def is_smallest_where_it_says(arch: str) -> None:
-    """Its `min_side` is the side of the smallest picture that something is left of; without that key, one pixel will do."""
+    """`min_side` is the side of the smallest input of which a map is left; without that key, one pixel is enough."""
     least = components.architecture(arch).entry.get("min_side", 1)
     with torch.device("meta"):
         teacher = build_teacher(arch, num_classes=CLASSES, in_channels=1)

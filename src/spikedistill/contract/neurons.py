@@ -19,7 +19,7 @@ ABILITIES = frozenset({"rate", "nir"})
 
 
 def describes_itself(neuron: ModuleType) -> None:
-    """The docstring and every parameter say what they are; USES and SUPPORTS name what there is."""
+    """The file and every parameter are described; USES and SUPPORTS name known keys and abilities."""
     require_description(neuron, "neuron")
     strange = set(neuron.USES) - COMMON_KEYS
     require(not strange, f"USES names keys of `neuron`: some of {', '.join(sorted(COMMON_KEYS))}; found {', '.join(strange)}")

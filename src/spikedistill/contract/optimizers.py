@@ -17,7 +17,7 @@ STEPS = 5
 
 
 def describes_itself(optimizer: ModuleType) -> None:
-    """The docstring and every parameter say what they are."""
+    """The file and every parameter are described."""
     require_description(optimizer, "optimizer")
 
 

@@ -10,7 +10,7 @@ from spikedistill.train.schedules.position import Position
 
 
 def describes_itself(schedule: ModuleType) -> None:
-    """The docstring and every parameter say what they are."""
+    """The file and every parameter are described."""
     require_description(schedule, "schedule")
 
 

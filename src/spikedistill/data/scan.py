@@ -1,4 +1,4 @@
-"""What only a folder says of a dataset: the parameters that its component finds there. Imports no torch.
+"""Parameters of a dataset that only its folder tells, found there by its component. Imports no torch.
 
 A component of `data/datasets` may define `scan(params, raw) -> Params`, for data whose classes and shape are not known
 beforehand: it returns the parameters with everything that was not stated, and a digest of the files that are used, so that they

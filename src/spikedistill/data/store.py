@@ -103,10 +103,10 @@ class SampleStore:
     def with_train_samples(self, number: int) -> SampleStore:
         """Return the dataset with fewer samples to train on, chosen class by class; itself if `number` is 0.
 
-        The choice is a function of the labels alone, and fewer samples are part of more as far as shares of classes round.
+        The choice is a function of the labels alone, and a smaller one is part of a larger one, up to rounding of class shares.
 
         Raises:
-            DataError: if there are not so many, or a class would have none.
+            DataError: if there are not that many, or a class would have none.
         """
         if not number:
             return self
@@ -119,12 +119,12 @@ class SampleStore:
         return dataclasses.replace(self, splits={**self.splits, "train": part})
 
     def _missing(self, rows: npt.NDArray[np.int64], part: npt.NDArray[np.int64]) -> str:
-        """Return the names of the first classes of some rows that a part of them lacks."""
+        """Return the names of the first classes that are in `rows`, but not in `part`."""
         missing = sorted(set(self.labels[rows].tolist()) - set(self.labels[part].tolist()))
         return ", ".join(self.class_names[label] for label in missing[:10])
 
     def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        """Return copies of some samples; of images in files, the squares in their middle."""
+        """Return copies of some samples; of images in files, their middle squares."""
         if isinstance(self.samples, ImageFiles):
             return np.stack([self.samples.square(int(row)) for row in rows])
         return np.asarray(self.samples[rows])

@@ -1,7 +1,7 @@
-"""Layers that methods train beside the student: they bring its feature maps into the space of the teacher's.
+"""Layers that methods train along with the student: they map its features to the space of the teacher's.
 
-Imports torch; methods import it inside `build`. Letters: N rows (T * B or B), D channel of the student, D' of the teacher, h and
-w sides of a map.
+Imports torch; methods import it inside `build`. Letters: N rows (T * B or B), D channel of the student, D' of the teacher, h
+and w height and width of a map.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from spikedistill.distill.shapes import MapShape
 
 
 class Regressor(nn.Module):
-    """Maps of the student's shape to the teacher's: resized where the sides differ, then a 1x1 convolution with bias."""
+    """Adapts the student's maps to the shape of the teacher's: resized where needed, then a 1x1 convolution with bias."""
 
     def __init__(self, student: MapShape, teacher: MapShape) -> None:
         """Create the layers for one pair of stages."""
@@ -26,7 +26,7 @@ class Regressor(nn.Module):
 
 
 class Restorer(nn.Module):
-    """Restores maps of which some are blanked out: 3x3 convolution, ReLU, 3x3 convolution, all of the same width."""
+    """Restores maps in which some channels are blanked out: 3x3 convolution, ReLU, 3x3 convolution, all of the same width."""
 
     def __init__(self, channels: int) -> None:
         """Create the layers for maps of D' = `channels`."""
@@ -36,12 +36,12 @@ class Restorer(nn.Module):
         )
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return restored maps [N, D', h, w] of maps of that shape."""
+        """Return the restored maps, of the same shape [N, D', h, w]."""
         return self.layers(maps)
 
 
 def resized(maps: Tensor, side: tuple[int, int]) -> Tensor:
-    """Return maps [N, D, h, w] of other sides (h', w'): averaged where they shrink, repeated where they grow.
+    """Return maps [N, D, h, w] resized to (h', w'): averaged where they shrink, repeated where they grow.
 
     This is adaptive average pooling: position i of h' is the mean of the rows from floor(i h / h') to ceil((i + 1) h / h') - 1.
     """

@@ -35,7 +35,7 @@ def blurred_feature_loss(maps: Tensor, teacher: Tensor, uniform: Tensor, parts: 
     Args:
         maps: G [T, B, D, h, w] of the student's last stage; the loss sees their mean over T.
         teacher: F [B, D', h', w'] of the teacher's last stage; it gets no gradient.
-        uniform: u [B, D'] in [0, 1), drawn anew at every step; the mask of a channel is 0 where u < blur, else 1.
+        uniform: u [B, D'] in [0, 1), redrawn at every step; the mask of a channel is 0 where u < blur, else 1.
         parts: with `align`, [B, D, h, w] -> [B, D', h', w'], and `restore`, which keeps that shape.
         blur: probability in [0, 1).
 

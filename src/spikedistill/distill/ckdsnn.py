@@ -37,10 +37,8 @@ class Params(ComponentParams):
         "scaled by the standard deviation of the logits without its gradient, added to the logits. paper_attached: the same with "
         "that gradient.",
     )
-    noise_weight: float = Field(0.9, ge=0, le=1, description="With nld_variant: code, share w of the student; 1 is no noise.")
-    noise_scale: float = Field(
-        0.1, ge=0, description="With the other variants of NLD, factor lambda of the noise; 0 is no noise."
-    )
+    noise_weight: float = Field(0.9, ge=0, le=1, description="With nld_variant: code, share w of the student; 1: no noise.")
+    noise_scale: float = Field(0.1, ge=0, description="With the other variants of NLD, factor lambda of the noise; 0: no noise.")
 
 
 @full_precision
@@ -164,7 +162,7 @@ def noise_smoothed_loss(
     Args:
         logits: z [B, C], averaged over time; C > 1.
         teacher: a [B, C]; it gets no gradient.
-        noise: n [B, C], standard normal, drawn anew at every training step.
+        noise: n [B, C], standard normal, redrawn at every training step.
         temperature: tau > 0.
         noise_weight: w of `code`.
         variant: which of the three.

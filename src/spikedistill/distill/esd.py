@@ -22,7 +22,7 @@ SMOOTHS_LABELS = True
 class Params(ComponentParams):
     """L = weighted sum over exits of CE + beta * sum over exits of KD from the reliable teacher."""
 
-    alpha: float = Field(1.0, ge=0, description="Weight of the cross-entropy of those exits that the variant says.")
+    alpha: float = Field(1.0, ge=0, description="Weight of the cross-entropy of the exits that the variant selects.")
     beta: float = Field(0.3, ge=0, description="Weight of the self-distillation.")
     temperature: float = Field(3.0, gt=0, description="Softmax temperature tau; the term is scaled by its square.")
     variant: Variant = Field(

@@ -24,9 +24,9 @@ SMOOTHS_LABELS = True
 class Params(ComponentParams):
     """L = CE of every step + beta * mean squared distance of the adapted maps of every step from the teacher's."""
 
-    beta: float = Field(1.0, ge=0, description="Weight of the distance of the feature maps.")
+    beta: float = Field(1.0, ge=0, description="Weight of the distance between the feature maps.")
     hint: Literal["middle", "last", "each"] = Field(
-        "middle", description="Stages whose maps are compared: that in the middle, the last, or each, whose distances are added."
+        "middle", description="Stages whose maps are compared: the middle one, the last, or each, with their distances added."
     )
 
 
@@ -47,7 +47,7 @@ def hint_loss(maps: Tensor, teacher: Tensor, regressor: nn.Module) -> Tensor:
 
 
 def chosen(pairs: list[Pair], hint: Literal["middle", "last", "each"]) -> list[Pair]:
-    """Return those of the paired stages that are compared; the middle one of K pairs, from 0, is number K // 2."""
+    """Return the paired stages that are compared; the middle one of K pairs has index K // 2."""
     return pairs if hint == "each" else [pairs[-1 if hint == "last" else len(pairs) // 2]]
 
 

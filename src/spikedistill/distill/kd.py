@@ -31,7 +31,7 @@ def divergences(student: torch.Tensor, teacher: torch.Tensor, temperature: float
     """Return tau^2 * KL(softmax(teacher / tau) || softmax(student / tau)) of each row, summed over classes.
 
     Args:
-        student: logits [..., B, C] that learn.
+        student: logits [..., B, C] of the student; they get gradients.
         teacher: logits [B, C] or [..., B, C] of the target; they get no gradient.
         temperature: tau > 0.
 
@@ -47,7 +47,7 @@ def kd_divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: flo
     """Return the mean of `divergences` over samples and, for [T, B, C], over steps.
 
     Args:
-        student: logits [B, C] or [T, B, C] that learn.
+        student: logits [B, C] or [T, B, C] of the student; they get gradients.
         teacher: logits [B, C] or [T, B, C] of the target; they get no gradient.
         temperature: tau > 0.
 

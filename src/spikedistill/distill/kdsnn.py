@@ -23,11 +23,11 @@ SMOOTHS_LABELS = True
 class Params(ComponentParams):
     """L = (1 - alpha) * CE + alpha * KD of the mean logits + beta * distance of the mean features from the teacher's."""
 
-    alpha: float = Field(0.5, ge=0, le=1, description="Share of the distillation of logits; the cross-entropy has the rest.")
-    beta: float = Field(1.0, ge=0, description="Weight of the distance of the feature maps.")
+    alpha: float = Field(0.5, ge=0, le=1, description="Weight of the distillation of logits; the cross-entropy has 1 - alpha.")
+    beta: float = Field(1.0, ge=0, description="Weight of the distance between the feature maps.")
     temperature: float = Field(4.0, gt=0, description="Softmax temperature tau; the term is scaled by its square.")
     features: Literal["each", "last"] = Field(
-        "each", description="Stages whose maps are compared: each, whose distances are added, or the last."
+        "each", description="Stages whose maps are compared: each, with their distances added, or the last."
     )
 
 

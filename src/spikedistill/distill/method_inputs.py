@@ -10,9 +10,9 @@ from spikedistill.lazy import torch
 Need = Literal["teacher", "steps", "exits", "features", "noise", "last_stage", "stages", "uniform"]
 """Inputs that a method can ask for, besides the student's logits and the labels.
 
-"steps" is logits and maps of every time step instead of their mean. A method that needs "exits" has a parameter `pooling`, by
+"steps" is logits and maps of every time step instead of their mean. A method that needs "exits" has a parameter `pooling`, with
 which the side branches are built (`models.exits`). "stages" is the maps after every stage of both networks, "last_stage" those
-after the last one alone, which costs less; "features" is these, too, with the weight of the teacher's classifier, which not every
+after the last one alone, which costs less; "features" is the same with the weight of the teacher's classifier, which not every
 teacher has.
 """
 
@@ -21,7 +21,7 @@ teacher has.
 class MethodInputs:
     """One batch after the forward passes; floats are float32 or float64, and the teacher's tensors carry no gradient.
 
-    With rate-based backpropagation, what has a dimension T has one row, the mean over time; methods that need "steps" are refused
+    With rate-based backpropagation, the dimension T has size 1, the mean over time; methods that need "steps" are refused
     there. Letters: T step, B batch, C class, D channel, h and w sides of a map, E exit.
 
     Attributes:
@@ -39,7 +39,7 @@ class MethodInputs:
         teacher_stages: likewise [B, D, h, w] of the teacher, whose stages may be fewer or more: `shapes.paired`.
         uniform: numbers in [0, 1) [B, D], one for each channel of the teacher's last stage, drawn as `noise` is; for methods that
             need "uniform" and one of "stages" and "last_stage".
-        parts: what `build` of the method has made, to be trained; None for methods without.
+        parts: the trainable module that the method's `build` returned; None for methods without `build`.
         steps_per_row: number of time steps that `logits[i]` and the maps `[i]` are means of: T with rate-based backpropagation,
             otherwise 1.
         label_smoothing: share of the target that cross-entropy with the labels spreads over all classes; for methods that say

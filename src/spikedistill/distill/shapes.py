@@ -1,6 +1,6 @@
-"""The sizes by which a method builds what it trains beside the student. Imports no torch.
+"""The shapes from which a method builds the layers that it trains along with the student. Imports no torch.
 
-Letters: D channel, h and w sides of a map.
+Letters: D channel, h and w height and width of a map.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class MapShape(NamedTuple):
 
 @dataclass(frozen=True)
 class Shapes:
-    """What the networks of one experiment give a method.
+    """The shapes of the networks of one experiment, as a method's `build` gets them.
 
     Attributes:
         student: shape of the maps after each stage of the student, in order.

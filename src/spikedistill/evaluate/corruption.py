@@ -32,7 +32,7 @@ _SMALLEST = 2.0**-54  # half of the step between the numbers that `uniform` retu
 def corrupted_batches(
     data: SampleStore, split: str, starts: range, batch_size: int, *, kind: str, strength: float
 ) -> Iterator[tuple[int, SampleStore]]:
-    """Yield batches of a split, corrupted by a thread ahead of their consumer.
+    """Yield batches of a split, corrupted ahead of time by a background thread.
 
     Args:
         data: the prepared dataset.

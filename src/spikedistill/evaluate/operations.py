@@ -10,7 +10,7 @@ Counted per convolution and linear layer from its actual inputs; products outsid
 A whole number n is n spikes, and costs n additions per weight, if the neurons that ran before the layer can fire that many
 together in one step: spikes of several neurons are added up where a SEW network joins its blocks, and some neurons fire several
 at once. Negative spikes count as |n|. Before the first neurons, where images and event counts arrive, only 0 and 1 are spikes.
-Each layer is judged by itself, by all inputs of the evaluation: one other value among them, and its operations are MACs.
+Each layer is judged by itself, over all inputs of the evaluation: a single other value makes its operations MACs.
 
 A static image passes the stem once for all T steps, and is counted once. Averaged spikes are real-valued.
 
@@ -19,8 +19,8 @@ of its input. It includes spikes that meet only the padding, so it is larger, mo
 
 Dense and effective operations are those of NeuroBench (Yik et al. 2025, https://doi.org/10.1038/s41467-025-56739-4): dense
 operations are all products of an input and a weight; effective operations are those of a non-zero input and a non-zero weight,
-called ACs in layers with spiking input and MACs in the others. An input of 2 counts once, as there; NeuroBench calls a layer
-with such an input MACs.
+called ACs in layers with spiking input and MACs in the others. An input of 2 counts once, as there; NeuroBench counts those of
+a layer with such an input as MACs.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from spikedistill.neurons.neuron import SpikingNeuron
 from spikedistill.train.distributed import World
 
 OTHERS = "other products"
-"""Name of the entry of what an ANN multiplies outside its layers, such as the products of attention."""
+"""Name of the entry for all that an ANN multiplies outside its layers, such as the products of attention."""
 
 
 class OperationMeter(LayerMeter):
     """Counts the operations of every convolution and linear layer.
 
-    It counts, per layer and position of its input, how often the input was not zero, or how many spikes it was. The number of
+    It counts, per layer and position of its input, how often the input was not zero, or how many spikes it held. The number of
     weights that a position reaches is a property of the layer; the product of both is the number of operations.
     """
 
@@ -85,7 +85,7 @@ class OperationMeter(LayerMeter):
             world: the ranks.
             num_samples: number of samples over all ranks.
             energy: energy of one operation.
-            multiplications: all that an ANN multiplies for one sample; what its layers do not account for is added as an entry.
+            multiplications: all multiply-accumulates of an ANN for one sample; those outside its layers are added as an entry.
 
         Returns:
             "macs", "synops", "energy_pj", "estimate" (synops and energy_pj as papers estimate them), "dense", "effective_macs",

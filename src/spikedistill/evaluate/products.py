@@ -1,17 +1,17 @@
 """Matrix products of two activations, as in attention: what they cost for one sample.
 
-They belong to no layer, so they are seen as the operations that they end in. Counted like the operations of layers (see
-`evaluate.operations`), where the other operand takes the place of the weights:
+They belong to no layer, so they are intercepted as the torch operations that compute them. Counted like the operations of
+layers (see `evaluate.operations`), where the other operand takes the place of the weights:
 
     synops       of a product with a spiking operand, the first one if both are: one addition for each spike and each value that
                  it meets
     macs         of other products: all multiply-accumulates
     effective    operations of a non-zero value of one and a non-zero value of the other operand
 
-An integer n is n spikes where a neuron of the network fires so many in a step. Larger ones are no spikes here, although they
-are at the input of a layer: a product of spikes, such as q k^T, holds numbers of coincidences, and in (q k^T) v the spikes are v.
-Teachers from elsewhere have such products, too, and layers that are called as functions, which hooks do not see:
-`multiplications` counts whatever a network multiplies.
+An integer n is n spikes if a neuron of the network can fire that many in a step. Larger ones do not count as spikes here,
+although they do at the input of a layer: a product of spikes, such as q k^T, holds numbers of coincidences, and in (q k^T) v
+the spikes are v. Teachers from elsewhere have such products, too, and layers that are called as functions, which hooks do not
+see: `multiplications` counts everything that a network multiplies.
 
 Elementwise products, such as the masks of Q-K attention and of spike-driven attention, are not counted, as other elementwise
 operations are not. Letters: N products of one call, I, K, J sides of [N, I, K] @ [N, K, J].
@@ -41,7 +41,7 @@ class ProductMeter(TorchDispatchMode):
     """
 
     def __init__(self, model: nn.Module, *, most_spikes: int, signed: bool) -> None:
-        """Observe the forward passes of `model`, whose neurons fire so many spikes in a step, or negative ones."""
+        """Observe the forward passes of `model`, given how many spikes a neuron can fire, and whether negative ones."""
         super().__init__()
         self._model = model
         self._most, self._signed = most_spikes, signed
@@ -65,7 +65,7 @@ class ProductMeter(TorchDispatchMode):
         self._start.remove()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count a batched product, and let it happen."""
+        """Count a batched product, then compute it."""
         if func is torch.ops.aten.bmm.default and type(self._model).__name__ in self._tracker.parents:
             self._add(*args)
         return func(*args, **(kwargs or {}))

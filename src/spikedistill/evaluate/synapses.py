@@ -1,4 +1,4 @@
-"""What is a spike, and what the operations of one layer or product are, for one sample."""
+"""Which values are spikes, and the operations of one layer or product for one sample."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spikedistill.neurons.neuron import SpikingNeuron
 
 
 class SpikesSoFar:
-    """A context manager that knows, at any moment of a forward pass, what spikes can be where a layer runs next.
+    """A context manager that tracks, during a forward pass, how many spikes one input value of the next layer can hold.
 
     Attributes:
         signed: whether some of them can be negative.
@@ -47,17 +47,17 @@ class SpikesSoFar:
 
     @property
     def most(self) -> int:
-        """Number of spikes that add up to one value at most, one neuron of each layer that has run; 1 before the first."""
+        """Maximum number of spikes in one value: the sum over the layers that have run, of one neuron each; at least 1."""
         return max(1, self._fired)
 
 
 def spikes_in(x: Tensor, nonzero: Tensor, *, most: int, signed: bool) -> tuple[Tensor, Tensor]:
-    """Return how many values are no spikes, and how many spikes each of the others is.
+    """Return how many values are not spikes, and how many spikes each of the others is.
 
     Args:
         x: input of a layer, or operand of a product.
         nonzero: where `x` is not 0.
-        most: number of spikes that a value is at most.
+        most: maximum number of spikes in one value.
         signed: whether spikes can be negative.
     """
     if most == 1 and not signed:

@@ -22,7 +22,7 @@ _NIR = """\
 
 `model.nir` holds the network for neuromorphic back ends, in float64. Batch normalisation is folded into the convolutions, average
 pooling into the layer after it. Its input is one frame per time step of 0.1 ms ({input_hint}); the prediction is the mean of its
-output over the {time_steps} steps. Resistances are 1, to which end the potentials and thresholds of the student are multiplied by
+output over the {time_steps} steps. Resistances are 1; to this end, the potentials and thresholds of the student are multiplied by
 {scale}.
 
 A neuron of SpikingJelly or spikedistill fires when its potential reaches the threshold; a neuron of the NIR specification, of
@@ -33,7 +33,7 @@ snnTorch and of norse fires when its potential exceeds the threshold.
 | SpikingJelly 2.0 | the same spikes, to the last bit with `dtype=torch.float64` |
 | snnTorch 1.0 | the same spikes but for rounding to float32; the neurons keep their state: import the graph anew for each batch |
 | norse 1.1 | the same spikes but for rounding to float32, with its layers put together as below; its own `from_nir` runs the \
-layers of a network with shortcuts in a wrong order |
+layers of a network with shortcuts in the wrong order |
 
 ```python
 from spikingjelly.activation_based.nir_exchange import import_from_nir

@@ -1,12 +1,12 @@
-"""Rebuilds a student from SpikingJelly's layers, in a form of which SpikingJelly's exchange makes a portable NIR graph.
+"""Rebuilds a student from SpikingJelly's layers, in a form that SpikingJelly's exchange turns into a portable NIR graph.
 
 The network is traced, batch normalisation is folded into the convolution before it, and SpikingJelly's layers replace all others.
 A layer that NIR or the exchange cannot express is refused by name. Weights are float64, so that rounding when folding changes no
 spike.
 
-The graph is one that other readers understand, too (snnTorch, norse), which read less than NIR specifies:
+The graph can also be read by snnTorch and norse, which support only part of NIR:
 - A neuron has the resistance r = 1, all that norse reads: its potential and threshold are those of the student times 1 - decay.
-  A neuron that learns its decay is the LIF neuron of what it has learnt.
+  A neuron that learns its decay becomes the LIF neuron with the learnt decay.
 - Average pooling, which norse does not read, is folded into the convolution or linear layer after it, where there is one.
 - Dimensions to flatten are counted from the end, so that they mean the same with and without those of time and batch.
 - The padding of a pooling is a pair, never a single number.

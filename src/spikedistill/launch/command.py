@@ -39,5 +39,5 @@ def stage_arguments(plan: Plan, spec: Spec) -> list[str]:
 
 
 def stage_command(plan: Plan, spec: Spec, gpus_per_node: int) -> list[str]:
-    """Return the whole command of a stage's job, which requests so many GPUs."""
+    """Return the whole command of a stage's job, which requests `gpus_per_node` GPUs."""
     return [*RUN, *stage_arguments(plan, spec), "--gpus", str(gpus_per_node), "--log-file", str(stage_log(spec))]

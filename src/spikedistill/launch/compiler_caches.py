@@ -28,7 +28,7 @@ from spikedistill.store.private import NotPrivateError, private_folder
 log = logging.getLogger(__name__)
 
 VARIABLES = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
-"""What names the folder of each tool, and what it is called in ours."""
+"""The variable that names each tool's folder, and the name of that folder in ours."""
 
 
 def keep_compiled_code() -> None:
@@ -50,7 +50,7 @@ def _shared_folder() -> Path:
     """Make the folder of the user, and return it.
 
     Raises:
-        OSError, RuntimeError: if there can be none, or it has no file locks.
+        OSError, RuntimeError: if it cannot be made, or has no file locks.
         NotPrivateError: if someone else could write to it or replace it.
     """
     folder = private_folder("compiled", _variant())
@@ -65,7 +65,7 @@ def _check_locks(folder: Path) -> None:
 
 
 def _variant() -> str:
-    """Return a name for what compiled code depends on beside its source."""
+    """Return a name for what compiled code depends on besides its source."""
     versions = "-".join(f"{name}{_version(name)}" for name in ("torch", "triton"))
     return f"{versions}-py{sys.version_info[0]}.{sys.version_info[1]}-{platform.machine()}-{_processor()}"
 

@@ -26,7 +26,7 @@ REPORT_COST = Cost(hours=0.1, gpus=0, cpus=1, gpu_mb=0, host_mb=2000)
 PLACEHOLDER_COST = Cost(
     hours=0.1, gpus=1, cpus=1, gpu_mb=0, host_mb=2000
 )  # placeholder cost for checking user-set resources for contradictions
-RUNTIME_FACTOR = 2.0  # an estimate may be off by so much before the time limit is reached
+RUNTIME_FACTOR = 2.0  # an estimate may be off by this factor before the time limit is reached
 SHORTEST_MIN = 30
 LONGEST_MIN = 1440  # what most sites allow; a longer stage is requeued and goes on from its checkpoint
 REQUEUES = 3
@@ -36,7 +36,7 @@ def required_resources(estimate: Callable[[int | None], Cost], given: Mapping[st
     """Return the resources of a stage: GPUs and ranks by the estimate or the profile, time and memory by the estimate.
 
     Args:
-        estimate: the cost on so many GPUs, or on as many as it takes.
+        estimate: the cost on a number of GPUs; None: on as many as it takes.
         given: what the profile or the command line sets for this stage; nodes, GPUs, ranks and CPUs of it are kept, under
             whichever of their names.
         attempt: attempt number, from 1; requested memory grows linearly with it.

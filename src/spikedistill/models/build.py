@@ -45,7 +45,7 @@ def build_student(  # noqa: PLR0913 - one for each key of a student
         backward: how gradients are computed, see `Student`.
         scale_grad_by_steps: see `Student`.
         entry: hyperparameters that replace those of the architecture's table.
-        encoding: what the first layer gets of an image, see `neurons.encoding`.
+        encoding: how images are presented to the first layer, see `neurons.encoding`.
         statistics: mean and standard deviation that images were normalised by, for an encoding other than "direct".
 
     Raises:
@@ -103,7 +103,7 @@ def build_teacher(
 def _build_spiking(
     name: str, num_classes: int, in_channels: int, time_steps: int, neuron: NeuronConfig, entry: Mapping[str, Any] | None
 ) -> Network:
-    """Build the network of a student: of a definition that serves both roles, or one that runs all steps at once."""
+    """Build the network of a student, from a definition that serves both roles, or one that runs all steps at once."""
     family, chosen = _load(name, entry)
     make_layer = spiking_layers(neuron, time_steps)
     if not chosen.get("multi_step"):

@@ -43,7 +43,7 @@ def build_multi_step(
     A model for images of 3 channels gets a first convolution for `in_channels`.
 
     Raises:
-        ConfigError: if the model is not for so many classes.
+        ConfigError: if the model is for another number of classes.
     """
     from spikedistill.models.imported.multi_step import MultiStepNetwork
     from spikedistill.models.imported.spikingjelly_parts import FAMILIES, with_channels

@@ -1,4 +1,4 @@
-"""Time around a network: one definition of layers serves the ANN teacher and the SNN student.
+"""Wrappers that add time to a network: one definition of layers serves the ANN teacher and the SNN student.
 
 Letters: T step, B batch, C input channel, D channel, E exit, K class.
 """
@@ -23,7 +23,7 @@ from spikedistill.neurons.rate import convert_to_rate, spike_pass
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """The result of a forward pass. Methods use it only, never the network.
+    """The result of a forward pass. Methods use only this, never the network.
 
     Attributes:
         logits: [T, B, K] of a student, [B, K] of a teacher; with rate-based backpropagation, [1, B, K] of a training student,
@@ -60,8 +60,8 @@ class Student(nn.Module):
     Attributes:
         encoder: turns images into spikes for the first layer; None: it gets the image itself at every step.
         exits: side branches, see `models.exits`; training only.
-        parts: what the method trains beside the network; training only, and not run by `forward`. It lies here so that it is
-            optimised, synchronised and saved in checkpoints with the network.
+        parts: layers that the method trains along with the network; training only, and not run by `forward`. They are kept
+            here so that they are optimised, synchronised and saved in checkpoints with the network.
         returns_stages: whether outputs have `stages`.
     """
 
@@ -91,7 +91,7 @@ class Student(nn.Module):
     def forward(self, x: Tensor) -> ModelOutput:
         """Return the outputs for images [B, C, H, W], which are presented at every step, or frames [T, B, C, H, W].
 
-        The first convolution of an image is computed once, because it is the same at every step; unless it gets spikes.
+        The first convolution of an image is computed once, because it is the same at every step, unless its input is spikes.
 
         Raises:
             ValueError: if the number of frames is not T.
@@ -153,7 +153,7 @@ class Teacher(nn.Module):
         Args:
             network: the layers.
             adapter: converts the batch to what the network takes; None: it takes the batch as it is.
-            groups: number of the network's outputs that make each class, in order; empty: one each.
+            groups: number of the network's outputs that make up each class, in order; empty: one each.
         """
         super().__init__()
         self.network = network
@@ -171,7 +171,7 @@ class Teacher(nn.Module):
         return ModelOutput(self.classify(stages[-1]), stages[-1], stages=stages)
 
     def classify(self, features: Tensor) -> Tensor:
-        """Return logits [B, K] of the last features; that of a class of several outputs adds up their probabilities."""
+        """Return logits [B, K] of the last features; for a class of several outputs, their probabilities are added up."""
         logits = self.network.classify(features)
         if not self.groups:
             return logits

@@ -6,7 +6,7 @@
     v[t] = h[t] - threshold * s[t]               soft reset (v_reset is None)
 
 x is the input current, h the membrane potential before, v the one after the reset. float16 and bfloat16 are computed in
-float32. This is the only place of the equations but one: `neurons.kernels.equations` repeats them in Triton, and tests
+float32. The equations are written in only one other place: `neurons.kernels.equations` repeats them in Triton, and tests
 compare the two. Letters: T step.
 """
 

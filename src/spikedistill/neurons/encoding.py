@@ -3,11 +3,12 @@
     poisson   a spike at a step with the probability of the intensity, independently at each step
     latency   one spike, at step round((T - 1) * (1 - intensity)): the brighter, the earlier
 
-Intensities are the pixels of [0, 1] before normalisation, which an encoder undoes; what augmentation has put outside is clipped.
+Intensities are the pixels of [0, 1] before normalisation, which an encoder undoes; values that augmentation has moved outside
+are clipped.
 
-Poisson draws are a counter-based generator's, a function of the sample's key, the step and the pixel: on the device, without
-state, and the same for any batch and any number of ranks. In training, `keys` says the key of each sample; without, as in
-evaluation, it is a hash of the image, so that a network gives one answer for an image.
+Poisson draws come from a counter-based generator, a function of the sample's key, the step and the pixel: on the device,
+without state, and the same for any batch and any number of ranks. In training, `keys` holds the key of each sample; without
+it, as in evaluation, the key is a hash of the image, so that a network gives the same answer for the same image.
 
 Letters: T step, B batch, C channel, H, W.
 """
@@ -22,8 +23,9 @@ from torch import Tensor, nn
 from spikedistill.neurons.settings import Encoding
 
 LEVELS = 65535
-"""Intensities are rounded to multiples of 1 / LEVELS. Those of 8-bit images, n / 255, are such: rounding decides nothing."""
-_STRIDE = 0x9E3779B97F4A7C15 - 2**64  # of the counter, as int64: 2**64 over the golden ratio
+"""Intensities are rounded to multiples of 1 / LEVELS. Those of 8-bit images, n / 255, are such multiples: rounding has no
+effect."""
+_STRIDE = 0x9E3779B97F4A7C15 - 2**64  # of the counter, as int64: 2**64 divided by the golden ratio
 
 
 class Encoder(nn.Module):

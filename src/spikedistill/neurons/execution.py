@@ -7,7 +7,8 @@
   cache were no faster.
 - GPU: the kernels of `neurons.kernels`, inside a compiled block, too, where plain operations would move more bytes.
 
-All backends give the same spikes, except where rounding decides about the threshold, and gradients that agree to rounding.
+All backends give the same spikes, except where rounding decides whether the threshold is reached, and gradients that agree to
+rounding.
 """
 
 from __future__ import annotations

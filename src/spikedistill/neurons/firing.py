@@ -1,4 +1,4 @@
-"""What layers put out during forward passes, observed through hooks; the firing rates of a network's neurons."""
+"""The outputs of layers during forward passes, observed through hooks; the firing rates of a network's neurons."""
 
 from __future__ import annotations
 

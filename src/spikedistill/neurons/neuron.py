@@ -23,9 +23,9 @@ class SpikingNeuron(nn.Module):
     Attributes:
         neuron: the configuration that it was made from.
         time_steps: T.
-        label: what it is called in the names of layers, such as `stage1.block2.lif`.
-        most_spikes: number of spikes that a neuron fires in one step at most. The output is binary where it is 1; a larger
-            value stands for that many spikes, each of which costs one addition at a synapse.
+        label: its part of layer names, such as `lif` in `stage1.block2.lif`.
+        most_spikes: maximum number of spikes of a neuron in one step. The output is binary where it is 1; a larger value stands
+            for that many spikes, each of which costs one addition at a synapse.
         signed: whether spikes can be negative.
         compiled: whether a CPU runs code made by torch.compile; without effect on neurons that have none.
     """
@@ -42,14 +42,14 @@ class SpikingNeuron(nn.Module):
         self.time_steps = time_steps
 
     def potentials(self, x: Tensor, spikes: Tensor) -> Iterator[Tensor] | None:
-        """Return the membrane potentials after each step, which energy counts the updates of.
+        """Return the membrane potentials after each step, for counting membrane updates.
 
         Args:
             x: input currents [T, B, ...].
             spikes: the spikes that they caused [T, B, ...].
 
         Returns:
-            T potentials [B, ...]; None for a neuron that does not tell: then every potential counts as updated at every step.
+            T potentials [B, ...]; None if they are not available: then every potential counts as updated at every step.
         """
         return None
 

@@ -1,6 +1,6 @@
-"""Batch normalisation and the LIF neurons behind it as one differentiable function, for GPUs; `neurons.kernels` computes it.
+"""Batch normalisation and the LIF neurons after it as one differentiable function, for GPUs; `neurons.kernels` computes it.
 
-Neither the normalised values nor the potentials are kept for backward or written to memory: they are computed again from the
+Neither the normalised values nor the potentials are kept for backward or written to memory: they are recomputed from the
 output of the convolution. Letters: T step, B batch, C channel, H, W; M = B * H * W.
 """
 
@@ -20,7 +20,7 @@ from spikedistill.neurons.kernels import normalised_lif_backward as backward_ker
 from spikedistill.neurons.kernels.tiles import Norm
 
 Average = Callable[[Tensor], Tensor]
-"""Makes means over the batch, on all ranks that share statistics, of this rank's sums over it [2, C]."""
+"""Turns this rank's sums over its batch [2, C] into means over the batches of all ranks that share statistics."""
 
 
 def is_usable(y: Tensor, steps: int) -> bool:

@@ -11,7 +11,7 @@ from spikedistill.components import Choice, Kind
 
 Surrogate = Literal["sigmoid", "triangle"]
 Encoding = Literal["direct", "poisson", "latency"]
-"""What the first layer of a student gets of an image: the image at every step, or spikes (see `neurons.encoding`)."""
+"""How an image is presented to a student's first layer: itself at every step, or as spikes (see `neurons.encoding`)."""
 
 
 class NeuronConfig(Choice):
@@ -28,7 +28,7 @@ class NeuronConfig(Choice):
     decay: float = Field(0.5, ge=0, lt=1, description="Share of the membrane potential that is kept from step to step (lambda).")
     threshold: float = Field(1.0, gt=0, description="Membrane potential at which the neuron fires.")
     spike_at_threshold: bool = Field(
-        True, description="Whether a potential that equals the threshold fires; CKDSNN's neuron, which needs more, has false."
+        True, description="Whether a potential equal to the threshold fires; false for CKDSNN's neuron, which has to exceed it."
     )
     reset: Literal["hard", "soft"] = Field(
         "hard", description="After a spike: hard sets the potential to 0, soft subtracts the threshold."
@@ -41,8 +41,8 @@ class NeuronConfig(Choice):
     alpha: float = Field(
         4.0,
         gt=0,
-        description="Slope of the surrogate gradient, which is alpha / 4 high for sigmoid, and alpha high and 2 / alpha wide for "
-        "triangle.",
+        description="Slope of the surrogate gradient: its peak is alpha / 4 for sigmoid; for triangle it is alpha, with a "
+        "width of 2 / alpha.",
     )
 
 

@@ -1,6 +1,6 @@
 """Neurons that are written as one time step, in plain torch operations; autograd differentiates them.
 
-The step is a pure function of the file of the neuron. Letters: T step, B batch.
+The step is a pure function in the neuron's file. Letters: T step, B batch.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class StepwiseNeuron(SpikingNeuron):
             time_steps: T.
             step: one time step; gets float32, or float64.
             rest: values of the state before the first step, the membrane potential first.
-            learnable: name and initial value of what the layer learns, one number each.
+            learnable: name and initial value of each number that the layer learns.
             label: see `SpikingNeuron`.
             most_spikes: see `SpikingNeuron`.
             equivalent_lif: the LIF neuron with the same spikes, given what the layer has learnt.

@@ -71,7 +71,7 @@ def code_of(modules: tuple[str, ...]) -> dict[str, str]:
 
 
 def code_changes(planned: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Return what differs between the code of a plan and that of now, one line per module."""
+    """Return what differs between the code of a plan and the current code, one line per module."""
     return [
         f"{module} ({describe_code(module, planned.get(module))} when planned, {describe_code(module, now.get(module))} now)"
         for module in sorted(planned.keys() | now.keys())
@@ -116,7 +116,7 @@ def _digest_of_tree(tree: ast.Module) -> str:
 
 
 def lockable() -> dict[str, Path]:
-    """Return every module of the package that belongs into the lock, with its file."""
+    """Return every module of the package that belongs in the lock, with its file."""
     root = LOCK.parent
     files = (file for room in COMPUTING for file in sorted((root / room).rglob("*.py")) if file.name != "__init__.py")
     named = {".".join((PACKAGE, *file.relative_to(root).with_suffix("").parts)): file for file in files}
@@ -128,7 +128,7 @@ def lock(keep: Sequence[str], bump: Sequence[str]) -> None:
 
     Args:
         keep: modules, such as `distill.kd`, whose results are the same: new digest, same version. "all" for all.
-        bump: modules whose results are others: new digest, next version.
+        bump: modules whose results change: new digest, next version.
 
     Raises:
         ConfigError: if there is no such module.
@@ -151,7 +151,7 @@ def lock(keep: Sequence[str], bump: Sequence[str]) -> None:
 
 
 def unlocked() -> dict[str, str]:
-    """Return the modules whose files do not fit the lock, each with the reason; empty in a release."""
+    """Return the modules whose files do not match the lock, each with the reason; empty in a release."""
     known, found = _lock(), {}
     for module in lockable():
         short = _short(module)

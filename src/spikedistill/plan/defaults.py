@@ -38,7 +38,7 @@ def frozen_defaults() -> dict[str, Any]:
 
 
 def changed_defaults(now: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with the defaults of now: some differ from the frozen ones, or are of new keys and not frozen yet."""
+    """Return what is wrong with the current defaults: some differ from the frozen ones, or those of new keys are not frozen."""
     frozen = frozen_defaults()
     advice = "ids would silently mean other work: give the new meaning a new key, or raise the schema_version of its stages"
     changed = [

@@ -24,7 +24,7 @@ from spikedistill.train.settings import EngineConfig
 # Of a core, in multiply-accumulates and elements per second: measured by benchmarks/costs.py --measure on two cores of a server.
 CORE_MACS, CORE_ELEMENTS = 2.7e10, 1.2e8
 HELD_BYTES = {"float32": 3.9, "bf16": 2.9}  # held for the backward pass per element of a layer's output; measured in float32
-FUSED_HELD = 0.5  # of it, where batch normalisation and neurons are computed as one; counted by tests/gpu
+FUSED_HELD = 0.5  # share of that, where batch normalisation and neurons are fused; counted by tests/gpu
 GPU_BASE_MB = 1_500  # context, workspaces, allocator
 RANK_BASE_MB = 1_600  # interpreter and libraries of a rank
 GPU_RANK_BASE_MB = 6_000
@@ -35,10 +35,10 @@ RESIDENT_SHARE = 0.25  # a split up to this share of a GPU's memory is kept ther
 
 SMALL_HOURS = 0.5  # stages shorter than this on CPUs request no GPU
 LONGEST_HOURS = 24.0  # a job that would take longer than this requests more GPUs, as long as these save time
-WORTHWHILE = 0.75  # more GPUs are worth it if they leave less than this share of the time
+WORTHWHILE = 0.75  # more GPUs are worth it if they reduce the time to less than this share
 GPU_COUNTS = (1, 2, 4, 8)
 CPUS = 2
-SMALL_STEP_S = 0.5  # steps that take one core less than this gain little from a second: two stages side by side gain more
+SMALL_STEP_S = 0.5  # steps that take one core less than this gain little from a second one: two stages side by side gain more
 CPUS_PER_GPU = 4
 CPUS_PER_GPU_FILES = 12
 
@@ -94,7 +94,7 @@ class Estimator:
 
         Args:
             ref: reference of its artifact.
-            gpus: on so many GPUs; None: on as few as it fits on and ends within a day, none if CPUs will do.
+            gpus: number of GPUs; None: the fewest on which it fits and ends within a day, or none if CPUs will do.
             model: model of the GPUs that its job requests, as Slurm calls it; None: any.
         """
         key = ref, gpus, model
@@ -134,7 +134,7 @@ class Estimator:
 
 
 def _chosen(costs: list[Cost], gpu: Gpu) -> Cost:
-    """Return the fewest GPUs that a stage fits on and ends within a day on; if it cannot, the fewest that save no more time."""
+    """Return the fewest GPUs on which a stage fits and ends within a day; if none do, as many as are still worth it."""
     fitting = [cost for cost in costs if cost.gpu_mb <= gpu.memory_mb] or costs[-1:]
     chosen = fitting[0]
     for cost in fitting[1:]:
@@ -165,14 +165,14 @@ def _on_gpus(work: Work, gpus: int, gpu: Gpu, engine: EngineConfig) -> Cost:
 
 
 def _cost(work: Work, seconds: float, gpus: int, cpus: int, gpu_mb: float, host_mb: float, gpu: str = "") -> Cost:
-    """Return a cost, in no less time than it takes to decode the images."""
+    """Return a cost whose time is at least that of decoding the images."""
     if work.from_files:
         seconds = max(seconds, work.samples / (DECODED_PER_CORE * cpus * max(1, gpus)))
     return Cost((START_S + seconds) / 3600, gpus, cpus, math.ceil(gpu_mb), math.ceil(host_mb), work.guessed, gpu)
 
 
 def _memory_mb(work: Work, samples: int, held_bytes: float) -> float:
-    """Return the memory of a network and its tensors in a step of so many samples, at so many bytes held per element."""
+    """Return the memory of a network and its tensors in a step, given its samples and the bytes held per element."""
     tensors = work.held_elements * held_bytes + 4 * work.transient_elements + 3 * work.sample_bytes
     return (samples * tensors + work.parameter_bytes) / 1e6
 

@@ -240,14 +240,14 @@ STAGES: dict[str, Stage] = {
 """Every stage by name, upstream first."""
 
 RULES = (*STAGES, "report")
-"""Every Snakemake rule that runs as a job. The report is none of the stages: it makes no artifact."""
+"""Every Snakemake rule that runs as a job. The report is not a stage: it makes no artifact."""
 
 
 def parse_spec(text: str) -> Spec:
     """Read a spec from its JSON.
 
     Raises:
-        ConfigError: if it is no spec, for instance one of another version.
+        ConfigError: if it is not a spec, for instance one of another version.
     """
     try:
         return _SPEC.validate_json(text)

@@ -45,7 +45,7 @@ def data_lines(plan: Plan) -> list[str]:
 
 
 def code_lines(plan: Plan) -> list[str]:
-    """Return a line for each module that is of a plug-in or not as released, with what has another id for it."""
+    """Return a line for each module that is of a plug-in or not as released, with the stages whose ids depend on it."""
     makers: dict[tuple[str, str], list[str]] = {}
     for ref, spec in plan.stages.items():
         for module_entry in spec.code.items():

@@ -1,8 +1,8 @@
 """Take over artifacts of an earlier version: the same files, under the id that today's rules give. Imports no torch.
 
-A manifest holds the whole spec, so the id can be computed again: former keys get the names of today, references to upstream
-artifacts the new ones. The artifact appears under its new name in one rename, made of hard links to the files under the old one,
-which goes after that; so an interruption loses nothing, and the next run goes on.
+A manifest holds the whole spec, so the id can be computed again: former keys get their current names, references to upstream
+artifacts their new ones. The artifact appears under its new name in one rename, made of hard links to the files under the old
+one, which is removed after that; so an interruption loses nothing, and the next run continues.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`spikedistill new`: the file of a component in a plug-in, which works as it is and is meant to be changed."""
+"""`spikedistill new`: the file of a component in a plug-in, as a working template to change."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class _Stay(NamedTuple):
 def measured_alone(manifests: Mapping[str, Manifest]) -> dict[str, bool]:
     """Return for each artifact whether no other one was made on the same host at the same time.
 
-    Of a stage that was started several times, the last start counts. What ran there beside these stages is not known.
+    Of a stage that was started several times, the last start counts. What else ran there is not known.
 
     Args:
         manifests: the manifest of each artifact, by reference; those without host and times are left out.

@@ -139,7 +139,7 @@ def _arrays(file: Path) -> dict[str, Any] | None:
 
 
 def _correct(file: Path) -> npt.NDArray[np.bool_] | None:
-    """Return [N], whether each sample of the test split is predicted rightly; None if an older version made the evaluation."""
+    """Return [N], whether each sample of the test split is predicted correctly; None for an evaluation of an older version."""
     arrays = _arrays(file)
     return None if arrays is None else arrays["prediction"] == arrays["label"]
 

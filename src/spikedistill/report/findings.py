@@ -28,7 +28,7 @@ class Findings:
 
     @classmethod
     def of(cls, comparison: Comparison) -> Findings:
-        """Work them out."""
+        """Compute them."""
         tests = paired_tests(comparison)
         rows = build_rows(comparison, tests)
         return cls(comparison, tuple(tests), tuple(rows), tuple(rank_sweeps(comparison.records)))

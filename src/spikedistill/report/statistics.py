@@ -1,8 +1,8 @@
 """Statistics of comparisons over seeds: intervals, paired tests, correction for many tests. Numbers in, numbers out.
 
 Imports neither torch nor the records of the report. Shapes: n pairs (seeds), m tests, S seeds, N test samples. Accuracies and
-their differences are in [0, 1]. Two sources of error are kept apart: the seeds (initial weights, order, augmentation; with a
-teacher per seed that, too) and the finite number of test samples.
+their differences are in [0, 1]. Two sources of error are kept apart: the seeds (initial weights, order, augmentation; the
+teacher, too, if each seed has its own) and the finite number of test samples.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def combined_p(differences: Sequence[float], sample_error: float) -> float:
     """Return the p value of the mean difference against both sources of error together.
 
     The mean over sqrt(standard error over seeds ^ 2 + `sample_error` ^ 2) is compared with Student's t of n - 1 degrees of
-    freedom. This is conservative: what a seed does to a single test sample is in both errors, and the second one is known
+    freedom. This is conservative: the effect of a seed on a single test sample is in both errors, and the second one is known
     from N - 1 degrees of freedom. Without any spread over seeds and samples it is that of `paired_p`.
 
     Args:

@@ -1,4 +1,4 @@
-"""What the stages `teacher` and `distill` do with a network from elsewhere: its inputs, its weights, its import untrained."""
+"""What the stages `teacher` and `distill` do with a network from elsewhere: inputs, weights, import without training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from spikedistill.stages.runner import StageJob
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What of a prepared dataset decides how a network is built.
+    """The properties of a prepared dataset that decide how a network is built.
 
     Attributes:
         kind: "images" or "frames".
@@ -50,8 +50,8 @@ class DataFacts:
 def teacher_inputs(spec: TeacherSpec, data: DataFacts) -> tuple[int, Conversion]:
     """Return the number of channels that a teacher takes, and how the student's batch is converted for it.
 
-    What the spec does not say is as the student sees it; for weights of another library's model, as their library says, and
-    for a model that takes images of one size only, that size.
+    What the spec leaves open is as for the student; for weights of another library's model, as that library says; and for a
+    model that takes images of one size only, that size.
 
     Raises:
         ConfigError: if the model takes images of one size only, and is to be given another; or if mean and std are for

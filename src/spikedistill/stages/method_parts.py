@@ -1,4 +1,4 @@
-"""What a method trains beside the student: sized by both networks, initialised from the seed, and put into the student."""
+"""Layers that a method trains along with the student: sized by both networks, initialised from the seed, and put into it."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def build_network(spec: NetworkSpec, data: SampleStore | DataFacts) -> Student |
 
 
 def save_network(network: nn.Module, folder: Path) -> None:
-    """Write the weights as safetensors, without side branches and parts of the method, which are removed: training's alone."""
+    """Write the weights as safetensors, without side branches and parts of the method, which are for training only."""
     if isinstance(network, Student):
         network.exits = network.parts = None
     save_model(network, str(folder / WEIGHTS))

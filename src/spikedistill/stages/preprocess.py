@@ -1,6 +1,6 @@
 """Stage `preprocess`: turns raw data into one array with its index and split lists.
 
-Rank 0 of a job prepares; the others do their part of what it shares with them, which is the decoding of images.
+Rank 0 of a job prepares the data; the other ranks only help to decode images.
 """
 
 from __future__ import annotations

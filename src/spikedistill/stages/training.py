@@ -1,6 +1,6 @@
 """The common part of the stages `teacher` and `distill`: ranks and data before training, the network's files after it.
 
-A network that is imported takes part in none of it but the files.
+Of this, an imported network uses only the part that writes its files.
 """
 
 from __future__ import annotations

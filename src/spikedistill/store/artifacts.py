@@ -2,7 +2,7 @@
 
 An artifact is a folder `<store>/<kind>/<name>/` with its files and a `manifest.json`. It appears in one rename and never
 changes afterwards. Work in progress (resumable checkpoints, half-built folders, leases) lives in `<store>/.work/`, which
-no Snakemake rule declares as output, so that no clean-up of incomplete outputs can take it.
+no Snakemake rule declares as output, so that no clean-up of incomplete outputs can remove it.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ class Store:
 
         Args:
             ref: reference of the artifact.
-            read: returns the sha256 of a file; as it is, by reading all of it.
-            copy: folder of a copy, whose files are compared instead; with the checksums that the store has.
+            read: returns the sha256 of a file; by default, by reading all of it.
+            copy: folder of a copy, whose files are compared with the checksums in the store instead.
 
         Raises:
             FileNotFoundError: if there is no such artifact.
@@ -137,7 +137,7 @@ class Store:
     def open(self, ref: str) -> Path:
         """Verify the checksums of an artifact and return its folder: the only way in which a stage reads one.
 
-        Large files are read once on each node, then while they look unchanged no more: see `store.verified`.
+        Large files are read once on each node, and again only if they look changed: see `store.verified`.
 
         Raises:
             ArtifactError: if it is missing or damaged.
@@ -252,7 +252,7 @@ class Store:
             ref: reference of the artifact.
             spec: what it is made by.
             upstream: references of the artifacts that it is made from.
-            fence: called right before the commit; raises if the caller holds the lease no more.
+            fence: called right before the commit; raises if the caller no longer holds the lease.
 
         Raises:
             ArtifactError: if the disk is full.
@@ -294,7 +294,7 @@ class Store:
         }
         _write_manifest(build.folder, json.dumps(manifest, indent=2) + "\n")
         fence()
-        if self.is_current(ref, upstream):  # a run that held the lease before made it after all; what it is made from is the same
+        if self.is_current(ref, upstream):  # an earlier holder of the lease made it after all, from the same upstream
             return
         self._install(build.folder, self.path(ref))
 
@@ -305,7 +305,7 @@ class Store:
             ref: reference of the artifact.
             folder: its files, and nothing else, on the file system of the store.
             manifest: the text of its manifest.
-            fence: called right before the commit; raises if the caller holds the lease no more.
+            fence: called right before the commit; raises if the caller no longer holds the lease.
 
         Raises:
             ArtifactError: if a file is missing or differs from its checksum; nothing was committed.
@@ -321,7 +321,7 @@ class Store:
         self.install(ref, folder, manifest, fence)
 
     def install(self, ref: str, folder: Path, manifest: str, fence: Callable[[], None]) -> None:
-        """Commit a folder with the files of an artifact, which nobody verifies here, under its manifest. See `adopt`."""
+        """Commit a folder with the files of an artifact under its manifest, without verifying them. See `adopt`."""
         _write_manifest(folder, manifest)
         fence()
         self.path(ref).parent.mkdir(parents=True, exist_ok=True)
@@ -375,7 +375,7 @@ REBUILD = "to have it built again: `spikedistill verify --set-aside`, then run s
 
 
 def _is_manifest(content: Any) -> bool:
-    """Return True if the content of a file has the form of a manifest, so that whoever reads it need not ask again."""
+    """Return True if the content of a file has the form of a manifest, so that whoever reads it need not check again."""
     match content:
         case {"spec": dict(), "files": dict(files), "digest": str(), "upstream": dict(upstream)}:
             entries = all(

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, survive a power cut, and can be read by whom they are for. Imports no torch."""
+"""Files that appear whole or not at all, survive a power cut, and can be read by those they are for. Imports no torch."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def fsync(path: Path) -> None:
 def share(path: Path, *, with_group: bool = False) -> None:
     """Make a file or folder as readable as the umask allows, as if it had been created by `open` or `mkdir`.
 
-    A library that writes through a temporary file leaves it with mode 0600. Rights that are there already stay.
+    A library that writes through a temporary file leaves it with mode 0600. Permissions that it has already stay.
 
     Args:
         path: the file or folder.
@@ -85,7 +85,7 @@ def share(path: Path, *, with_group: bool = False) -> None:
 
 
 def umask() -> int:
-    """Return the umask of this process, without changing it where the system tells."""
+    """Return the umask of this process, without changing it where the system shows it."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("Umask:"):

@@ -1,7 +1,7 @@
 """Remove from a store what nobody needs any more. Imports no torch.
 
-Kept is what a given configuration needs, what a running job makes or reads, what is young, and all that these were made from. The
-rest goes: whatever is removed is renamed to a hidden name under its lease first, so that no job ever sees half of it.
+What a given configuration needs, what a running job makes or reads, what is recent, and all that these were made from are kept.
+The rest goes: whatever is removed is renamed to a hidden name under its lease first, so that no job ever sees half of it.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def plan_prune(store: Store, needed: Mapping[str, Collection[str]], older_than_s
     Args:
         store: the store.
         needed: for each configuration, by the name to show, the references of what it needs.
-        older_than_s: what came into the store, or changed, since less than this many seconds stays.
+        older_than_s: what came into the store, or changed, less than this many seconds ago stays.
     """
     works = half_finished(store)
     entries = artifacts(store)
@@ -138,7 +138,7 @@ def remove(store: Store, prune: Prune) -> list[str]:
 
 
 def owner_name() -> str:
-    """Return the name under which this process holds leases while it keeps house."""
+    """Return the name under which this process holds leases during housekeeping."""
     return f"{socket.gethostname()}:{os.getpid()}:store"
 
 

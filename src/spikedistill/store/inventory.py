@@ -110,7 +110,7 @@ class Remains:
 
     @property
     def name(self) -> str:
-        """Name of the artifact that it belongs to; that of the folder itself if it tells none."""
+        """Name of the artifact that it belongs to; that of the folder itself if that names none."""
         found = _REMAINS.fullmatch(self.path.name)
         return found["name"] if found else self.path.name
 
@@ -227,7 +227,7 @@ def parse_age(text: str) -> float:
     """Parse an age such as `30d`, `12h` or `2w`; return it in seconds.
 
     Raises:
-        ConfigError: if it is none.
+        ConfigError: if it is not an age.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([hdw])", text.strip())
     if not found:
@@ -291,7 +291,7 @@ def _work(folder: Path) -> Work:
 
 
 def _recorded_upstream(work: Path) -> tuple[str, ...] | None:
-    """Return what the starts of a stage or a transfer read, all together: () before the first, None if one does not tell."""
+    """Return what the starts of a stage or a transfer read, all together: () before the first, None if one does not record it."""
     found: dict[str, None] = {}
     for file in (work / STARTS, work / TRANSFER):
         try:
@@ -310,7 +310,7 @@ def _as_remains(folder: Path) -> Remains:
 
 
 def _measure(folder: Path) -> tuple[int, float]:
-    """Return the bytes in a folder, a file with two names once, and when something in it last changed, leases aside."""
+    """Return the bytes in a folder, a file with two names once, and when something in it last changed, not counting leases."""
     seen: set[int] = set()
     size, modified = 0, 0.0
     for path in folder.rglob("*"):

@@ -5,7 +5,7 @@ file every few seconds. Another process may take a lease over once the process t
 machine, or once it has watched the file stay the same for `STALE_S` of its own monotonic clock: no clock is compared with that
 of another machine, and a date in the future means nothing.
 
-A holder that was suspended for longer than that may find its lease taken when it goes on. So every heartbeat, and whoever commits
+A holder that was suspended for longer than that may find its lease taken when it resumes. So every heartbeat, and whoever commits
 a result, checks the fence: the file must still hold the token of this very lease. A holder that lost it stops and says so.
 """
 
@@ -56,7 +56,7 @@ class Holder:
     process: dict[str, Any] | None = None
 
     def is_gone(self) -> bool:
-        """Return True if the process is known to have ended: it ran on this machine, and is no more, or is a zombie."""
+        """Return True if the process is known to have ended: it ran on this machine, and no longer exists or is a zombie."""
         from snakemake_executor_plugin_submitit.processes import ProcessId
 
         if self.process is None:
@@ -205,7 +205,7 @@ class Followed:
         self.path = path
         self.token = (holder.token if holder else None) or ""
         if not self.token:
-            raise LeaseLostError(f"{path.parent.name}: rank 0 of this job holds its lease no more")
+            raise LeaseLostError(f"{path.parent.name}: rank 0 of this job no longer holds its lease")
 
     def check(self) -> None:
         """Check that rank 0 still holds it.
@@ -216,7 +216,7 @@ class Followed:
         """
         holder = _find_holder(self.path)
         if holder is None or holder.token != self.token:
-            raise LeaseLostError(f"{self.path.parent.name}: rank 0 of this job holds its lease no more; this rank stops, too")
+            raise LeaseLostError(f"{self.path.parent.name}: rank 0 of this job no longer holds its lease; this rank stops, too")
 
 
 def lease_path(work: Path) -> Path:
@@ -265,7 +265,7 @@ def _find_holder(path: Path) -> Holder | None:
 def heartbeat_age_s(path: Path) -> float:
     """Return the seconds since the last heartbeat by the clock of the file system; 0 where that clock cannot be read.
 
-    For people to read: takeovers do not rely on it.
+    This is for people to read; takeovers do not rely on it.
 
     Raises:
         OSError: if there is no lease.

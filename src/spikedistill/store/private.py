@@ -1,4 +1,4 @@
-"""A folder of this user's below the cache folder, that nobody else can write to or replace. Imports no torch.
+"""A folder of this user below the cache folder, which nobody else can write to or replace. Imports no torch.
 
 It is `spikedistill/…` in XDG_CACHE_HOME, else in ~/.cache, which nodes usually share. Everything up to it is checked: whoever can
 write to such a folder, or rename it, decides what the user's jobs read there.
@@ -22,7 +22,7 @@ def private_folder(*names: str) -> Path:
     """Make a folder below `spikedistill` in the cache folder, with the parts of its path that are missing, and return it.
 
     Raises:
-        OSError, RuntimeError: if there can be none.
+        OSError, RuntimeError: if it cannot be made.
         NotPrivateError: if someone else could write to it or replace it.
     """
     given = os.environ.get("XDG_CACHE_HOME")
@@ -52,7 +52,7 @@ def _check_places(folder: Path) -> None:
 
 
 def _check_owned(folder: Path) -> None:
-    """Check that a folder is one, not a link, and that the user alone can enter it."""
+    """Check that a path is a folder, not a link, and that only the user can enter it."""
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode):
         raise NotPrivateError(f"{folder} is not a folder")

@@ -51,7 +51,7 @@ class Place(Protocol):
     """Another store, wherever it is."""
 
     def catalogue(self) -> contextlib.AbstractContextManager[Store]:
-        """Return a store with the manifests of this one; whether their files are there, too, is not said."""
+        """Return a store with the manifests of this one; it need not have their files."""
 
     def fetch(self, ref: str, manifest: Mapping[str, Any], folder: Path) -> None:
         """Copy the files of an artifact to a folder; those that are there already, from an earlier try, stay."""
@@ -238,7 +238,7 @@ def _select(source: Store, target: Store, names: Sequence[str], place: str) -> d
     try:
         refs = source.select(names)
     except ArtifactError as err:
-        raise ArtifactError(str(err).replace(str(source.root), place)) from err  # of another machine there is a catalogue only
+        raise ArtifactError(str(err).replace(str(source.root), place)) from err  # it may be a catalogue in a temporary folder
     for ref in refs:
         _add(ref, source, target, wanted, place)
     for ref, manifest in wanted.items():

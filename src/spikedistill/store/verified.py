@@ -1,9 +1,8 @@
 """Checksums of large files that this user has computed on this node, so that the next stage need not read them again.
 
 A file counts as unchanged while its device, inode, size, and times of modification and change are the same; every write gives it
-a new time of change, which no user can set. What none of them shows, bytes that decay on a disk, is for `spikedistill verify`,
-which reads everything. The notes lie in a folder for each node that nobody else can write to: see `store.private`. Imports no
-torch.
+a new time of change, which no user can set. Bit rot on a disk shows in none of them; `spikedistill verify` finds it, because it
+reads everything. The notes lie in a folder for each node that nobody else can write to: see `store.private`. Imports no torch.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from spikedistill.store.private import NotPrivateError, private_folder
 LARGE_BYTES = 16 << 20
 """Smaller files are read each time."""
 SETTLED_S = 3.0
-"""A file that changed less than so long ago may change again within the resolution of its times, and is not noted."""
+"""A file that changed more recently may change again within the resolution of its timestamps, and is not noted."""
 
 
 def sha256(path: Path) -> str:
@@ -34,7 +33,7 @@ def sha256(path: Path) -> str:
 
 
 def noted_sha256(path: Path) -> str:
-    """Return the sha256 of a file, in hex; that of a large one from the notes of this node if it is unchanged.
+    """Return the sha256 of a file, in hex; for a large file that is unchanged, from the notes of this node.
 
     Raises:
         OSError: if the file cannot be read. Notes that cannot be read or written are no error.

@@ -51,7 +51,7 @@ def compile_blocks(model: nn.Module) -> None:
 
 
 def compile_neurons(model: nn.Module) -> None:
-    """Run the neurons of a network, those of which there is compiled code, as such on the CPU; see `neurons.execution`."""
+    """Let the neurons of a network that have compiled code use it on the CPU; see `neurons.execution`."""
     for module in model.modules():
         if isinstance(module, SpikingNeuron):
             module.compiled = True

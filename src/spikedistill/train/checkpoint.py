@@ -49,7 +49,7 @@ class CheckpointFolder:
         self._remove_all_but(target)
 
     def _remove_all_but(self, newest: Path) -> None:
-        """Keep `newest` and the checkpoint before it; one of a later moment was damaged and skipped, so it goes, too."""
+        """Keep `newest` and the checkpoint before it; a later one was damaged and skipped, so it is removed, too."""
         others = [p for p in self._files() if p != newest]
         earlier = [p for p in others if _moment(p) < _moment(newest)]
         left_by_a_kill = self.folder.glob(".epoch-*.tmp")

@@ -88,7 +88,7 @@ class World:
         return self.begin_all_reduce_max(numbers)()
 
     def begin_all_reduce_max(self, numbers: Sequence[int]) -> Callable[[], list[int]]:
-        """Send the numbers of this rank to the others, without waiting; return what waits for theirs and returns the maxima."""
+        """Send this rank's numbers to the others without waiting; return a function that awaits all and gives the maxima."""
         maxima = torch.tensor(numbers, dtype=torch.int64)
         sent = dist.all_reduce(maxima, dist.ReduceOp.MAX, async_op=True) if self.world_size > 1 else None
 
@@ -96,7 +96,7 @@ class World:
             try:
                 if sent is not None:
                     sent.wait()
-            except RuntimeError as err:  # gloo's message does not always say whose it is
+            except RuntimeError as err:  # gloo's message does not always say that it is gloo's
                 raise dist.DistBackendError(str(err)) from err
             return maxima.tolist()
 

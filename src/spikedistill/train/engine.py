@@ -120,7 +120,7 @@ class _Training:
         self._saved_at = time.monotonic()
 
     def _build_update(self) -> Callable[[Batch], dict[str, Tensor]]:
-        """Return what updates the weights: as a CUDA graph, if the engine's configuration asks for it and the device has them."""
+        """Return what updates the weights: a CUDA graph, if the engine's configuration asks for it and the device has them."""
         run = self._run
         update = Update(
             run.model, self._replica, run.objective, self._optimizer, self._average, run.config, run.engine.accumulate
@@ -151,7 +151,7 @@ class _Training:
 
     @property
     def _stateful(self) -> dict[str, Any]:
-        """What a checkpoint holds the state of, by name."""
+        """Everything whose state a checkpoint holds, by name."""
         parts = {"model": self._run.model, "optimizer": self._optimizer, "best": self._best, "average": self._average}
         return {name: part for name, part in parts.items() if part is not None}
 
@@ -226,7 +226,7 @@ class _Training:
     def _reseed(self, batch: Batch) -> None:
         """Seed what the model draws from the generators of the host and its device.
 
-        `torch.manual_seed` seeds all devices, and where CUDA is not in use notes each time, with a traceback, to do so later.
+        `torch.manual_seed` seeds all devices; while CUDA is not in use, each call queues a deferred one with a traceback.
         """
         seed = derived_seed("step", self._run.seed, batch.epoch, batch.step, self._run.world.rank)
         torch.default_generator.manual_seed(seed)
@@ -250,21 +250,21 @@ class _Training:
         return replace(batch, keys=sample_keys(run.model, batch, run.seed))
 
     def _begin_to_agree(self, step: int) -> Callable[[], list[int]]:
-        """Before a step, begin to ask all ranks what it is to end with; return what gets the answer, the same on all of them.
+        """Before a step, start asking all ranks what to do after it; return a function that gets the answer, the same on all.
 
-        The answer is that of the moment before the step, and arrives while it computes: no rank waits for another one, unless it
-        is a step ahead. A single rank knows it by itself, of the moment after the step.
+        The answer reflects the moment before the step and arrives while the step computes: no rank waits for another one,
+        unless it is a step ahead. A single rank decides by itself, at the moment after the step.
         """
         if self._run.world.world_size == 1:
             return lambda: self._wishes(step + 1)
         return self._run.world.begin_all_reduce_max(self._wishes(step))
 
     def _wishes(self, steps: int) -> list[int]:
-        """Return what this rank asks for after some steps of the epoch, as numbers of which the largest of all ranks counts.
+        """Return what this rank asks for after some steps of the epoch, as numbers whose maximum over all ranks counts.
 
         Returns:
-            The number of a signal to stop, 0 without; 1 if a checkpoint is due; the number of steps from the first one whose loss
-            is not finite to the end of the epoch, 0 if all are finite, or if the steps so far are not looked at.
+            The number of the signal to stop, or 0; 1 if a checkpoint is due, or 0; the number of steps from the first one
+            whose loss is not finite to the end of the epoch, or 0 if all are finite or are not checked now.
         """
         run = self._run
         bad = self._history.first_bad_step(steps) if steps % FINITE_CHECK_EVERY == 0 else None

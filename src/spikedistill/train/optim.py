@@ -64,7 +64,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def can_capture(optimizer: torch.optim.Optimizer) -> bool:
-    """Return True if a CUDA graph can hold a step of the optimizer: those of torch whose numbers are all on the device."""
+    """Return True if a CUDA graph can hold a step of the optimizer: for those of torch that keep all numbers on the device."""
     known = type(optimizer) in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
     return known and all(group.get("fused") for group in optimizer.param_groups)
 

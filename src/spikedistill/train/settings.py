@@ -29,7 +29,7 @@ class ScheduleConfig(Choice):
 
     name: str = Field("cosine", description="Schedule: the stem of a file in src/spikedistill/train/schedules, or of a plug-in.")
     per: Literal["epoch", "step"] = Field(
-        "epoch", description="When the learning rate is set: at the start of each epoch, or at each step; of warm-up, too."
+        "epoch", description="When the learning rate is set: at the start of each epoch, or at each step; during warm-up, too."
     )
     params: dict[str, Any] = Field({}, description="Parameters of the schedule; see its `Params`.")
 
@@ -96,7 +96,8 @@ class TrainConfig(Section):
     cutmix: float = Field(
         0.0,
         ge=0,
-        description="CutMix: alpha of the Beta distribution of the areas, 1 for instance; 0: none. With mixup: either.",
+        description="CutMix: alpha of the Beta distribution of the areas, 1 for instance; 0: none. With mixup, each batch gets "
+        "one of the two.",
     )
     mix_probability: float = Field(1.0, gt=0, le=1, description="Probability that mixup or cutmix is applied to a batch.")
     ema: float | None = Field(
@@ -122,7 +123,7 @@ class TrainConfig(Section):
     select: Literal["last", "best"] = Field(
         "last",
         description="The network that is kept: that of the last epoch, or the best by accuracy on the validation split "
-        "(`dataset.validation`), the earliest of equals.",
+        "(`dataset.validation`), the earliest if several are equal.",
     )
     augment: Augment = Field(Augment(), description="Random augmentation of the training samples.")
 
@@ -178,14 +179,15 @@ class EngineConfig(Section):
     )
     cuda_graph: bool = Field(
         False,
-        description="On a GPU, run each training step as one CUDA graph, which spares the host some hundred launches: faster "
-        "where a GPU has few images per step. A graph is tried before it is used; a step that cannot be one runs without.",
+        description="On a GPU, run each training step as one CUDA graph, which saves the host several hundred launches: faster "
+        "where a GPU has few images per step. A graph is tested before it is used; a step that cannot be captured runs "
+        "without.",
     )
     fuse: bool = Field(
         False,
-        description="On a GPU, compute batch normalisation, the sum with a shortcut and LIF neurons as one kernel, and again in "
-        "backward instead of keeping potentials: about half the memory and fewer bytes moved. Spikes are those without, except "
-        "where rounding decides. Blocks that are fused are not compiled.",
+        description="On a GPU, compute batch normalisation, the sum with a shortcut and LIF neurons as one kernel, and recompute "
+        "them in backward instead of keeping potentials: about half the memory and fewer bytes moved. Spikes are the same, "
+        "except where rounding decides. Fused blocks are not compiled.",
     )
     checkpoint_activations: bool = Field(
         False,

@@ -17,7 +17,7 @@ from spikedistill.store.atomic import write_text
 log = logging.getLogger(__name__)
 METRICS = "metrics.jsonl"
 STEP = "step.json"
-"""Beside the metrics while a network is trained: where it is within an epoch, for `spikedistill status`."""
+"""A file beside the metrics while a network is trained: its position within the epoch, for `spikedistill status`."""
 
 
 class Tracker:
@@ -78,7 +78,7 @@ class Tracker:
         return self._active and time.monotonic() - self._shown_at >= self._interval_s
 
     def show_step(self, epoch: int, step: int, *, loss: float, accuracy: float, samples_per_s: float) -> None:
-        """Show the progress within an epoch on the terminal or in the log, and to who looks on; nothing is recorded.
+        """Show the progress within an epoch on the terminal or in the log, and to `spikedistill status`; nothing is recorded.
 
         Args:
             epoch: number of the epoch, from 0.
@@ -89,7 +89,7 @@ class Tracker:
         """
         self._shown_at = time.monotonic()
         where = {"epoch": epoch, "step": step, "steps": self._steps_per_epoch}
-        with contextlib.suppress(OSError):  # it is for onlookers
+        with contextlib.suppress(OSError):  # only `spikedistill status` reads it
             write_text(
                 self._metrics_file.with_name(STEP),
                 json.dumps({**where, "loss": loss, "accuracy(%)": accuracy, "throughput(samples/s)": samples_per_s}),

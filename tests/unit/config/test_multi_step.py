@@ -70,7 +70,7 @@ def test_methods_that_compare_maps_are_refused_with_a_module_that_does_not_tell_
     values = {**config("bare", methods={"kd": {}, "ckdsnn": {}, "fitnet": {}}), "plugins": [str(tmp_path)]}
     with pytest.raises(ConfigError) as caught:
         parse_config(values)
-    assert "methods.ckdsnn: compares maps, and 'bare' does not tell its own" in str(caught.value)
+    assert "methods.ckdsnn: compares maps, and 'bare' does not offer its own" in str(caught.value)
     assert "methods.fitnet: compares maps" in str(caught.value) and "methods.kd" not in str(caught.value)
 
 

@@ -269,7 +269,7 @@ def test_another_rank_of_the_job_sees_whether_its_rank_0_still_holds_the_lease(t
     mine.release()
     other = lease.Lease(path, "another job")
     assert other.acquire()
-    with pytest.raises(lease.LeaseLostError, match="rank 0 of this job holds its lease no more"):
+    with pytest.raises(lease.LeaseLostError, match="rank 0 of this job no longer holds its lease"):
         followed.check()
     other.release()
     with pytest.raises(lease.LeaseLostError):

@@ -1,7 +1,7 @@
 """Find the address at which the nodes of a job reach rank 0, and the network interface towards it.
 
-A node's own name may lead nowhere: Debian maps it to 127.0.1.1 by default. So the routing table decides: the address is that of
-the interface through which this node reaches the others.
+A node's own name may be of no use to the others: Debian maps it to 127.0.1.1 by default. So the routing table
+decides: the address is that of the interface through which this node reaches the others.
 """
 
 import ctypes
@@ -30,7 +30,7 @@ def host() -> str:
 
 
 def rank0_address(num_nodes: int) -> str:
-    """Return an address of this node that the other nodes of the job reach; 127.0.0.1 if there are none."""
+    """Return an address of this node that the other nodes of the job can reach; 127.0.0.1 if there are none."""
     if num_nodes == 1:
         return LOOPBACK
     here = host()
@@ -45,7 +45,7 @@ def rank0_address(num_nodes: int) -> str:
 
 
 def interface_variables(address: str) -> dict[str, str]:
-    """Return the variables that make gloo and NCCL use the interface towards rank 0, without those that the site has set."""
+    """Return the variables that make gloo and NCCL use the interface towards rank 0, except those that are already set."""
     interface = interface_towards(address)
     if interface is None:
         return {}
@@ -99,7 +99,7 @@ def _scontrol(*words: str) -> str:
 
 
 def _addresses(name: str) -> list[str]:
-    """Return the numeric addresses of a host, those of IPv4 first."""
+    """Return the numeric addresses of a host, IPv4 first."""
     if not name:
         return []
     try:

@@ -3,10 +3,10 @@
 Rank 0 listens (`Server`); every other rank holds one connection to it (`Client`). If a process or its node is killed, the kernel
 closes the connection. If no connection can be made, the ranks still communicate through files, more slowly.
 
-Whoever is on this node, or on the network between the nodes, can connect. So both ends first prove that they know the job's key,
+Anyone on this node, or on the network between the nodes, can connect. So both ends first prove that they know the job's key,
 which is in the job's private folder and never sent: each answers the other's nonce with an HMAC. Every message carries one too,
-with its number, so that nothing can be replayed. It is not encrypted: messages are names of nodes and exit statuses. What
-strangers send is bounded: the length of a line, the number of connections without proof, and their time.
+computed with its sequence number, so that nothing can be replayed. Messages are not encrypted: they are names of nodes and exit
+statuses. Strangers, whose connections are not authenticated, are limited in the length of a line, in number, and in time.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CONNECT_TIMEOUT_S = 10.0
-ATTEMPT_TIMEOUT_S = 3.0  # a flood of strangers may push a connection out: there are several attempts
+ATTEMPT_TIMEOUT_S = 3.0  # a flood of strangers may evict a connection: there are several attempts
 RETRY_PAUSE_S = 0.2
 PROOF_TIMEOUT_S = 5.0  # a stranger is disconnected after that
-MAX_STRANGERS = 64  # connections without proof; for a new one a random one of them goes, so that no set of them keeps ranks out
-MAX_ACCEPTED = 16  # connections at once; after as many there is a pause, so that a flood costs little of a CPU
+MAX_STRANGERS = 64  # a new stranger evicts a random one, so that strangers cannot lock ranks out
+MAX_ACCEPTED = 16  # connections in one go; then there is a pause, so that a flood uses little CPU time
 FLOOD_PAUSE_S = 0.01
 MAX_LINE = 4096
 WELCOME, HERE, STOP = "welcome", "here", "stop"
@@ -58,7 +58,7 @@ class _Seal:
         return line
 
     def open(self, line: bytes) -> str | None:
-        """Return the text of the next message, or None if it was not made with the key, for this place."""
+        """Return the text of the next message, or None if it was not sealed with the key, with this number."""
         mac, _, rest = line.partition(b" ")
         text = rest.decode("utf-8", errors="replace")
         if not hmac.compare_digest(mac, self._mac(text).encode()):
@@ -72,7 +72,7 @@ class _Seal:
 
 @dataclass
 class _Peer:
-    """A connection at rank 0. Its other end proves that it knows the key, and is a rank; then it confirms the answer."""
+    """A connection at rank 0. The other end proves that it knows the key, names its rank, and then confirms the answer."""
 
     connection: socket.socket
     nonce: str
@@ -85,20 +85,20 @@ class _Peer:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def send(self, text: str) -> None:
-        """Send a message; a peer that is gone, or does not read, is none of this thread's concern."""
+        """Send a message; ignore a peer that is gone or does not read."""
         assert self.outgoing is not None
         with self.lock, contextlib.suppress(OSError):
             self.connection.sendall(self.outgoing.seal(text))
 
 
 class Server:
-    """The end of rank 0: tracks which ranks are connected, have reported their end, or have vanished."""
+    """Rank 0's end: track which ranks are connected, have reported their end, or have vanished."""
 
     def __init__(self, address: str, world_size: int, key: str) -> None:
         """Listen on a free port.
 
         Args:
-            address: the address of this node that the peers use; no other one is listened on.
+            address: the address of this node that the peers use; see `_listen_on`.
             world_size: number of ranks.
             key: the job's key.
         """
@@ -147,7 +147,7 @@ class Server:
                     continue
                 try:
                     alive = self._receive(key.data)
-                except Exception:  # whatever a client sends, the others must be heard
+                except Exception:  # whatever one client sends, the others must be served
                     alive = False
                 if not alive:
                     self._drop(key.data)
@@ -163,7 +163,7 @@ class Server:
                 connection, _ = self._server.accept()
             except BlockingIOError:
                 return accepted
-            except OSError:  # as when no file descriptors are left
+            except OSError:  # for example, no file descriptors are left
                 break
             if len(self._strangers) >= MAX_STRANGERS:
                 self._drop(random.choice(list(self._strangers.values())))
@@ -174,7 +174,7 @@ class Server:
         peer = _Peer(connection, secrets.token_hex(16), time.monotonic() + PROOF_TIMEOUT_S)
         try:
             _keep_alive(connection)
-            connection.settimeout(0.5)  # only for sending: what is read is there
+            connection.settimeout(0.5)  # only for sending: what is read has already arrived
             connection.sendall(peer.nonce.encode() + b"\n")
             self._selector.register(connection, selectors.EVENT_READ, peer)
         except OSError:
@@ -210,7 +210,7 @@ class Server:
         return True
 
     def _admit(self, peer: _Peer, line: bytes) -> bool:
-        """Check the proof of a client, and give this end's own; return False if it has none."""
+        """Check a client's proof, and give this end's own; return False if the proof is not valid."""
         nonce, _, rest = line.partition(b" ")
         if len(nonce) != len(peer.nonce):
             return False
@@ -248,7 +248,7 @@ class Server:
 
 
 def _listen_on(address: str) -> socket.socket:
-    """Listen where the peers connect; on every address if this one is no interface's, as behind address translation."""
+    """Listen where the peers connect; on every address if no interface has this one, for example behind NAT."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         return socket.create_server((address, 0), family=family, backlog=1024)
@@ -257,7 +257,7 @@ def _listen_on(address: str) -> socket.socket:
 
 
 class Client:
-    """The end of any other rank."""
+    """The end of any rank but 0."""
 
     def __init__(self, connection: socket.socket, incoming: _Seal, outgoing: _Seal, rest: bytes) -> None:
         """Wrap a connection whose other end has proved that it knows the key; use `connect`."""
@@ -286,7 +286,7 @@ class Client:
             connection.sendall(nonces.split()[1].encode() + b" " + outgoing.seal(json.dumps(who)))
             welcome, rest = _read_line(connection, rest)
             if incoming.open(welcome) != WELCOME:
-                raise ValueError("something else than rank 0 listens there")
+                raise ValueError("something other than rank 0 listens there")
             connection.sendall(outgoing.seal(HERE))
             connection.setblocking(False)
         except BaseException:
@@ -324,7 +324,7 @@ def _read_line(connection: socket.socket, buffer: bytes) -> tuple[bytes, bytes]:
 
     Raises:
         OSError: if the connection ends or nothing comes in time.
-        ValueError: if there is no end of the line within its longest length.
+        ValueError: if the line is too long, or not complete in time.
     """
     deadline = time.monotonic() + ATTEMPT_TIMEOUT_S
     while b"\n" not in buffer:

@@ -2,12 +2,12 @@
 
 They share a folder that every node sees. `spmd` on rank 0 publishes `command-<n>.json`; every rank writes
 `status-<n>-<rank>.json` when its process has ended; `end` means that no further command follows. Files are written atomically.
-The connections of `rank_channel` tell sooner that a rank has ended or vanished.
+The connections of `rank_channel` report sooner that a rank has ended or vanished.
 
 The folder and its files are private: a command is what the ranks execute, and it holds the key of their connections. It does not
-hold the environment of the job, in which users keep passwords: every rank has that anyway. It holds the variables that have
-changed between the start of rank 0's task and `spmd`, as by conda, modules or the rule; to tell them, `environment.json` has a
-keyed digest of each variable.
+hold the job's environment, in which users keep passwords and which every rank has anyway. It only holds the variables that
+changed between the start of rank 0's task and `spmd`, for example by conda, modules or the rule; to detect them,
+`environment.json` has a keyed digest of each variable.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ FILE_CHECK_S = 1.0  # between checks of files, which may lie on a network file s
 LOST_S = 2.0  # from the end of a connection to the conclusion that the rank has vanished
 TERMINATE_S = 5.0
 PREFIX = "SPMD_"
-PER_RANK = ("SPMD_", "SLURM", "SUBMITIT_", "CUDA_VISIBLE_DEVICES")  # the variables that a rank keeps of its own environment
+PER_RANK = ("SPMD_", "SLURM", "SUBMITIT_", "CUDA_VISIBLE_DEVICES")  # the variables that a rank keeps from its own environment
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def prepare_child() -> None:
 
 
 def note_environment(folder: Path) -> None:
-    """Record, on rank 0 before its command starts, what environment every rank has; not its values.
+    """Record the environment that every rank has, on rank 0 before its command starts; as digests, not values.
 
     Raises:
         OSError: if the file cannot be written.
@@ -138,7 +138,7 @@ def lead(me: Member, argv: list[str]) -> int:
 
 
 def follow(me: Member, umask: int = -1) -> int:
-    """Run, on any other rank, the commands that rank 0 publishes, until the end; `umask`: that of the commands."""
+    """On any other rank, run the commands that rank 0 publishes, until the end; `umask` is that of the commands."""
     folder = Path(me.folder)
     number = 0
     pause_s = POLL_S
@@ -189,7 +189,7 @@ def _follow_command(me: Member, number: int, command: dict[str, Any], umask: int
 
 
 def read_failure(folder: str) -> dict[str, Any] | None:
-    """Return the first rank that failed (rank, host, exit status, if it vanished), or None if none did."""
+    """Return the first rank that failed (rank, host, exit status, whether it vanished), or None if none did."""
     return read_json(Path(folder) / FAILURE)
 
 
@@ -206,7 +206,7 @@ class _Peers:
         self._reports[report["rank"]] = report
 
     def failures(self) -> list[dict[str, Any]]:
-        """Return the reports of the ranks that failed by themselves."""
+        """Return the reports of the ranks that failed on their own."""
         now = time.monotonic()
         self._reports |= self._server.reports
         for rank, since in list(self._server.lost_at.items()):
@@ -220,7 +220,7 @@ class _Peers:
         return [r for r in self._reports.values() if r["status"] != 0 and not r["stopped"]]
 
     def wait(self) -> dict[str, Any] | None:
-        """Wait until every rank has ended; return the report of the first that failed by itself."""
+        """Wait until every rank has ended; return the report of the first that failed on its own."""
         deadline = None
         while len(self._reports) < self._me.world_size:
             if deadline is None and self.failures():
@@ -258,7 +258,7 @@ def _run(
 ) -> dict[str, Any]:
     """Run the command on this rank, stop it when `is_over`, and return this rank's report.
 
-    A signal from outside (preemption, scancel) is passed on; Slurm then sets the grace time and kills.
+    A signal from outside (preemption, scancel) is passed on; Slurm kills when its grace time is over.
     """
     environment = dict(inherited) | me.distributed_environment(command["address"], command["port"])
     environment |= {k: v for k, v in network.interface_variables(command["address"]).items() if k not in environment}
@@ -330,7 +330,7 @@ def describe_failure(failure: dict[str, Any]) -> str:
 
 
 def _describe_network(me: Member, address: str) -> str:
-    """Return a line that names the interface and the variables to change, for a failure may be that of the network."""
+    """Return a line that names the interface and the variables to change, because the network may have caused a failure."""
     if me.num_nodes == 1:
         return ""
     interface = os.environ.get("GLOO_SOCKET_IFNAME") or network.interface_towards(address)
@@ -341,7 +341,7 @@ def _describe_network(me: Member, address: str) -> str:
 
 
 def _is_node_down(node: str) -> bool:
-    """Return True if nothing listens where Slurm's daemon of that node should."""
+    """Return True if nothing listens where the slurmd of that node should."""
     facts = network.slurm_node(node)
     if "NodeAddr" not in facts or "Port" not in facts:
         return False

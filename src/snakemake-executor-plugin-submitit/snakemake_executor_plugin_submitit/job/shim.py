@@ -23,7 +23,7 @@ def main() -> None:
 
 
 def prepare() -> None:
-    """Adapt Snakemake, once in a process."""
+    """Adapt Snakemake, once per process."""
     _list_modules_once()
     _never_report()
     _leave_out_databases()
@@ -77,9 +77,9 @@ def _never_report() -> None:
 
 
 def _leave_out_databases() -> None:
-    """Read and write metadata of outputs as files without SQLAlchemy, a quarter of what Snakemake loads.
+    """Keep metadata of outputs in files without loading SQLAlchemy, a quarter of what Snakemake loads.
 
-    The class of a record is a table of a database as well; here it is a plain model of pydantic, with the same fields.
+    Snakemake's class of a record is a database table as well; here it becomes a plain pydantic model with the same fields.
     """
     names = ("sqlalchemy", "sqlmodel", "snakemake.persistence.db")
     if DATABASE in sys.argv or any(name in sys.modules for name in (*names, "snakemake.persistence")):
@@ -97,7 +97,7 @@ def _leave_out_databases() -> None:
     sys.modules.update(zip(names, stand_ins, strict=True))
     try:
         import snakemake.persistence  # noqa: F401
-    except Exception:  # it needs more of them than it did
+    except Exception:  # it uses more of these modules than it used to
         for name in [name for name in sys.modules if name.startswith("snakemake.persistence")]:
             del sys.modules[name]
     finally:
@@ -106,7 +106,7 @@ def _leave_out_databases() -> None:
 
 
 def _field(default: Any = ..., *, default_factory: Any = None, **options: Any) -> Any:
-    """Describe a field of a record, without what it is in a table."""
+    """Describe a field of a record, ignoring the options of its database column."""
     from pydantic import Field
 
     return Field(default_factory=default_factory) if default_factory is not None else Field(default=default)

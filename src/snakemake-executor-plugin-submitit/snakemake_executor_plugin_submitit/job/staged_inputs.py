@@ -1,4 +1,4 @@
-"""Have Snakemake, in a job, give the rule's command copies of inputs on the node's own disk; see `staging`."""
+"""Make Snakemake, inside a job, give the rule's command copies of inputs on the node's own disk; see `staging`."""
 
 from pathlib import Path
 from typing import Any
@@ -7,12 +7,12 @@ from snakemake_executor_plugin_submitit.job.staging import stage
 
 
 def stage_inputs(wanted: list[str], folder: str | None, most_gb: int | None) -> None:
-    """Have jobs of this process read copies of some inputs.
+    """Make jobs of this process read copies of some inputs.
 
     Args:
         wanted: names of inputs: `name` for a file, `name/` for the folder that it is in.
-        folder: where copies are; None: see `staging.node_folder`.
-        most_gb: of all copies on this node; None: what its disk holds.
+        folder: where copies are kept; None: see `staging.node_folder`.
+        most_gb: limit for all copies on this node; None: as much as its disk holds.
     """
     from snakemake.executors.local import Executor
     from snakemake.iocontainers import Namedlist

@@ -1,12 +1,12 @@
 """Stage-in: copies of files and folders on a node's own disk, shared by ranks and by later jobs of the same user.
 
-    <base>/<key>/<name>     a copy; the key says what it was copied from: path, and size and time of each file
-    <base>/<key>.json       its size and checksums; the file's time is that of the last use
+    <base>/<key>/<name>     a copy; the key is a hash of the original's path and of the size and mtime of each file
+    <base>/<key>.json       its size and checksums; the file's mtime is the time of the last use
     <base>/<key>.lock       locked exclusively while the copy is made or removed, and shared while a job uses it
-    <base>/links/<job>/…    what a job reads: links to copies, the same paths on all nodes of the job
+    <base>/links/<job>/…    what a job reads: links to copies, with the same paths on all nodes of the job
 
-A copy is made under another name, checked against what was read, and renamed; one that was interrupted is removed by the next
-job. An original that has changed has another key. The folders are 0700, and one that others could write to is not used.
+A copy is made under a temporary name, checked against what was read, and renamed; an interrupted one is removed by the next job.
+A changed original has a different key. The folders are 0700, and one that others could write to is not used.
 """
 
 import atexit
@@ -32,7 +32,7 @@ from snakemake_executor_plugin_submitit.private import FILE_MODE, FOLDER_MODE, i
 
 LINKS = "links"
 CHUNK = 8 << 20
-PATIENCE_S = 10.0  # with others who use a copy that is not whole
+PATIENCE_S = 10.0  # how long to wait for others that use an incomplete copy
 SPARE_SHARE = 0.1  # of the disk, which stays free
 KEY_LENGTH = 24
 UNUSED_S = 7 * 86_400.0  # after that a copy is removed when another one is made
@@ -43,11 +43,11 @@ class NoRoomError(OSError):
 
 
 class ChangedError(OSError):
-    """The original was changed while it was copied."""
+    """The original changed while it was being copied."""
 
 
 def node_folder(setting: str | None) -> Path:
-    """Return the folder of copies on this node: in the given one, in which variables are replaced, or a temporary one."""
+    """Return the folder of copies on this node: inside the given one, with variables expanded, or a temporary one."""
     given = setting or os.environ.get("SLURM_TMPDIR") or tempfile.gettempdir()
     return Path(os.path.expandvars(given)) / f"submitit-stage-{os.geteuid()}"
 
@@ -58,22 +58,22 @@ class Copies:
 
     base: Path
     most_gb: int | None = None
-    """Of all copies together; None: what the disk holds."""
+    """Limit for all copies together; None: as much as the disk holds."""
     _locks: list[int] = field(default_factory=list)
 
     def link(self, job: str, name: str, original: Path) -> tuple[Path, str]:
-        """Make a link, for a job, to a copy of a file or folder; or to the original where there can be no copy.
+        """Make a link, for a job, to a copy of a file or folder; or to the original if it cannot be copied.
 
         Args:
             job: a name that no other job of this user has at this time.
-            name: of the link, unique in the job.
+            name: name of the link, unique in the job.
             original: what to copy.
 
         Returns:
-            The path of what the link stands for, with the original's own name; and why it is the original, empty if it is a copy.
+            The path of the link, which has the original's own name; and why it leads to the original, empty if to a copy.
 
         Raises:
-            OSError: if there can be no link, either.
+            OSError: if the link cannot be made either.
         """
         folder = self.base / LINKS / job
         self._check_base()
@@ -96,7 +96,7 @@ class Copies:
             raise PermissionError(errno.EPERM, "others may write there", str(self.base))
 
     def fetch(self, original: Path) -> Path:
-        """Return a copy of a file or folder, made if there is none; nobody removes it before `close`.
+        """Return a copy of a file or folder, making it if there is none; it is not removed before `close`.
 
         Raises:
             NoRoomError: if the disk has too little space.
@@ -109,7 +109,7 @@ class Copies:
                 copy = self._fetch_unless_busy(original)
                 if copy is not None:
                     return copy
-            except BlockingIOError:  # others have come for it too, or use what is left of it
+            except BlockingIOError:  # others are about to make it too, or use a damaged copy
                 if time.monotonic() > deadline:
                     raise OSError(errno.EBUSY, "a damaged copy of it is in use", str(original)) from None
                 time.sleep(random.uniform(0.05, 0.3))
@@ -140,7 +140,7 @@ class Copies:
                 os.close(lock)
 
     def close(self) -> None:
-        """Let go of the copies, which may then be removed."""
+        """Release the copies, which may then be removed."""
         while self._locks:
             os.close(self._locks.pop())
 
@@ -177,7 +177,7 @@ class Copies:
             raise
 
     def _make_room(self, size: int) -> None:
-        """Remove copies that were not used for long, then those used longest ago, until there is enough space."""
+        """Remove copies unused for a long time, then the least recently used, until there is enough space."""
         entries = sorted(self.base.glob("*.json"), key=_mtime)
         for about in entries:
             is_old = time.time() - _mtime(about) > UNUSED_S
@@ -188,7 +188,7 @@ class Copies:
                 shutil.rmtree(links, ignore_errors=True)
         for partial in self.base.glob(".*.partial"):
             self._remove_unused(partial.name.split(".")[1])
-        for copy in self.base.glob("?" * KEY_LENGTH):  # of jobs that were killed before they had written what it is
+        for copy in self.base.glob("?" * KEY_LENGTH):  # of jobs that were killed before they wrote its .json file
             if copy.is_dir() and not self._about(copy.name).exists():
                 self._remove_unused(copy.name)
         if not self._has_room(size):
@@ -224,7 +224,7 @@ class Copies:
 
 
 def _files(original: Path) -> dict[str, os.stat_result]:
-    """Return the files of a folder by their path in it; of a file, itself by an empty path."""
+    """Return the files of a folder by their relative paths; for a file, itself, by an empty path."""
     if not original.is_dir():
         return {"": original.stat()}
     return {str(path.relative_to(original)): path.stat() for path in sorted(original.rglob("*")) if path.is_file()}
@@ -251,7 +251,7 @@ def _copy(source: Path, target: Path) -> int:
             while rest:
                 rest = rest[writer.write(rest) :]
         os.fsync(writer.fileno())
-        os.posix_fadvise(writer.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # the check reads the disk
+        os.posix_fadvise(writer.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # so that the check reads the disk
     return checksum
 
 
@@ -271,7 +271,7 @@ def _mtime(path: Path) -> float:
 
 
 def _locked(path: Path, how: int) -> int:
-    """Return a descriptor of a lock file, locked; of the file that has this path, for another one may just have been removed.
+    """Return a locked descriptor of the lock file at this path; try again if the file was removed meanwhile.
 
     Raises:
         BlockingIOError: if it is locked by others, and `how` says not to wait.
@@ -301,12 +301,12 @@ STAGED = "SUBMITIT_STAGED"
 
 
 def stage(originals: dict[str, Path], folder: str | None, most_gb: int | None = None) -> Iterator[tuple[str, Path, str]]:
-    """Stage what a job reads, on its first node, and note it in the environment for the others.
+    """Stage a job's inputs on its first node, and record them in the environment for its other nodes.
 
     Args:
         originals: files and folders by names of the caller's choice.
-        folder: where copies are; None: see `node_folder`.
-        most_gb: of all copies on a node; None: what its disk holds.
+        folder: where copies are kept; None: see `node_folder`.
+        most_gb: limit for all copies on a node; None: as much as its disk holds.
 
     Yields:
         The name, the path to read, and why that is the original; empty if it is a copy.
@@ -325,13 +325,13 @@ def stage(originals: dict[str, Path], folder: str | None, most_gb: int | None = 
 
 
 def stage_on_this_node(variables: Mapping[str, str]) -> Iterator[str]:
-    """Make the links of the job, on another rank, unless its node has them; yield a line for what cannot be copied.
+    """On another rank, make the job's links unless its node has them; yield a line for each input that cannot be copied.
 
     Args:
         variables: the environment of the job's first rank.
 
     Raises:
-        OSError: if there can be no links: then the job's command would not find its files.
+        OSError: if the links cannot be made: the job's command would not find its files.
     """
     staged: dict[str, Any] = json.loads(variables.get(STAGED, "{}"))
     if staged:

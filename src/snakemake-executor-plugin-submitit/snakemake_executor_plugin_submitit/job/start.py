@@ -1,7 +1,7 @@
 """`python -m …start FOLDER`: start submitit's task of a job of one task, without loading numpy.
 
-submitit loads numpy, where it is installed, in case that the pickled task needs it. The tasks of this plugin start Snakemake in a
-process of its own and do not.
+submitit loads numpy, if it is installed, in case the pickled task needs it. The tasks of this plugin start Snakemake in a process
+of its own and do not need numpy.
 """
 
 import sys
@@ -17,7 +17,7 @@ def main() -> None:
     fetch_own_task(Path(sys.argv[1]))
     is_loaded = "numpy" in sys.modules
     if not is_loaded:
-        sys.modules["numpy"] = cast("ModuleType", None)  # an import of it fails
+        sys.modules["numpy"] = cast("ModuleType", None)  # importing it fails
     from submitit.core._submit import submitit_main
 
     if not is_loaded:

@@ -1,7 +1,7 @@
-"""`python -m …step FOLDER ID`, as a task of a step in a Slurm job that others share: start submitit's task there.
+"""`python -m …step FOLDER ID`, in each task of a step, in a Slurm job shared with other jobs: start submitit's task.
 
-Slurm's variables say who this rank is. submitit is told so by the variables of its local jobs: the end of those is that of their
-command, and they neither requeue the Slurm job around them nor wait for its end.
+Slurm's variables say which rank this is. submitit gets them as the variables of its local jobs, because those end with their
+command, and neither requeue the Slurm job around them nor wait for its end.
 """
 
 import os

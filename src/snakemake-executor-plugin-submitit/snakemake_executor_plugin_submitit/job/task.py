@@ -4,7 +4,7 @@ Rank 0 runs the job's command, which for Snakemake is its own remote job step. T
 on rank 0 publishes, and run them too. The result is a small JSON file, written atomically, which the main process reads. It is
 written once, when nothing is left to try: a job that Slurm is about to requeue writes none.
 
-What the task writes is for its owner only; the command has the umask with which the job was submitted.
+What the task writes is private to its owner; the command has the umask with which the job was submitted.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from snakemake_executor_plugin_submitit.private import FILE_MODE, make_folder
 from snakemake_executor_plugin_submitit.processes import ProcessId
 
 PRIVATE_UMASK = 0o077
-LONGEST_ARGUMENT = 128 * 1024  # of the kernel, for one word of a command
+LONGEST_ARGUMENT = 128 * 1024  # the kernel's limit for one argument of a command
 HOLD_S = 600.0
 SIGNAL_SPREAD_S = 1.0  # Slurm signals the processes of a job one after another
 TERMINATE_S = 5.0
@@ -33,7 +33,7 @@ REQUEUE_S = 60.0
 
 
 def keep_log(log: Path, folder: Path) -> None:
-    """Keep a log private, and link it in the job's folder: an array has its logs in one of its own."""
+    """Make a log private, and link it into the job's folder: the logs of an array are in a folder of their own."""
     with contextlib.suppress(OSError):
         log.chmod(FILE_MODE)
         if log.parent != folder and not (folder / log.name).is_symlink():
@@ -114,7 +114,7 @@ class CommandTask:
         return 0
 
     def checkpoint(self) -> Any:
-        """Stop the command shortly before the time limit, as called by submitit; the requeued job starts it again."""
+        """Stop the command shortly before the time limit (called by submitit); the requeued job starts it again."""
         from submitit.helpers import DelayedSubmission
 
         self._kill_child(signal.SIGTERM)
@@ -165,7 +165,7 @@ class CommandTask:
         return status
 
     def _shell(self, folder: Path) -> list[str]:
-        """Return the words that run the command; a long one, as of a group of many jobs, is read from a file."""
+        """Return the arguments that run the command; a long one, as for a group of many jobs, is read from a file."""
         if len(self.command.encode()) < LONGEST_ARGUMENT:
             return ["bash", "-c", self.command]
         script = folder / "command.sh"
@@ -173,7 +173,7 @@ class CommandTask:
         return ["bash", str(script)]
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        """Pass a signal on; on Slurm, Slurm sets the grace time and kills."""
+        """Pass a signal on; on Slurm, Slurm kills when its grace time is over."""
         self._stopped_by = number
         self._kill_child(signal.SIGTERM)
         if not self._on_slurm:
@@ -212,7 +212,7 @@ class CommandTask:
         return f"the time limit was reached, and Slurm did not requeue the job: {asked.stderr.strip()}"
 
     def _hold(self) -> None:
-        """Wait for Slurm to stop this job (preemption, scancel); write no result, or a requeue would look like an end."""
+        """Wait for Slurm to stop this job (preemption, scancel); write no result, or a requeued job would look finished."""
         deadline = time.monotonic() + HOLD_S
         while time.monotonic() < deadline:
             time.sleep(1)
@@ -222,6 +222,6 @@ class CommandTask:
             write_json(Path(self.folder) / RESULT, result)
             if self.done_marker is not None:
                 Path(self.done_marker).touch()
-        except OSError as err:  # then the end is known from Slurm alone
+        except OSError as err:  # then only Slurm knows that the job has ended
             print(f"the result of the job cannot be written: {err}", file=sys.stderr, flush=True)
             raise SystemExit(1) from None

@@ -1,6 +1,6 @@
 """The tasks of a job array in one file: a line of JSON with their sizes, then one pickle after the other.
 
-Thousands of pending jobs are then a file instead of thousands, and each reads no more than its own part.
+Thousands of pending jobs then take one file instead of thousands, and each job reads only its own part.
 """
 
 import json
@@ -13,7 +13,7 @@ from snakemake_executor_plugin_submitit.jsonfile import write_file
 from snakemake_executor_plugin_submitit.private import write_new
 
 SUFFIX = "_tasks.pkl"
-PATIENCE_S = 60  # the file has its name soon after sbatch has returned, and a job may start before that
+PATIENCE_S = 60  # the file gets its name just after sbatch has returned, and a job may start before that
 
 
 def write_tasks(path: Path, pickles: Sequence[bytes]) -> None:
@@ -44,7 +44,7 @@ def read_task(path: Path, index: int) -> bytes:
 
 
 def fetch_own_task(folder: Path) -> None:
-    """In a job of an array, put the pickle of its task where submitit expects it, unless it is there: from before a requeue.
+    """In a job of an array, put the pickle of its task where submitit expects it, unless it is there from before a requeue.
 
     Args:
         folder: the array's folder.
@@ -60,6 +60,6 @@ def fetch_own_task(folder: Path) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not own.exists() and not tasks.exists() and time.monotonic() < deadline:
         time.sleep(0.2)
-    if own.exists() or not tasks.exists():  # submitit says what is missing
+    if own.exists() or not tasks.exists():  # submitit reports what is missing
         return
     write_file(own, read_task(tasks, int(index)))

@@ -1,8 +1,8 @@
 """The pools of a run: their tickets, how many workers they need, where each ticket is.
 
-A pool is made when the first job with its needs is ready. It grows with the number of tickets that wait or run, up to its size;
-it shrinks by itself, for idle workers leave. A new main process makes new pools: it takes waiting tickets out of those that an
-earlier one left, and follows what their workers still run.
+A pool is created when the first job with its needs is ready. It grows with the number of tickets that wait or run, up to its
+size, and shrinks by itself, because idle workers exit. A new main process creates new pools: it withdraws the waiting tickets
+from those that an earlier one left, and follows the jobs that their workers still run.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ from snakemake_executor_plugin_submitit.worker.tickets import (
 
 IDLE_S = 30.0
 MAX_FRUITLESS = 3  # workers in a row that end without having taken anything
-REQUEUED = frozenset({"PENDING", "REQUEUE_HOLD", "SPECIAL_EXIT"})  # Slurm has restarted the job or will: what it held is free
+REQUEUED = frozenset({"PENDING", "REQUEUE_HOLD", "SPECIAL_EXIT"})  # Slurm has restarted the job or will: its tickets are free
 
 
 @dataclass
@@ -46,14 +46,14 @@ class Pool:
 
     Attributes:
         tickets: the folder of their tickets.
-        size: most workers, and most jobs in each.
+        size: maximum number of workers, and of jobs in each.
         name: the rules whose jobs are in it, for squeue.
         jobs: its jobs that have no verdict yet, by uid.
         requests: what each of them requests.
-        again: how often each was started again without a fault of its own.
+        again: how often each was started again through no fault of its own.
         live: number of workers that are submitted or about to be.
         excluded: nodes that failed under a worker.
-        fruitless: number of workers in a row that ended without having taken any job, though some waited.
+        fruitless: number of consecutive workers that ended without having taken any job, though some waited.
     """
 
     tickets: TicketFolder
@@ -73,7 +73,7 @@ class Pool:
         return max(0, min(self.size.workers, ceil(len(self.jobs) / self.size.slots)) - self.live)
 
     def offered(self) -> Request:
-        """Return what a worker has to offer, by the jobs that are there now."""
+        """Return the resources that a worker must provide for the current jobs."""
         return capacity(self.requests.values(), self.size.slots)
 
 
@@ -81,7 +81,7 @@ class Pools:
     """All pools of a run. Thread-safe: jobs come from the main thread, states from the wait thread."""
 
     def __init__(self, folder: Path, done_dir: Path, *, cluster: str, preload: Iterable[str]) -> None:
-        """Describe them; nothing is written before the first job.
+        """Set up; nothing is written before the first job.
 
         Args:
             folder: the executor's folder.
@@ -102,7 +102,7 @@ class Pools:
     # --- jobs
 
     def new_job(self, name: str, request: Request, size: PoolSize) -> PooledJob:
-        """Create the folder of a job and, if there is none for its needs, its pool; `put` queues it.
+        """Create a job's folder and, if there is no pool for its needs, the pool; `put` queues the job.
 
         Raises:
             WorkflowError: if the job's folder cannot be created.
@@ -183,17 +183,17 @@ class Pools:
     # --- states
 
     def workers_with_claims(self) -> dict[TicketFolder, list[str]]:
-        """Return, before Slurm is queried, the workers that hold something; it may restart one right after its answer."""
+        """Return the workers that hold tickets; called before Slurm is queried, as it may restart one right after its answer."""
         with self._lock:
             return {tickets: sorted(set(tickets.claimed().values())) for tickets, _ in self._folders().values()}
 
     def update(
         self, before: Mapping[TicketFolder, list[str]], answers: Mapping[str, states.State] | None, handles: Mapping[str, Any]
     ) -> None:
-        """Note where each ticket is, and queue again what workers held that Slurm has put back into its queue.
+        """Record where each ticket is, and queue the tickets of workers again that Slurm has put back into its queue.
 
         Args:
-            before: the workers that held something before the query.
+            before: the workers that held tickets before the query.
             answers: Slurm's states by job id; None: not queried, or no answer.
             handles: submitit's objects of local workers, by job id.
         """
@@ -209,7 +209,7 @@ class Pools:
                     job.see(waits=job.uid in waiting and worker is None, worker=worker, handle=handle)
 
     def take_strays(self) -> list[PooledJob]:
-        """Withdraw and return the adopted jobs that are back in a queue of an earlier main process: it may have no workers."""
+        """Withdraw and return the adopted jobs that are back in a queue of an earlier main process, which may have no workers."""
         with self._lock:
             strays = [job for job in self._adopted.values() if job.waits and job.tickets.withdraw(job.uid)]
             for job in strays:
@@ -217,7 +217,7 @@ class Pools:
             return strays
 
     def again(self, job: PooledJob, state: states.State | None) -> str | None:
-        """Queue a job again if its worker's end is not its fault; return why, or None if it has failed.
+        """Queue a job again if it is not to blame for its worker's end; return why, or None if it has failed.
 
         Raises:
             OSError: if the ticket cannot be written.
@@ -260,7 +260,7 @@ class Pools:
     # --- workers
 
     def to_start(self) -> list[tuple[Pool, Request, int]]:
-        """Return the pools that need more workers, what each worker has to offer, and how many; they count as live now."""
+        """Return the pools that need more workers, the resources of each worker, and how many; they count as live from now on."""
         with self._lock:
             found = [(pool, pool.offered(), missing) for pool in self._pools.values() if (missing := pool.missing_workers())]
             for pool, _, missing in found:
@@ -291,7 +291,7 @@ class Pools:
             return any(job.waits for job in pool.jobs.values())
 
     def worker_ended(self, pool: Pool, job_id: str, *, jobs: int = 0, state: states.State | None = None) -> bool:
-        """Note the end of a worker; return True if the jobs that wait have to fail, because worker after worker is of no use.
+        """Record the end of a worker; return True if the waiting jobs must fail, because several workers in a row took none.
 
         Args:
             pool: the pool that it served.
@@ -323,7 +323,7 @@ class Pools:
     # --- the end
 
     def close(self) -> None:
-        """Tell the workers that no more jobs come."""
+        """Tell the workers that no more jobs will come."""
         with self._lock, contextlib.suppress(OSError):
             for pool in self._pools.values():
                 pool.tickets.close()

@@ -1,4 +1,4 @@
-"""What the executor does for jobs that run in pools: queue them, start workers, notice ends, queue again what got lost."""
+"""What the executor does for jobs that run in pools: queue them, start workers, notice their ends, queue lost jobs again."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,7 +31,7 @@ class Host:
         folder: its folder.
         done_dir: folder of the done markers.
         cluster: "slurm", "local", or "allocation".
-        registry: of what the next main process has to know.
+        registry: records what the next main process has to know.
         logger: Snakemake's.
         tracked: all jobs and workers, by number.
         new_info: returns the entry of Snakemake's interface for a worker, with a new number.
@@ -90,7 +90,7 @@ class PoolService:
         self._start_workers()
 
     def _put(self, folder: Path, pairs: Sequence[tuple[TrackedJob, PooledJob]]) -> None:
-        """Write tickets, after what a later main process has to know of them."""
+        """Record the jobs for a later main process, then write their tickets."""
         records = [Record(tracked.name, str(job.folder), tracked.outputs) for tracked, job in pairs]
         submission = Submission(str(folder), records, is_array=False, is_pool=True)
         try:
@@ -160,7 +160,7 @@ class PoolService:
         return self._pools.plan(tracked.serves, tracked.offered, tracked.request.runtime_min, owner)
 
     def is_superfluous(self, tracked: TrackedJob) -> bool:
-        """Drop a worker for which there was no room until the others had taken everything; return True if it was."""
+        """Drop a worker that found no room before the others had taken every job; return True if it was dropped."""
         if self._pools.is_needed(tracked.serves):
             return False
         self._host.drop(tracked)
@@ -168,7 +168,7 @@ class PoolService:
         return True
 
     def want_room(self, is_wanted: bool) -> None:
-        """On this machine, ask idle workers to leave, for jobs wait for their resources; or to stay."""
+        """On this machine, ask idle workers to leave because jobs wait for their resources, or to stay."""
         self._pools.want_room(is_wanted)
 
     def _start_workers(self) -> None:
@@ -189,7 +189,7 @@ class PoolService:
     # --- states
 
     def before_query(self) -> dict[TicketFolder, list[str]]:
-        """Return what `update` has to know from before Slurm is queried."""
+        """Return what `update` has to know from before the query of Slurm."""
         return self._pools.workers_with_claims()
 
     def update(
@@ -200,7 +200,7 @@ class PoolService:
         Args:
             before: the answer of `before_query`.
             answers: Slurm's states by job id; None: not queried, or no answer.
-            markers: names of the done markers that are there.
+            markers: names of the done markers that exist.
         """
         workers = [tracked for tracked in list(self._host.tracked.values()) if tracked.serves is not None]
         handles = {tracked.job.job_id: tracked.job.handle for tracked in workers if tracked.job is not None}
@@ -245,7 +245,7 @@ class PoolService:
         jobs = (read_result(tracked.job.folder) or {}).get("jobs", 0)
         if self._pools.worker_ended(tracked.serves, tracked.job.job_id, jobs=jobs, state=state):
             why = "it cannot take any of them" if status == 0 else tracked.job.explain(state)
-            self._refuse_waiting(tracked.serves, f"no worker of its pool is of use; the last: {why}")
+            self._refuse_waiting(tracked.serves, f"no worker of its pool has run it; the last one: {why}")
 
     def _refuse_waiting(self, pool: Pool, why: str) -> None:
         withdrawn = {id(job) for job in self._pools.take_out(pool)}
@@ -261,7 +261,7 @@ class PoolService:
         self._pools.abolish()
 
     def dismiss(self) -> None:
-        """At the end of a run send the workers home; those that still wait in Slurm's queue are cancelled."""
+        """At the end of a run, let the workers exit, and cancel those that are still pending in Slurm."""
         self._is_open = False
         self._pools.close()
         workers = [t.job.job_id for t in list(self._host.tracked.values()) if t.serves is not None and t.job is not None]

@@ -1,4 +1,4 @@
-"""What becomes of the jobs that a worker held when it ended without a word: the rules of single jobs, for several at once."""
+"""What happens to the jobs that a worker held when it died: the rules for single jobs, applied to several at once."""
 
 from enum import Enum
 
@@ -18,14 +18,14 @@ class Verdict(Enum):
 def judge(state: states.State | None, *, held: int, again: int) -> Verdict:
     """Decide about one ticket.
 
-    A worker that lost its place, or was too slow for its own time limit, says nothing about its jobs. If somebody cancelled it,
-    that is meant for what it ran. If it died otherwise (killed, out of memory), its only job did that; of several, each runs
-    again by itself, and the next such end is its own.
+    If a worker lost its place, or reached its own time limit, its jobs are not to blame. If somebody cancelled it, the jobs that
+    it ran have failed. If it died otherwise (killed, out of memory), its only job is to blame; if it ran several, each runs
+    again by itself, and is to blame if that happens again.
 
     Args:
         state: the worker's final state in Slurm; None: it ran on this machine, or the state is unknown.
         held: how many jobs it held.
-        again: how often this job has been started again without a fault of its own.
+        again: how often this job has been started again through no fault of its own.
     """
     if again >= MAX_AGAIN:
         return Verdict.FAILED

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Allocation:
-    """A Slurm job that runs.
+    """A running Slurm job.
 
     Attributes:
         job_id: its id.
         nodes: number of its nodes.
-        cpus: of all nodes.
-        gpus: of all nodes.
-        mem_mb: of all nodes; None if Slurm does not count it.
+        cpus: CPUs of all nodes.
+        gpus: GPUs of all nodes.
+        mem_mb: memory of all nodes; None if Slurm does not track it.
     """
 
     job_id: str

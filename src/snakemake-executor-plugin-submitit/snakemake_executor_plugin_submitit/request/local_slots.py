@@ -1,4 +1,4 @@
-"""Share the CPUs, GPUs and memory of this machine, or of a Slurm job, among jobs; one starts when its share is free."""
+"""Share the CPUs, GPUs and memory of this machine, or of a Slurm job, among jobs; a job starts when its share is free."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ UNLIMITED_MB = 1 << 40
 
 @dataclass(frozen=True)
 class Share:
-    """A part of the whole, taken by one job."""
+    """The part of the resources that one job takes."""
 
     cpus: int
     mem_mb: int

@@ -80,7 +80,7 @@ class Partition:
         return reasons
 
     def fit_score(self, request: Request) -> tuple[bool, float]:
-        """Return a sort key for partitions that fit: highest without idle GPUs, then where the limits are used best."""
+        """Return a sort key for partitions that fit: highest without idle GPUs, then where the limits are used most fully."""
         requested = _requested(request)
         used = sum(requested[name] / limit for name, limit in self.limits.items() if 0 < limit < math.inf)
         wastes_gpus = bool(self.limits["gpus_per_node"]) and not request.gpus_per_node
@@ -88,7 +88,7 @@ class Partition:
 
 
 def choose_partition(request: Request, partitions: list[Partition], source: Path) -> Request:
-    """Return the request with the best fitting partition, the first of equals; unchanged if it names one already.
+    """Return the request with the best fitting partition, the first of equals; unchanged if it already names one.
 
     Args:
         request: the request of a job.

@@ -1,4 +1,4 @@
-"""The resource `pool`: how many jobs serve a pool, how many jobs of the workflow each runs at a time, what a worker requests."""
+"""The resource `pool`: how many workers serve a pool, how many jobs each runs at a time, what a worker requests."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -10,10 +10,10 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_executor_plugin_submitit.request.resources import Request
 
 SIZE = re.compile(r"([1-9]\d{0,4})(?:x([1-9]\d{0,3}))?")
-NO_POOL = (None, "", 0, "0")  # values of the resource
+NO_POOL = (None, "", 0, "0")  # values of the resource that mean no pool
 WORKER_MB = 200  # of the worker itself: Snakemake and submitit
-PRELOADED_MB = 800  # of modules that the user has it load
-MARGIN_S = 180  # Slurm announces a time limit 90 s before, or up to 60 s sooner, and counts from before the worker's start
+PRELOADED_MB = 800  # of the modules that it preloads
+MARGIN_S = 180  # Slurm signals 90 to 150 s before a time limit, and counts from before the worker's start
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class PoolSize:
     """The size of a pool.
 
     Attributes:
-        workers: most Slurm jobs at a time.
-        slots: most jobs of the workflow that each of them runs at a time.
+        workers: maximum number of Slurm jobs at a time.
+        slots: maximum number of jobs of the workflow that each of them runs at a time.
     """
 
     workers: int
@@ -30,7 +30,7 @@ class PoolSize:
 
 
 def parse_pool(resources: Mapping[str, Any], request: Request) -> PoolSize | None:
-    """Return the size of the pool that a job is to run in; None for a job of its own, as one of several ranks always is.
+    """Return the size of the pool that a job is to run in; None for a job outside of pools, such as one of several ranks.
 
     Raises:
         WorkflowError: naming the value and the allowed values, or why the job cannot run in a pool.
@@ -62,7 +62,7 @@ def shared_needs(request: Request, size: PoolSize) -> object:
 
 
 def capacity(requests: Iterable[Request], slots: int) -> Request:
-    """Return what a worker has to offer to jobs, so that any of these fits and `slots` of the largest do."""
+    """Return the resources that a worker must provide, so that even the `slots` largest of these jobs fit."""
     requests = list(requests)
     memory = [request.mem_mb for request in requests]
     return replace(
@@ -78,9 +78,9 @@ def worker_request(offered: Request, minutes: int, *, preloads: bool = False) ->
     """Return what a worker requests from Slurm.
 
     Args:
-        offered: what it has to offer to jobs.
-        minutes: how long it may start the longest of them.
-        preloads: it loads modules beforehand.
+        offered: the resources that it provides to jobs.
+        minutes: for how long it starts jobs.
+        preloads: whether it preloads modules.
     """
     mem_mb = None if offered.mem_mb is None else offered.mem_mb + WORKER_MB + PRELOADED_MB * preloads
     runtime_min = offered.runtime_min + minutes + MARGIN_S // 60

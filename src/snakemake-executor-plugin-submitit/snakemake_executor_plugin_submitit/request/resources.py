@@ -32,8 +32,8 @@ SBATCH_OPTIONS = {
     "dependency": "dependency",
     "mem_mb_per_cpu": "mem-per-cpu",
 }
-# variables of sbatch that say who the user is and where the jobs belong: defaults for what a job leaves open. No other variable
-# of sbatch counts, for Slurm lets them override what a job requests
+# variables of sbatch that say who the user is and where the jobs belong: defaults for options that a job does not set. All other
+# variables of sbatch are ignored, because Slurm lets them override what a job requests
 USER_DEFAULTS = {
     "SBATCH_ACCOUNT": "account",
     "SBATCH_PARTITION": "partition",
@@ -289,7 +289,7 @@ def _extra_option(argument: str) -> tuple[str, str | bool]:
 
 
 def user_defaults() -> dict[str, str]:
-    """Return the options of sbatch, by name, that the user's environment sets for jobs that leave them open."""
+    """Return the options of sbatch, by name, that the user's environment sets for jobs that do not set them."""
     return {option: value for name, option in USER_DEFAULTS.items() if (value := os.environ.get(name))}
 
 
@@ -326,12 +326,12 @@ def slurm_parameters(request: Request, *, name: str, comment: str, folder: Path)
     }
     if request.num_ranks > 1:
         # since Slurm 22.05 srun does not inherit the CPUs of a task; a lost rank must end its peers
-        # with --export, for SLURM_EXPORT_ENV or --export=NONE of sbatch would leave the tasks without PATH
+        # --export=ALL because SLURM_EXPORT_ENV or sbatch's --export=NONE would leave the tasks without PATH
         parameters["srun_args"] = [f"--cpus-per-task={request.cpus_per_task}", "--kill-on-bad-exit=1", "--export=ALL"]
     else:
         options["signal"] = f"B:USR2@{signal_delay_s}"
         run = shlex.join([sys.executable, "-u", "-m", "snakemake_executor_plugin_submitit.job.start", str(folder)])
-        # the shell has to become the task, for the signal is sent to the shell alone
+        # the shell has to become the task, because the signal is sent to the shell alone
         cpus = f"export SRUN_CPUS_PER_TASK={request.cpus_per_task}"  # for the command's own srun
         parameters |= {"use_srun": False, "setup": ["export SUBMITIT_EXECUTOR=slurm", cpus, f"exec {run}"]}
     if request.mem_mb is not None:

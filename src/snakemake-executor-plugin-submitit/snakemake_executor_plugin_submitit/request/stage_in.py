@@ -7,13 +7,13 @@ from snakemake_interface_common.exceptions import WorkflowError
 
 
 def stage_in_arguments(resources: Mapping[str, Any], inputs: Any, folder: str | None, most_gb: int | None) -> list[str]:
-    """Return the arguments with which a job's Snakemake stages its inputs; none if it is not to.
+    """Return the arguments that make a job's Snakemake stage its inputs; empty if there are none to stage.
 
     Args:
-        resources: of the job.
-        inputs: the job's named inputs; None for a group, whose jobs have those that they have.
-        folder: where copies are on a node; None: in the job's temporary folder.
-        most_gb: of all copies on a node; None: what its disk holds.
+        resources: the job's resources.
+        inputs: the job's named inputs; None for a group, whose jobs have their own.
+        folder: where copies are kept on a node; None: in the job's temporary folder.
+        most_gb: limit for all copies on a node; None: as much as its disk holds.
 
     Raises:
         WorkflowError: naming the value, and the inputs that there are.

@@ -1,4 +1,4 @@
-"""What the Slurm job around the main process has, in Slurm's words."""
+"""The resources of the Slurm job around the main process, as Slurm reports them."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Compare a request with what the nodes of the cluster have, for Slurm may let an impossible job wait for ever."""
+"""Compare a request with what the nodes of the cluster have, because Slurm may let an impossible job wait for ever."""
 
 import functools
 import re
@@ -30,7 +30,7 @@ def missing_gpus(request: Request) -> str | None:
 
 @functools.cache
 def _gpus_of_nodes() -> tuple[tuple[str, tuple[tuple[str, int], ...]], ...]:
-    """Return partition (the default one with a star) and GPUs by model of each kind of node; empty if sinfo does not answer."""
+    """Return each kind of node's partition (the default with a star) and GPUs by model; empty if sinfo does not answer."""
     command = ["sinfo", "-a", "-h", "-o", "%P|%G"]
     try:
         listing = subprocess.run(command, capture_output=True, text=True, timeout=SINFO_TIMEOUT_S, env=query_environment())

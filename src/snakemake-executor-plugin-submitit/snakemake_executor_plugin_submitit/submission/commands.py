@@ -1,4 +1,4 @@
-"""Call Slurm's commands with an environment in which nothing but the arguments decides what they do.
+"""Call Slurm's commands so that only their arguments decide what they do, not the user's environment.
 
 A user's `SBATCH_PARTITION` would override the partition of a rule, `SQUEUE_PARTITION` would hide jobs, and `SBATCH_WAIT` would
 make the main process wait for a job. The jobs themselves get these variables back: their commands may call Slurm, too.
@@ -18,7 +18,7 @@ KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")
 OPTION_PREFIXES = ("SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SINFO_", "SCONTROL_")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-SBATCH_SLOW_S = 5.0  # then the user is told
+SBATCH_SLOW_S = 5.0  # then the user is warned
 SBATCH_LIMIT_S = 300.0
 _running: set["subprocess.Popen[str]"] = set()
 _lock = threading.Lock()
@@ -38,7 +38,7 @@ def is_of_outer_job(name: str) -> bool:
 
 
 def query_environment() -> dict[str, str]:
-    """Return the environment for Slurm's commands, without the variables that stand for options; lists of tasks are not cut."""
+    """Return the environment for Slurm's commands: no variables that stand for options, and untruncated lists of tasks."""
     return {n: v for n, v in os.environ.items() if not n.startswith(OPTION_PREFIXES)} | {"SLURM_BITSTR_LEN": "0"}
 
 
@@ -49,7 +49,7 @@ def restored_options() -> list[str]:
 
 
 def sbatch(arguments: Sequence[str], warn: Callable[[str], None]) -> str:
-    """Call sbatch, in a session of its own: Ctrl-C in the terminal is for the main process, which decides about it.
+    """Call sbatch, in a session of its own: Ctrl-C in the terminal reaches only the main process, which decides what to do.
 
     Args:
         arguments: the words after `sbatch`.

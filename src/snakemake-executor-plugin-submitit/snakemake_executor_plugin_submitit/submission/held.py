@@ -1,11 +1,11 @@
-"""Jobs that Slurm holds: release those that it holds by itself, tell the user how to release the others."""
+"""Jobs that are held in Slurm: release those that Slurm itself holds, tell the user how to release the others."""
 
 from collections.abc import Iterable, Mapping
 
 from snakemake_executor_plugin_submitit.submission import states
 
 MAX_RELEASES = 3
-BY_SLURM = ("launch failed requeued held",)  # a prolog failed, for example; the node is drained, another may do
+BY_SLURM = ("launch failed requeued held",)  # a prolog failed, for example; the node is drained, another may work
 BY_ADMIN = ("jobheldadmin",)
 
 

@@ -1,4 +1,4 @@
-"""submitit's executor for this machine, whose jobs hear nothing of a Ctrl-C in the terminal: the main process cancels them."""
+"""submitit's executor for this machine, whose jobs Ctrl-C in the terminal does not reach: the main process cancels them."""
 
 import os
 import shlex

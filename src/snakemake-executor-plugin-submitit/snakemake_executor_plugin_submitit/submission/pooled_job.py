@@ -1,4 +1,4 @@
-"""A job of the workflow that runs in a pool, as the main process sees it: like a Slurm job of its own, that of its worker."""
+"""A job of the workflow that runs in a pool, as the main process sees it: like a Slurm job, that of its worker."""
 
 import time
 from pathlib import Path
@@ -23,7 +23,7 @@ class PooledJob(SubmittedJob):
     def __init__(
         self, cluster: str, folder: Path, name: str, uid: str, tickets: TicketFolder, *, mem_mb: int | None = None
     ) -> None:
-        """Describe a ticket, which waits."""
+        """Describe a waiting ticket."""
         super().__init__(cluster, folder, name, "", mem_mb=mem_mb)
         self.uid, self.tickets = uid, tickets
         self.worker: str | None = None
@@ -35,7 +35,7 @@ class PooledJob(SubmittedJob):
         return self.folder / LOG
 
     def see(self, *, waits: bool, worker: str | None, handle: Any = None) -> None:
-        """Note where the ticket is: in the queue, with a worker (`handle`: its local job), or with none any more."""
+        """Record where the ticket is: in the queue, with a worker (`handle`: its local job), or gone."""
         self._waits = waits
         if waits:
             self.worker, self.job_id, self._handle = None, "", None
@@ -53,7 +53,7 @@ class PooledJob(SubmittedJob):
         return self._waits
 
     def poll(self, state: states.State | None = None, *, look: bool = True) -> int | None:
-        """Return the exit status if the job has ended, or if its worker has and left no result; else None."""
+        """Return the exit status if the job has ended, or if its worker has ended and left no result; else None."""
         if self._waits or self.worker is None or (self.cluster != "slurm" and self._handle is None):
             result = read_result(self.folder) if look or not self._waits else None
             return None if result is None else int(result["status"])
@@ -82,6 +82,6 @@ class PooledJob(SubmittedJob):
         log = self.tickets.about(self.worker).get("log") if self.worker else None
         if read_result(self.folder) is None and log:
             if (state is None or state.is_alive or state.name == "FAILED") and log_says_out_of_memory(Path(log)):
-                state = states.State("OUT_OF_MEMORY", "by the log of its worker")
+                state = states.State("OUT_OF_MEMORY", "according to its worker's log")
             return f"{super().explain(state)}\nlog of the pool's worker: {log}"
         return super().explain(state)

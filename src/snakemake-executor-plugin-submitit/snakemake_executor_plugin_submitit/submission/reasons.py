@@ -1,26 +1,26 @@
-"""Slurm's reasons for which a job is pending, in words."""
+"""Slurm's reasons why a job is pending, in words."""
 
 import re
 
 WORDS = {
-    "Priority": "other jobs are before it in the queue",
-    "Resources": "waits until enough is free",
+    "Priority": "other jobs are ahead of it in the queue",
+    "Resources": "waits until enough resources are free",
     "None": "Slurm has not looked at it yet",
     "Dependency": "waits for the jobs that it depends on",
     "DependencyNeverSatisfied": "a job that it depends on failed: it will not start",
     "BeginTime": "not before its begin time; a requeued job waits a little",
     "JobHeldUser": "held by its owner: scontrol release",
     "JobHeldAdmin": "held by an administrator",
-    "JobArrayTaskLimit": "as many tasks of its array run as may",
+    "JobArrayTaskLimit": "the limit on running tasks of its array is reached",
     "Licenses": "waits for a licence",
     "Reservation": "waits for its reservation",
     "ReqNodeNotAvail": "the nodes that it needs are down, drained or reserved",
     "NodeDown": "a node that it needs is down",
     "PartitionDown": "its partition is down",
     "PartitionInactive": "its partition starts no jobs now",
-    "PartitionNodeLimit": "it requests more nodes than its partition gives: it will not start",
-    "PartitionTimeLimit": "it requests more time than its partition gives: it will not start",
-    "PartitionConfig": "its partition does not give what it requests: it will not start",
+    "PartitionNodeLimit": "it requests more nodes than its partition allows: it will not start",
+    "PartitionTimeLimit": "it requests more time than its partition allows: it will not start",
+    "PartitionConfig": "its partition does not allow what it requests: it will not start",
     "BadConstraints": "no node has the features that it requests: it will not start",
     "InvalidAccount": "its account is not valid: it will not start",
     "InvalidQOS": "its QOS is not valid: it will not start",
@@ -45,7 +45,7 @@ _OF = {"QOS": "the QOS", "Assoc": "the account"}
 
 
 def in_words(reason: str) -> str:
-    """Return what a reason of squeue means; an unknown one as it is, and nothing for none."""
+    """Return what a reason of squeue means; an unknown one as it is, an empty one as empty."""
     name = reason.partition(",")[0].strip("() ")
     plain = name.replace("_", " ")
     if plain in WORDS:

@@ -1,4 +1,4 @@
-"""submitit's executor for Slurm, with this plugin's call of sbatch, and files that are for their owner only."""
+"""submitit's executor for Slurm, with this plugin's call of sbatch, and private files."""
 
 import re
 import uuid
@@ -29,7 +29,7 @@ def _job_id(output: str) -> str:
 
 
 class PrivateSlurmExecutor(SlurmExecutor):
-    """Submit as submitit does; an array, too."""
+    """Submit as submitit does, single jobs and arrays."""
 
     def __init__(self, folder: Path, max_num_timeout: int, warn: Callable[[str], None]) -> None:
         """Set up for one submission.
@@ -64,7 +64,7 @@ class PrivateSlurmExecutor(SlurmExecutor):
         return jobs
 
     def _submit_in_one_file(self, delayed_submissions: Sequence[utils.DelayedSubmission]) -> list[core.Job[Any]]:
-        """Submit an array of jobs of one task, which `job.start` fetches from one file."""
+        """Submit an array of single-task jobs; `job.start` fetches each task from one common file."""
         temporary = self.folder / f"{uuid.uuid4().hex}.pkl"
         write_tasks(temporary, [cloudpickle.dumps(delayed) for delayed in delayed_submissions])
         self.parameters["map_count"] = len(delayed_submissions)
@@ -75,7 +75,7 @@ class PrivateSlurmExecutor(SlurmExecutor):
 
     @property
     def script(self) -> str:
-        """The batch script of a submission."""
+        """Return the batch script of a submission."""
         return str(self._make_submission_file_text(self._submitit_command_str, ""))
 
     def _submit_command(self, command: str) -> core.Job[Any]:

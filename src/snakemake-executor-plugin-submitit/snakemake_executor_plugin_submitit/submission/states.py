@@ -40,7 +40,7 @@ HINTS = {
     "BOOT_FAIL": "the node did not start: run again",
     "DEADLINE": "its deadline passed",
 }
-# reasons for pending that remain when other jobs end: the job will not start as it is
+# pending reasons that remain when other jobs end: the job will not start as it is
 UNSATISFIABLE_REASONS = re.compile(
     "PartitionNodeLimit|PartitionTimeLimit|BadConstraints|Invalid|NotAllowed|NeverSatisfied|PerJob|MaxMemPerLimit|PartitionConfig"
 )
@@ -150,7 +150,7 @@ def _parse(listing: str, job_ids: Collection[str]) -> dict[str, State]:
 
 
 def _expand(job_id: str) -> Iterable[str]:
-    """Yield the ids of the tasks that share a line, as those that were cancelled before they started: 8_[1,3-5%2]."""
+    """Yield the ids of the tasks that share a line, such as those that were cancelled before they started: 8_[1,3-5%2]."""
     array, bracket, tasks = job_id.partition("_[")
     if not bracket:
         yield job_id

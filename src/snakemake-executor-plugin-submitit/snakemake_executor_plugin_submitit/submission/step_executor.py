@@ -1,4 +1,4 @@
-"""submitit's executor for steps in the Slurm job around the main process: each job is one, started and awaited by srun."""
+"""submitit's executor for steps in the Slurm job around the main process: each job is a step, started and awaited by srun."""
 
 import functools
 import os
@@ -23,7 +23,7 @@ JOB_ID = "SLURM_JOB_ID"
 
 
 class StepJob(LocalJob[Any]):
-    """A step, by its srun."""
+    """A step, represented by its srun process."""
 
     def cancel(self, check: bool = True) -> None:
         """End the step: srun passes the signal on to its tasks, which end their commands."""
@@ -72,7 +72,7 @@ class StepExecutor(LocalExecutor):
 
 
 def step_options(request: Request) -> list[str]:
-    """Return the options of srun for a job: exactly its own part of the allocation, and no part of it twice.
+    """Return the options of srun for a job: exactly its own part of the allocation, without overlap.
 
     Args:
         request: the resources of the job.

@@ -43,13 +43,13 @@ TRANSIENT = (
     "zero bytes were transmitted or received",
     "submitjob",  # a limit on submitted jobs: there is room once others have ended
 )
-# in the words of Snakemake, of Python, of a shell
+# as worded by Snakemake, by Python, by a shell
 SAYS_KILLED = re.compile(r"exit (code|status) 137|Signals\.SIGKILL|^.*: line \d+: +\d+ Killed ", re.MULTILINE)
 OUT_OF_MEMORY = ("oom-kill", "oom_kill", "out of memory", "exceeded memory limit", "exceeded job memory limit")
 BACK_OFF_S = (5, 10, 20, 40, 80, 160)
 ARRAYS = "arrays"
 DONE_DIR = "ended"  # holds one empty file, the done marker, for each job that has written its result
-LOST_S = 120.0  # a job that Slurm's answers have left out for this long is lost
+LOST_S = 120.0  # a job that has been missing from Slurm's answers for this long is lost
 MIN_FREE_BYTES = 64 * 1024
 START_OF_ATTEMPT = "Starting with JobEnvironment"
 
@@ -77,7 +77,7 @@ class SubmittedJob:
             job_id: its id.
             handle: submitit's job object; required for jobs that are not Slurm's.
             mem_mb: the memory that it requested.
-            logs: the folder of its logs, which are linked in its own once its task has begun; None: its own.
+            logs: the folder of its logs, which are linked into its own once its task has started; None: its own.
         """
         self.cluster = cluster
         self.folder = folder
@@ -154,7 +154,7 @@ class SubmittedJob:
         return 1 if self._looks > 1 and now - self._ended_at >= 0.9 * grace_s else None
 
     def is_lost(self, state: states.State | None) -> bool:
-        """Record if Slurm's latest answer includes the job; return True if answers have left it out for too long."""
+        """Record if Slurm's latest answer includes the job; return True if it has been missing from answers for too long."""
         if state is not None:
             self._missing_since = None
             return False
@@ -207,14 +207,14 @@ class SubmittedJob:
         if "state" in result:
             state = states.State(result["state"], result["reason"], failure.get("host", ""))
         elif (state is None or state.is_alive or state.name == "FAILED") and _says_out_of_memory(tail):
-            state = states.State("OUT_OF_MEMORY", "by the log")
+            state = states.State("OUT_OF_MEMORY", "according to the log")
         killed_by = self._killed_by(result, state, tail)
         lines = [", ".join(self._facts(result, failure, state, killed_by)), f"log: {self.log_path}"]
         if state and state.hint:
             lines.append(f"hint: {state.hint}")
         elif killed_by == signal.SIGKILL:
-            asked = "no mem_mb was requested" if self.mem_mb is None else f"asked {self.mem_mb} MB (mem_mb)"
-            lines.append(f"hint: SIGKILL is often out of memory: {asked}")
+            asked = "no mem_mb was requested" if self.mem_mb is None else f"{self.mem_mb} MB were requested (mem_mb)"
+            lines.append(f"hint: SIGKILL often means out of memory: {asked}")
         if _is_disk_full(self.folder):
             lines.append(f"hint: no space is left on the disk of {self.folder}")
         return "\n".join([*lines, *tail])
@@ -367,7 +367,7 @@ def send(
         name: name shown by squeue.
         comment: comment stored in Slurm's accounting.
         gpus: on "local", the indices of the GPUs to use; (): the first ones, if GPUs are requested.
-        warn: tells the user what goes slowly.
+        warn: shows the user a warning.
 
     Raises:
         BusyError: if Slurm may accept the same submission later.
@@ -404,7 +404,7 @@ def send(
         if any(sign in text.lower() for sign in TRANSIENT):
             raise BusyError(text) from err
         raise WorkflowError(f"the job was refused: {text}") from err
-    for file in folder.glob("*.pkl"):  # of submitit's local executor, by the umask
+    for file in folder.glob("*.pkl"):  # submitit's local executor creates them by the umask
         file.chmod(FILE_MODE)
     return [
         SubmittedJob(cluster, each.job_dir, each.name, str(handle.job_id), handle, mem_mb=request.mem_mb, logs=folder)
@@ -455,18 +455,18 @@ def _with_retries(send_one: Callable[[], SubmittedJob]) -> SubmittedJob:
 
 
 def own_job_folder(folder: Path) -> Path:
-    """Return the absolute path of the folder for this user's jobs: the given one, or in another user's one a subfolder.
+    """Return the absolute path of the folder for this user's jobs: the given one, or a subfolder if it is another user's.
 
     Raises:
-        WorkflowError: if there can be none.
+        WorkflowError: if the subfolder cannot be created.
     """
     folder = folder.absolute()
     try:
         return own_folder(folder)
     except OSError as err:
         raise WorkflowError(
-            f"{folder}: it belongs to another user, and this one cannot have a subfolder in it ({err.strerror}); job folders are "
-            "private: use another folder (--submitit-folder), or let its owner share it with: chmod 3770"
+            f"{folder}: it belongs to another user, and a subfolder for this one cannot be created ({err.strerror}); job folders "
+            "are private: use another folder (--submitit-folder), or let its owner share it with: chmod 3770"
         ) from err
 
 

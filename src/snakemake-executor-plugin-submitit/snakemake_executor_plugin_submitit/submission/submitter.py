@@ -14,10 +14,10 @@ Job = TypeVar("Job")
 
 
 class Submitter(Generic[Job]):
-    """Accept jobs without blocking and send them; while Slurm is busy, retry with all that became ready meanwhile.
+    """Accept jobs without blocking and send them; while Slurm is busy, retry with all jobs that became ready meanwhile.
 
     Attributes:
-        max_jobs: most jobs to send together; `send` may lower it, also for jobs that wait already.
+        max_jobs: maximum number of jobs to send together; `send` may lower it, also for jobs that already wait.
     """
 
     def __init__(
@@ -31,9 +31,9 @@ class Submitter(Generic[Job]):
         """Start the thread.
 
         Args:
-            send: submits jobs of one kind; raises BusyError to be called again later, and nothing else.
+            send: submits jobs of one kind; raises BusyError, and nothing else, to be called again later.
             kind: returns a key; jobs with equal keys may be sent together.
-            max_jobs: most jobs to send together.
+            max_jobs: maximum number of jobs to send together.
             warn: logs a warning.
         """
         self._send, self._kind, self.max_jobs, self._warn = send, kind, max_jobs, warn

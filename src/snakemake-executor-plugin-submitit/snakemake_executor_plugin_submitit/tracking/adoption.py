@@ -124,7 +124,7 @@ def _pooled_job(submission: Submission, record: Record) -> "SubmittedJob":
 
 
 def _stop_pooled(submission: Submission, record: Record) -> None:
-    """Take back a ticket, or stop its job; of a worker that is gone, remove the claim."""
+    """Withdraw a ticket; if a worker has claimed it, remove the claim, which stops the job."""
     tickets, uid = TicketFolder(Path(submission.folder)), ticket_of(record)
     if not tickets.withdraw(uid):
         tickets.revoke(uid)

@@ -1,6 +1,6 @@
-"""Name the configuration file that cannot be read: Snakemake reads `--configfile` first of all, and ends in a traceback.
+"""Name a configuration file that cannot be read; Snakemake, which reads `--configfile` first, ends in a traceback.
 
-A file that is missing, a folder, not UTF-8, or with a value like 2020-13-45 is a mistake of the user, not of the program.
+A file that is missing, a folder, not UTF-8, or with a value like 2020-13-45 is a mistake of the user, not a bug.
 """
 
 from typing import Any

@@ -26,7 +26,7 @@ CALL_TIMEOUT_S = 120
 SACCT_LAG_S = 10.0
 MB = {"": 2**-20, "K": 2**-10, "M": 1.0, "G": 2.0**10, "T": 2.0**20}
 HEADERS = (
-    *("rule", "runs", "not well", "limit\nmin", "longest\nmin"),
+    *("rule", "runs", "not\ncompleted", "limit\nmin", "longest\nmin"),
     *("memory\nMB/node", "peak\nMB/node", "peak\n%", "CPU\n%", "GPU\nhours"),
 )
 
@@ -81,7 +81,7 @@ def find_pooled(folder: Path) -> dict[Path, str]:
 
 
 def read_pooled_usage(names: Mapping[Path, str]) -> list[Usage]:
-    """Return what jobs in pools took, as their workers measured it; Slurm's accounting knows their workers alone.
+    """Return what jobs in pools used, as measured by their workers; Slurm's accounting knows only the workers.
 
     Args:
         names: names of jobs, by their folders; those that did not run in a pool are left out.
@@ -136,7 +136,7 @@ def _query(job_ids: Sequence[str]) -> list[dict[str, str]]:
         raise NoAccountingError(f"sacct gave no answer: {err}") from err
     if done.returncode:
         words = " ".join(done.stderr.split())
-        raise NoAccountingError("this cluster keeps no accounts" if NO_ACCOUNTING in words else f"sacct failed: {words}")
+        raise NoAccountingError("this cluster has no accounting" if NO_ACCOUNTING in words else f"sacct failed: {words}")
     return [dict(zip(FIELDS, line.split("|"), strict=False)) for line in done.stdout.splitlines()]
 
 
@@ -196,14 +196,14 @@ def summarise(usages: Sequence[Usage]) -> str:
     rows = []
     for rule in dict.fromkeys(usage.rule for usage in usages):
         runs = [usage for usage in usages if usage.rule == rule]
-        well = sum(usage.state == "COMPLETED" for usage in runs)
+        completed = sum(usage.state == "COMPLETED" for usage in runs)
         mem_asked, mem_used = _maximum(u.mem_mb_asked for u in runs), _maximum(u.mem_mb_used for u in runs)
         cpu_minutes = sum(u.cpus * u.minutes_used for u in runs)
         rows.append(
             [
                 rule,
                 len(runs),
-                len(runs) - well,
+                len(runs) - completed,
                 _maximum(u.minutes_asked for u in runs),
                 _maximum(u.minutes_used for u in runs),
                 mem_asked,

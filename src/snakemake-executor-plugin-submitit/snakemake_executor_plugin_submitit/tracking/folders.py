@@ -10,7 +10,7 @@ from snakemake_executor_plugin_submitit.tracking.registry import Registry
 
 
 def keep_folders(dag: Any, registry: Registry) -> None:
-    """Make a DAG of Snakemake's remove no folders at its end if jobs of the registry may still be running.
+    """Keep a Snakemake DAG from removing folders at its end while jobs of the registry may still be running.
 
     If Snakemake moves what is changed here, its own behaviour stays; tests/unit/test_snakemake_internals.py then fails.
     """

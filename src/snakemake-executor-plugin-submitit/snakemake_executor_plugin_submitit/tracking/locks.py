@@ -61,13 +61,13 @@ def release_stale(folder: Path) -> None:
 def lock_owners(folder: Path) -> list[tuple[ProcessId, list[Path]]]:
     """Return the processes that hold locks, unless they are known to be gone, each with its lock files; change nothing.
 
-    Whoever may write to the folder may have written this: it is for people to read.
+    Anyone who may write to the folder may have written this: it is for people to read.
     """
     return [(owner, held) for _, owner, held in _notes(folder) if held and owner.is_alive()]
 
 
 def _notes(folder: Path) -> Iterator[tuple[Path, ProcessId, list[Path]]]:
-    """Yield each note with the owner that it names, and those of its lock files that are still there."""
+    """Yield each note with the owner that it names, and those of its lock files that still exist."""
     for path in folder.glob("owner-*.json"):
         content = read_json(path)
         try:

@@ -1,4 +1,4 @@
-"""What the executor tells the user of jobs that wait and run, each thing once; other loggers find it in the log records."""
+"""Tell the user about waiting and running jobs, everything once; loggers find the details in the log records."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,12 +18,12 @@ class Notices:
     """The messages of one executor."""
 
     def __init__(self, logger: Any, cluster: str, folder: Path) -> None:
-        """Begin with nothing told.
+        """Start with nothing reported.
 
         Args:
             logger: Snakemake's.
             cluster: "slurm", "local", or "allocation".
-            folder: of all jobs.
+            folder: the folder of all jobs.
         """
         self._logger, self._cluster, self._folder = logger, cluster, folder
         self._is_announced = False
@@ -42,27 +42,27 @@ class Notices:
             )
 
     def begin(self, where: str) -> None:
-        """Say, before the first job, where jobs run; loggers learn from it that they will be told when each starts."""
+        """Report, before the first job, where jobs run; this also tells loggers that the start of each job will be reported."""
         if not self._is_announced:
             self._is_announced = True
             self._logger.info(f"jobs run on {where}", extra={"starts_are_told": True})
 
     def unknown_resources(self, names: Iterable[str]) -> None:
-        """Warn of resources whose names resemble those that count."""
+        """Warn about unknown resources whose names resemble known ones."""
         new = set(names) - self._names
         self._names |= new
         for unknown, name in suggest_names(new).items():
             self._logger.warning(f"resource {unknown} is ignored by the submitit executor; did you mean {name}?")
 
     def not_pooled(self, job: JobExecutorInterface) -> None:
-        """Say that a job is in no pool though its rule says so."""
+        """Report that a job is not in a pool although its rule requests one."""
         value, rule = job.resources.get("pool"), getattr(job, "name", "")
         if value not in NO_POOL and rule not in self._unpooled_rules:
             self._unpooled_rules.add(rule)
-            self._logger.info(f"{rule}: resource pool={value} is not used, for the job has several ranks and runs by itself")
+            self._logger.info(f"{rule}: resource pool={value} is not used because the job has several ranks and runs by itself")
 
     def idle_ranks(self, job: JobExecutorInterface, request: Request) -> None:
-        """Warn of a job whose command uses one of its ranks."""
+        """Warn about a job whose command uses only one of its ranks."""
         command = None if job.is_group() else getattr(job, "shellcmd", None)
         if request.num_ranks > 1 and command and "spmd" not in command and job.name not in self._idle_rules:
             self._idle_rules.add(job.name)
@@ -72,7 +72,7 @@ class Notices:
             )
 
     def submitted(self, tracked_jobs: Sequence[TrackedJob], job_id: str) -> None:
-        """Say what jobs are called outside, and where their logs are."""
+        """Report the ids of submitted jobs, and where their logs are."""
         job = tracked_jobs[0].job
         assert job is not None
         extra = {"jobs_running" if self._cluster != "slurm" else "jobs_queued": jobs_by_number(tracked_jobs, self._cluster)}
@@ -85,12 +85,12 @@ class Notices:
             )
 
     def in_queue(self, tracked_jobs: Sequence[TrackedJob], answers: Mapping[str, states.State]) -> None:
-        """Tell which jobs Slurm has started since it was last asked, and why others wait: each reason once."""
+        """Report which jobs Slurm has started since the last query, and why others wait: each reason once."""
         self._pending(tracked_jobs, answers)
         new = []
         for tracked in tracked_jobs:
             state = answers.get(tracked.job.job_id) if tracked.job else None
-            if tracked.size is not None or tracked.serves is not None:  # told by their pool, or nobody's news
+            if tracked.size is not None or tracked.serves is not None:  # reported by their pool, or a worker
                 continue
             if tracked.job and state and state.name == "RUNNING" and tracked.job.job_id not in self._running:
                 self._running.add(tracked.job.job_id)

@@ -50,7 +50,7 @@ class Submission:
         job_id: id of the job or the array; None: the main process was killed before it was known.
         time: time of submission, in seconds since the epoch.
         uid: name of the registry's file.
-        is_pool: True if the jobs are tickets of a pool, of which `folder` is the folder; their workers are not recorded.
+        is_pool: True if the jobs are tickets of a pool, whose folder is `folder`; their workers are not recorded.
     """
 
     folder: str
@@ -96,7 +96,7 @@ class Registry:
         self._open: dict[str, set[str]] = {}
 
     def note(self, submission: Submission) -> None:
-        """Write the present state of a submission to disk."""
+        """Write the current state of a submission to disk."""
         make_folder(self._folder)
         self._open[submission.uid] = {record.job_dir for record in submission.records}
         write_json(self._folder / f"{submission.uid}.json", asdict(submission))
@@ -118,7 +118,7 @@ class Registry:
                 self.forget(submission)
 
     def has_open(self) -> bool:
-        """Return True if there are jobs, of this or an earlier main process, of which the outcome has not been reported."""
+        """Return True if there are jobs, of this or an earlier main process, whose outcome has not been reported."""
         return any(self._open.values())
 
     def read(self) -> list[Submission]:

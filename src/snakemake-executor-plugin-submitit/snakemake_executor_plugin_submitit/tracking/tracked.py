@@ -1,4 +1,4 @@
-"""What the executor knows of each job that it has to see to its end."""
+"""What the executor knows about each job that it follows to its end."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class TrackedJob:
     Attributes:
         size: of a job that is to run in a pool, the size of that pool.
         serves: of a worker, its pool.
-        offered: of a worker, what it has for its jobs.
+        offered: of a worker, the resources that it provides to its jobs.
     """
 
     info: SubmittedJobInfo
@@ -45,18 +45,18 @@ class TrackedJob:
 
 
 def list_names(tracked_jobs: Sequence[TrackedJob]) -> str:
-    """Return the names of jobs for a message; of many, the first few."""
+    """Return the names of jobs for a message; if there are many, the first few."""
     names = ", ".join(tracked.name for tracked in tracked_jobs[:NAMES_SHOWN])
     return names if len(tracked_jobs) <= NAMES_SHOWN else f"{names} and {len(tracked_jobs) - NAMES_SHOWN} more"
 
 
 def jobs_by_number(tracked_jobs: Sequence[TrackedJob], cluster: str, nodes: Mapping[str, str] | None = None) -> dict[Any, str]:
-    """Return for loggers, by Snakemake's number of each job, what it is called outside; workers have no number.
+    """Return, for loggers, the name of each job in Slurm or on this machine by Snakemake's number; workers have none.
 
     Args:
         tracked_jobs: the jobs.
         cluster: where they are.
-        nodes: where they have started, by their ids outside.
+        nodes: where they have started, by those ids.
     """
     found: dict[Any, str] = {}
     for tracked in tracked_jobs:

@@ -1,6 +1,6 @@
 """The process of one job: a fork of its worker that becomes what `bash -c COMMAND` would have started.
 
-It is the leader of a session of its own, writes to the log of its job, has the default reactions to signals, and dies with its
+It is the leader of a session of its own, writes to the log of its job, has the default signal handlers, and dies with its
 worker. A plain call of Snakemake continues in this very process, where Snakemake is loaded already; any other command is run by
 bash.
 """
@@ -32,13 +32,13 @@ def fork(ticket: Ticket, variables: Mapping[str, str], warm: WarmModules, *, uma
 
     Args:
         ticket: what to run.
-        variables: its environment beyond the worker's own.
-        warm: what is loaded.
+        variables: its environment in addition to the worker's own.
+        warm: the loaded modules.
         umask: that of its command.
         worker: the name of the worker, for the log.
 
     Raises:
-        OSError: if there can be no process, or no log.
+        OSError: if the process or its log cannot be created.
     """
     log = os.open(Path(ticket.job_dir) / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
     parent = os.getpid()
@@ -65,7 +65,7 @@ def fork(ticket: Ticket, variables: Mapping[str, str], warm: WarmModules, *, uma
 def _become_leader(parent: int, log: int, umask: int) -> None:
     os.setsid()
     ranks.prepare_child()
-    if os.getppid() != parent:  # it died before this process was tied to it
+    if os.getppid() != parent:  # it died before the kernel was told to end this process with it
         os._exit(1)
     signal.set_wakeup_fd(-1)
     for number in DEFAULTS:
@@ -93,7 +93,7 @@ def _run(ticket: Ticket, warm: WarmModules) -> NoReturn:
 
 
 def _end_with(function: Callable[[], object]) -> NoReturn:
-    """Call a function, and end with the status that Python would end with."""
+    """Call a function, and exit with the status that Python would exit with."""
     status = 1
     try:
         function()
@@ -108,7 +108,7 @@ def _end_with(function: Callable[[], object]) -> NoReturn:
 
 
 def _forget_exit_functions() -> None:
-    """Forget what the worker and its modules have registered for their end, which may remove their files."""
+    """Forget the exit handlers of the worker and its modules, which may remove their files."""
     atexit._clear()
     if (multiprocessing := sys.modules.get("multiprocessing.util")) is not None:
         atexit.register(multiprocessing._exit_function)
@@ -116,7 +116,7 @@ def _forget_exit_functions() -> None:
 
 
 def _end(status: int) -> NoReturn:
-    """End as an interpreter does: wait for threads, call what was registered for the end, write what is buffered."""
+    """Exit as an interpreter does: wait for threads, call the exit handlers, flush the output."""
     with contextlib.suppress(BaseException):
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()

@@ -1,7 +1,7 @@
-"""Memory of the sessions of a worker's jobs: side by side in one allocation, each must keep to its own share.
+"""Memory of a worker's jobs, by session: within one allocation, each job must keep to its own share.
 
 A forked process shares most pages with its parent. Resident memory counts them for both; proportional memory (`Pss`) counts each
-page once in all, but takes longer to read.
+page once in total, but takes longer to read.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ def processes_of(sessions: Collection[int]) -> dict[int, dict[int, float]]:
 
 
 def proportional_mb(resident: dict[int, float]) -> float:
-    """Return the memory of processes in MB, pages that they share counted once; of one that cannot be read, the given amount."""
+    """Return the memory of processes in MB, counting shared pages once; for one that cannot be read, the resident memory."""
     return sum(_pss_mb(pid, mb) for pid, mb in resident.items())
 
 

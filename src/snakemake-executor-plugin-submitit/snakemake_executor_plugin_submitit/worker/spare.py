@@ -39,11 +39,11 @@ THREADS = (
 )
 """Variables that Snakemake sets for a command, and that libraries read while they are loaded."""
 AT_START = ("PYTHON", "LD_", *THREADS)
-"""How the names of variables begin that Python, the loader or libraries have read by the time a command comes."""
+"""Prefixes of variables that Python, the loader or libraries have already read when a command comes."""
 
 
 def loaded_programs(modules: Sequence[str]) -> dict[str, str]:
-    """Return the console scripts whose module is loaded and of the same package as one of these, and their functions.
+    """Return the console scripts whose module is loaded and in the same package as one of these, and their functions.
 
     Returns:
         `module:function` by the name of the script.
@@ -81,7 +81,7 @@ class Spare:
         there.close()
 
     def start(self, command: str, environment: Mapping[str, str]) -> bool:
-        """Become a command; return False if bash has to run it."""
+        """Run a command in the spare process; return False if bash has to run it."""
         call = self._call(command, environment)
         if call is None or not self._unused.acquire(blocking=False):
             return False
@@ -91,7 +91,7 @@ class Spare:
         return True
 
     def _call(self, command: str, environment: Mapping[str, str]) -> tuple[list[str], str] | None:
-        """Return the words and the function of a command that the spare can be, None for others."""
+        """Return the words and the function of a command that the spare can run, None for others."""
         words = plain_words(command)
         if words[:1] == ["spmd"]:
             words = words[1:]
@@ -117,7 +117,7 @@ def plain_words(command: str) -> list[str]:
 def _serve(connection: socket.socket, parent: int, end: Callable[[Callable[[], object]], NoReturn]) -> NoReturn:
     """Wait for a command, and become it; end when the other side is closed without one."""
     ranks.prepare_child()
-    if os.getppid() != parent:  # it died before this process was tied to it
+    if os.getppid() != parent:  # it died before the kernel was told to end this process with it
         os._exit(1)
     with connection, connection.makefile("rb") as stream:
         request = stream.read()
@@ -150,7 +150,7 @@ class Processes:
     """What `snakemake.shell` uses of the module `subprocess`, with a `Popen` that prefers the spare process."""
 
     def __init__(self, spare: Spare) -> None:
-        """Use a spare process for the first command that it can be."""
+        """Use a spare process for the first command that it can run."""
         self._spare = spare
 
     def __getattr__(self, name: str) -> Any:
@@ -168,12 +168,12 @@ class Processes:
 
 
 class SpareProcess:
-    """A command in the spare process, for Snakemake, which uses little of a `Popen`."""
+    """A command in the spare process, with the few parts of a `Popen` that Snakemake uses."""
 
     stdout = None
 
     def __init__(self, pid: int) -> None:
-        """Take a child of this process that runs."""
+        """Wrap a running child of this process."""
         self.pid = pid
         self.returncode: int | None = None
 

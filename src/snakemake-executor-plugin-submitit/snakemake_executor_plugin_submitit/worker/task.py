@@ -57,6 +57,6 @@ class WorkerTask:
 
 
 def _time_left_s() -> float:
-    """Return the time until a job on Slurm must have ended, where Slurm tells: a site may have shortened its limit."""
+    """Return the time until a job on Slurm must have ended, if Slurm tells: a site may have shortened its limit."""
     end = os.environ.get("SLURM_JOB_END_TIME", "")
     return int(end) - time.time() - MARGIN_S if end.isdigit() else float("inf")

@@ -6,9 +6,9 @@
     <pool>/closed                                 no more tickets will come
     <pool>/room-wanted                            other jobs of this machine wait for the resources of idle workers
 
-A worker is named by its job and how often Slurm has restarted it, as in `4711.0`. A claim that disappears orders its worker to
-stop the job. A queue that disappears ends everything. The folders are 0700; whoever reads a ticket checks that it is a file of
-this user, so that nobody can place a command there.
+A worker is named after its job and how often Slurm has restarted it, as in `4711.0`. If a claim disappears, its worker stops the
+job. If the queue disappears, no worker starts anything more. The folders are 0700; whoever reads a ticket checks that it is a
+file of this user, so that nobody else can place a command there.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ class Ticket:
         uid: name of its done marker, which is unique.
         name: the job's name.
         command: the command line for bash.
-        arguments: Snakemake's arguments, if the command is a plain call of it; a worker then forks. None: it runs the command.
+        arguments: Snakemake's arguments, if the command is a plain call of it; a worker then forks. None: bash runs the command.
         cwd: working directory of that call; None: the worker's.
         job_dir: the job's folder, for log and result.
         done_marker: file to create once the result is written.
@@ -47,7 +47,7 @@ class Ticket:
         gpus: number of GPUs.
         max_requeues: how often it starts again after it has reached its time limit.
         timeouts: how often it has reached it.
-        alone: it was in a worker that died; the next one runs it by itself, so that its fate is its own.
+        alone: it was in a worker that died; the next one runs it by itself, to see whether it is to blame.
     """
 
     uid: str
@@ -94,7 +94,7 @@ class TicketFolder:
     def __init__(self, folder: Path) -> None:
         """Describe it; nothing is written."""
         self.folder = folder
-        self._listed: dict[str, str] = {}  # what has waited, by uid
+        self._listed: dict[str, str] = {}  # file names of tickets that have waited, by uid
         self._queue, self._claims, self._closed = folder / QUEUE, folder / CLAIMS, folder / CLOSED
 
     def create(self) -> None:
@@ -107,7 +107,7 @@ class TicketFolder:
             make_folder(folder)
 
     def check(self) -> None:
-        """Check that nobody else can have put a ticket there.
+        """Check that nobody else could have put a ticket there.
 
         Raises:
             PermissionError: if somebody could.
@@ -132,18 +132,18 @@ class TicketFolder:
         return {_uid(name): name for name in _tickets(self._queue)}
 
     def claimed(self) -> dict[str, str]:
-        """Return the names of the workers by the uids that they hold; of a ticket given back and claimed again, the last."""
+        """Return the worker that holds each ticket, by uid; if it was given back and claimed again, the last one."""
         return {_uid(name): worker for worker in self.workers() for name in _tickets(self._claims / worker)}
 
     def workers(self) -> list[str]:
-        """Return the names of all workers that ever started, in a natural order."""
+        """Return the names of all workers that ever started, in natural sort order."""
         return sorted(_names(self._claims), key=lambda worker: (len(worker), worker))
 
     def withdraw(self, uid: str) -> bool:
         """Take a waiting ticket out of the queue; return False if there is none, as when a worker was faster."""
         if uid not in self._listed:
             self._listed = self.waiting()
-        name = self._listed.pop(uid, None)  # of thousands that are withdrawn, one listing names all
+        name = self._listed.pop(uid, None)  # one listing serves thousands of withdrawals
         return name is not None and self._withdraw(self._queue / name)
 
     def revoke(self, uid: str) -> bool:
@@ -163,7 +163,7 @@ class TicketFolder:
         return True
 
     def close(self) -> None:
-        """Tell the workers that no more tickets come: they leave when the queue is empty."""
+        """Tell the workers that no more tickets will come: they leave when the queue is empty."""
         with contextlib.suppress(OSError):
             self._closed.touch(FILE_MODE)
 
@@ -189,7 +189,7 @@ class TicketFolder:
     # --- workers
 
     def enter(self, worker: str, about: dict[str, Any]) -> None:
-        """Begin to work under a name, which nobody else alive can have: that of this job.
+        """Register a worker under its name, which is unique because it contains the id of its job.
 
         Raises:
             OSError: if the folder cannot be written to.
@@ -260,7 +260,7 @@ def read_ticket(path: Path) -> Ticket | None:
 
 
 def _is_mine(about: os.stat_result, folder: Path) -> bool:
-    """Return True if a file is this user's, by the owner of the private folder: a server may map users."""
+    """Return True if a file has the owner of its private folder (a server may map users) and others cannot write it."""
     return about.st_uid == folder.stat().st_uid and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
@@ -280,9 +280,9 @@ def _uid(name: str) -> str:
 
 
 def _renamed(source: Path, target: Path) -> bool:
-    """Rename a file; return False if it cannot be, or somebody was faster.
+    """Rename a file; return False if that fails, or somebody was faster.
 
-    A server that is asked twice may deny what it did the first time.
+    A file server that gets a request twice may report a failure although the first one succeeded.
     """
     try:
         source.rename(target)

@@ -1,8 +1,8 @@
 """Load once, in a worker, what each of its jobs would load: Snakemake, and the modules that the user names.
 
-A job then is a fork of the worker. The worker must not have threads of its own by then, and no module may run something while it
-is imported that a fork cannot continue; importing torch starts no thread and opens no device. Code that was changed on disk since
-must not run: the worker notices that, and leaves.
+A job is then a fork of the worker. By then the worker must have no threads of its own, and importing a module must not start
+anything that does not survive a fork; importing torch starts no thread and opens no device. Code that has since changed on disk
+must not run: the worker notices that, and exits.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ class WarmModules:
 
         Args:
             preload: names of modules.
-            cpus: threads of a job, for libraries that create them or decide about them when they are loaded.
+            cpus: threads of a job, for libraries that create them, or fix their number, when they are loaded.
         """
         shim.prepare()
         import snakemake.cli  # noqa: F401 - before its other modules, which import each other
@@ -50,7 +50,7 @@ class WarmModules:
             for name in (*OF_A_JOB, *preload):
                 try:
                     importlib.import_module(name)
-                except Exception as err:  # whatever a module does; the job itself will say it better
+                except Exception as err:  # whatever a module raises; the job itself will report it better
                     if name in preload:
                         wrong.append(f"{name} cannot be loaded beforehand: {type(err).__name__}: {err}")
         self.programs = loaded_programs(preload)

@@ -79,7 +79,7 @@ def size_mb(folder):
 
 
 def check_flags_and_example(environment, folder):
-    """Run in an empty folder what the README says, with the commands of the environment alone."""
+    """Run what the README says in an empty folder, with only the commands of the environment."""
     folder.mkdir()
     path = f"{environment / 'bin'}:/usr/bin:/bin"
     shown = run(folder, str(environment / "bin" / "snakemake"), "--help", PATH=path, PYTHONPATH="").stdout
@@ -132,7 +132,7 @@ def test_the_tests_of_the_source_distribution_pass_with_the_wheel(environment, b
     (folder,) = (root / "sdist").iterdir()
     for name in PACKAGES:
         shutil.rmtree(folder / name)
-    # These two take longest, and say of the wheel no more than the README's example
+    # These two take longest, and tell no more about the wheel than the README's example does
     done = run(
         folder,
         str(environment / "bin" / "pytest"),

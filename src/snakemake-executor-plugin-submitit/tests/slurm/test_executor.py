@@ -134,7 +134,7 @@ def test_a_job_cancelled_by_hand_and_a_task_that_was_killed_are_noticed_with_the
     output = main.fails(60)
     assert output.count("state CANCELLED") == 2
     assert "failed, killed by SIGKILL" in output
-    assert "hint: SIGKILL is often out of memory: asked 234 MB (mem_mb)" in output
+    assert "hint: SIGKILL often means out of memory: 234 MB were requested (mem_mb)" in output
 
 
 def test_interrupting_the_main_process_empties_the_queue_and_leaves_no_orphan(slurm_cluster, tmp_path):

@@ -83,7 +83,7 @@ def test_no_job_is_lost_or_made_twice_while_parts_of_slurm_are_away(slurm_cluste
     slurm_cluster.start_controller()
     wait_for(lambda: len(started(tmp_path)) == 6, 120, "all jobs to run")
 
-    slurm_cluster.kill("slurmdbd")  # accounting is away, and squeue; a job ends, another is cancelled
+    slurm_cluster.kill("slurmdbd")  # accounting and squeue are down; a job ends, another is cancelled
     broken.touch()
     (tmp_path / "go0").touch()
     (log,) = (tmp_path / ".snakemake/submitit/work.1/latest").glob("*_0_log.out")

@@ -1,4 +1,4 @@
-"""What users of Slurm ask for beside CPUs and time reaches Slurm: one run of plain rules, one rule for each."""
+"""Options that users request besides CPUs and time reach Slurm: one run of plain rules, one rule for each option."""
 
 import csv
 import sys

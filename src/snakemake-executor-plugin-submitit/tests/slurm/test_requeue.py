@@ -31,7 +31,7 @@ time.sleep(600)
 
 @pytest.fixture(scope="module")
 def scenarios(slurm_cluster, tmp_path_factory):
-    """Trainings that have lost their nodes all at once, two by preemption, one because its node died; each takes a while."""
+    """Trainings that lose their nodes at the same time, two by preemption, one because its node dies; each takes a while."""
     with Scenarios(slurm_cluster, tmp_path_factory.mktemp("requeue")) as started:
         started.train("preempted", copies="ab", partition="low", extra="nodelist='node1'")
         started.train("evicted", copies="ab", partition="lowcancel", extra="nodelist='node1'")

@@ -1,4 +1,4 @@
-"""Inputs on the nodes' own disks: folders that are named after the nodes, which in truth share a machine."""
+"""Inputs on the nodes' own disks: folders that are named after the nodes, which really share one machine."""
 
 import contextlib
 import os

@@ -4,7 +4,7 @@ from slurm_lab.scenarios import repeated, starts
 
 
 def test_the_time_limit_three_times_is_one_success(time_limits):
-    """Of two jobs of an array."""
+    """For two jobs of an array."""
     ended = time_limits.wait("limit", 500)
     assert ended.status == 0, ended.output
     for training in (ended.folder / "a", ended.folder / "b"):
@@ -15,7 +15,7 @@ def test_the_time_limit_three_times_is_one_success(time_limits):
 
 
 def test_the_time_limit_once_too_often_is_an_error_that_says_so(time_limits):
-    """Of a job of two ranks."""
+    """For a job of two ranks."""
     ended = time_limits.wait("exhausted", 500)
     assert ended.status != 0, ended.output
     assert len(starts(ended.folder / "a")) == 2

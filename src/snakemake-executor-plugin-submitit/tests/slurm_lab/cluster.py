@@ -26,9 +26,9 @@ GRACE_TIME_S = 6
 class SlurmCluster:
     """Nodes `node1` … `nodeN` of a few CPUs each.
 
-    Partitions: `main`, `other`; `low` and `lowcancel`, whose jobs those of `high` requeue or cancel after a grace time;
-    `lowhard`, whose jobs they requeue without one. Without
-    accounting there is neither slurmdbd nor MariaDB, and jobs that use more memory than they asked for are killed.
+    Partitions: `main`, `other`; `low` and `lowcancel`, whose jobs are requeued or cancelled after a grace time when jobs of
+    `high` need their nodes; `lowhard`, whose jobs are requeued without one. Without accounting there is neither slurmdbd nor
+    MariaDB, and jobs that use more memory than they requested are killed.
     """
 
     def __init__(
@@ -233,7 +233,7 @@ PartitionName=high Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=20 Preem
         """Kill one of the cluster's processes: slurmdbd, slurmctld.
 
         Slurm saves what it knows of jobs some seconds after a change. A controller that is killed before that, and started again,
-        gives the id of a job that runs to another one, and drains the node for it; so this waits.
+        gives the id of a running job to another one, and drains the node because of it; so this waits.
         """
         if name == "slurmctld":
             self._save_jobs()
@@ -245,9 +245,9 @@ PartitionName=high Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=20 Preem
         self._processes[name].wait()
 
     def _save_jobs(self) -> None:
-        """Change a job, so that all are saved; wait for it. The start of a job alone is not always enough of a change."""
+        """Change a job, so that all jobs are saved, and wait for that. The start of a job alone does not always save them."""
         asked, saved = self.root / "etc" / "save", self.root / "state" / "job_state"
-        asked.touch()  # its time has the grain of the file system's clock, too
+        asked.touch()  # with the same coarse clock of the file system as `saved`
         changes = [
             self.call("scontrol", "update", f"jobid={job}", "admincomment=save")
             for job in self.call("squeue", "-h", "-o", "%A").stdout.split()
@@ -262,7 +262,7 @@ PartitionName=high Nodes={nodes} MaxTime=INFINITE State=UP PriorityTier=20 Preem
         self._killed.add(name)
         process = self._processes[name]
         on_node = self._on_node(name)
-        # the daemons first, so that none tells how the others ended
+        # the daemons first, so that none reports how the others ended
         for pid in [process.pid, *_daemons_of(on_node), *_descendants(process.pid), *on_node]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -16,7 +16,7 @@ FLAGS = ("--executor", "submitit", "--jobs", "60", "--latency-wait", "5", "--rer
 
 
 def wait_for(condition, timeout_s: float = 60.0, what: str | Callable[[], str] = "it") -> None:
-    """Wait until a condition holds; `what` is for the message, a function where that is to be said at the end."""
+    """Wait until a condition holds; `what` describes it in the message, as text or as a function called on timeout."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what() if callable(what) else what}"
@@ -32,7 +32,7 @@ class Main:
     """One `snakemake --executor submitit …` in a session of its own; its output goes to a file."""
 
     def __init__(self, cluster, folder: Path, *arguments: str, path: Path | None = None, **extra: str) -> None:
-        """Start; `path`: a folder of programs that come before Slurm's own."""
+        """Start; `path`: a folder of programs that take precedence over Slurm's own."""
         self.folder = folder
         count = len(list(folder.glob("main-*.out")))
         self._log = folder / f"main-{count}.out"
@@ -75,7 +75,7 @@ class Main:
         self.process.wait()
 
     def interrupt(self) -> float:
-        """As Ctrl-C in a terminal does: to every process of the group. Returns the seconds until it ended."""
+        """Send SIGINT to every process of the group, as Ctrl-C in a terminal does; return the seconds until it ended."""
         started = time.monotonic()
         os.killpg(self.process.pid, signal.SIGINT)
         self.process.wait(60)
@@ -83,7 +83,7 @@ class Main:
 
 
 def _obey_signals() -> None:
-    """A shell that starts the tests in the background, or with nohup, has them ignore these."""
+    """Restore these signals: a shell that starts the tests in the background, or with nohup, has them ignored."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
@@ -93,7 +93,7 @@ def lines(path: Path) -> list[str]:
 
 
 def write_program(folder: Path, name: str, text: str) -> Path:
-    """A program that stands before Slurm's own of the same name."""
+    """Write a program that shadows Slurm's own of the same name."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
     path.write_text(textwrap.dedent(text))

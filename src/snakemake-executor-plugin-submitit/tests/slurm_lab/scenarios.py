@@ -1,4 +1,4 @@
-"""Workflows that run beside each other, each in a folder of its own, and a training that goes on from its checkpoint."""
+"""Workflows that run at the same time, each in a folder of its own, and a training that goes on from its checkpoint."""
 
 from slurm_lab.main_process import Main, lines, write_snakefile
 
@@ -48,7 +48,7 @@ class Scenarios:
         self.mains[name] = Main(self.cluster, folder, *arguments)
 
     def train(self, name, *, copies="a", runtime=10, partition="main", extra="", starts=2):
-        """Start a training; of two `copies` the jobs are one array."""
+        """Start a training; with two `copies`, the jobs are one array."""
         rules = TRAIN_RULES.format(
             name=name, copies=list(copies), runtime=runtime, partition=partition, extra=extra, starts=starts
         )

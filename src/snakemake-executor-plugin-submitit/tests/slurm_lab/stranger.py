@@ -37,7 +37,7 @@ while time.monotonic() < end:
 """
 
 
-# what the program needs is imported before, for this Python may be in a folder that only root can read
+# what the program needs is imported before, because this Python may be in a folder that only root can read
 BECOME = """
 import contextlib, encodings.idna, json, os, pathlib, socket, stat, sys, time
 from snakemake_executor_plugin_submitit.private import *

@@ -40,7 +40,7 @@ class TwoHosts:
     interface: str = "wire0"
 
     def start(self, index: int, folder: Path, *command: str, **extra: str) -> subprocess.Popen[str]:
-        """Start a rank of a job of two on a host; rank 0 begins the command."""
+        """Start one rank of a job of two ranks on a host; rank 0 begins the command."""
         member = {"FOLDER": str(folder), "RANK": index, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "NODE_RANK": index, "NUM_NODES": 2}
         variables = environment(SLURMD_NODENAME=self.names[index], SLURM_JOB_NODELIST=",".join(self.names), **extra)
         variables |= {f"SPMD_{name}": str(value) for name, value in member.items()}

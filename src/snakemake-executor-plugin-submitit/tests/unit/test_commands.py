@@ -37,7 +37,7 @@ def test_a_sbatch_that_hangs_is_told_of_and_does_not_outlive_ctrl_c(tmp_path):
     assert members(group)
     main.interrupt()
     assert members(group) == []
-    assert "sbatch did not answer and was stopped: if a job of it appears in the queue, it ends by itself" in main.output
+    assert "sbatch did not answer and was stopped: if it has submitted a job, that job ends by itself" in main.output
     assert list((tmp_path / ".snakemake/submitit/registry").iterdir()) == []
 
 

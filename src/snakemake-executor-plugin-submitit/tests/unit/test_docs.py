@@ -62,7 +62,7 @@ def test_the_figures_are_those_of_the_benchmark():
         found = json.loads((ROOT / "benchmarks" / "results" / f"executor-{name}.json").read_text())["rows"]
         return {row["contender"]: row for row in found}
 
-    tables = [cells for cells in rows("Beside snakemake-executor-plugin-slurm") if len(cells) == 5]
+    tables = [cells for cells in rows("Compared with snakemake-executor-plugin-slurm") if len(cells) == 5]
     length = len(tables) // 2
     for number, table in (("200", tables[:length]), ("1000", tables[length:])):
         at_once, figures = measured(number), {cells[0]: cells[1:] for cells in table}

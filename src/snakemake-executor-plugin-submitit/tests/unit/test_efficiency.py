@@ -1,4 +1,4 @@
-"""The efficiency report where a cluster cannot be made to say it on demand; with real accounting: tests/slurm."""
+"""The efficiency report for answers that a cluster does not give on demand; with real accounting: tests/slurm."""
 
 import pytest
 

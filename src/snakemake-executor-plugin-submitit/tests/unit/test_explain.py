@@ -58,7 +58,7 @@ def test_a_command_that_was_killed_is_told_with_the_memory_that_it_asked_for(job
     told = job.explain()
     assert ", killed by SIGKILL, node node1" in told
     assert ("exit status 1" in told) == (status == 1)
-    assert "hint: SIGKILL is often out of memory: asked 500 MB (mem_mb)" in told
+    assert "hint: SIGKILL often means out of memory: 500 MB were requested (mem_mb)" in told
 
 
 def test_other_signals_and_exit_statuses_are_told_as_they_are(job, monkeypatch):

@@ -1,4 +1,4 @@
-"""When a job that Slurm's answers leave out counts as lost; with real files, and a clock that the test turns."""
+"""When a job that Slurm's answers leave out counts as lost; with real files, and a clock that the test sets."""
 
 from types import SimpleNamespace
 

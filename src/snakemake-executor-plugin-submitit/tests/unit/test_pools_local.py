@@ -73,7 +73,7 @@ def test_a_job_of_several_ranks_runs_by_itself(tmp_path):
     done = snakemake(tmp_path, cluster="local")
     assert done.returncode == 0, done.stdout
     assert lines(tmp_path / "out.txt") == ["2"]
-    assert "ranks: resource pool=2 is not used, for the job has several ranks and runs by itself" in done.stdout
+    assert "ranks: resource pool=2 is not used because the job has several ranks and runs by itself" in done.stdout
     assert not (tmp_path / ".snakemake/submitit/pools").exists()
 
 

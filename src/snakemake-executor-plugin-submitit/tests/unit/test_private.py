@@ -132,7 +132,7 @@ def test_a_folder_of_another_user_that_is_not_shared_is_named_with_what_to_do(re
     program = "from snakemake_executor_plugin_submitit.submission.submit import own_job_folder"
     tell = "\ntry:\n    own_job_folder(pathlib.Path(sys.argv[1]))\nexcept Exception as err:\n    print(err)\n"
     told = as_nobody(tell, theirs, before=program).communicate()[0]
-    assert f"{theirs}: it belongs to another user, and this one cannot have a subfolder in it (Permission denied)" in told
+    assert f"{theirs}: it belongs to another user, and a subfolder for this one cannot be created (Permission denied)" in told
     assert "--submitit-folder" in told
     assert own_job_folder(theirs) == theirs
 

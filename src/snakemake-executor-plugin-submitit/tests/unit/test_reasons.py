@@ -9,7 +9,7 @@ from snakemake_executor_plugin_submitit.submission.states import UNSATISFIABLE_R
 @pytest.mark.parametrize(
     ("reason", "words"),
     [
-        ("Priority", "before it in the queue"),
+        ("Priority", "ahead of it in the queue"),
         ("ReqNodeNotAvail, UnavailableNodes:node[1-4]", "down, drained or reserved"),
         ("launch failed requeued held", "Slurm holds it"),
         ("launch_failed_requeued_held", "Slurm holds it"),

@@ -11,7 +11,7 @@ def test_reading_changes_nothing_and_leaves_out_what_is_damaged(tmp_path):
     writer = Registry(tmp_path)
     submission = Submission(str(tmp_path / "job"), [Record("a", str(tmp_path / "job"), ("out",))], is_array=False, job_id="7")
     writer.note(submission)
-    (tmp_path / "job" / registry.REPORTED).touch()  # `load` would remove such a one
+    (tmp_path / "job" / registry.REPORTED).touch()  # `load` would remove such an entry
     (tmp_path / "registry" / "other.json").write_text("{")
     before = {file.name: file.read_bytes() for file in (tmp_path / "registry").iterdir()}
     assert [(each.job_id, each.records[0].outputs) for each in Registry(tmp_path).read()] == [("7", ("out",))]

@@ -45,7 +45,7 @@ def data(tmp_path):
 
 
 def fetched(base, original):
-    """Fetch, and let go."""
+    """Fetch a copy, and release it."""
     copies = Copies(base)
     try:
         return copies.fetch(original)
@@ -55,7 +55,7 @@ def fetched(base, original):
 
 @pytest.fixture
 def disk(monkeypatch):
-    """A disk of 1,000,000 bytes, of which as many are free as this says."""
+    """A disk of 1,000,000 bytes, with as many free as `free` says."""
     state = SimpleNamespace(free=900_000)
     monkeypatch.setattr(staging.shutil, "disk_usage", lambda _: SimpleNamespace(total=1_000_000, free=state.free))
     return state

@@ -1,4 +1,4 @@
-"""What is made of the answers, and of the silence, of Slurm's commands."""
+"""How the answers of Slurm's commands are interpreted, and what happens when there are none."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Waiting for one job that was submitted by itself: what is asked, by a clock that the test turns."""
+"""Waiting for one job that was submitted by itself: which queries are made, by a clock that the test sets."""
 
 from types import SimpleNamespace
 

@@ -1,1 +1,1 @@
-"""What the command line and a terminal say to each other: the log of a stage, completion of words."""
+"""How the command line interacts with a terminal: the log of a stage, completion of words."""

@@ -1,6 +1,7 @@
 """What the shell offers on Tab: stages, artifacts, keys of the configuration, resources, profiles. Imports no torch.
 
-A completer is called with what is typed so far, and must not raise: a mistake in the configuration is told, and nothing offered.
+A completer is called with what is typed so far, and must not raise: a mistake in the configuration is reported, and nothing is
+offered.
 """
 
 from __future__ import annotations

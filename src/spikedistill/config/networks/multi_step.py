@@ -25,7 +25,7 @@ def multi_step_misfits(needs: frozenset[str], student: StudentConfig) -> Iterato
     if "exits" in needs:
         yield f"needs side branches, which {student.arch!r} has no stages for: {OTHERS}; or use another method, such as tet or kd"
     if needs & {"features", "stages", "last_stage"} and not entry.get("features"):
-        yield f"compares maps, and {student.arch!r} does not tell its own: {OTHERS}; or use another method, such as tet or kd"
+        yield f"compares maps, and {student.arch!r} does not offer its own: {OTHERS}; or use another method, such as tet or kd"
 
 
 def multi_step_problems(experiment: ExperimentConfig, meta: DatasetMeta) -> Iterator[Problem]:

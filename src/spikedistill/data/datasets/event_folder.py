@@ -35,7 +35,7 @@ class Sensor(Section):
 
 
 class Params(own_files.OwnFilesParams, FrameParams):
-    """What the files do not say, and how the events become frames. What is not given is found in the folder, and told."""
+    """What the files do not say, and how the events become frames. What is not given is found in the folder, and reported."""
 
     format: FormatName | None = Field(None, description="Format of the recordings. Default: the only one that is there.")
     sensor: Sensor | None = Field(
@@ -66,7 +66,7 @@ def describe(params: Params) -> DatasetMeta:
 
 
 def scan(params: Params, raw: Path) -> Params:
-    """Return the parameters with what was not stated as it is in the folder; one recording is read for it, of medium size.
+    """Return the parameters, those not stated taken from the folder; one recording of medium size is read for this.
 
     Raises:
         DataError: naming what is wrong with the folder, or what has to be stated.

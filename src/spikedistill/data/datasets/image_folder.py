@@ -27,7 +27,7 @@ LOOKED_AT = 100  # headers that are read to find the shape
 
 
 class Params(own_files.OwnFilesParams):
-    """The shape of the images. What is not given is found in the folder, and told."""
+    """The shape of the images. What is not given is found in the folder, and reported."""
 
     side: int | None = Field(
         None,
@@ -62,7 +62,7 @@ def describe(params: Params) -> DatasetMeta:
 
 
 def scan(params: Params, raw: Path) -> Params:
-    """Return the parameters with what was not stated as it is in the folder; the headers of up to 100 images are read for it.
+    """Return the parameters, those not stated taken from the folder; the headers of up to 100 images are read for this.
 
     Raises:
         DataError: naming what is wrong with the folder, or what has to be stated.

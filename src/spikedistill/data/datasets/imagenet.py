@@ -34,9 +34,9 @@ log = logging.getLogger(__name__)
 NEEDS_RAW = True
 SPLIT_SAMPLES = (1281167, 50000)  # to train and to test on, for estimates
 PUBLISHED_BYTES = 154_642_401_280  # of the two archives
-SHRUNK_BYTES = 0.45  # of a JPEG of quality 90, by the square of its shorter side
-POINTS_BYTES = 4000  # of the entry points of an image of usual size
-INDEX_BYTES = 130  # of an image in the index
+SHRUNK_BYTES = 0.45  # size of a JPEG of quality 90, over the square of its shorter side
+POINTS_BYTES = 4000  # size of the entry points of an image of usual size
+INDEX_BYTES = 130  # size of an image's entry in the index
 MD5 = {
     "ILSVRC2012_img_train.tar": "1d675b47d978889d74fa0da5fadfb00e",
     "ILSVRC2012_img_val.tar": "29b22e2961454d5413ddabcf34fc5622",
@@ -88,7 +88,7 @@ class Params(ComponentParams):
 
 
 class Picture(NamedTuple):
-    """One image: its class, its row of the index, and its place: a number that only links to the same file share."""
+    """One image: its class, its row of the index, and its place, a number that only links to the same file have in common."""
 
     class_name: str
     row: dict[str, Any]
@@ -102,7 +102,7 @@ def describe(params: Params) -> DatasetMeta:
 
 
 def written_bytes(params: Params) -> int:
-    """Return about how many bytes the preparation of the complete dataset writes; 0 for a part of it, whose size is not known."""
+    """Return roughly how many bytes preparing the complete dataset writes; 0 for a part of it, whose size is not known."""
     if not params.strict:
         return 0
     points = sum(SPLIT_SAMPLES) * POINTS_BYTES if params.random_access else 0
@@ -148,7 +148,7 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
         elif params.verify:
             sums = verify(files, work=work, num_workers=num_workers)
         ImageFiles.save(out, raw, params.side)
-    if sums is not None:  # the published images have no checksums of their own: twins among them may be published
+    if sums is not None:  # single images have no published checksums, so duplicates may be part of the dataset
         pairs = files.twins(sums, parts["test"], parts["train"])
         splits.tell_twins([(files.name(row), files.name(other)) for row, other in pairs], "images", strict=False)
     recipe = {"dataset": "imagenet", **params.model_dump(mode="json", exclude_none=True)}
@@ -166,7 +166,7 @@ def prepare(params: Params, *, raw: Path | None, out: Path, work: Path, num_work
 def _rows(
     raw: Path, found: dict[str, list[Picture]], class_names: list[str], *, mix: bool
 ) -> tuple[list[dict[str, Any]], dict[str, range]]:
-    """Return the rows of the index, and which of them are of each split."""
+    """Return the rows of the index, and the row numbers of each split."""
     labels = {name: label for label, name in enumerate(class_names)}
     rows: list[dict[str, Any]] = []
     parts: dict[str, range] = {}
@@ -222,7 +222,7 @@ def _pictures(root: Path, part: str, params: Params, problems: list[str], work: 
 
 
 def _check_published(archive: Path, note: Path) -> None:
-    """Compare an archive with its published md5, which takes minutes, unless the note of an interrupted run says that it fits."""
+    """Compare an archive with its published md5, which takes minutes, unless an interrupted run noted that it matches."""
     state = state_of(archive)
     if note.is_file() and note.read_text(encoding="utf-8") == state:
         return
@@ -263,13 +263,13 @@ def _listing(folder: str | Path) -> list[tuple[str, int]]:
 
 
 def _place(entry: os.DirEntry[str], device: int) -> int:
-    """Return the place of a file; it is asked for only where the folder does not say it, because there are a million of them."""
+    """Return the place of a file; stat is called only for links, because there are a million files."""
     if not entry.is_symlink():
         return device << 64 | entry.inode()
     try:
         found = entry.stat()
     except FileNotFoundError:
-        return -1  # a link to nowhere is named when it is read
+        return -1  # a broken link is reported when it is read
     return found.st_dev << 64 | found.st_ino
 
 

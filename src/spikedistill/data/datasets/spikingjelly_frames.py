@@ -53,7 +53,7 @@ class Params(ComponentParams):
 
 
 class Part(NamedTuple):
-    """The samples of one split, or all: what SpikingJelly made, and the folder that their ids count from."""
+    """The samples of one split, or all: what SpikingJelly made, and the folder that their ids are relative to."""
 
     name: str
     samples: Any

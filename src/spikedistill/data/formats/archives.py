@@ -1,8 +1,8 @@
 """Downloaded files and archives: downloaded, checked and read in place, never changed. Standard library only.
 
 Files inside a zip archive are read straight from it, without unpacking to disk, and compared with their checksums in the archive.
-Archives are compared with their published md5. A small archive that would fill the memory or the disk is an error: no more is
-unpacked than an archive says of its members, and no more than there can be in a member of its kind.
+Archives are compared with their published md5. A decompression bomb is an error: no more is unpacked than an archive declares for
+its members, and no more than a member of its kind can have.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ATTEMPTS = 3
 _BLOCK = 1 << 20
 _COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 _TAR_TO_FILE = 16  # largest ratio of an unpacked tar archive to the limit of the files wanted in it
-_MAX_REST = 1 << 30  # of a tar archive, after its last member
+_MAX_REST = 1 << 30  # bytes of a tar archive after its last member
 _MAX_RATIO = 1100  # of deflate: 258 bytes from 2 bits
 
 MAX_RECORDING_BYTES = 256 << 20  # of a file that is read whole; the largest published ones have 3 MB
@@ -161,7 +161,7 @@ def is_clutter(name: str) -> bool:
 
 
 class BoundedStream:
-    """A stream for the reader of tar archives, which trusts the sizes in damaged headers: nobody reads a lot at once."""
+    """A stream that refuses large reads, for the reader of tar archives, which trusts the sizes in damaged headers."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -198,7 +198,7 @@ def reading_tar(archive: Path) -> Iterator[None]:
 
 
 def tar_members(opened: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yield the members of a tar archive; a damaged size that leads back in the archive, without end, is an error."""
+    """Yield the members of a tar archive; a damaged size that leads back in the archive, into an endless loop, is an error."""
     for member in opened:
         if member.size < 0:
             raise tarfile.ReadError(f"{member.name} has {member.size} bytes")
@@ -215,7 +215,7 @@ def _read_to_end(stream: BinaryIO) -> None:
 
 @contextlib.contextmanager
 def _opened_tar(archive: Path) -> Iterator[tarfile.TarFile]:
-    """Open a tar archive, whatever its compression, which its first bytes tell better than its name."""
+    """Open a tar archive; its compression is recognised by its first bytes, not by its name."""
     with reading_tar(archive):
         with archive.open("rb") as stream:
             start = stream.read(6)
@@ -248,7 +248,7 @@ def unpack_tar(archive: Path, target: Path) -> None:
                 opened.extract(member, target, filter="data")
             except OSError as err:
                 if err.filename is None and not is_disk_full(err):
-                    raise  # of the archive
+                    raise  # an error of the archive, not of the target
                 raise DataError(f"{archive}: cannot be unpacked to {target}: {reason(err)}") from err
 
 

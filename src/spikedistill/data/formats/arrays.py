@@ -1,6 +1,6 @@
-"""Array files (.npy) of prepared datasets: made of zeros, filled row by row in place, opened within bounds. Numpy only.
+"""Array files (.npy) of prepared datasets: created with zeros, filled row by row in place, checked when opened. Numpy only.
 
-Rows are written with pwrite, not through a memory map, because a full disk kills a process that writes to one.
+Rows are written with pwrite, not through a memory map, because a full disk kills a process that writes through a map.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from spikedistill.data.formats.files import check_free_space, in_units, is_disk_
 from spikedistill.errors import DataError
 
 HEADER_BYTES = 128  # of a .npy file of any shape used here
-_KINDS = "uifb"  # of numbers: integers, floats, truth values
+_KINDS = "uifb"  # dtype kinds of numbers: integers, floats, booleans
 
 
 def create_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], what: str) -> None:
-    """Create an array file of zeros, whose space is reserved where the file system can.
+    """Create an array file of zeros, with its space reserved where the file system can do so.
 
     Raises:
         DataError: if the disk, or the user's share of it, lacks space for it; `what` names its content.

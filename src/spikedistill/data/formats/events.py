@@ -249,8 +249,8 @@ class Aedat3Chunk(NamedTuple):
 def aedat3_chunks(stream: BinaryIO, name: str, *, truncated: Truncated = "error") -> Iterator[Aedat3Chunk]:
     """Decode an AEDAT 3.1 stream in pieces of half a megabyte.
 
-    Of a packet, the first `number` events are read; what its capacity leaves room for is passed over. Events among the first
-    that are marked invalid are kept, as SpikingJelly keeps them.
+    Only the first `number` events of a packet are read; its unused capacity is skipped. Events among these that are marked
+    invalid are kept, as SpikingJelly keeps them.
 
     Args:
         stream: the file, at its beginning.

@@ -1,4 +1,4 @@
-"""Files of the user, read within bounds, and what the operating system says of them in words. Standard library only."""
+"""The user's files, read with size limits, and errors of the operating system in words. Standard library only."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def is_disk_full(err: OSError) -> bool:
 
 
 def explained(prepare: Prepare) -> Prepare:
-    """Decorate the `prepare` of a dataset: what the operating system refuses becomes a DataError that names the file."""
+    """Decorate the `prepare` of a dataset: errors of the operating system become a DataError that names the file."""
 
     @functools.wraps(prepare)
     def prepare_explained(params: Any, *, raw: Path | None, out: Path, **others: Any) -> None:
@@ -59,7 +59,7 @@ def explained(prepare: Prepare) -> Prepare:
 
 
 def is_there(file: Path) -> bool:
-    """Return whether a file exists that a list names, which may have any text where a name should be."""
+    """Return whether a file that a list names exists; the list may have any text in place of a name."""
     try:
         return file.is_file()
     except OSError as err:
@@ -124,7 +124,7 @@ def state_of(path: Path | str) -> str:
 
 
 def link(source: Path, target: Path) -> None:
-    """Give a file a second name, in place of what has it; copy it if the file systems differ, or know of no such thing."""
+    """Hard-link a file to `target`, replacing what is there; copy it if the file systems differ or have no hard links."""
     target.unlink(missing_ok=True)
     try:
         target.hardlink_to(source)
@@ -141,7 +141,7 @@ def in_units(num_bytes: int) -> str:
 
 
 def check_free_space(folder: Path, needed: int, what: str) -> None:
-    """Raise a DataError if the disk of `folder` has fewer than `needed` bytes free; tell if it will be much."""
+    """Raise a DataError if the disk of `folder` has fewer than `needed` bytes free; log the need if it is large."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DataError(
@@ -152,7 +152,7 @@ def check_free_space(folder: Path, needed: int, what: str) -> None:
 
 
 def reserve(descriptor: int, num_bytes: int, *, keep_size: bool = False) -> None:
-    """Have the file system keep space for a file, so that nothing else takes it, and a quota is told now; where it can.
+    """Reserve space for a file, where the file system can: nothing else takes it, and an exceeded quota shows at once.
 
     Args:
         descriptor: of the file.
@@ -163,7 +163,7 @@ def reserve(descriptor: int, num_bytes: int, *, keep_size: bool = False) -> None
         OSError: if the space is not there.
     """
     try:
-        fallocate = ctypes.CDLL(None, use_errno=True).fallocate  # os.posix_fallocate would write zeros where it cannot
+        fallocate = ctypes.CDLL(None, use_errno=True).fallocate  # os.posix_fallocate would fall back to writing zeros
     except (OSError, AttributeError):
         return
     if fallocate(descriptor, int(keep_size), ctypes.c_int64(0), ctypes.c_int64(num_bytes)) and ctypes.get_errno() in _DISK_FULL:

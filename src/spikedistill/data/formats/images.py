@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 INDEX = "files.json"
 MAX_FILE_BYTES = 256 << 20
 POINTS_KEYS = ("points", "points_offset", "points_size")
-"""Of a row, where the entry points of its JPEG are: the file below the prepared dataset, and their place in it, in bytes."""
+"""Keys of a row: the file below the prepared dataset with the entry points of its JPEG, and their place in it, in bytes."""
 _HEADER_BYTES = 4096  # between two files of a tar archive, at most
 
 
@@ -47,7 +47,7 @@ class ImageFiles:
             rows: rows of an index with "id", the path below the folder; for an image in a tar archive also with "archive", the
                 archive's path below the folder, and "offset" and "size" of the image in it, in bytes.
             side: S in pixels.
-            folder: of the prepared dataset, where rows have places in it, POINTS_KEYS.
+            folder: of the prepared dataset, if rows have POINTS_KEYS, which are places in it.
         """
         self._root, self._rows, self._folder = root, rows, folder
         self.shape = (len(rows), 3, side, side)
@@ -121,7 +121,7 @@ class ImageFiles:
         return content
 
     def _entry_points(self, entry: Mapping[str, Any]) -> bytes:
-        """Return the entry points of an image that are in the prepared dataset; none if there are none."""
+        """Return the entry points of an image that are in the prepared dataset; empty if there are none."""
         if self._folder is None or not entry.get("points_size"):
             return b""
         file, offset, size = (entry[key] for key in POINTS_KEYS)
@@ -157,7 +157,7 @@ class ImageFiles:
         return image
 
     def encoded(self, row: int, content: bytes, *, fast: bool = False) -> EncodedImage:
-        """Return one image, given its bytes, for crops to be made of it; `fast` as for `EncodedImage`.
+        """Return one image, given its bytes, to make crops from; `fast` as for `EncodedImage`.
 
         Raises:
             DataError: as `read`, as far as its header tells.
@@ -173,11 +173,11 @@ class ImageFiles:
 
     @property
     def how(self) -> dict[str, Any]:
-        """Return how the images are decoded, in JSON: with the root and the rows, all that there is to know."""
+        """Return how the images are decoded, in JSON; together with the root and the rows, it defines the images completely."""
         return {"square": self.shape[-1]}
 
     def values(self, row: int, content: bytes) -> npt.NDArray[np.uint8]:
-        """Return what an array has of one image, [3, S, S], from its bytes.
+        """Return the values of one image in an array, [3, S, S], from its bytes.
 
         Raises:
             DataError: if it cannot be decoded.
@@ -189,7 +189,7 @@ class ImageFiles:
         return self.encoded(row, self.content(row)).middle_square(self.shape[-1])
 
     def twins(self, sums: npt.NDArray[np.uint64], rows: Sequence[int], others: Sequence[int]) -> list[tuple[int, int]]:
-        """Return the pairs of identical files, one among `rows` and another one among `others`: the first that is like it.
+        """Return pairs of identical files: each of `rows` that has a copy among `others`, and the first such copy.
 
         Args:
             sums: size and CRC-32 of each file in one number, size << 32 | CRC-32.

@@ -1,4 +1,4 @@
-"""One's own pictures in any usual format, as arrays of one shape. Pillow is imported on first use.
+"""Users' own pictures in any usual format, as arrays of one shape. Pillow is imported on first use.
 
 Letters: N picture, C channel (1 or 3), H row, W column.
 """
@@ -35,7 +35,7 @@ class Shape(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """The shape that all pictures get; `crop`: by resizing and cropping; otherwise another size is an error."""
+    """The shape of all pictures. With `crop`, they are resized and cropped to it; otherwise, another size is an error."""
 
     height: int
     width: int
@@ -71,7 +71,7 @@ class Pictures(ImageFiles):
         return {"fit": list(self._fit)}
 
     def values(self, row: int, content: bytes) -> npt.NDArray[np.uint8]:
-        """Return what an array has of one picture, [C, H, W], from its bytes.
+        """Return the values of one picture in an array, [C, H, W], from its bytes.
 
         Raises:
             DataError: if it cannot be used.

@@ -2,7 +2,7 @@
 
 Of two variants (see `loading.policies`), "torchvision" gives the results of torchvision for uint8 tensors; its Pillow backend,
 which most published recipes use, differs by rounding. "sealkd" is the older code for Pillow images that SeAl-KD, TDD and ESD took
-over: it rotates counter-clockwise only, shears by bicubic interpolation, and rounds translations, not truncates them. These
+over: it rotates counter-clockwise only, shears by bicubic interpolation, and rounds translations instead of truncating. These
 and the thresholds of solarizing equal Pillow's; all other operations are torchvision's in both.
 
 Letters: B batch, C channel, H, W.
@@ -144,13 +144,13 @@ def _sharpness(images: torch.Tensor, steps: Steps, style: Style) -> torch.Tensor
 
 
 def _look_up(images: torch.Tensor, steps: Steps, style: Style) -> torch.Tensor:
-    """Change brightness, posterize, solarize or invert: what becomes of a value depends on nothing else."""
+    """Change brightness, posterize, solarize or invert: the new value of a pixel depends on its old value alone."""
     tables = send(_tables(steps, style), images.device)
     return tables.gather(1, images.reshape(len(images), -1).long()).reshape(images.shape)
 
 
 def _tables(steps: Steps, style: Style) -> npt.NDArray[np.uint8]:
-    """Return what becomes of each value, [B, 256]."""
+    """Return the new value of each old value, [B, 256]."""
     values = np.arange(256)
     factor = (1.0 + _signed(steps, 0.9)).astype(np.float32)[:, None]
     dropped = np.rint(steps.strength * (4 / 9)).astype(np.int64)[:, None]

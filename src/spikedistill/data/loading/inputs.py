@@ -21,7 +21,7 @@ STATISTICS = {
     "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
-"""Mean and standard deviation per channel in published recipes; the latter of CIFAR-10 is the mean over images of each one's."""
+"""Mean and standard deviation per channel in published recipes; for CIFAR-10, the latter is averaged over single images."""
 
 
 class Resize(Section):

@@ -209,7 +209,7 @@ class Loader:
     def stored(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch as they are stored: unsigned integers on the host.
 
-        A batch is overwritten once the next one was taken: copy what you keep.
+        A batch is overwritten once the next one is taken: copy what you keep.
 
         Raises:
             ConfigError: if the dataset has no array.

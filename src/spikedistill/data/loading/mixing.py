@@ -1,8 +1,8 @@
 """Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019) of a global batch, by torchvision's rules.
 
-Every sample is mixed with the one before it in the global batch, the first with the last, in one share for the whole batch. The
-draws are functions of (seed, epoch, step). So the mixture does not depend on the number of ranks: each loads one sample more, the
-one before its part.
+Every sample is mixed with the one before it in the global batch, the first with the last, with the same share in the whole batch.
+The draws are functions of (seed, epoch, step). So the mixture does not depend on the number of ranks: each loads one more sample,
+the one before its part.
 """
 
 from __future__ import annotations

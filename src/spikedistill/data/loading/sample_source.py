@@ -25,7 +25,7 @@ from spikedistill.data.loading.rng import SampleRng, Stream, Words
 from spikedistill.data.loading.streaming.read_ahead import BytesAhead, RowsAhead
 
 _MOST_PER_TASK = 8  # images that a thread decodes in a row: boxes are drawn for all of them at once
-_DECODED_AHEAD = 1  # batches that are begun before the one that is asked for has ended
+_DECODED_AHEAD = 1  # batches whose decoding starts before the requested one is complete
 _TASKS_PER_THREAD = 4  # of a batch, so that no thread waits long for the last one
 
 
@@ -87,7 +87,7 @@ class RowSource:
 
 @contextlib.contextmanager
 def decoders() -> Iterator[ThreadPoolExecutor]:
-    """Open as many threads as this rank has CPUs; at the end, what they have not begun is left."""
+    """Open as many threads as this rank has CPUs; at the end, tasks that have not started are cancelled."""
     pool = ThreadPoolExecutor(own_cpus(), thread_name_prefix="decode")
     try:
         yield pool
@@ -96,7 +96,7 @@ def decoders() -> Iterator[ThreadPoolExecutor]:
 
 
 class FileSource:
-    """Samples decoded from files by several threads, which begin with a batch while the one before is used."""
+    """Samples decoded from files by several threads, which start on a batch while the previous one is used."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class FileSource:
         *,
         fast: bool = False,
     ) -> None:
-        """Plan to decode.
+        """Plan the decoding; nothing is decoded yet.
 
         Args:
             files: the images.
@@ -117,7 +117,7 @@ class FileSource:
             ring: buffers uint8 [B, 3, S, S], three or more.
             crop: makes random resized crops; None: middle squares.
             pool: the threads; decoders release the GIL.
-            ahead: knows the rows of each batch, and has read them; None: the threads read them.
+            ahead: reads the files of each batch ahead; None: the threads read them.
             fast: as for `EncodedImage`.
         """
         self._files, self._batches, self._ring, self._crop = files, iter(batches), ring, crop
@@ -134,7 +134,7 @@ class FileSource:
         return self._ring.send(buffer)
 
     def _start(self, rows: npt.NDArray[np.int64], rng: SampleRng) -> tuple[torch.Tensor, list[Future[None]]]:
-        """Deal the images of a batch to the threads; return the buffer that they fill, and the tasks."""
+        """Distribute the images of a batch over the threads; return the buffer that they fill, and the tasks."""
         buffer = self._ring.next(len(rows))
         target = buffer.numpy()
         contents = self._ahead.take() if self._ahead is not None else None

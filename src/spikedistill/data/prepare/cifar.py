@@ -132,7 +132,7 @@ class Cifar:
         )
 
     def _find(self, root: Path, params: CifarParams) -> tuple[Form, Path, Mapping[str, bytes | DataError]]:
-        """Return the form that is there, its folder or archive, and of each of its files the content, or why there is none."""
+        """Return the form that is there, its folder or archive, and for each of its files the content, or why there is none."""
         if archives.is_empty_but_for(root, "download"):
             first = self.forms[0]
             archives.download([(first.archive, ADDRESS + first.archive, first.md5)], root / "download")
@@ -269,7 +269,7 @@ class _Array:
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, in_columns, content = state
         if isinstance(dtype, _Dtype) and dtype.is_bytes and not in_columns:
-            raw = content.encode("latin1") if isinstance(content, str) else content  # Python 2 has no other bytes than text
+            raw = content.encode("latin1") if isinstance(content, str) else content  # Python 2 pickles bytes as text
             self.values = np.frombuffer(raw, dtype=np.uint8).reshape(shape)
 
 
@@ -288,7 +288,7 @@ def _frombuffer(content: Any, dtype: Any, shape: Any, order: Any) -> _Array:
 
 
 def _scalar(dtype: Any, content: Any = b"") -> None:
-    """Stand for a number of numpy, of which nothing is used."""
+    """Stand in for a numpy scalar, whose value is not used."""
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -310,7 +310,7 @@ _STAND_INS = {
     ("_codecs", "encode"): _encode,
 }
 """What pickles of arrays name, as Python 2 and 3 and all versions of numpy write them, and what is called instead."""
-_MAX_MEMO = 1 << 20  # the unpickler takes memory for as many objects as the largest number that it is told to remember one by
+_MAX_MEMO = 1 << 20  # largest memo index: the unpickler allocates a table up to the largest one that a pickle uses
 
 
 class _PlainUnpickler(pickle.Unpickler):

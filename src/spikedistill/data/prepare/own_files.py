@@ -1,4 +1,4 @@
-"""One's own files: class folders, or a table of paths and labels; found splits, or one that is drawn. No file is changed.
+"""Users' own files: class folders, or a table of paths and labels; a split that is found or drawn. No file is changed.
 
 A plan looks into the folder once (`find`), and what it found goes into the spec with a digest of the listing (`content`): two
 folders never share an id, the same files elsewhere have the same one, and a folder that changed after planning is an error.
@@ -37,7 +37,7 @@ class Samples(Section):
 
 
 class OwnFilesParams(ComponentParams):
-    """Where classes and splits of one's own files come from. What is not given is found in the folder, and told."""
+    """Where classes and splits of users' own files come from. What is not given is found in the folder, and reported."""
 
     table: str | None = Field(
         None,
@@ -252,10 +252,10 @@ def found_in(listing: Listing, params: OwnFilesParams) -> dict[str, object]:
 
 
 def checked(listing: Listing, params: OwnFilesParams) -> tuple[tuple[str, ...], dict[str, list[int]]]:
-    """Return classes and splits of a folder, once more when it is prepared.
+    """Return classes and splits of a folder, checked again when it is prepared.
 
     Raises:
-        DataError: if it has not the files that this was planned with, or a file is in both splits.
+        DataError: if it does not have the files that this was planned with, or a file is in both splits.
     """
     check_unchanged(listing.root, listing.digest, params.content)
     class_names = listing.class_names(params)
@@ -268,7 +268,7 @@ def check_unchanged(root: Path, digest: str, planned: str | None) -> None:
     """Check that a folder has the files that its preparation was planned with, if it was planned.
 
     Raises:
-        DataError: if it has not.
+        DataError: if it does not.
     """
     if planned is not None and planned != digest:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Splits of one's own samples: found by name, or drawn class by class."""
+"""Splits of users' own samples: found by name, or drawn class by class."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def found_parts(names: set[str], stated: Parts | None, place: str) -> Parts | No
         None if they are not splits.
 
     Raises:
-        DataError: if the stated ones are not among them, or more than one can be to test on.
+        DataError: if the stated ones are not among them, or more than one could be the test split.
     """
     if stated is not None:
         missing = [name for name in (stated.train, stated.test) if name not in names]

@@ -1,4 +1,4 @@
-"""A table of one's own samples: a CSV file with the columns path, label and perhaps split. Standard library only."""
+"""A table of users' own samples: a CSV file with the columns path, label and perhaps split. Standard library only."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _has_heading(path: Path) -> bool:
 
 
 def _first_line(text: str) -> str:
-    """Return the first line of a table, which may end in the carriage return alone of old spreadsheets."""
+    """Return the first line of a table, which may end in a lone carriage return, as old spreadsheets write it."""
     return io.StringIO(text, newline="").readline()
 
 
@@ -85,7 +85,7 @@ def read(path: Path, root: Path) -> list[Entry]:
     """Return the lines of a table.
 
     Raises:
-        DataError: naming every line that cannot be used: without path or label, a path twice, outside of root or to no file.
+        DataError: naming every line that cannot be used: no path or label, or a path that is repeated, outside root or missing.
     """
     text = read_text(path)
     heading = _first_line(text)

@@ -118,7 +118,7 @@ def _enlarged(image: npt.NDArray[np.integer]) -> Int64:
 
 
 def _place(picture: npt.NDArray[np.integer], number: int) -> Int64:
-    """Put a picture into the middle of a canvas with a margin of 4 pixels around the sensor, or one pixel beside it."""
+    """Put a picture into the middle of a canvas with a margin of 4 pixels around the sensor, or up to one pixel off it."""
     height, width = picture.shape
     down, right = _draw(1, number, 2) % 3 - 1
     canvas = np.zeros((SENSOR + 8, SENSOR + 8), dtype=np.int64)

@@ -1,7 +1,7 @@
-"""Split lists: the rows of a prepared dataset that train and those that test. Numpy only.
+"""Split lists: the training rows and the test rows of a prepared dataset. Numpy only.
 
-A list is {"train": rows, "test": rows}. Published splits count in SpikingJelly's order: classes by name, then files by name, both
-as strings (0, 1, 10, 100, …).
+A list is {"train": rows, "test": rows}. Published splits number samples in SpikingJelly's order: classes by name, then files by
+name, both as strings (0, 1, 10, 100, …).
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def tell_twins(pairs: Sequence[tuple[str, str]], what: str, *, strict: bool) -> 
 
     Args:
         pairs: names of a sample to test on and of the same sample to train on.
-        what: the samples are, in the plural.
+        what: what the samples are called, in the plural.
         strict: raise an error; otherwise, log a warning.
 
     Raises:

@@ -68,7 +68,7 @@ def run_workers(
     finally:
         items.stop()
         pool.shutdown(wait=True, cancel_futures=True)
-        for process in set(multiprocessing.active_children()) - others:  # the pool leaves these where starting another one failed
+        for process in set(multiprocessing.active_children()) - others:  # the pool leaves these if starting another one failed
             process.terminate()
 
 

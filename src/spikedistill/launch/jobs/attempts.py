@@ -47,7 +47,7 @@ def job_names(spec: Spec) -> tuple[str, str]:
 
 
 class Attempts:
-    """Looks up last attempts in folders of submitit, of which it lists the entries once."""
+    """Looks up last attempts in folders of submitit, whose entries it lists once."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         """List the folders."""

@@ -1,7 +1,7 @@
 """`spikedistill cancel`: end jobs of stages, with Snakemake's main process or without it.
 
 Only jobs that were just found are ended, each by an identity that no other job can have: on Slurm the path of its batch script,
-here its process, pinned. A main process that waits for one of them is told, by a mark in the job's folder, not to try it again.
+here a pidfd. A main process that waits for one of them is told, by a mark in the job's folder, not to try it again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def cancel_run(find: Callable[[], FoundJobs], jobs: Iterable[Found], outputs: It
     Args:
         find: looks for jobs again.
         jobs: the jobs to end.
-        outputs: absolute paths of what the stages of the run make, by which its main processes are known.
+        outputs: absolute paths of what the stages of the run make, which identify its main processes.
     """
     outcome, chosen, wanted = Outcome(), {found.job.job_id: found for found in jobs}, set(outputs)
     for found in chosen.values():

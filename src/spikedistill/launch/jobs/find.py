@@ -1,6 +1,6 @@
 """Which jobs belong to which stages of a plan.
 
-Records of the executor say which outputs a job makes; a job without one, as of `spikedistill submit`, is known by its folder.
+Records of the executor say which outputs a job makes; a job without one, as from `spikedistill submit`, is known by its folder.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Found:
     Attributes:
         job: the job.
         name: its own name.
-        job_dir: its own folder; of an array, each job has one.
+        job_dir: its own folder; each job of an array has one.
         refs: artifacts of the plan that it makes; several for a group of Snakemake.
     """
 
@@ -55,7 +55,7 @@ class FoundJobs:
     """All jobs that were submitted from a working directory and are known now.
 
     Attributes:
-        by_ref: those of each stage, the likeliest to be at work first.
+        by_ref: those of each stage, the one most likely to be running first.
         stale: living ones of stages that the plan does not have.
         others: living ones that make no artifact, such as the report.
         problem: why those in Slurm are not known, or not as of now; empty if they are.
@@ -125,7 +125,7 @@ class JobFinder:
         """Return this user's jobs in Slurm, and why they are not those of this moment, if they are not.
 
         Args:
-            is_used: jobs have been submitted to Slurm; otherwise a machine without a cluster is no problem.
+            is_used: whether jobs have been submitted to Slurm; otherwise a machine without a cluster is no problem.
         """
         if not self._asks_slurm:
             return [], ""

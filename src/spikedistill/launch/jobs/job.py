@@ -14,9 +14,9 @@ class Job:
     Attributes:
         cluster: where it is.
         job_id: Slurm's id, or that of a process on this machine, or of a ticket in a pool.
-        folder: what submitit keeps of it: of an array, all jobs share one.
+        folder: where submitit keeps its files; all jobs of an array share one.
         state: Slurm's word; RUNNING on this machine.
-        reason: Slurm's, for which it is pending.
+        reason: why it is pending, in Slurm's word.
         nodes: where it runs, as Slurm writes it.
         gpus: how many it has, on all nodes.
         gpu_names: which ones, where that is known.

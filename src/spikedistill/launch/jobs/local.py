@@ -24,7 +24,7 @@ def local_jobs() -> list[Job]:
 def end(job: Job) -> bool:
     """Tell a job to end; return False if it has ended by itself.
 
-    The process is pinned before it is looked at: no other that gets its number later can be hit.
+    A pidfd is opened before the process is looked at, so that no later process with the same number can be hit.
     """
     try:
         pinned = os.pidfd_open(int(job.job_id))

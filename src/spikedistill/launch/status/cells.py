@@ -1,4 +1,4 @@
-"""The cells of a snapshot's table, and its summary: what every way to show it has in common."""
+"""The cells of a snapshot's table, and its summary: what all ways to show it have in common."""
 
 from __future__ import annotations
 

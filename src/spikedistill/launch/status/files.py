@@ -1,7 +1,7 @@
 """What the files of a stage in progress tell: its lease, its starts, its metrics.
 
 In a shared store, a colleague may have written them: nothing but plain files of a sensible size is read, numbers must be finite,
-and of a text only what is printable gets any further.
+and only the printable part of a text is used.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class WorkReader:
         self._skew_s: float | None = None
 
     def read(self, work: Path, epochs: int, batch_size: int) -> Work:
-        """Read the work folder of a stage that trains for so many epochs, 0 if it does not train, in batches of a size."""
+        """Read the work folder of a stage that trains for `epochs` epochs, 0 if it does not train, with this batch size."""
         lease = lease_path(work)
         holder = read_holder(lease) if _size(lease) is not None else None
         starts = _json_lines(work / STARTS)
@@ -79,7 +79,7 @@ class WorkReader:
             beat = lease.stat().st_mtime
             if self._skew_s is None:
                 silent_s = heartbeat_age_s(lease)
-                if silent_s == 0.0:  # or not to be known
+                if silent_s == 0.0:  # or unknown
                     return max(0.0, time.time() - beat)
                 self._skew_s = beat + silent_s - time.time()
         except OSError:
@@ -109,7 +109,7 @@ def _size(path: Path) -> int | None:
 
 
 def _json_lines(path: Path, last: int = 0) -> list[dict[str, Any]]:
-    """Return the objects in the last whole lines of a file, so many of them or all for 0, as far as they make sense."""
+    """Return the objects in the last whole lines of a file: `last` lines, or for 0 all of its tail; skip lines without one."""
     size = _size(path)
     if not size:
         return []

@@ -1,4 +1,4 @@
-"""A snapshot on a terminal, as many stages as fit: what happens first, then what went wrong, then what is to come."""
+"""A snapshot on a terminal, as many stages as fit: first what is running, then what went wrong, then what is to come."""
 
 from __future__ import annotations
 

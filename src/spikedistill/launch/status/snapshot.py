@@ -17,7 +17,7 @@ STATES: tuple[State, ...] = (
     *("running", "starting", "pending", "failed", "cancelled", "interrupted", "damaged"),
     *("ready", "waiting", "blocked", "done"),
 )
-"""All states, in the order in which a reader wants to see them: what happens, what went wrong, what is to come, what is done.
+"""All states, in the order in which a reader wants to see them: what is running, what went wrong, what is to come, what is done.
 
 `starting` has a job but has not begun, `ready` has all that it needs but no job, `waiting` needs artifacts that are not there
 yet, `blocked` needs one whose stage failed or was cancelled.
@@ -33,7 +33,7 @@ class Progress:
     Attributes:
         epoch: number of whole epochs that are done.
         epochs: of all.
-        part: share of the next epoch that is done, from 0 to 1, as it was noted last.
+        part: share of the next epoch that is done, from 0 to 1, as last noted.
         epoch_s: seconds that an epoch takes, a mean over the last ones; None if not measured.
         loss: of training.
         accuracy: on the training split, in percent.
@@ -69,8 +69,8 @@ class StageStatus:
         progress: of a training or a preparation, if it has begun.
         left_s: seconds until it is done, once it runs; None: not known, or nothing left.
         is_estimate: whether `left_s` comes from the estimate of its cost instead of its own rate.
-        gpu_hours: that it has used; of an earlier attempt they are not known.
-        gpu_hours_left: that it will still use.
+        gpu_hours: GPU-hours that it has used; those of an earlier attempt are not known.
+        gpu_hours_left: GPU-hours that it will still use.
     """
 
     ref: str
@@ -98,7 +98,7 @@ class Totals:
     """A whole run at one moment.
 
     Attributes:
-        counts: number of stages in each state that there is.
+        counts: number of stages in each state that occurs.
         gpu_hours: used by stages that are done or run.
         gpu_hours_left: to come, estimated; stages that are blocked do not count.
         end: when the run will end, in seconds since the epoch; None if nothing is under way.

@@ -14,7 +14,7 @@ from spikedistill.launch.status.snapshot import State
 from spikedistill.store.lease import HEARTBEAT_S, STALE_S
 
 SILENT_S = 5 * HEARTBEAT_S
-"""A lease whose job is known to have ended is not believed for longer; network file systems show times up to a minute late."""
+"""How long a lease is believed whose job is known to have ended; network file systems show times up to a minute late."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Evidence:
 
     Attributes:
         work: its files.
-        jobs: its jobs, the likeliest to be at work first.
+        jobs: its jobs, the one most likely to be running first.
         attempt: looks up how its last attempt ended.
         missing: upstream artifacts that are not there.
         broken: one of them whose stage failed, was cancelled, or is blocked itself; None if there is none.

@@ -14,7 +14,7 @@ from spikedistill.store.artifacts import Store
 from spikedistill.store.lease import STALE_S, Holder
 
 QUIET_S = 45.0
-"""After so long without a heartbeat the reader is told."""
+"""After this many seconds without a heartbeat, the status says so."""
 
 
 def stage_state(store: Store, spec: Spec) -> str:
@@ -58,7 +58,7 @@ def gpus(job: Job) -> str:
 
 
 def interrupted(work: Work) -> str:
-    """Say that a stage was started and nobody is at it."""
+    """Say that a stage was started and no process is working on it."""
     where = f" on {printable(work.holder.host)}" if work.holder else ""
     return f"interrupted{where}{_so_far(work, ', ', ' done')}; resumes when run again"
 

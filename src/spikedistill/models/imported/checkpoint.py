@@ -23,12 +23,12 @@ SUFFIXES = (SAFETENSORS, ".pth", ".pt", ".tar", ".ckpt", ".bin")
 def read_checkpoint(file: Path, checksum: str | None = None) -> Any:
     """Return the content of a checkpoint on the CPU: a state dict, or mappings around one.
 
-    Of Python objects it may hold numbers, texts, containers, tensors, and `argparse.Namespace`, the options of many training
-    scripts, which is a plain record of values.
+    Allowed Python objects are numbers, strings, containers, tensors, and `argparse.Namespace`, which holds the options of many
+    training scripts and is a plain record of values.
 
     Args:
         file: the checkpoint.
-        checksum: sha256 of what is read, in hex, so that nobody can exchange the file after it was checked; None: any.
+        checksum: sha256 of what is read, in hex, so that nobody can swap the file after it was checked; None: any.
 
     Raises:
         ConfigError: if the file cannot be read, is another one, is no checkpoint, or holds code.

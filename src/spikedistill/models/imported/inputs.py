@@ -35,7 +35,7 @@ class Conversion:
 
     @property
     def is_identity(self) -> bool:
-        """True if nothing has to be done, so that a batch stays as it is, to the bit."""
+        """True if nothing has to be done, so that a batch stays as it is, bit for bit."""
         same = self.wanted is None or _equal(self.given, self.wanted)
         return same and self.channels is None and self.size is None and not self.grey_events
 

@@ -9,11 +9,11 @@
 | torchvision, timm | the file itself, or `state_dict`, `model` | none, or `module.` | branches of GoogLeNet and Inception |
 | spikedistill: an artifact or an export | the file itself | `network.` | |
 
-All of these repositories create the layers of a network in the order in which ours does, so that what has other names fits by
-order. (Order of a residual block: conv, norm, conv, norm, then the shortcut's conv and norm; CKDSNN's `fc2` comes before its
+All of these repositories create the layers of a network in the same order as ours, so tensors with other names fit by order.
+(Order of a residual block: conv, norm, conv, norm, then the shortcut's conv and norm; CKDSNN's `fc2` comes before its
 `fc1`.) ESD's branches come after the network.
 
-Other layouts are found, too: every part of a file is tried, under any key and any common beginning of names.
+Other layouts are found, too: every part of a file is tried, under any key and with any common prefix of names removed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ State = dict[str, torch.Tensor]
 
 _NOT_WEIGHTS = re.compile(r"optim|sched|scaler|hyper_parameters|callbacks|loops|args")
 _DEPTH = 4
-_LEAST_SHARE = 4  # a common beginning is tried if one in so many names has it
+_LEAST_SHARE = 4  # a common prefix is tried if at least one in this many names has it
 _ESD_BRANCHES = re.compile(r"^(scala|fc)\d+\.")
 _TWIN = re.compile(r"\.seqbn\.module\.")  # CKDSNN and others register a norm twice: as `bn` and inside `seqbn.module`
 
@@ -80,13 +80,13 @@ def _states(content: Any, place: str, depth: int) -> Iterator[tuple[str, State]]
 
 
 def _is_dense(value: Any) -> bool:
-    """Return True for a tensor with a value in memory for each place: not sparse, quantised, nested, or without values."""
+    """Return True for a dense tensor in memory: not sparse, quantised, nested, or on the meta device."""
     strided = isinstance(value, torch.Tensor) and value.layout is torch.strided
     return strided and not (value.is_quantized or value.is_nested or value.is_meta)
 
 
 def _without_beginnings(state: State, beginning: str, depth: int) -> Iterator[tuple[str, State]]:
-    """Yield a state dict as it is, then the part under each common beginning of its names, without that beginning."""
+    """Yield a state dict as it is, then the part under each common prefix of its names, with the prefix removed."""
     yield beginning, state
     if depth == _DEPTH:
         return

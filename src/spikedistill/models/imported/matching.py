@@ -1,4 +1,4 @@
-"""Fits the tensors of a checkpoint to a network: by name, or by order where the names are others.
+"""Fits the tensors of a checkpoint to a network: by name, or by order where the names differ.
 
 Letters: K class.
 """
@@ -42,14 +42,14 @@ def find_match(
 ) -> Match:
     """Return the part of a checkpoint that fits a network.
 
-    The names decide if all are there. Otherwise the order does: as many tensors, each of the same shape and kind (weight, bias,
-    running mean or variance) as its counterpart.
+    They are matched by name if all names are there. Otherwise by order: as many tensors, each of the same shape and kind
+    (weight, bias, running mean or variance) as its counterpart.
 
     Args:
         target: state dict of the network.
         parts: places in the checkpoint and their tensors, see `layouts.parts`.
-        final: names of the network's tensors with one row per class; they may have another number of rows.
-        training_only: beginnings of names that the checkpoint may have beyond those of the network.
+        final: names of the network's tensors with one row per class; their number of rows may differ.
+        training_only: prefixes of names that the checkpoint may have beyond those of the network.
         ordered: whether the file keeps the order of its tensors.
 
     Raises:

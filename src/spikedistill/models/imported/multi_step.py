@@ -74,7 +74,7 @@ class MultiStepNetwork(nn.Module):
         return [self.last_features(y)]
 
     def last_features(self, y: Tensor) -> Tensor:
-        """Return the maps [T * B, D, h, w] of the frames [T * B, C, H, W]; whatever state the module has starts anew."""
+        """Return the maps [T * B, D, h, w] of the frames [T * B, C, H, W]; any state of the module is reset first."""
         functional.reset_net(self.model)
         return self._features(self.model, y.unflatten(0, (self.time_steps, -1))).flatten(0, 1)
 
@@ -95,7 +95,7 @@ class MultiStepNetwork(nn.Module):
 
 
 def as_network(built: nn.Module, time_steps: int) -> MultiStepNetwork:
-    """Return what `build_multi_step` of an architecture has returned, wrapped if it is a bare module without a tap."""
+    """Return the result of an architecture's `build_multi_step`, wrapped if it is a bare module without a tap."""
     return built if isinstance(built, MultiStepNetwork) else MultiStepNetwork(built, time_steps)
 
 

@@ -38,7 +38,7 @@ class NetworkInputs(Section):
     )
 
     def channels_for(self, dataset_channels: int, *, zoo_weights: bool) -> tuple[int, int]:
-        """Return the channels of a sample before it is converted, grey if it becomes so, and those that the teacher takes.
+        """Return the number of channels before conversion (1 if events become grey), and the number that the teacher takes.
 
         Args:
             dataset_channels: channels of a sample of the dataset.

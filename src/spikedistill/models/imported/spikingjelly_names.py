@@ -30,7 +30,7 @@ NEEDS: dict[str, dict[str, Any]] = {
 }
 """By name of the model, else by family: `size`, `min_side`, `min_time_steps`, `classes`; see `config.networks.multi_step`."""
 ARGUMENTS: dict[str, dict[str, Any]] = {"sew_resnet": {"cnf": "ADD"}}
-"""Arguments by family, besides those that every model gets: how spikes of body and shortcut are joined has no default."""
+"""Arguments by family, besides those that every model gets: the way spikes of body and shortcut are joined has no default."""
 
 
 @functools.cache

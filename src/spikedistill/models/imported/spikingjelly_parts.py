@@ -32,7 +32,7 @@ class Family(NamedTuple):
 
 
 def with_channels(model: nn.Module, in_channels: int, init: Callable[[Tensor], Any]) -> nn.Module:
-    """Give a model whose first convolution is for another number of channels a fresh one; return the model."""
+    """Replace the first convolution of a model if it is for another number of channels; return the model."""
     name, first = next((name, m) for name, m in model.named_modules() if isinstance(m, nn.Conv2d))
     if first.in_channels == in_channels:
         return model

@@ -98,7 +98,7 @@ def _last_layer(network: nn.Module) -> list[str]:
 def _with_rows(
     match: Match, target: dict[str, torch.Tensor], rowwise: Sequence[str], rows: Sequence[int] | None, *, advice: str | None
 ) -> dict[str, torch.Tensor]:
-    """Return the tensors with the chosen rows of the classifier; without a classifier of another size, if there is no advice."""
+    """Return the tensors with the chosen rows of the classifier; if `advice` is None, leave out one of another size."""
     tensors = dict(match.tensors)
     for name in (each for each in rowwise if each in tensors):
         found = len(tensors[name])
@@ -122,7 +122,7 @@ def _check_finite(tensors: dict[str, torch.Tensor]) -> None:
 
 
 def _is_real(tensor: torch.Tensor) -> bool:
-    """Return True for real numbers that torch computes with; of bits and of packed numbers it only moves the bytes."""
+    """Return True for real numbers that torch can compute with; it can only copy bit types and packed numbers."""
     try:
         torch.isfinite(tensor.flatten()[:1])
     except NotImplementedError:

@@ -47,11 +47,11 @@ class ZooNetwork(nn.Module):
 
         Args:
             model: the model.
-            features: (model, images [N, C, H, W]) -> features: maps [N, D, h, w], or what else the head takes.
+            features: (model, images [N, C, H, W]) -> features: maps [N, D, h, w], or whatever else the head takes.
             head: (model, features) -> logits [N, K].
             final_layers: names in `model` of the layers whose outputs are logits.
             plain_classifier: whether the head is global average pooling and one linear layer, dropout apart.
-            training_only: beginnings of the names of tensors that checkpoints of the model hold for training alone.
+            training_only: name prefixes of tensors that checkpoints of the model hold for training alone.
         """
         super().__init__()
         self.model = model
@@ -102,7 +102,7 @@ def refuse_spikes(name: str, activation: Activation) -> None:
 
 
 def with_channels(model: nn.Module, in_channels: int) -> nn.Module:
-    """Give a model a fresh first convolution for another number of channels than 3; return the model."""
+    """Give a model a new first convolution if `in_channels` is not 3; return the model."""
     name, first = next((name, m) for name, m in model.named_modules() if isinstance(m, nn.Conv2d))
     if first.in_channels != in_channels:
         fresh = nn.Conv2d(

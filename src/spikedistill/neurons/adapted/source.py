@@ -22,7 +22,7 @@ TYPES: dict[str, Any] = {
 IGNORED = frozenset({"self", "step_mode", "backend", "store_v_seq", "store_state_seqs", "surrogate_function"})
 """Arguments that are set here, or that have a parameter of their own."""
 NOT_NEURONS = ("BaseNode", "NonSpiking", "Noisy")
-"""Parts of the names of classes that are no spiking neurons of their own."""
+"""Parts of the names of classes that are not complete spiking neurons."""
 
 
 class Argument(NamedTuple):
@@ -36,7 +36,7 @@ class Argument(NamedTuple):
 
 @functools.cache
 def classes() -> Mapping[str, tuple[Argument, ...]]:
-    """Return the neurons that are made from plain values, sorted, with their arguments; empty without SpikingJelly."""
+    """Return the neurons that can be made from plain values, sorted, with their arguments; empty without SpikingJelly."""
     found = {}
     folder = _folder()
     for file in sorted((folder / "neuron").glob("*.py")) if folder else ():
@@ -79,7 +79,7 @@ def _public(tree: ast.Module) -> frozenset[str]:
 
 
 def _arguments(node: ast.ClassDef) -> tuple[Argument, ...] | None:
-    """Return the arguments of a class; None if one that is needed is no plain value, or if it has no constructor of its own."""
+    """Return the arguments of a class; None if a required one is not a plain value, or if it has no constructor of its own."""
     for each in node.body:
         if isinstance(each, ast.FunctionDef) and each.name == "__init__":
             if each.args.vararg or each.args.kwonlyargs:
@@ -90,7 +90,7 @@ def _arguments(node: ast.ClassDef) -> tuple[Argument, ...] | None:
 
 
 def _plain(given: ast.arguments) -> Iterator[Argument | None]:
-    """Yield the arguments that are plain values, and None for one that is not, but needed."""
+    """Yield the arguments that are plain values, and None for a required one that is not."""
     defaults: list[ast.expr | None] = [*[None] * (len(given.args) - len(given.defaults)), *given.defaults]
     for argument, default in zip(given.args, defaults, strict=True):
         kind = TYPES.get(ast.unparse(argument.annotation)) if argument.annotation else None

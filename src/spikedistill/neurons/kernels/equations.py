@@ -11,7 +11,7 @@ from spikedistill.neurons.kernels.launch import jit, tl
 
 @jit
 def charge(x, v, decay: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Return h; as one fused multiply-add in whatever kernel, so that potentials computed again are equal to the bit."""
+    """Return h, as one fused multiply-add in every kernel, so that recomputed potentials are bit-identical."""
     return tl.fma(v, decay, x)
 
 

@@ -1,4 +1,4 @@
-"""What all kernels share: on which tensors they run, and the options that they are compiled with.
+"""What all kernels share: which tensors they can run on, and the options that they are compiled with.
 
 Where Triton is not installed, its names are None, kernels stay plain functions that nobody calls, and `is_usable` says no.
 """
@@ -29,13 +29,14 @@ except ImportError:
 
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-"""Triton interprets kernels on the CPU; for tests without a GPU."""
+"""Whether Triton interprets kernels on the CPU; for tests without a GPU."""
 
 OPTIONS = {"enable_fp_fusion": True}
 """Compiler options of every launch: a product and a sum may become one fused multiply-add, as in torch's own CUDA kernels.
 
-It is stated because Triton's default differs between versions (on up to 3.9, off from 3.10 on) and would change the rounding of
-potentials with the version. Where two kernels must compute equal potentials, they say `tl.fma` and do not depend on it.
+It is set explicitly because Triton's default differs between versions (on up to 3.9, off from 3.10 on) and would change the
+rounding of potentials with the version. Where two kernels must compute equal potentials, they use `tl.fma` and do not depend on
+it.
 """
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -64,7 +65,7 @@ def integration(dynamics: Dynamics) -> dict[str, Any]:
 
 
 def differentiation(dynamics: Dynamics) -> dict[str, Any]:
-    """Return the arguments of kernels that differentiate: those of `integration`, and what else derivatives depend on."""
+    """Return the arguments of kernels that differentiate: those of `integration`, and whatever else derivatives depend on."""
     return integration(dynamics) | {
         "alpha": dynamics.alpha,
         "detach_reset": dynamics.detach_reset,

@@ -1,4 +1,4 @@
-"""Batch normalisation and the LIF neurons behind it as one kernel; for the backward pass see `normalised_lif_backward`.
+"""Batch normalisation and the LIF neurons after it as one kernel; for the backward pass see `normalised_lif_backward`.
 
     x = (y - mean) / sqrt(var + eps) * weight + bias + shortcut        y is the output of a convolution; shortcut is optional
     spikes = LIF(x)                                                    as in `neurons.dynamics`

@@ -1,7 +1,7 @@
-"""The backward pass of `normalised_lif`: potentials are computed again instead of kept.
+"""The backward pass of `normalised_lif`: potentials are recomputed instead of kept.
 
 It takes two kernels, because the gradient of y depends on two sums over the batch: `_sum` reduces g and g * normal(y), where g
-is the gradient of x, and `_differentiate` computes g again and writes the gradient of y. With a shortcut, whose gradient is g,
+is the gradient of x, and `_differentiate` recomputes g and writes the gradient of y. With a shortcut, whose gradient is g,
 `_sum` writes g and `_finish` reads it instead. Letters as in `kernels.tiles`.
 """
 
@@ -16,7 +16,8 @@ from spikedistill.neurons.kernels.launch import OPTIONS, device_of, differentiat
 from spikedistill.neurons.kernels.tiles import Norm, Tiles, channel_vector, current, inverse_std, tile
 
 MAX_STEPS = 20
-"""Largest T: in backward, the potentials of all steps are in registers at a time, and compilation takes longer with each."""
+"""Largest T: in backward, the potentials of all steps are in registers at once, and each further step makes compilation
+slower."""
 _SUM_PROGRAMS = 1024
 """Programs of `_sum`: enough for every GPU, and the same number on all, so that sums are rounded alike."""
 
@@ -67,7 +68,7 @@ def differentiate(upstream: Tensor, y: Tensor, grad_x: Tensor | None, means: Ten
 
 
 def _run_finish(grad_x: Tensor, y: Tensor, grad_y: Tensor, means: Tensor, norm: Norm) -> None:
-    """Write the gradient of y; tensors are [T * M, C], for steps do not depend on each other."""
+    """Write the gradient of y; tensors are [T * M, C], since steps do not depend on each other."""
     tiles = Tiles.of(y[None], backward=False)
     with device_of(y):
         _finish[tiles.grid](grad_x, y, grad_y, means, *norm, **tiles._asdict(), **OPTIONS)

@@ -16,7 +16,7 @@ from spikedistill.neurons.dynamics import Dynamics
 from spikedistill.neurons.kernels import lif, rate
 
 _DYNAMICS = "float decay, float threshold, float? v_reset, bool detach_reset, float alpha, str surrogate, bool spike_at_threshold"
-"""The fields of `Dynamics`, for an operator takes no named tuple."""
+"""The fields of `Dynamics`, since an operator cannot take a named tuple."""
 
 
 def integrate(x: Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor]:

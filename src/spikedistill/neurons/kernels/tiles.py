@@ -15,7 +15,7 @@ _THREADS = 128
 _ACCESS_BYTES = 16
 """Bytes that a thread reads or writes at once, the most that a GPU can."""
 _BACKWARD_VALUES = 60
-"""Most values of y that a thread of a backward kernel has over all steps: more would not fit into its registers."""
+"""Maximum number of values of y per thread of a backward kernel, over all steps: more would not fit into its registers."""
 
 
 class Norm(NamedTuple):
@@ -80,7 +80,7 @@ def inverse_std(var_ptr, eps, channels, tile_channels: tl.constexpr):  # type: i
 
 @jit
 def current(y, mean, scale, bias, shortcut_ptr, place, inside):  # type: ignore[no-untyped-def]
-    """Return x; in the same operations in every kernel, so that potentials computed again are equal to the bit."""
+    """Return x, by the same operations in every kernel, so that recomputed potentials are bit-identical."""
     x = tl.fma(y - mean, scale, bias)
     if shortcut_ptr is not None:
         x += tl.load(shortcut_ptr + place, mask=inside, other=0.0).to(tl.float32)

@@ -5,7 +5,7 @@
     v[t] = 0 after a spike (hard), or h[t] - (threshold + beta * a[t-1]) * s[t] (soft, as in the paper)
     a[t] = rho * a[t-1] + (1 - rho) * s[t]          a[-1] = 0
 
-The paper scales its input by 1 - decay; here as in LIF, it does not.
+The paper scales the input by 1 - decay; here, as in LIF, it is not scaled.
 """
 
 from __future__ import annotations

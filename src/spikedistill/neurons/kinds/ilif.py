@@ -5,8 +5,8 @@
     v[t] = h[t] - threshold * s[t]
 
 (Luo et al. 2024, "Integer-Valued Training and Spike-Driven Inference Spiking Neural Network", the section on I-LIF; there, the
-threshold is 1.) At inference a step of s[t] spikes stands for D steps of binary spikes, s[t] of which are 1: a layer of weights
-adds up to the same, W s[t], by s[t] additions instead of a multiplication. Networks therefore run on the integers throughout, and
+threshold is 1.) At inference a step of s[t] spikes stands for D steps of binary spikes, s[t] of which are 1: the weighted sum
+is the same, W s[t], from s[t] additions instead of a multiplication. Networks therefore run on the integers throughout, and
 energy counts every unit as one spike. The authors' code has a decay of 0.25 and D = 4.
 """
 
@@ -32,7 +32,7 @@ SUPPORTS: frozenset[str] = frozenset()
 class Params(ComponentParams):
     """The reset is soft, and the surrogate gradient a rectangle."""
 
-    most_spikes: int = Field(4, ge=1, le=255, description="Spikes that a neuron fires in one step at most, D.")
+    most_spikes: int = Field(4, ge=1, le=255, description="Maximum number of spikes of a neuron in one step, D.")
 
 
 def build(neuron: NeuronConfig, params: Params, time_steps: int) -> StepwiseNeuron:

@@ -27,7 +27,7 @@ SUPPORTS = frozenset({"nir"})
 
 
 class Params(ComponentParams):
-    """`neuron.decay` is where the decay of every layer starts; training changes it."""
+    """`neuron.decay` is the initial decay of every layer; training changes it."""
 
     decay_input: bool = Field(
         False, description="Multiply the input by 1 - decay, as the equations of the paper do; LIF takes it as it is."
@@ -67,7 +67,7 @@ def step(
 
 
 def _equivalent_lif(neuron: NeuronConfig, params: Params, weights: Mapping[str, torch.Tensor]) -> NeuronConfig:
-    """Return the LIF neuron of the learnt decay; one that scales its input has the potential, and the threshold, of another."""
+    """Return the LIF neuron with the learnt decay; if the input is scaled, the threshold is divided by the scale instead."""
     share = float(weights["w"].detach().double().sigmoid())
     threshold = neuron.threshold / share if params.decay_input else neuron.threshold
     return neuron.model_copy(update={"name": "lif", "params": {}, "decay": 1 - share, "threshold": threshold})

@@ -31,7 +31,8 @@ UNFIT = {
     "MPBNLIFNode": "it needs the number of channels of each layer",
     "STBIFNode": "it is for converted networks, with a threshold for each layer",
 }
-"""Neurons that cannot be the layers of a student, and why. Others whose arguments are not plain values are not listed, too."""
+"""Neurons that cannot be the layers of a student, and why. Others whose arguments are not plain values are not listed
+either."""
 
 
 def names() -> tuple[str, ...]:
@@ -43,7 +44,7 @@ def component(name: str) -> Component:
     """Return a neuron in the form of a component's module.
 
     Raises:
-        KeyError: if SpikingJelly has no neuron of that name, or one that takes other things than plain values.
+        KeyError: if SpikingJelly has no neuron of that name, or one whose arguments are not plain values.
         ConfigError: if it cannot be the neuron of a student.
     """
     if name in UNFIT:
@@ -113,7 +114,7 @@ class SpikingJellyParams(ComponentParams):
         return given | ({"T": time_steps} if self.TAKES_STEPS else {})
 
     def model_dump(self, **options: Any) -> dict[str, Any]:
-        """Dump every argument, also at its default, so that ids hold it: another version may have other defaults."""
+        """Dump every argument, even at its default, so that ids include it: another version may have other defaults."""
         return super().model_dump(**{**options, "exclude_defaults": False})
 
 

@@ -16,7 +16,7 @@ from spikedistill.plan.stages import PreprocessSpec
 def written_bytes(spec: PreprocessSpec) -> int:
     """Return about how many bytes a preparation writes; 0 if that is not known.
 
-    A dataset that is not kept as one array, a byte for each value, says it itself: `written_bytes(params)`.
+    A dataset that is not kept as one array, a byte for each value, says how many itself: `written_bytes(params)`.
     """
     component = components.load("data.datasets", spec.dataset)
     params = component.Params.model_validate(spec.params)
@@ -34,7 +34,7 @@ def disk_lines(specs: Iterable[PreprocessSpec], store: Path) -> Iterator[str]:
         return
     try:
         free = shutil.disk_usage(next(each for each in (store.absolute(), *store.absolute().parents) if each.exists())).free
-    except OSError:  # a store that cannot be used is told by whoever needs it
+    except OSError:  # an unusable store is reported by the code that needs it
         return
     for ref, need in needs.items():
         yield f"disk: {Path(ref).name} writes about {in_units(need)} to {store}, {in_units(free)} free"

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from spikedistill.errors import ConfigError
 
 DEFAULT = "a100"
-"""Where nothing names the GPU: of those in use today, one in the middle."""
+"""Assumed where nothing names the GPU: in the middle of those in use today."""
 
 VARIABLE = "SPIKEDISTILL_GPUS"
 PCIE = 1e10  # bytes per second, of the exchange of gradients without a faster link
@@ -31,7 +31,7 @@ SLICE = re.compile(r"\d+g\.\d+gb")  # a part of a GPU (MIG), as Slurm and the dr
 
 @dataclass(frozen=True)
 class Gpu:
-    """What a model of GPU sustains in training.
+    """The sustained performance of a model of GPU in training.
 
     Attributes:
         label: its name for users.

@@ -1,9 +1,9 @@
-"""The time of a training step on GPUs, from below: a roofline. Imports no torch.
+"""A roofline estimate of the time of a training step on GPUs. Imports no torch.
 
 The device takes the sum of two times, because convolutions, limited by arithmetic, and everything else, limited by memory, run
 one after the other. Meanwhile the host launches the next operations; the slower of the two sets the pace. So a GPU that gets few
-images of a batch waits for its host, and further GPUs gain nothing. To that comes what the backward pass does not hide of the
-exchange of gradients.
+images of a batch waits for its host, and further GPUs gain nothing. Added to that is the part of the gradient exchange that
+the backward pass does not hide.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ ELEMENT_BYTES = {
     "float32": 22.0,
     "bf16": 11.0,
 }  # moved by all but convolutions per element of a layer's output, forward and backward
-FUSED_BYTES = 0.5  # of them, what batch normalisation and neurons move that are computed as one; counted by tests/gpu
+FUSED_BYTES = 0.5  # share of them that fused batch normalisation and neurons move; counted by tests/gpu
 PARAMETER_BYTES = 28.0  # moved by the optimizer per parameter
 LAUNCHES_PER_LAYER = 5.6  # operations per layer, forward and backward, in bf16; counted for ResNets by tests/gpu
 GRAPH_LAUNCHES = 70.0  # operations of a step outside of its CUDA graph
-MARGIN = 1.2  # a step by the slower of device and host: small kernels, augmentation, what does not overlap
+MARGIN = 1.2  # a step relative to the slower of device and host: small kernels, augmentation, what does not overlap
 OVERLAPPED = 0.67  # share of a step during which gradients are exchanged
 EXPOSED = 0.1  # share of the exchange that nothing overlaps: the last bucket
 GPUS_PER_NODE = 8
@@ -43,7 +43,7 @@ def step_seconds(work: Work, gpus: int, gpu: Gpu, engine: EngineConfig) -> float
 
 
 def device_seconds(work: Work, samples: float, gpu: Gpu, engine: EngineConfig) -> float:
-    """Return the time that the device needs for a step of so many samples."""
+    """Return the time that the device needs for a step of this many samples."""
     arithmetic = samples * FLOPS_PER_MAC * work.macs / gpu.flops[work.precision]
     elements = work.elements * (1 - fused_share(work, engine) * (1 - FUSED_BYTES))
     traffic = samples * ELEMENT_BYTES[work.precision] * elements + PARAMETER_BYTES / 4 * work.gradient_bytes

@@ -26,7 +26,7 @@ COPY_BYTES = 4  # of each further copy of the weights: second moments of an opti
 GRADIENT_BYTES = 4
 COUNT_BYTES = 4  # of an event count on the device, if one exceeds 255: torch indexes no uint16, so int32
 FUSED_NEURON = "lif"
-RATE_LAUNCHES = 1.5  # operations of a step with rate-based backpropagation, by those through time; counted by tests/gpu
+RATE_LAUNCHES = 1.5  # operations of a rate-based step, relative to one through time; counted by tests/gpu
 
 STAND_IN = "resnet18"  # counts for an architecture that is not in costs.json
 STAND_IN_SAMPLES = (50_000, 10_000)
@@ -45,7 +45,7 @@ class Work:
         fusible: share of the elements that `engine.fuse` computes with their neighbours on a GPU.
         held_elements: elements per sample that are kept for the backward pass.
         transient_elements: elements per sample that are in memory for a moment.
-        parameter_bytes: weights and what training keeps beside them.
+        parameter_bytes: weights, and what training keeps for each of them.
         gradient_bytes: what the ranks of a job sum at each step.
         batch: samples of a step, over all ranks; of an evaluation, on each of them.
         precision: `train.precision`.
@@ -118,7 +118,7 @@ def training_work(plan: Plan, spec: NetworkSpec) -> Work:
 
 
 def _passes(spec: NetworkSpec) -> tuple[float, float, float]:
-    """Return the time steps that are kept for the backward pass, the forward passes, and those by the operations they launch."""
+    """Return the time steps kept for the backward pass, the forward passes, and a factor of the number of launches."""
     if not isinstance(spec, DistillSpec):
         return 1.0, 1.0, 1.0
     if spec.backward == "rate":  # all steps forward alone, then one as an ANN
@@ -210,7 +210,7 @@ class _Data:
         )
 
     def bytes_of(self, samples: int) -> dict[str, Any]:
-        """Return the sizes that `Work` has of the data, for a split of so many samples."""
+        """Return the fields of `Work` about the size of the data, for a split of this many samples."""
         stored = self.stored_bytes * samples
         resident = 0 if self.from_files else stored * self.count_bytes
         return {

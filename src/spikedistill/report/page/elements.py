@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from spikedistill.report.plots.panels import Rendered
 
 MAX_OPEN_ROWS = 60
-"""A longer table is folded until the reader opens it; the search of a browser finds what is in it."""
+"""A longer table is folded until the reader opens it; a browser's search still finds its content."""
 
 
 def table(
@@ -71,5 +71,5 @@ def preformatted(text: str) -> str:
 
 
 def anchor(title: str) -> str:
-    """Return the name by which a link finds a title."""
+    """Return the anchor of a title, for links."""
     return html.escape(title.lower().replace(" ", "-"), quote=True)

@@ -1,6 +1,6 @@
 """The comparison as one self-contained HTML file, which can be read offline and sent by mail. Imports no torch.
 
-It holds no script and loads nothing, and tells browsers to keep to that.
+It holds no script and loads nothing, and its content security policy makes browsers enforce that.
 """
 
 from __future__ import annotations

@@ -50,21 +50,21 @@ FIGURES: dict[str, FigureKind] = {
     "accuracy_over_sweep": FigureKind(
         "Accuracy against a swept number",
         "Test accuracy against the number that an experiment is swept over. Points and bars are the mean and the 95 % confidence "
-        "interval of Student's t over seeds, each for itself and not corrected for their number; teachers are dashed.",
+        "interval of Student's t over seeds, each on its own, not corrected for their number; teachers are dashed.",
         sweeps.accuracy_over_sweep,
         "no experiment is swept over one number",
     ),
     "validation_over_sweep": FigureKind(
         "Sweeps on the validation split",
-        "Mean accuracy over seeds on the validation split, by the values of swept keys. The best combination is framed, or the "
-        "thick line. The test split is not looked at.",
+        "Mean accuracy over seeds on the validation split, by the values of swept keys. The best combination is framed, or drawn "
+        "as a thick line. The test split is not used.",
         validation.validation_over_sweep,
         "no sweep with a validation split",
     ),
     "training_curves": FigureKind(
         "Training curves",
         "Training accuracy and loss: lines are the mean over runs, bands reach from the lowest to the highest run. The loss is "
-        "the sum of a method's weighted terms, which differ between methods: its course can be compared, its height cannot.",
+        "the sum of a method's weighted terms, which differ between methods: its trend can be compared, its level cannot.",
         training.training_curves,
         "nothing trained",
     ),

@@ -17,7 +17,7 @@ from spikedistill.report.records import Group, RunRecord, group_records, mean_co
 MAX_NUMBERS = 11  # with more classes, the numbers do not fit into the cells
 MAX_NAMES = 24  # with more classes, their names are left out
 MAX_MATRICES = 24
-"""For the figure of a large sweep; a line in the last panel tells that there are more."""
+"""For the figure of a large sweep; a line in the last panel says that there are more."""
 DARK = 60.0
 """Cells below this percentage are dark, and their numbers white."""
 

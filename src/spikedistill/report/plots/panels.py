@@ -24,7 +24,7 @@ _POINTS = 72
 _LINE_IN = 1.6 * FONT_PT / _POINTS
 _KEY_IN = 0.45  # line and gaps of an entry of a legend
 
-logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every table of every font that is embedded
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # it logs every table of every font that is embedded
 
 
 class Panel(NamedTuple):

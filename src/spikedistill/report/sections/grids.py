@@ -69,7 +69,7 @@ def _settings(label: str) -> dict[str, str]:
 
 
 def _walked_together(keys: Sequence[str], told: Sequence[dict[str, str]]) -> list[list[str]]:
-    """Put keys into one group whose values determine each other in all variants."""
+    """Group the keys whose values determine each other in all variants."""
     groups: list[list[str]] = []
     for key in keys:
         column = [values.get(key) for values in told]

@@ -16,7 +16,7 @@ from spikedistill.report.statistics import LEVEL, POWER, PairedTest, holm, small
 
 TITLE = "Tests"
 MIN_PAIRS = 3
-"""Fewer seeds are not tested."""
+"""Methods with fewer seeds are not tested."""
 SIGNIFICANT = "†"
 UNKNOWN = "-"
 
@@ -166,8 +166,8 @@ def notes(tests: Sequence[Tested]) -> list[str]:
         f"Holm's method (1979) for all {m} tests of this report; {SIGNIFICANT} marks those below {LEVEL}.",
         "Errors: standard errors of the difference in points. Seeds: from the deviation of the differences over the n pairs. "
         "Test samples: from the finite test set, by the deviation over its samples of the difference averaged over seeds. "
-        "p, both errors: the difference over the root of the sum of both squares, against Student's t of n - 1 degrees of "
-        "freedom; conservative, since what a seed does to a single sample is in both.",
+        "p, both errors: the difference divided by the root of the sum of both squares, against Student's t of n - 1 degrees of "
+        "freedom; conservative, since the effect of a seed on a single sample is in both.",
         f"Smallest detectable: the true difference that a test with this n and this deviation finds with a probability of "
         f"{POWER:.0%} at the level {LEVEL} / {m}, the strictest of Holm's method. A smaller one may be there and not be found.",
     ]

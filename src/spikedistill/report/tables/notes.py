@@ -23,8 +23,8 @@ _ONE_TEACHER = (
 )
 _OWN_TEACHERS = "Each seed has a teacher of its own: intervals and p values include the differences between teachers."
 _TIMES = (
-    f"{NOT_ALONE}: measured while other stages of this comparison ran on the same machine, or not known to be alone: not a time "
-    "to compare. Without the mark no other stage of it ran there; what else the machine did is not known."
+    f"{NOT_ALONE}: measured while other stages of this comparison ran on the same machine, or not known to be alone: do not "
+    "compare it. Without the mark, no other stage of it ran there; what else the machine did is not known."
 )
 
 

@@ -123,7 +123,7 @@ class _Normalise(torch.autograd.Function):
 
 
 class _NormaliseOnGpu(torch.autograd.Function):
-    """The same by the kernels of torch's SyncBatchNorm, which read the input in its own dtype and keep nothing but it."""
+    """The same by the kernels of torch's SyncBatchNorm, which read the input in its own dtype and keep nothing else."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, inverse: Tensor, counts: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Batch normalisations of a network in evaluation mode, folded into the convolutions before them: less to launch and to move."""
+"""Fold the batch normalisations of a network in evaluation mode into the convolutions before them: less to launch and move."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class _Whole(nn.Module):
-    """The layers of a teacher; every output that a method may ask for is one."""
+    """The layers of a teacher, for tracing; it returns every output that a method may ask for."""
 
     def __init__(self, teacher: Teacher) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class _Whole(nn.Module):
 
 
 def fold_batch_norms(teacher: Teacher) -> int:
-    """Fold each batch normalisation whose input is that of one convolution alone into it; outputs change by rounding.
+    """Fold each batch normalisation that alone gets a convolution's output into that convolution; outputs change by rounding.
 
     Args:
         teacher: in evaluation mode; changed in place. One whose layers cannot be traced stays as it is.
@@ -37,7 +37,7 @@ def fold_batch_norms(teacher: Teacher) -> int:
     whole = _Whole(teacher)
     try:
         graph = fx.Tracer().trace(whole)
-    except Exception as err:  # what a library's own code does with a traced input is not foreseeable
+    except Exception as err:  # a library's own code may raise anything when its input is traced
         log.info("the teacher's batch normalisations stay apart: its layers cannot be traced (%s)", type(err).__name__)
         return 0
     modules = dict(whole.named_modules(remove_duplicate=False))
@@ -51,7 +51,7 @@ def fold_batch_norms(teacher: Teacher) -> int:
 
 
 def _pair(node: fx.Node, modules: dict[str, nn.Module]) -> tuple[str, str] | None:
-    """Return the names of a convolution and of the normalisation that alone gets its output, if this is such a convolution."""
+    """Return the names of a convolution and of the normalisation that alone gets its output; None for any other node."""
     following = list(node.users)
     if node.op != "call_module" or len(following) != 1 or following[0].op != "call_module":
         return None

@@ -1,10 +1,10 @@
-"""Batch normalisation and the LIF neurons behind it computed as one on a GPU; `neurons.normalised` says how, this module where.
+"""Batch normalisation and the LIF neurons after it computed as one on a GPU; `neurons.normalised` says how, this module where.
 
-A pair is a batch normalisation and the neurons that follow it in an `nn.Sequential`, or, in a residual block of `models.resnet`,
-the last normalisation of the body and the neurons behind the sum with the shortcut. The normalisation of a pair passes its input
-on, and the neurons do the work of both. Modules, their names, parameters and buffers stay, and neurons still put out their
-spikes, so hooks on them, checkpoints of both kinds and the state dict work as before; what goes into the neurons is the output
-of the convolution. What the kernels cannot take runs unfused.
+A pair is a batch normalisation and the neurons that follow it in an `nn.Sequential`, or, in a residual block of
+`models.resnet`, the last normalisation of the body and the neurons after the sum with the shortcut. The normalisation of a pair
+passes its input on, and the neurons do the work of both. Modules, their names, parameters and buffers stay, and neurons still
+output their spikes, so hooks on them, checkpoints of both kinds and the state dict work as before; what goes into the neurons
+is the output of the convolution. What the kernels cannot take runs unfused.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def has_running_statistics_alone(model: nn.Module) -> bool:
 
 
 def prepare_teacher(teacher: Teacher, device: torch.device) -> Teacher:
-    """Prepare a teacher in place for its forward passes beside a student that is trained; return it.
+    """Prepare a teacher in place for its forward passes during the training of a student; return it.
 
     It gets the layout of the student; on a GPU, batch normalisations are folded into convolutions.
     """
@@ -86,7 +86,7 @@ def prepare_teacher(teacher: Teacher, device: torch.device) -> Teacher:
 
 
 def lay_out_channels_last(model: nn.Module) -> None:
-    """Change the memory layout of two-dimensional convolutions: faster, same values; others cannot have it."""
+    """Change the memory layout of two-dimensional convolutions: faster, same values; other layers cannot have it."""
     for parameter in model.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.to(memory_format=torch.channels_last)
@@ -95,7 +95,7 @@ def lay_out_channels_last(model: nn.Module) -> None:
 def refuse_single_pixels(model: nn.Module) -> None:
     """Make the network refuse, in its forward pass, strided convolutions of maps of 1x1 in bf16 on a CPU.
 
-    oneDNN's gradient of their weights holds values of memory that it never wrote: seen with torch 2.15, and not in float32.
+    oneDNN's gradient of their weights contains uninitialised memory: seen with torch 2.15, and not in float32.
     """
     for name, layer in model.named_modules():
         if isinstance(layer, nn.Conv2d) and max(layer.stride) > 1 and max(layer.kernel_size) > 1:

@@ -16,8 +16,8 @@ Distribution = Literal["normal", "uniform"]
 class Draws:
     """Draws numbers for the global batch, once per step, so that they are the same on any number of ranks.
 
-    They are a function of seed, epoch, step and name. The numbers of one step lie where those of the step before lay: a CUDA
-    graph that has read some reads the new ones, once `renew` was called.
+    They are a function of seed, epoch, step and name. The numbers of each step overwrite those of the step before in place: a
+    CUDA graph that reads them gets the new ones, once `renew` was called.
     """
 
     def __init__(self, seed: int) -> None:
@@ -27,7 +27,7 @@ class Draws:
         self._moment: tuple[int, int] | None = None
 
     def renew(self, batch: Batch) -> None:
-        """Draw anew what was drawn before, for the step of a batch; nothing if this was done."""
+        """Redraw everything that was drawn before, for the step of a batch; do nothing if this was done already."""
         if self._moment != (batch.epoch, batch.step):
             self._moment = (batch.epoch, batch.step)
             for name in self._drawn:
@@ -37,7 +37,7 @@ class Draws:
         """Return numbers for the samples of a batch.
 
         Args:
-            name: of the numbers; another name, other numbers.
+            name: name of the numbers; different names give different numbers.
             distribution: standard normal, or uniform in [0, 1).
             like: a tensor [B, N] of the wanted number of columns, dtype and device.
             batch: the samples; they may be a part of those of the step.

@@ -1,8 +1,8 @@
 """A step as one CUDA graph: the host launches the whole update at once instead of some hundred kernels.
 
-What is captured holds the numbers of the moment, unless they are tensors: a loss that reads the number of the step would see that
-of the capture for ever. So the graph is tried before it is used: it is captured as if it was the step before, is then run for
-the step whose update was calculated without it, and serves only if both come out the same. Otherwise training goes on without.
+A capture freezes all values that are not tensors: a loss that reads the number of the step would see that of the capture for
+ever. So the graph is tested before it is used: it is captured as of the step before, is then run for the step whose update was
+calculated without it, and is used only if both come out the same. Otherwise training goes on without it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from spikedistill.train.step.update import Update
 log = logging.getLogger(__name__)
 
 State = dict[str, list[Tensor]]
-"""What an update changes, by kind; differences are told of each kind for itself."""
+"""What an update changes, by kind; differences are reported for each kind separately."""
 
 WARM_UP = 3
 """Steps before the capture, in which optimizers make their state and cuDNN chooses its algorithms."""
 WARM_UP_OF_RANKS = 11
-"""The same with DDP, which torch asks for: it arranges its buckets anew, and measures some steps."""
+"""The same with DDP, as torch requires: DDP rebuilds its buckets, and times some steps."""
 SAME_UPDATE = 0.05
-"""Largest difference of two updates, as a share of the update, that counts as none: gradients are sums in changing order."""
+"""Two updates count as equal up to this difference, as a share of the update: gradients are summed in varying order."""
 SAME_METRIC = 0.01
-"""Largest relative difference of two losses or gradient norms that counts as none."""
+"""Two losses or gradient norms count as equal up to this relative difference."""
 
 
 class GraphedUpdate:
@@ -99,14 +99,14 @@ class GraphedUpdate:
     def _capture(self) -> str | None:
         """Capture the update as of the step before; return why it is impossible, or None."""
         before = self._before
-        del self._before  # else its tensors would stay as long as training
+        del self._before  # else its tensors would stay in memory as long as training runs
         self._static = _static_copy(before)
         self._update.objective.prepare(before)
         graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.current_stream(before.inputs.device)
         problem = None
         try:
-            # other threads prepare batches meanwhile: what they do is none of the capture's business
+            # other threads prepare batches meanwhile, which must not disturb the capture
             with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 self._metrics = self._update(self._static)
         except RuntimeError as err:
@@ -131,12 +131,12 @@ class GraphedUpdate:
 
 
 def _tensors(batch: Batch) -> list[Tensor]:
-    """Return the tensors of a batch that each step has others of, in one order."""
+    """Return the tensors of a batch that differ from step to step, in a fixed order."""
     return [tensor for tensor in (batch.inputs, batch.labels, batch.partners, batch.keys) if tensor is not None]
 
 
 def _static_copy(batch: Batch) -> Batch:
-    """Return a batch whose tensors stay where they are; the share of mixed samples is one."""
+    """Return a batch whose tensors keep their place in memory; the share of mixed samples is a tensor, too."""
     return replace(
         batch,
         inputs=batch.inputs.clone(),
@@ -163,7 +163,7 @@ def _restore(state: State, values: State) -> None:
 
 
 def _metric_difference(expected: dict[str, Tensor], found: dict[str, Tensor]) -> str | None:
-    """Return which metric of the graph's update is another, or None; waits for the device."""
+    """Return which metric of the graph's update differs, or None; waits for the device."""
     for name, value in expected.items():
         if not torch.isclose(found[name].double(), value.double(), rtol=SAME_METRIC, atol=SAME_METRIC, equal_nan=True):
             return f"{name} is {float(found[name]):.6g} instead of {float(value):.6g}"
@@ -171,7 +171,7 @@ def _metric_difference(expected: dict[str, Tensor], found: dict[str, Tensor]) ->
 
 
 def _state_difference(before: State, expected: State, found: State) -> str | None:
-    """Return what the graph's update changes otherwise, or None; waits for the device."""
+    """Return what the graph's update changes differently, or None; waits for the device."""
     for kind, tensors in expected.items():
         if not tensors:
             continue

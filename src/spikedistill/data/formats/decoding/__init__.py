@@ -1,1 +1,1 @@
-"""Decoding of images in files: what is needed of them, by what is fastest."""
+"""Decoding of images in files: only the part that is needed, by the fastest decoder available."""

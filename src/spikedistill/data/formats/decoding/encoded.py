@@ -1,4 +1,4 @@
-"""Images as their files have them, of which crops are made: decoded by what is fastest, and no further than the crop needs.
+"""Encoded images that crops are made from: decoded by the fastest decoder available, and no further than the crop needs.
 
 Letters: S side, H row, W column.
 """
@@ -21,7 +21,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class EncodedImage:
-    """An image as its file has it, of which crops are made.
+    """An encoded image that crops are made from.
 
     Attributes:
         height: in pixels.
@@ -29,13 +29,13 @@ class EncodedImage:
     """
 
     def __init__(self, name: str, content: bytes, *, fast: bool = False, points: bytes = b"") -> None:
-        """Read the header; decode what is not a usual JPEG.
+        """Read the header; if this is not a usual JPEG, decode it now.
 
         Args:
             name: of the image, for messages.
             content: the file.
-            fast: decode a JPEG to a half, a quarter or an eighth of its size where the crop is then still as large as what it is
-                resized to.
+            fast: decode a JPEG at half, a quarter or an eighth of its size if the crop then still has at least as many pixels
+                as it is resized to.
             points: the entry points of a JPEG, as `finding.found` returned them, unless they are in the file.
 
         Raises:
@@ -44,7 +44,7 @@ class EncodedImage:
         self._name, self._content, self._fast, self._points = name, content, fast, points
         self._picture: Image.Image | None = None
         header = read_header(content)
-        if header is None or not is_complete(content, header):  # Pillow says what is missing
+        if header is None or not is_complete(content, header):  # Pillow's error says what is missing
             self._header, self._picture = None, pillow.read_image(name, content)
             self.width, self.height = self._picture.size
         else:
@@ -89,24 +89,24 @@ class EncodedImage:
         return _middle_of_resized(pixels, *pillow.covering(self.width, self.height, side), side, out)
 
     def _divisor(self, length: int, side: int) -> int:
-        """Return by what the image is divided: at most so much that `length` pixels of it remain at least `side`."""
+        """Return the largest divisor of the image's sides that leaves at least `side` of `length` pixels; 1 unless `fast`."""
         if not self._fast or self._header is None:
             return 1
         return next((divisor for divisor in turbo.DIVISORS if length >= divisor * side), 1)
 
     def _pixels(self, rows: slice, columns: slice, divisor: int) -> Pixels:
-        """Return a box of the divided image, [H, W, 4], which the next call in the same thread may overwrite."""
+        """Return a box of the downscaled image, [H, W, 4], which the next call in the same thread may overwrite."""
         if self._header is not None and turbo.is_usable(self._header):
             try:
                 return turbo.decode(self._content, self._header, rows, columns, divisor=divisor, points=self._points)
-            except ValueError:  # Pillow sees more in some, and says what is wrong with the others
+            except ValueError:  # Pillow can decode some of these, and its error says what is wrong with the others
                 pass
         picture = self._picture or pillow.read_image(self._name, self._content, divisor=divisor)
         return pillow.to_pixels(picture)[rows, columns]
 
 
 def _divided(start: int, length: int, divisor: int) -> slice:
-    """Return which pixels of a divided image are nearest to some of the whole one."""
+    """Return the pixels of a downscaled image that are nearest to a range of pixels of the full image."""
     return slice(round(start / divisor), round((start + length) / divisor))
 
 

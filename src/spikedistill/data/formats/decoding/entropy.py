@@ -2,10 +2,9 @@
 
 Importing this needs Numba, which compiles each function when it is first called.
 
-A unit (MCU in the standard) is what is coded as a whole: one block of 8x8 pixels of each component, or four of the luma where
-chroma has half the resolution. A place in the data is a number of bits, counted over all bytes, including the zero that follows
-each byte 255. The first coefficient of a block, DC, is coded as the difference from the one before of the same component: the
-predictor.
+A unit (MCU in the standard) is coded as a whole: one block of 8x8 pixels of each component, or two or four blocks of luma where
+chroma is subsampled. A place is a bit offset in the entropy-coded segment, including the zero that is stuffed after each byte
+255. The first coefficient of a block, DC, is coded as its difference from the previous one of the same component, the predictor.
 
 Letters: C component, E entry point, L block of a unit, R row of units.
 """
@@ -19,10 +18,10 @@ from numba import njit
 
 from spikedistill.data.formats.decoding.entry_points import DC_CATEGORIES, END_OF_BLOCK
 
-SLACK = 4096  # bytes behind the data: more than a unit can have
-_STUFFED = 255  # a byte that a zero follows
+SLACK = 4096  # bytes of padding after the data: more than a unit can take
+_STUFFED = 255  # a byte after which a zero is stuffed
 _COEFFICIENTS = 64
-_ZEROS_ONLY = 15  # a run of sixteen zeros, without a coefficient behind it
+_ZEROS_ONLY = 15  # a run of sixteen zeros, without a coefficient after it
 _WORD = 8  # bytes
 
 
@@ -33,16 +32,16 @@ def find_entry_points(
     """Find where every few units begin.
 
     Args:
-        data: uint8, the bytes without the zeros that follow 255, and SLACK more.
+        data: uint8, the bytes without stuffed zeros, and SLACK more.
         length: of the data in bits.
-        lookups: uint16 [C, 2, 65536], for DC and the other coefficients: from the next 16 bits to length << 8 | symbol.
+        lookups: uint16 [C, 2, 65536], tables for DC and AC coefficients: from the next 16 bits to length << 8 | symbol.
         components: int64 [L], the component of each block of a unit.
         grid: rows and columns of units, and the number of units from an entry point to the next in a row.
-        places: int64 [E] to write: the first bit of the unit, counted without the zeros; at the end, that behind the last unit.
-        predictors: int64 [E, C] to write: those before the unit.
+        places: int64 [E], output: the first bit of the unit, not counting stuffed zeros; finally, the bit after the last unit.
+        predictors: int64 [E, C], output: those before the unit.
 
     Returns:
-        Whether the data are all units, with less than a byte behind them.
+        Whether the data consist of these units and less than a byte of padding.
     """
     rows, columns, step = grid
     now = np.zeros(lookups.shape[0], dtype=np.int64)
@@ -68,22 +67,22 @@ def find_entry_points(
 def copy_units(
     source: Any, spans: Any, predictors: Any, codes: Any, components: Any, added: tuple[int, bool, bool], target: Any
 ) -> int:
-    """Copy, of each of some rows, the units between two entry points, and code the predictors anew.
+    """Copy the units between two entry points in each of some rows, and insert units that set the predictors.
 
-    They are set by units of their own, grey squares, that are put in for it.
+    The inserted units are grey squares.
 
     Args:
         source: uint8, the data.
-        spans: int64 [R, 2], where what is copied of each row begins, and where it ends.
+        spans: int64 [R, 2], start and end of the bits to copy in each row.
         predictors: int64 [R, 2, C], those at these places.
         codes: int64 [C, CODES]
         components: int64 [L], the component of each block of a unit.
-        added: the number of units to put in before the first row; whether to put one in before each row, and behind each row.
-        target: uint8 to write: twice as many bytes as the data, and 128 for each unit that is put in.
+        added: the number of units to insert before the first row; whether to insert one before each row, and after each row.
+        target: uint8, output: twice as many bytes as the data, and 128 for each inserted unit.
 
     Returns:
-        How many bytes were written, the last one filled with ones; -1 if the entry points do not fit the data, or a difference
-        has no code.
+        How many bytes were written, the last one padded with ones; -1 if the entry points do not match the data, or a
+        difference has no code.
     """
     lead, left, right = added
     done = 0
@@ -92,7 +91,7 @@ def copy_units(
             return -1
         done = spans[row, 1]
     now = np.zeros(predictors.shape[2], dtype=np.int64)
-    state = (0, np.uint64(0), 0)  # bytes written; the bits that do not fill another one; their number
+    state = (0, np.uint64(0), 0)  # bytes written; pending bits, too few for another byte; their number
     for _ in range(lead):
         state = _put_unit(state, now, predictors[0, 0], codes, components, target)
     for row in range(len(spans)):
@@ -112,7 +111,7 @@ def copy_units(
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
 def _read_block(data: Any, bit: int, lookups: Any, now: Any, component: int) -> int:
-    """Return the first bit behind a block, and change its predictor; -1 if there are bits that are no code."""
+    """Return the first bit after a block, and update its predictor; -1 if there are bits that are not a code."""
     found = lookups[0, _peek(data, bit)]
     bit += found >> 8
     size = found & 255
@@ -162,7 +161,7 @@ def _put(state: Any, bits: Any, length: int, target: Any) -> Any:
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
 def _put_unit(state: Any, now: Any, wanted: Any, codes: Any, components: Any, target: Any) -> Any:
-    """Write a unit of grey blocks that takes the predictors from `now`, which it changes, to what is wanted."""
+    """Write a unit of grey blocks that changes the predictors from `now`, which is updated, to `wanted`."""
     if state[0] < 0:
         return state
     for component in components:
@@ -181,14 +180,14 @@ def _put_unit(state: Any, now: Any, wanted: Any, codes: Any, components: Any, ta
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
 def _has_stuffed(word: Any) -> bool:
-    """Return whether one of the eight bytes is 255: whether one of those of the complement is 0."""
+    """Return whether any of the eight bytes is 255, that is, whether any byte of the complement is 0."""
     other = ~word
     return ((other - np.uint64(0x0101010101010101)) & word & np.uint64(0x8080808080808080)) != 0
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
 def _copy_word(source: Any, at: int, waiting: Any, number: int, target: Any, written: int) -> Any:
-    """Copy eight bytes behind the waiting bits, if none is 255; return whether they were copied, and the bits that wait now."""
+    """Write eight bytes after the pending bits, unless one is 255; return whether they were written, and the bits now pending."""
     word = np.uint64(0)
     for place in range(_WORD):
         word = (word << np.uint64(8)) | np.uint64(source[np.uint64(at + place)])

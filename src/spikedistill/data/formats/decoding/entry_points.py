@@ -1,7 +1,7 @@
 """Entry points: where in a JPEG the data of some of its units begin, so that a part of it can be decoded without the rest.
 
-They are kept beside the file; or in it, in a segment APP7 just before the compressed data. Decoders that do not know it skip it:
-the file remains a JPEG with the same pixels. Most significant bytes first:
+They are kept beside the file; or in it, in an APP7 segment just before the compressed data. Decoders that do not know it skip
+it, so the file remains a JPEG with the same pixels. All numbers are big-endian:
 
     "spikedistill entry points", 0
     uint8 [2]       1, the version; the number of units from an entry point to the next one in a row
@@ -10,7 +10,7 @@ the file remains a JPEG with the same pixels. Most significant bytes first:
     E times         uint32: the first bit of the unit, counted from the first byte of the compressed data;
                     int16 [C]: the predictors of DC before it
 
-A row of units begins with an entry point; the last one of all is behind the last unit.
+Each row of units begins with an entry point; the very last one marks the end of the last unit.
 
 Letters: C component, E entry point.
 """
@@ -52,7 +52,7 @@ class EntryPoints(NamedTuple):
     entries: npt.NDArray[np.void]
 
     def end_with(self, content: bytes, header: Header) -> bool:
-        """Return whether the data of a file end where these say: they are not those of a file that was replaced since."""
+        """Return whether the data of a file end where the entry points say; if not, the file was replaced since."""
         at = header.data_at + (int(self.entries["place"][-1]) + 7) // 8
         return content[at : at + 2] == EOI or content[at : at + 3] == b"\0" + EOI
 
@@ -68,12 +68,12 @@ def units(header: Header) -> tuple[int, int]:
 
 
 def inside(content: bytes, header: Header) -> bytes:
-    """Return the entry points that are in a file itself; no bytes if there are none."""
+    """Return the entry points that are in the file itself; empty if there are none."""
     return b"" if header.entry_points is None else content[header.entry_points[0] + 4 : header.entry_points[1]]
 
 
 def parsed(points: bytes, header: Header) -> EntryPoints | None:
-    """Return the entry points of an image; None if there are none, or those of an image of another size, or of another version.
+    """Return the entry points of an image; None if there are none, or they are of another version or of another image size.
 
     Args:
         points: what `written` returned.
@@ -97,7 +97,7 @@ def parsed(points: bytes, header: Header) -> EntryPoints | None:
 
 
 def written(step: int, codes: Integers, entries: npt.NDArray[np.void]) -> bytes:
-    """Return entry points as they are kept.
+    """Return entry points in the form in which they are stored.
 
     Args:
         step: number of units from one to the next in a row, at most 255.

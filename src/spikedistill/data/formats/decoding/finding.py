@@ -21,7 +21,7 @@ from spikedistill.data.formats.decoding.entry_points import (
 )
 from spikedistill.data.formats.decoding.jpeg_header import APP7, ENTRY_POINTS, Header, is_complete, read_header
 
-_EVERY = 32  # pixels from an entry point to the next one, or a power of two as many
+_EVERY = 32  # pixels from an entry point to the next one; doubled until all of them fit into a segment
 _LONGEST_SEGMENT = 65_533  # bytes
 _LARGEST_PREDICTOR = (1 << 15) - 1
 _LARGEST_STEP = 255
@@ -30,7 +30,7 @@ _DC, _AC = 0, 1
 
 
 def added(content: bytes) -> bytes:
-    """Return a JPEG with entry points in it; the file as it is where it has or can have none."""
+    """Return a JPEG with entry points in it; the file as it is if it has them already, or can have none."""
     header = read_header(content)
     points = b"" if header is None or header.entry_points is not None else found(content)
     if header is None or not points:
@@ -40,7 +40,7 @@ def added(content: bytes) -> bytes:
 
 
 def found(content: bytes) -> bytes:
-    """Return the entry points of a JPEG; no bytes for a file that has none: one that is progressive, for instance."""
+    """Return the entry points of a JPEG; empty for a file that can have none, such as a progressive one."""
     header = read_header(content)
     if header is None or not header.cuttable or not is_complete(content, header):
         return b""
@@ -70,7 +70,7 @@ def found(content: bytes) -> bytes:
 
 
 def _step(header: Header, space: int) -> int:
-    """Return how many units apart the entry points can be, so that they fit into some bytes."""
+    """Return how many units apart the entry points must be to fit into `space` bytes."""
     rows, columns = units(header)
     step = _EVERY // header.unit_columns
     while (rows * -(-columns // step) + 1) * entry_type(max(COMPONENTS[header.subsampling]) + 1).itemsize > space:
@@ -79,9 +79,9 @@ def _step(header: Header, space: int) -> int:
 
 
 def _compressed_data(content: bytes, header: Header) -> tuple[npt.NDArray[np.uint8], Integers] | None:
-    """Return the data without the zeros that follow each 255, and where these were left out; None if there are other markers.
+    """Return the data without stuffed zeros, and where these were left out; None if there are other markers.
 
-    Those places are the numbers of the bytes 255 among what is left.
+    Those places are the positions of the bytes 255 in the returned data.
     """
     data = np.frombuffer(content, np.uint8, offset=header.data_at)
     marks = np.flatnonzero(data[:-1] == 255)
@@ -99,7 +99,7 @@ Table = dict[int, tuple[int, int]]
 
 
 def _huffman_tables(content: bytes, header: Header) -> list[tuple[Table, Table]] | None:
-    """Return the tables of each component, for DC and the rest; None if one is not there, or the data have restart markers."""
+    """Return the tables of each component, for DC and AC; None if one is missing, or the data have restart markers."""
     known: dict[int, Table] = {}
     at = 2
     while at < header.scan_at:
@@ -116,7 +116,7 @@ def _huffman_tables(content: bytes, header: Header) -> list[tuple[Table, Table]]
 
 
 def _defined(segment: bytes) -> dict[int, Table]:
-    """Return the tables of a segment DHT, by class (4 bits) and number."""
+    """Return the tables of a DHT segment, by class (4 bits) and number."""
     found = {}
     while len(segment) > LONGEST_CODE:
         counts = segment[1 : 1 + LONGEST_CODE]

@@ -8,12 +8,12 @@ _SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 _SOS, _TEM = 0xDA, 0x01
 _STANDALONE = frozenset({_TEM, 0xD8, 0xD9, *range(0xD0, 0xD8)})  # markers without a segment
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_SEQUENTIAL = frozenset({0xC0, 0xC1})  # Huffman codes, in one go
+_SEQUENTIAL = frozenset({0xC0, 0xC1})  # Huffman-coded, not progressive
 _HUFFMAN = _SEQUENTIAL | {0xC2}
 _BLOCK = 8  # side of a block in pixels
 
 ENTRY_POINTS = b"spikedistill entry points\0"
-"""What a segment APP7 begins with that `entry_points.py` wrote."""
+"""The beginning of an APP7 segment that `entry_points.py` wrote."""
 APP7 = 0xE7
 
 SUBSAMPLINGS = {
@@ -32,7 +32,7 @@ class Header(NamedTuple):
         height: in pixels.
         width: in pixels.
         subsampling: one of the values of SUBSAMPLINGS.
-        cuttable: whether the data of its first rows can be decoded without those of the others.
+        cuttable: whether its first rows can be decoded without the data of the others.
         height_at: offset of the height in the file.
         scan_at: offset of the header of the first scan.
         data_at: offset of the compressed data.
@@ -54,7 +54,7 @@ class Header(NamedTuple):
 
 
 def read_header(content: bytes) -> Header | None:
-    """Return what the header says; None if this is no usual JPEG: of 8 bits, by Huffman codes, grey or of three components."""
+    """Return what the header says; None if this is not a usual JPEG: 8 bits, Huffman-coded, grey or of three components."""
     if content[:2] != _SOI:
         return None
     frame: tuple[int, int] | None = None
@@ -62,7 +62,7 @@ def read_header(content: bytes) -> Header | None:
     at = 2
     while at + 4 <= len(content) and content[at] == 0xFF:
         marker = content[at + 1]
-        if marker in _STANDALONE or marker in (0x00, 0xFF):  # padding, or nothing that a usual encoder writes
+        if marker in _STANDALONE or marker in (0x00, 0xFF):  # padding, or what no usual encoder writes
             return None
         length = int.from_bytes(content[at + 2 : at + 4], "big")
         if marker == _SOS:
@@ -103,5 +103,5 @@ def _header(content: bytes, kind: int, frame_at: int, scan_at: int, entry_points
 
 
 def is_complete(content: bytes, header: Header) -> bool:
-    """Return whether the compressed data come to an end. In them, the two bytes of the end are an end."""
+    """Return whether the compressed data have an end marker, whose two bytes mean nothing else there."""
     return content.rfind(EOI, header.data_at) >= 0

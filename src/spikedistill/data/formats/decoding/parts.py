@@ -1,4 +1,4 @@
-"""Parts of JPEG files: smaller JPEG of what surrounds a crop, made without decoding, which decode to the same bits."""
+"""Parts of JPEG files: smaller JPEG files around a crop, made without decoding, which decode to bit-identical pixels."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy.typing as npt
 from spikedistill.data.formats.decoding import entry_points
 from spikedistill.data.formats.decoding.jpeg_header import EOI, Header
 
-_WORTH_IT = 0.9  # of the units that would be decoded otherwise, at most
-_BYTES_OF_UNIT = 128  # of one that is put in, at most
+_WORTH_IT = 0.9  # largest part that is cut out, as a share of the units that would be decoded otherwise
+_BYTES_OF_UNIT = 128  # of an inserted one, at most
 _scratch = threading.local()
 
 
@@ -23,11 +23,11 @@ class Part(NamedTuple):
 
     Attributes:
         content: the file.
-        top: row of the image that its first one is.
-        left: column of the image that its first one is.
+        top: row of the image that its first row is.
+        left: column of the image that its first column is.
         height: in pixels.
         width: in pixels.
-        has_surplus: whether data follow that do not belong to it, which decoders tell.
+        has_surplus: whether data that do not belong to it follow, of which decoders warn.
     """
 
     content: bytes | bytearray | npt.NDArray[np.uint8]
@@ -41,15 +41,15 @@ class Part(NamedTuple):
 def around(content: bytes, header: Header, rows: slice, columns: slice, points: bytes = b"") -> Part:
     """Return the smallest part that can be cut out around a box, or the whole image.
 
-    The pixels of the box, and those next to them, are in it. Chroma of a lower resolution is interpolated between the pixels of a
-    box and those next to it; so the bits of the box are those of the whole image.
+    It has the pixels of the box and those next to it, because subsampled chroma is interpolated between them. So the box decodes
+    to the same bits as in the whole image.
 
     Args:
         content: the file.
         header: what `read_header` returned for it.
         rows: of the box, within the image.
         columns: of the box, within the image.
-        points: its entry points, as `finding.found` returned them; none: those in the file, if there are some.
+        points: its entry points, as `finding.found` returned them; empty: those in the file, if there are any.
     """
     parsed = entry_points.parsed(points or entry_points.inside(content, header), header)
     found = None if parsed is None else _between(content, header, parsed, rows, columns)
@@ -67,9 +67,9 @@ def _entropy() -> ModuleType | None:
 
 
 def _first_rows(content: bytes, header: Header, rows: int) -> Part:
-    """Return a JPEG of the first rows of another one, and at least one more: the same data under a smaller height.
+    """Return a JPEG of the first rows of another one, and at least one more: the same data with a smaller height in the header.
 
-    A decoder stops after the last of these rows and takes what follows for bytes that do not belong, a warning in libjpeg.
+    A decoder stops after the last of these rows; libjpeg warns that the bytes that follow are extraneous.
     """
     height = (rows // header.unit_rows + 1) * header.unit_rows
     if not header.cuttable or height >= header.height:
@@ -87,13 +87,13 @@ def _set_size(file: bytearray | npt.NDArray[np.uint8], header: Header, height: i
 def _between(content: bytes, header: Header, points: entry_points.EntryPoints, rows: slice, columns: slice) -> Part | None:
     """Return a JPEG of the units between entry points, without what is above, below, to the left and to the right.
 
-    Where units are left out, the predictors of DC change from one unit to the next. Units are put in that bring them to what they
-    were: before each row, or behind each row if the part begins at the left edge, whose pixels must stay at the edge; and, for
-    the same reason, a whole row before the first one rather than one unit. A unit of the image, or more than the box needs, lies
-    between those and the box.
+    Where units are left out, the DC predictors of the next unit are wrong. Inserted units restore them: one before each row, or
+    after each row if the part begins at the left edge, whose pixels must stay at the edge. For the same reason, a whole row is
+    then inserted before the first one, rather than one unit. At least the pixels next to the box lie between it and those units.
 
     Returns:
-        The part; None if it is about as much as the rows from the first, or the entry points do not fit the data.
+        The part; None if it has about as many units as all rows down to the end of the box, the entry points do not match the
+        data, or Numba is missing.
     """
     down, across = entry_points.units(header)
     first = max(rows.start - 1, 0) // header.unit_rows
@@ -137,7 +137,7 @@ def _between(content: bytes, header: Header, points: entry_points.EntryPoints, r
 
 
 def _buffer(size: int) -> npt.NDArray[np.uint8]:
-    """Return memory of this thread, of at least `size` bytes, which the next call overwrites."""
+    """Return scratch memory of this thread, of at least `size` bytes, which the next call overwrites."""
     buffer: npt.NDArray[np.uint8] | None = getattr(_scratch, "buffer", None)
     if buffer is None or len(buffer) < size:
         buffer = _scratch.buffer = np.empty(size, dtype=np.uint8)

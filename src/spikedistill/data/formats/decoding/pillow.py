@@ -16,7 +16,7 @@ from spikedistill.errors import DataError
 if TYPE_CHECKING:
     from PIL import Image
 
-FORMATS = ("JPEG", "PNG")  # the only ones that are tried: Pillow starts other programs for some
+FORMATS = ("JPEG", "PNG")  # no others are tried, because Pillow starts other programs for some
 _PIXEL = 4  # bytes
 
 

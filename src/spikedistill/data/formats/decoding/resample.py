@@ -1,7 +1,7 @@
-"""Resizing with antialiasing to the bits of Pillow's: its arithmetic, compiled by Numba where that is installed.
+"""Antialiased resizing, bit-identical to Pillow's: its arithmetic, compiled by Numba where that is installed.
 
-As in Pillow, weights are multiples of 2^-22, and each of the two passes rounds, half upwards. Here a pass weights whole rows,
-which vector instructions do at once; columns are made rows before, and back.
+As in Pillow, weights are multiples of 2^-22, and each of the two passes rounds half up. Here a pass weights whole rows, which
+suits vector instructions; for the other axis, the image is transposed before and after.
 
 Letters: H row, W column, S side; L bytes of a row; K weights of an output.
 """
@@ -23,7 +23,7 @@ _UNIT = float(1 << _BITS)
 _HALF = 1 << (_BITS - 1)
 _TILE = 8
 _TRIED = ((9, 7, 4, 4), (20, 13, 6, 6), (21, 13, 6, 6), (5, 8, 12, 12), (13, 8, 12, 12), (6, 31, 9, 40), (40, 9, 13, 3))
-"""Heights and widths before and after, for a comparison with Pillow: some at the edge of the rule for the order of the passes."""
+"""Heights and widths before and after, for a comparison with Pillow; some are borderline for the order of the passes."""
 
 Pixels = npt.NDArray[np.uint8]
 Rule = Callable[[int, int, int, int], bool]
@@ -44,12 +44,12 @@ def write_middle_square(pixels: Pixels, height: int, width: int, out: Pixels) ->
 
     Args:
         pixels: uint8 [H, W, 4], any part of a larger array.
-        height: that is resized to, at least S.
-        width: that is resized to, at least S.
+        height: height to resize to, at least S.
+        width: width to resize to, at least S.
         out: uint8 [3, S, S] to write.
 
     Returns:
-        Whether it was written: not if Numba is not installed, or Pillow computes otherwise.
+        Whether it was written: not if Numba is not installed, or Pillow gives other results.
     """
     functions = compiled()
     if functions is None:
@@ -116,7 +116,7 @@ def _transpose(source: Any, target: Any) -> None:
 
 
 def _weigh(source: int, size: int, first: int, starts: Any, counts: Any, weights: Any) -> None:
-    """Compute which inputs an output is made of, and their weights [S, K]: a triangle as wide as two outputs, or two inputs."""
+    """Compute the inputs of each output, and their weights [S, K]: a triangle as wide as two outputs or, if wider, two inputs."""
     scale = source / size
     reach = max(scale, 1.0)
     for output in range(len(starts)):
@@ -132,7 +132,7 @@ def _weigh(source: int, size: int, first: int, starts: Any, counts: Any, weights
 
 
 def _pass_rows(source: Any, target: Any, starts: Any, counts: Any, weights: Any, sums: Any) -> None:
-    """Set each row of `target` [S, L] to the weighted sum of some rows of `source` [H, L]; `sums` [L] is for use within."""
+    """Set each row of `target` [S, L] to the weighted sum of some rows of `source` [H, L]; `sums` [L] is scratch memory."""
     for output in range(target.shape[0]):
         for at in range(target.shape[1]):
             sums[at] = _HALF
@@ -145,7 +145,7 @@ def _pass_rows(source: Any, target: Any, starts: Any, counts: Any, weights: Any,
 
 
 def _to_planes(words: Any, planes: Any) -> None:
-    """Part pixels [S, S] of four bytes, the lowest one first, into the first three of these [3, S, S]."""
+    """Split pixels [S, S] of four bytes, the lowest one first, into planes of the first three, [3, S, S]."""
     for row in range(words.shape[0]):
         for column in range(words.shape[1]):
             word = words[row, column]
@@ -156,7 +156,7 @@ def _to_planes(words: Any, planes: Any) -> None:
 
 @functools.cache
 def compiled() -> Compiled | None:
-    """Compile the functions, which takes about a second, and find the rule that gives Pillow's bits."""
+    """Compile the functions, which takes about a second, and find the rule that reproduces Pillow's pixels."""
     try:
         from numba import njit
     except ImportError:
@@ -168,7 +168,7 @@ def compiled() -> Compiled | None:
         found = Compiled(*functions, rule)
         if all(_is_same(found, *sizes) for sizes in _TRIED):
             return found
-    log.info("images are resized by Pillow: this version computes other pixels than those that are known here")
+    log.info("images are resized by Pillow: its version gives other pixels than the compiled functions")
     return None
 
 

@@ -1,4 +1,4 @@
-"""Decoding by libjpeg-turbo through simplejpeg, which releases the GIL and writes into a buffer of ours.
+"""Decoding by libjpeg-turbo through simplejpeg, which releases the GIL and writes into a buffer that it is given.
 
 Letters: H row, W column.
 """
@@ -26,12 +26,12 @@ except ImportError:  # not available for every processor
 log = logging.getLogger(__name__)
 
 DIVISORS = (8, 4, 2)
-"""By what a decoder can divide both sides of an image, computing fewer pixels from each block of 8x8 coefficients."""
+"""Divisors of both sides of an image that a decoder supports, by computing fewer pixels from each block of 8x8 coefficients."""
 _PIXEL = 4  # bytes: red, green, blue and one more, as Pillow has them
-_PICTURE = (45, 53)  # height and width of what is decoded to compare decoders: neither fills its last block
+_PICTURE = (45, 53)  # height and width of the picture that decoders are compared on: neither fills its last block
 
 _SURPLUS = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0x[0-9a-f]{2}")
-"""What may be said of a file whose height was made smaller. The first warning is told, unless an error ends the decoding."""
+"""The warning to expect of a file whose height was reduced. The first warning is reported, unless an error ends the decoding."""
 
 _scratch = threading.local()
 
@@ -49,9 +49,9 @@ def decode(
     Args:
         content: the file.
         header: what `read_header` returned for it.
-        rows: of the box, of the image as it is divided.
-        columns: of the box, of the image as it is divided.
-        divisor: by what both sides are divided, 1 or one of DIVISORS; rounded up.
+        rows: of the box, in the downscaled image.
+        columns: of the box, in the downscaled image.
+        divisor: of both sides of the image, 1 or one of DIVISORS; the result is rounded up.
         points: as for `parts.around`.
 
     Returns:
@@ -70,7 +70,7 @@ def decode(
     except ValueError as err:
         if not part.has_surplus or not _SURPLUS.fullmatch(str(err)):
             raise
-        found = shape  # all was decoded, and what is left of the data was told
+        found = shape  # all was decoded; the warning is about the rest of the data
     if found != shape:
         raise ValueError(f"decoded to {found}, expected {shape}")
     top, left = part.top // divisor, part.left // divisor
@@ -88,7 +88,7 @@ def _buffer(size: int) -> npt.NDArray[np.uint8]:
 
 @functools.cache
 def same_as_pillow() -> frozenset[str]:
-    """Return the kinds of subsampling for which this decoder gives the same bits as Pillow's, which may be of another library.
+    """Return the kinds of subsampling for which this decoder gives the same bits as Pillow's, which may use another library.
 
     A small picture of each kind is encoded, decoded by both, and compared.
     """

@@ -1,1 +1,1 @@
-"""Decoders of one's own event recordings: one file per family of formats. `kinds` has the table of all."""
+"""Decoders of users' own event recordings: one file per family of formats. `kinds` has the table of all."""

@@ -66,7 +66,7 @@ def _read_aedat4(name: str, aedat: Any) -> Table:
         packets = _packets(decoder, name, set(streams)) if len(streams) == 1 else []
     except (DataError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except BaseException as err:  # damaged bytes can make the library raise anything, also what is no Exception
+    except BaseException as err:  # damaged bytes can make the library raise anything, even what is not an Exception
         raise DataError(f"{name}: not AEDAT 4 that can be read ({str(err)[:200] or type(err).__name__}); get it again") from err
     if len(streams) != 1:
         raise DataError(f"{name}: {len(streams)} streams of events, expected one; export that of one camera")

@@ -1,4 +1,4 @@
-"""Events as columns of numbers, whatever file they come from: what a file says of them, checks, and their cells. Numpy only.
+"""Events as columns of numbers, whatever file they come from: what a file says about them, checks, and their cells. Numpy only.
 
 N is the number of events.
 """
@@ -25,7 +25,7 @@ ALIASES = {
 }
 MAX_SIDE = 1 << 14  # of a sensor, in pixels
 _MAX_US = 1 << 60
-_EXACT = 1 << 53  # above, a float has no odd numbers
+_EXACT = 1 << 53  # above this, a float cannot represent odd numbers
 
 
 class How(NamedTuple):
@@ -51,7 +51,7 @@ class How(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The events of one file as it has them, and what it says of them.
+    """The events of one file as stored, and what the file says about them.
 
     Attributes:
         t: timestamps [N].

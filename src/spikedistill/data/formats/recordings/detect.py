@@ -1,4 +1,4 @@
-"""What can be told of recordings from one of them: size of the sensor, time unit, polarity. What cannot be told is asked for."""
+"""What one recording shows about all of them: size of the sensor, time unit, polarity. What it does not show must be stated."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Facts(NamedTuple):
 
 
 def facts_of(file: Member, kind: FormatName, how: How) -> Facts:
-    """Return the facts of a recording; what is stated counts more than what it says.
+    """Return the facts of a recording; what is stated takes precedence over what it says.
 
     Raises:
         DataError: if it is damaged, or does not say something that is not stated.

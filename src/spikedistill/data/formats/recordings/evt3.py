@@ -1,4 +1,4 @@
-"""EVT3: the encoding of Prophesee's newer sensors. 16-bit words set row, time or column, or are one event or several. Numpy only.
+"""EVT3: the encoding of Prophesee's newer sensors. 16-bit words set row, time or column, or hold one or more events. Numpy only.
 
 Format: https://docs.prophesee.ai/stable/data/encoding_formats/evt3.html. The upper 4 bits of a word are its type.
 """

@@ -1,4 +1,4 @@
-"""Reading by libraries in C and Rust in a process of its own: on damaged bytes they may crash, never end, or fill the memory.
+"""Reading by libraries in C and Rust in a process of its own: on damaged bytes they may crash, hang, or exhaust the memory.
 
 Then only that process ends, and the file is named. The columns come back through a pipe, as plain bytes.
 """
@@ -23,14 +23,14 @@ from spikedistill.data.formats.recordings.columns import Table
 from spikedistill.errors import DataError
 
 SECONDS = 60.0
-"""Time for a file, and a second more for each megabyte of it."""
+"""Time limit for a file; each megabyte of it adds a second."""
 MEMORY = 8 * MAX_RECORDING_BYTES
 """Bytes that reading may take."""
 _CHUNK = 1 << 20
 
 
 def guarded(read: Callable[[], Table], name: str, num_bytes: int) -> Table:
-    """Return what a function returns that is called in a process of its own.
+    """Call a function in a process of its own, and return its result.
 
     Args:
         read: reads a file.
@@ -65,7 +65,7 @@ def guarded(read: Callable[[], Table], name: str, num_bytes: int) -> Table:
 def _serve(read: Callable[[], Table], name: str, sink: int, seconds: int) -> None:
     """Call a function, and send what it returns or raises; never return."""
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # no traces of libraries
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # hide what libraries print
         size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         limit = size + MEMORY if hard == resource.RLIM_INFINITY else min(hard, size + MEMORY)

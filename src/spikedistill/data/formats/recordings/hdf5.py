@@ -31,8 +31,8 @@ def read_h5(content: bytes, name: str, how: How) -> Table:
     """Read the events of an HDF5 file.
 
     Raises:
-        DataError: if it is damaged, leads out of itself, is packed by a filter that is not installed, or has no events in a
-            layout that is known.
+        DataError: if it is damaged, has its events behind a link out of the file, is packed by a filter that is not installed,
+            or has no events in a known layout.
     """
     try:
         import h5py  # noqa: F401 - before the fork, not for each file

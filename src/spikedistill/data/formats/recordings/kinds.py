@@ -1,4 +1,4 @@
-"""The table of formats of one's own recordings, and what decodes any of them to cells."""
+"""The table of formats of users' own recordings, and the function that decodes any of them to cells."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def read_text_events(content: bytes, name: str, how: How) -> Table:
     """Read events from text.
 
     Raises:
-        DataError: if it is not text, a line has not four numbers, or nothing says what is in the columns; naming the line.
+        DataError: if it is not text, a line does not have four numbers, or nothing says what is in the columns; names the line.
     """
     content = content.removeprefix(codecs.BOM_UTF8)
     top = _top(content, name)

@@ -35,7 +35,7 @@ class ArrayFile:
 
     @classmethod
     def of(cls, samples: npt.NDArray[Any]) -> ArrayFile | None:
-        """Open the file of a memory-mapped array; None for another array, and for a part of one.
+        """Open the file of a memory-mapped array; None for any other array, and for a part of one.
 
         Raises:
             DataError: if it cannot be opened, or is shorter than its map.
@@ -57,11 +57,11 @@ class ArrayFile:
             raise DataError(f"{self._path}: {reason(err)}") from err
         weakref.finalize(self, os.close, self._descriptor)
         self._check_size()
-        with contextlib.suppress(OSError):  # it is only advice: to read what is asked for, and nothing behind it
+        with contextlib.suppress(OSError):  # it is only advice: read what is asked for, and nothing after it
             os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
 
     def _check_size(self) -> None:
-        """Raise a DataError if the file is shorter than its map: to touch what it lacks would end the process."""
+        """Raise a DataError if the file is shorter than its map: touching the missing part would kill the process."""
         size, end = os.fstat(self._descriptor).st_size, self._offset + self._map.nbytes
         if size < end:
             raise DataError(f"{self._path}: {size} bytes, expected {end}: {_CUT}")
@@ -74,7 +74,7 @@ class ArrayFile:
             rows: memory for each row, in bytes.
 
         Raises:
-            DataError: if they cannot be read, or the file ends before.
+            DataError: if they cannot be read, or the file ends before them.
         """
         offset, left = self._offset + first * self.row_bytes, list(rows)
         while left:
@@ -89,10 +89,10 @@ class ArrayFile:
             left = _without(left, count)
 
     def is_cached(self, rows: npt.NDArray[np.int64]) -> bool:
-        """Return whether some rows, spread over those given, are all in memory: whether to touch them waits for no disk.
+        """Return whether some rows, spread over those given, are all in memory, so that touching them waits for no disk.
 
-        The kernel counts the page faults of each thread that had to read from a disk. What it says of a file without touching
-        it (mincore) is true for the owner of the file alone.
+        The kernel counts the page faults of each thread that had to read from a disk. What it says about a file without
+        touching it (mincore) is true only for the owner of the file.
 
         Raises:
             DataError: if the file is shorter than its map.

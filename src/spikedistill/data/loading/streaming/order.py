@@ -1,14 +1,14 @@
 """A chunked shuffle: an order of samples that reads blocks of consecutive rows, for data larger than memory. Imports no torch.
 
 An epoch is made of blocks in random order, one after the other. Each sample is then delayed at random by up to a window, so that
-at any time samples come from a window's worth of blocks: a shuffle buffer, but one that is calculated by a single sort, so that
-an epoch can be entered at any step, and that has no state.
+at any time samples come from a window's worth of blocks. This is a shuffle buffer, but it is computed by a single sort and has no
+state, so an epoch can be entered at any step.
 
-All that is done in lanes. A lane is an equal, contiguous part both of the shuffled blocks and of every batch: lane l of L has
+All this is done in lanes. A lane is an equal, contiguous part both of the shuffled blocks and of every batch: lane l of L has
 places [l * B / L, (l + 1) * B / L) of each batch, from blocks of its own. As ranks take contiguous parts of a batch, each takes
-whole lanes if their number divides L, and no two of them read the same block. (Except those, at most L - 1 in an epoch, that
-lie across the end of a lane.) With another number of ranks, neighbours share a lane, and both read its blocks. Lanes follow from
-batch size, block and window alone, so the order is the same for any number of ranks.
+whole lanes if their number divides L, and no two of them read the same block, except those that straddle two lanes, at most L - 1
+in an epoch. With another number of ranks, neighbours share a lane, and both read its blocks. Lanes follow from batch size, block
+and window alone, so the order is the same for any number of ranks.
 
 Letters: N samples, B batch size.
 """
@@ -23,7 +23,7 @@ from spikedistill.components import Section
 from spikedistill.data.loading.rng import Stream, epoch_words, uniform
 
 MAX_LANES = 64
-BLOCKS_OF_LANE = 8  # blocks of a window that each lane has at least
+BLOCKS_OF_LANE = 8  # each lane has at least this many blocks of a window
 _LEAST_BLOCKS = 4
 
 

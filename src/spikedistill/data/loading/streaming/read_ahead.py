@@ -1,7 +1,7 @@
-"""Reading ahead of the steps of an epoch, with many requests in flight. Numpy only.
+"""Read-ahead for the steps of an epoch, with many requests in flight. Numpy only.
 
-A parallel file system answers a request after milliseconds, but many at a time. So threads, which wait and do not compute, read
-what the next steps need into memory of fixed size, and a step finds its samples there.
+A parallel file system takes milliseconds to answer a request, but answers many at a time. So threads, which wait and do not
+compute, read what the next steps need into memory of a fixed size, and a step finds its samples there.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ RUN_BYTES = 2 << 20
 """Size of a request, at most, unless a single row is larger."""
 LATE_S = 5e-4
 """Images are read ahead if one takes longer than this to be read; it takes about as long to decode one."""
-_RUN_ROWS = 512  # of a request, at most: the kernel takes up to 1024 places to put them
-_RUN_IMAGES = 8  # of a request, at most: about a megabyte of JPEG
+_RUN_ROWS = 512  # rows of a request, at most: the kernel takes up to 1024 buffers
+_RUN_IMAGES = 8  # images of a request, at most: about a megabyte of JPEG
 _PROBES = 9
 
 
@@ -52,7 +52,7 @@ class ReadAhead(abc.ABC):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None) -> None:
-        """End the threads, after the requests that are in flight."""
+        """End the threads once the requests in flight are done."""
         self._pool.shutdown(cancel_futures=True)
 
     def next_uses(self) -> slice:
@@ -70,7 +70,7 @@ class ReadAhead(abc.ABC):
         return self._reads.uses(step)
 
     def _start(self, step: int) -> list[Future[None]]:
-        """Start the reads of a step, dealt to the threads."""
+        """Start the reads of a step, distributed over the threads."""
         runs = self._reads.runs_of(step)
         self._reserve(self._reads.sequence[runs[0] : runs[-1]])
         number = len(runs) - 1
@@ -149,7 +149,7 @@ class BytesAhead(ReadAhead):
 def rows_ahead(
     file: ArrayFile | None, rows: Sequence[Integers], blocks: Sequence[Integers] | None
 ) -> AbstractContextManager[RowsAhead | None]:
-    """Open what reads the rows of some steps ahead; None if they are in memory, or in no file.
+    """Open a reader that reads the rows of some steps ahead; None if they are in memory, or not in a file.
 
     Args:
         file: the file.
@@ -167,14 +167,14 @@ def rows_ahead(
 def bytes_ahead(
     files: ImageFiles, rows: Sequence[Integers], blocks: Sequence[Integers] | None
 ) -> AbstractContextManager[BytesAhead | None]:
-    """Open what reads the images of some steps ahead; None if threads that decode do not wait for them. As `rows_ahead`."""
+    """Open a reader that reads the images of some steps ahead; None if they are read faster than decoded. See `rows_ahead`."""
     if not _answers_late(files.content, joined(rows)):
         return contextlib.nullcontext()
     return BytesAhead(files.contents, plan_reads(rows, blocks, run_rows=_RUN_IMAGES))
 
 
 def _answers_late(read: Callable[[int], object], rows: Integers) -> bool:
-    """Return whether reading takes long, by the median of a few rows: longer than from memory, or from a disk of this machine."""
+    """Return whether reading takes long, by the median of a few rows: longer than from memory or a local disk."""
     times = []
     for row in rows[np.linspace(0, len(rows) - 1, min(_PROBES, len(rows))).astype(np.int64)].tolist():
         started = time.perf_counter()

@@ -50,12 +50,12 @@ class Reads:
         return self.runs[self.starts[step] : self.starts[step + 1] + 1]
 
     def ahead(self, in_flight: int) -> int:
-        """Return how many steps ahead to read, at least one: those steps have `in_flight` runs, beside the step that waits."""
+        """Return how many steps to read ahead, at least one: enough for `in_flight` runs besides those of the waiting step."""
         runs, steps = len(self.runs) - 1, max(1, self.num_steps)
         return max(1, -(-in_flight * steps // max(1, runs)))
 
     def most_held(self, ahead: int) -> int:
-        """Return how many uses are read, or being read, and not yet used, at most."""
+        """Return the largest number of uses that are read, or being read, and not yet used."""
         last_read = np.minimum(np.arange(self.num_steps) + ahead + 1, self.num_steps)
         read = self.runs[self.starts[last_read]]
         return int((read - self.steps[:-1]).max(initial=1))

@@ -1,8 +1,8 @@
 """Fill a file with rows, block by block, in parallel processes; what an interrupted run did is not done again.
 
 Worker processes write blocks. Every few seconds this process waits until they are on the disk, and notes them in the journal. A
-run that finds a journal leaves out the blocks that are in it, unless their sources have changed. Before it ends, it reads all
-blocks again and makes those anew that are not as they were written: torn by a power cut, or by a run that was believed dead.
+run that finds a journal skips the blocks that are in it, unless their sources have changed. Before it ends, it reads all blocks
+again and rewrites those that differ from what was written: torn by a power cut, or by a run that was believed dead.
 """
 
 from __future__ import annotations
@@ -76,6 +76,6 @@ def join(
 
 
 def in_blocks(num_rows: int, largest: int) -> list[int]:
-    """Return bounds that divide rows into blocks of equal size: at most `largest`, less so that there are some hundreds."""
+    """Return bounds that divide rows into blocks of equal size: at most `largest`, and small enough for some hundreds."""
     size = max(1, min(largest, num_rows // 256))
     return [*range(0, num_rows, size), num_rows]

@@ -32,7 +32,7 @@ _TO_DO, _WRITTEN, _KEPT, _BAD = range(4)  # states of a block: kept is what the 
 
 
 class Filling:
-    """A target on its way; see `fill`."""
+    """A target that is being filled; see `fill`."""
 
     def __init__(
         self,
@@ -102,13 +102,13 @@ class Filling:
         self._open_journal()
 
     def reread(self) -> None:
-        """Take in what the journals of the other ranks of this run have."""
+        """Take over the blocks in the journals of the other ranks of this run."""
         if self._session.world_size > 1 and self._folder is not None:
             for entry in (read_journals(self._folder, self._recipe, f"{self._session.token}-*") or {}).values():
                 self._keep(entry)
 
     def run(self, blocks: Iterable[int], num_workers: int) -> None:
-        """Do those of some blocks that are still to do; their problems are added to `problems`."""
+        """Do those of the given blocks that are still to do; add their problems to `problems`."""
         todo = [block for block in blocks if self._state[block] == _TO_DO]
         if not todo:
             return
@@ -121,14 +121,14 @@ class Filling:
                 watch=lambda _: self.tick(),
             )
         except BaseException:
-            with contextlib.suppress(Exception):  # the failure is what matters; what is durable is for the next run
+            with contextlib.suppress(Exception):  # the failure is what matters; the commit only saves work for the next run
                 self.commit()
             raise
         for problems, remade in found:
             self.problems |= problems
             changed += remade
         if self.problems or self._session.rank or time.monotonic() - self._began_at > COMMIT_S:
-            self.commit()  # of what takes less, nothing but the result is kept
+            self.commit()  # what takes less time is not worth a journal entry
         if changed:
             log.info("%d of %d blocks were made again: their files have changed since", changed, len(self._known))
 
@@ -170,7 +170,7 @@ class Filling:
         self._rows_done[block] += 1
 
     def _keep(self, entry: Entry) -> bool:
-        """Take over a block that a journal has; return whether it fits."""
+        """Take over a block from a journal; return whether it fits."""
         rows, facts = self._rows(entry.block), self._facts
         if len(entry.facts) != len(rows) * facts.dtype.itemsize:
             return False
@@ -197,7 +197,7 @@ class Filling:
         return int(self._rows_done.sum())
 
     def commit(self) -> None:
-        """Note what is written in the journal, once it is on the disk.
+        """Note written blocks in the journal, once they are on the disk.
 
         Raises:
             DataError: if it cannot be written.
@@ -221,10 +221,10 @@ class Filling:
         return Entry(block, int(self._sources[block]), int(self._checksums[block]), facts)
 
     def confirm(self, num_workers: int) -> None:
-        """Read all blocks again, and make those anew that are not as they were written.
+        """Read all blocks again, and rewrite those that differ from what was written.
 
         Raises:
-            DataError: if they never are.
+            DataError: if some still differ after several tries.
         """
         for _ in range(_TRIES):
             damaged = self._damaged(num_workers)

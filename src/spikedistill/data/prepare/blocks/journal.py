@@ -1,8 +1,8 @@
 """Which blocks are durably written: a journal beside the file that they lie in. Standard library only.
 
 A journal has a line for each block: the CRC-32 of the line, and in JSON the block's number, the digest of what it was made from,
-the checksum of what was written, and what became known of its rows. The data is on the disk before its line is. A line that is
-cut off or altered does not count. Every run, and every rank of it, writes a journal of its own, and reads those of all.
+the checksum of what was written, and the facts of its rows. The data is on the disk before its line is. A line that is cut off or
+altered does not count. Every run, and every rank of it, writes a journal of its own, and reads those of all.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class Journal:
         """
         self._path, self._recipe = folder / _PATTERN.replace("*", name), recipe
         self._stream: BinaryIO | None = None
-        self._is_durable = False  # the name of the file
+        self._is_durable = False  # whether the name of the file is on the disk
 
     def open(self, num_blocks: int, num_facts: int) -> None:
-        """Begin the file, with space reserved for so many blocks, and bytes of facts of all of them together.
+        """Begin the file, with space reserved for `num_blocks` blocks and, for all of them together, `num_facts` bytes of facts.
 
-        So a disk that becomes full does not keep what was done until then from being noted.
+        So what was done can be noted even when the disk becomes full.
 
         Raises:
             DataError: if the disk is full, for instance.

@@ -1,4 +1,4 @@
-"""Targets of rows of any length: a file for each block; or of rows of which nothing is written. Standard library only."""
+"""Targets for rows of any length, with a file for each block, and for rows that are not written. Standard library only."""
 
 from __future__ import annotations
 

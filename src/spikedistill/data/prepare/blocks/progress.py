@@ -31,7 +31,7 @@ class Progress:
         Args:
             what: name of finished items, such as "images decoded".
             total: number of all.
-            unit: name of the items; as it is, the first word of `what`.
+            unit: name of the items; by default, the first word of `what`.
         """
         self._what, self._total, self._unit = what, total, unit or what.partition(" ")[0]
         self._file = session.current().progress
@@ -58,7 +58,7 @@ class Progress:
         if self._file is not None and now >= self._file_at:
             self._file_at = now + _FILE_S
             note = {"done": done, "total": self._total, "unit": self._unit, "rate(1/s)": rate}
-            with contextlib.suppress(OSError):  # it is for onlookers
+            with contextlib.suppress(OSError):  # it is only informative
                 write_text(self._file, json.dumps(note))
 
     def _rate(self, now: float, done: int) -> float | None:

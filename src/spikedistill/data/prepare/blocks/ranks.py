@@ -1,9 +1,9 @@
 """How the ranks of a job share the blocks of one file, through the folder that they all see. Standard library only.
 
-Rank 0 publishes an order. Every rank then does an own run of blocks, and rank 0 afterwards those that are left, which lie between
-the runs: two nodes that write to one page of a file at the same time may undo each other on a network file system. The other
-ranks note what they have done, and at last their problems. Orders and notes carry the token of rank 0's lease, so that none of an
-earlier run counts; what is not whole is looked at again.
+Rank 0 publishes an order. Every rank then does its own run of blocks. Rank 0 afterwards does the blocks left between the runs: on
+a network file system, two nodes that write to one page of a file at the same time may overwrite each other's data. The other
+ranks note what they have done, and finally their problems. Orders and notes carry the token of rank 0's lease, so that those of
+an earlier run do not count; an incomplete one is read again.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Follow:
         self._noted_at = 0.0
 
     def orders(self) -> Iterator[dict[str, Any]]:
-        """Yield what is to be done; end when rank 0 holds its lease no more."""
+        """Yield what is to be done; end when rank 0 no longer holds its lease."""
         while True:
             order = _read(self._folder / ORDER)
             if order is not None and order["run"] == self._session.token and order["number"] == self._number:
@@ -137,7 +137,7 @@ def _note_name(rank: int) -> str:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Return the content of a note; None if there is none, or the file system shows it half."""
+    """Return the content of a note; None if there is none, or the file system shows only a part of it."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

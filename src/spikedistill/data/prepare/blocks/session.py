@@ -1,6 +1,6 @@
 """The run that prepares: which rank of a job this is, whether it still may write, where it shows progress. Standard library only.
 
-Set by the stage, so that the `prepare` of a dataset need not hand it through.
+Set by the stage, so that the `prepare` of a dataset need not pass it on.
 """
 
 from __future__ import annotations

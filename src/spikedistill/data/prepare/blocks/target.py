@@ -1,7 +1,7 @@
 """The files that blocks of rows are written to: one array in place, or a file for each block. Numpy only.
 
-A target is written to by the processes of one node at least, so a file is opened by each of them or inherited. What was written
-has a checksum by block, which can be computed again from the disk.
+Several processes write to a target, at least those of one node, so each opens a file or inherits it. Each block has a checksum of
+what was written, which can be computed again from the disk.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Target(Protocol):
         """Return the checksum of a block as it is on the disk."""
 
     def gap(self, rows: int) -> int:
-        """Return how many blocks of so many rows have to lie between those that two nodes write at the same time."""
+        """Return how many blocks of `rows` rows have to lie between those that two nodes write at the same time."""
 
 
 class ArrayTarget:
@@ -125,7 +125,7 @@ class ArrayTarget:
             return _combined([crc32(content) for content in contents])
 
     def gap(self, rows: int) -> int:
-        """Return how many blocks of so many rows lie between two that have no page of the file in common."""
+        """Return how many blocks of `rows` rows lie between two that have no page of the file in common."""
         return -(-APART_BYTES // max(1, rows * self._row_bytes))
 
 
@@ -152,7 +152,7 @@ class _RowWriter:
 
 
 def allocated(paths: Iterable[Path]) -> int:
-    """Return how many bytes some files take on the disk, those that are there."""
+    """Return how many bytes some files take on the disk; missing ones take none."""
     found = 0
     for path in paths:
         with contextlib.suppress(FileNotFoundError):

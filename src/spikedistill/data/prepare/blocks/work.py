@@ -26,22 +26,22 @@ class Work(Protocol):
         """What all rows have in common, in JSON."""
 
     def sources(self, rows: range) -> int:
-        """Return a digest of 64 bits of the files that some rows are made from: changed if one of them may have."""
+        """Return a 64-bit digest of the files that some rows are made from, which changes if one of them may have changed."""
 
     def convert(self, rows: range, writer: Writer, count: Callable[[], None]) -> list[Any]:
         """Write the rows of a block, fill in their facts, and `count` each.
 
         Returns:
-            Why rows could not be made, one object for each, that can be pickled; empty if all were.
+            Why rows could not be made, one picklable object for each; empty if all were.
         """
 
 
 @dataclass(frozen=True)
 class Share:
-    """The part of a job's ranks in the work; as it is, this process does everything.
+    """The part of a job's ranks in the work; by default, this process does everything.
 
     Attributes:
-        own: the blocks, of so many, that this rank does while the other ranks do theirs.
+        own: returns, given their number, the blocks that this rank does while the other ranks do theirs.
         publish: tells the other ranks, before that, what there is to do.
         gather: waits for the other ranks, and returns the problems in their blocks; calls its argument about every second.
         others_done: number of rows that other ranks have done.
@@ -56,7 +56,7 @@ class Share:
 
 
 def digest_of(parts: Iterable[str]) -> int:
-    """Return a digest of 64 bits of some texts."""
+    """Return a 64-bit digest of some texts."""
     found = hashlib.blake2b(digest_size=8)
     for part in parts:
         found.update(part.encode("utf-8", "surrogatepass") + b"\0")

@@ -51,7 +51,7 @@ def lead(task: Task, files: ImageFiles, doing: ImageWork, target: Target, option
 
 
 def serve(work: Path, num_workers: int) -> None:
-    """Do, on a rank other than 0, the own part of what rank 0 shares, until it holds its lease no more.
+    """Do this rank's part of what rank 0 shares, until rank 0 no longer holds its lease; for ranks other than 0.
 
     Args:
         work: folder that all ranks see.

@@ -30,8 +30,8 @@ PACKED, POINTS = "packed", "entry_points"  # folders
 LARGEST_FILE = 2048  # images of a packed file
 LEAST_PER_FILE = 16
 EncodedConvert = Callable[[int, bytes], bytes]
-_FILES = 64  # of a dataset that fits into so many
-_LOOKED_AT = 48  # images of which the size of all is estimated
+_FILES = 64  # files of a dataset, unless they would be too large or too small
+_LOOKED_AT = 48  # images from which the total size is estimated
 
 
 class Shrink(Section):
@@ -53,8 +53,8 @@ def make(task: Task, files: ImageFiles, folder: Path, options: Mapping[str, Any]
         task: its name.
         files: the images.
         folder: to write to.
-        options: further settings, in JSON: those of `packing` for packed; for points, `verify`: whether images are decoded, to
-            find damaged ones; else none.
+        options: further settings, in JSON: for packed, those of `packing`; for points, `verify`, whether images are decoded to
+            find damaged ones; otherwise none.
     """
     if task == "packed":
         return _packing(files, folder / PACKED, **options)
@@ -77,7 +77,7 @@ def make(task: Task, files: ImageFiles, folder: Path, options: Mapping[str, Any]
 
 
 def _load_decoders() -> None:
-    """Compile the decoders, and compare them with Pillow, here: processes that fork later need not do it each for itself."""
+    """Compile the decoders, and compare them with Pillow, here, so that processes forked later need not each do it."""
     turbo.same_as_pillow()
     resample.compiled()
 
@@ -105,7 +105,7 @@ def _packing(
 
 
 def _bounds_of_files(number: int) -> list[int]:
-    """Return the first row of each file, and the number of rows; of a small dataset there are some dozens of files, too."""
+    """Return the first row of each file, and the number of rows; a small dataset has some dozens of files, too."""
     size = min(LARGEST_FILE, max(LEAST_PER_FILE, -(-number // _FILES)))
     return [*range(0, number, size), number]
 
@@ -161,5 +161,5 @@ def _needed(files: ImageFiles, convert: EncodedConvert) -> int:
         try:
             sizes.append(len(convert(row, files.content(row))))
         except DataError:
-            continue  # it is named when all are tried
+            continue  # it is reported when all are tried
     return len(files) * sum(sizes) // len(sizes) if sizes else 0

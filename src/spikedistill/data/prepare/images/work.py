@@ -19,12 +19,12 @@ from spikedistill.data.prepare.workers import shared_zeros
 from spikedistill.errors import DataError
 
 FACTS = np.dtype([("sum", "u8"), ("size", "u4")])
-"""Of each image: size and CRC-32 of its file in one number, see `ImageFiles.twins`; and the bytes that were written of it."""
+"""Of each image: size and CRC-32 of its file in one number, see `ImageFiles.twins`; and the number of bytes written for it."""
 PER_BLOCK = 64
 _MAX_NAMED = 50  # bad images in one message
 
 Convert = Callable[[int, bytes], npt.NDArray[Any] | bytes]
-"""Makes what is written of an image from its row and the bytes of its file; raises DataError if it cannot be used."""
+"""Makes what is written for an image from its row and the bytes of its file; raises DataError if it cannot be used."""
 
 
 class ImageWork:
@@ -42,7 +42,7 @@ class ImageWork:
 
         Args:
             files: the images.
-            convert: makes what is written of one.
+            convert: makes what is written for one.
             what: name of finished images, such as "images decoded".
             recipe: what the images have in common, in JSON.
             bounds: of the blocks; None: of up to 64 images.

@@ -63,7 +63,7 @@ class Task:
 
 
 class Problem(NamedTuple):
-    """Why a recording cannot be used; with the traceback where its decoder failed in a way that it should not."""
+    """Why a recording cannot be used; with the traceback if its decoder failed in an unexpected way."""
 
     text: str
     traceback: str = ""
@@ -132,7 +132,7 @@ def _convert(recordings: Sequence[Recording], rows: range, task: Task, writer: W
             yield row, _unexpected(place_of(recording), task, err)
             continue
         if frames is None:
-            writer.write(row, np.zeros(task.row_shape, task.dtype))  # what was there of an earlier run goes
+            writer.write(row, np.zeros(task.row_shape, task.dtype))  # overwrites what an earlier run left
         elif frames.dtype == task.dtype:
             writer.write(row, frames, facts[-1])
         else:  # all rows will be written again as uint16

@@ -80,7 +80,7 @@ def write_frames(
         log.info("a pixel counts %d events in one frame: writing %d bits per count", most, 8 * wanted.itemsize)
         task = dataclasses.replace(task, dtype=wanted)
         if work is not None:
-            _folder_for(task, out, work)  # before what shows that these bits were not enough is gone
+            _folder_for(task, out, work)  # first: if interrupted here, the next run still sees that it needs more bits
             shutil.rmtree(place)
     kept = np.flatnonzero(facts["events"] > 0).tolist()
     if not kept:
@@ -153,7 +153,7 @@ def _same_under_two_labels(recordings: Sequence[Recording], facts: npt.NDArray[A
 
 
 def _keep_rows(path: Path, target: Path, task: Task, rows: Sequence[int]) -> None:
-    """Write an array file with some of the rows of another one, in whose place it may come."""
+    """Write an array file with some of the rows of another one, which it may replace."""
     kept = target.with_name("kept.npy")
     create_array(kept, task.dtype, (len(rows), *task.row_shape), "frames")
     with path.open("rb") as source, kept.open("r+b") as stream:
