@@ -4,7 +4,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
-TEST_PROCESSES ?= 4
 GPU_ARGS ?=
 DEMO_ARGS ?=
 
@@ -17,7 +16,7 @@ PLUGIN := src/snakemake-executor-plugin-submitit
 # Bytecode is written when a module is first imported; to write it for all of torch now takes 20 seconds more.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c envs/constraints.txt -e $(PLUGIN)
 PROJECT_FILES := pyproject.toml $(PLUGIN)/pyproject.toml envs/constraints.txt
-PYTEST := pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 TEST_PACKAGES := slurm-wlm slurmdbd slurm-client munge mariadb-server chromium rsync iproute2 gcc libc6-dev \
 	texlive-latex-base texlive-latex-recommended poppler-utils
 TEST_PROGRAMS := sbatch sacct slurmctld slurmd slurmdbd munged mariadbd chromium rsync ip cc pdflatex pdffonts
