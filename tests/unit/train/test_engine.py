@@ -242,7 +242,7 @@ def test_rank_that_ends_is_noticed_at_once(tmp_path):
     assert status == 1
     assert "TrainingError: rank 0 of 2 lost contact with another rank" in error
     assert "Traceback" not in error
-    assert time.monotonic() - started < 120
+    assert time.monotonic() - started < 500  # not only after the timeout, however slow the machine
 
 
 def test_rank_that_ends_in_an_evaluation_is_explained(tmp_path):
@@ -256,7 +256,7 @@ def test_rank_that_ends_in_an_evaluation_is_explained(tmp_path):
 def test_rank_that_does_not_answer_is_noticed_within_the_set_time(tmp_path):
     main, silent = launch(tmp_path, "train", num_ranks=2, model="linear", at=6, action="SIGSTOP", at_rank=1, timeout_s=4)
     try:
-        _, error = main.communicate(timeout=120)
+        _, error = main.communicate(timeout=500)
     finally:
         silent.kill()
         silent.communicate()
