@@ -22,12 +22,12 @@ from spikedistill.stages.network_io import load_network, read_model_spec
 
 SAMPLES = 100
 # Readers compute in float32. Where a potential is near the threshold, rounding, which differs between processors, decides about
-# the spike, and some spikes behind it follow. The export itself compares in float64.
+# the spike, and some spikes behind it follow. In float64, as SpikingJelly can compute, all spikes are the same.
 ROUNDED_SPIKES, ROUNDED_SAMPLES = 0.002, 0.03
 
 
-def read_by_spikingjelly(graph):
-    network = import_from_nir(graph, dt=TIME_STEP_S).eval()
+def read_by_spikingjelly(graph, dtype=torch.float32):
+    network = import_from_nir(graph, dt=TIME_STEP_S, dtype=dtype).eval()
     return network, [m for m in network.modules() if type(m).__name__ == "_NIRStatefulModule"]
 
 
@@ -85,8 +85,14 @@ def run_student(student, frames):
     return logits, seen
 
 
-def assert_same(found, expected):
-    """Compare the spikes of every layer, and the logits of the samples whose spikes are the same."""
+def assert_same(found, expected, rounded=ROUNDED_SPIKES):
+    """Compare the spikes of every layer, and the logits of the samples whose spikes are the same.
+
+    Args:
+        found: what `run` returned.
+        expected: what `run_student` returned.
+        rounded: largest share of the spikes of a layer that may be others.
+    """
     (logits, spikes), (own_logits, own_spikes) = found, expected
     assert len(spikes) == len(own_spikes)
     remaining, is_same = list(spikes), torch.ones(own_logits.shape[1], dtype=torch.bool)
@@ -94,7 +100,7 @@ def assert_same(found, expected):
         assert 0 < own.mean() < 1
         differs = [(each != own) if each.shape == own.shape else torch.ones(1) for each in remaining]
         best = min(range(len(differs)), key=lambda index: differs[index].float().mean())
-        assert differs[best].float().mean() <= ROUNDED_SPIKES, f"no layer has the spikes of {tuple(own.shape)}"
+        assert differs[best].float().mean() <= rounded, f"no layer has the spikes of {tuple(own.shape)}"
         is_same &= ~differs[best].transpose(0, 1).flatten(1).any(1)
         remaining.pop(best)
     assert is_same.any()
@@ -111,20 +117,27 @@ def exported(trained, tmp_path_factory):
     data = open_store(trained.store.open(spec.data))
     frames = example_frames(data, spec.inputs, spec.time_steps, count=SAMPLES).float()
     assert frames.shape[1] == SAMPLES
-    return out, frames, run_student(load_network(spec, data, folder), frames)
+    student = load_network(spec, data, folder)
+    return out, frames, run_student(student, frames), run_student(student.double(), frames.double())
 
 
 @pytest.mark.parametrize("read", READERS)
 def test_it_fires_the_spikes_of_the_student_on_100_samples(exported, read):
-    out, frames, expected = exported
+    out, frames, expected, _ = exported
     network, neurons = read(nir.read(out / "model.nir"))
     assert_same(run(network, neurons, frames), expected)
+
+
+def test_spikingjelly_fires_exactly_these_spikes_in_float64(exported):
+    out, frames, _, expected = exported
+    network, neurons = read_by_spikingjelly(nir.read(out / "model.nir"), torch.float64)
+    assert_same(run(network, neurons, frames.double()), expected, rounded=0)
 
 
 @pytest.mark.parametrize("reader", ["spikingjelly", "snntorch", "norse"])
 def test_the_code_on_the_card_gives_the_logits_of_the_student(exported, reader, monkeypatch):
     pytest.importorskip(reader)
-    out, frames, (logits, _) = exported
+    out, frames, (logits, _), _ = exported
     section = (out / "README.md").read_text(encoding="utf-8").partition("## NIR")[2]
     (code,) = [block for block in re.findall(r"```python\n(.*?)```", section, re.DOTALL) if reader in block]
     monkeypatch.chdir(out)
@@ -175,6 +188,8 @@ def test_families_of_networks(arch, size, pools_left, tmp_path):
     for read in READERS:
         network, neurons = read(copy.deepcopy(graph))
         assert_same(run(network, neurons, frames), expected)
+    network, neurons = read_by_spikingjelly(graph, torch.float64)
+    assert_same(run(network, neurons, frames.double()), run_student(student.double(), frames.double()), rounded=0)
 
 
 @pytest.mark.slow
