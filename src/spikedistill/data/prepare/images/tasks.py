@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 from pydantic import Field
@@ -59,7 +60,7 @@ def make(task: Task, files: ImageFiles, folder: Path, options: Mapping[str, Any]
     if task == "packed":
         return _packing(files, folder / PACKED, **options)
     if task == "points":
-        convert = _with(_points_finder("found"), _copying(files, **options))
+        convert = _with(_finding().found, _copying(files, **options))
         recipe = {**options, **files.how}
         work = ImageWork(files, convert, "images searched for entry points", recipe, _bounds_of_files(len(files)))
         return work, PackTarget(folder / POINTS, lambda: _needed(files, convert), "entry points")
@@ -98,7 +99,7 @@ def _packing(
 ) -> tuple[ImageWork, PackTarget]:
     convert = _shrinking(files, **shrink) if shrink else _copying(files, verify=verify)
     if random_access:
-        convert = _with(_points_finder("added"), convert)
+        convert = _with(_finding().added, convert)
     recipe = {"shrink": shrink, "verify": verify, "random_access": random_access, **files.how}
     work = ImageWork(files, convert, "images packed", recipe, _bounds_of_files(len(files)))
     return work, PackTarget(folder, lambda: _needed(files, convert), "images")
@@ -110,8 +111,8 @@ def _bounds_of_files(number: int) -> list[int]:
     return [*range(0, number, size), number]
 
 
-def _points_finder(name: Literal["found", "added"]) -> Callable[[bytes], bytes]:
-    """Return a function that finds entry points; what it needs is compiled here, before processes fork."""
+def _finding() -> ModuleType:
+    """Return the module that finds entry points; its functions are compiled here, before processes fork."""
     from PIL import Image
 
     try:
@@ -119,11 +120,10 @@ def _points_finder(name: Literal["found", "added"]) -> Callable[[bytes], bytes]:
     except ImportError as err:
         said = "finding entry points needs Numba: pip install 'spikedistill[images]', or leave random_access out"
         raise DataError(f"dataset.params.random_access: {said}") from err
-    find: Callable[[bytes], bytes] = getattr(finding, name)
     stream = io.BytesIO()
     Image.new("RGB", (16, 16)).save(stream, "JPEG")
-    find(stream.getvalue())
-    return find
+    finding.found(stream.getvalue())
+    return finding
 
 
 def _with(last: Callable[[bytes], bytes], first: EncodedConvert) -> EncodedConvert:
