@@ -132,8 +132,9 @@ class Notes(logging.Handler):
         logger.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a message."""
-        self.lines.append(record.getMessage())
+        """Keep a message, unless it is one of progress, which a slow machine logs too."""
+        if record.name != Tracker.__module__:
+            self.lines.append(record.getMessage())
 
 
 def ours(case: Case, line: Line) -> None:
