@@ -13,7 +13,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_MKDOCS_2_WARNING := 1
 
 PLUGIN := src/snakemake-executor-plugin-submitit
-# Bytecode is written when a module is first imported; to write it for all of torch now takes 20 seconds more.
+# Bytecode is written when a module is first imported; to write it for all of torch now takes 20 seconds more. Where it may not
+# be written, as in many container images, every process would compile torch anew: for 10 to 20 seconds, each time.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c envs/constraints.txt -e $(PLUGIN)
 PROJECT_FILES := pyproject.toml $(PLUGIN)/pyproject.toml envs/constraints.txt
 PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder

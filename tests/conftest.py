@@ -1,4 +1,4 @@
-"""For all tests: one thread for each process, Ctrl-C works in the programs that they start, the long ones run first.
+"""For all tests: one thread for each process, Ctrl-C works in the programs that they start, long ones run first and are named.
 
 And folders of plug-ins that one test has imported are unknown to the next, which may have others of the same name.
 """
@@ -6,6 +6,7 @@ And folders of plug-ins that one test has imported are unknown to the next, whic
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -18,12 +19,33 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # nor do stages with severa
 
 LONG = ("slurm", "workflow", "install")
 """Folders of the long tests, the longest first."""
+NAMED_S = 30.0
 
 
 def pytest_configure() -> None:
     """Restore SIGINT: shells ignore it in background jobs, and child processes inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class LongTests:
+    """Print each long test when it ends, so that a run that is stopped from outside has told what took its time."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self._terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Print it, with its fixtures counted by themselves."""
+        if report.duration >= NAMED_S:
+            self._terminal.write_line(
+                f" {time.strftime('%T')}  {report.duration:.0f} s  {report.when} of {report.nodeid}: {report.outcome}"
+            )
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Have long tests printed by the process that has a terminal: not by xdist's workers."""
+    if terminal := session.config.pluginmanager.get_plugin("terminalreporter"):
+        session.config.pluginmanager.register(LongTests(terminal))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -63,6 +63,7 @@ MODULES = {
     "mkdocstrings": "mkdocstrings mkdocstrings_handlers.python",
     "pytest": "pytest",
     "pytest-xdist": "xdist",
+    "pytest-timeout": "pytest_timeout",
     "hypothesis": "hypothesis",
     "mypy": "mypy.api",
     "snakefmt": "snakefmt",
