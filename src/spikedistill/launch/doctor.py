@@ -64,6 +64,13 @@ def _torch() -> Iterator[Check]:
     import torch
 
     yield Check("ok", f"torch {torch.__version__}, Python {sys.version.split()[0]}")
+    bytecode = torch.__spec__.cached if torch.__spec__ else None
+    if bytecode is not None and not Path(bytecode).exists():  # installed without, as uv does, and none was written just now
+        yield Check(
+            "warn",
+            "torch has no bytecode: every process of every stage compiles it again, for many seconds of CPU time",
+            f"once, by the owner of the environment: {sys.executable} -m compileall -q {Path(torch.__file__).parents[1]}",
+        )
     if torch.cuda.is_available():
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         yield Check("ok", f"GPUs here: {names}")
