@@ -139,8 +139,10 @@ class Executor(RemoteExecutor):
                 self._notices.not_pooled(job)
                 request = self._met(request)
             else:
-                settings, offered = self.workflow.executor_settings, capacity([request], size.slots)
-                self._met(worker_request(offered, settings.pool_minutes, preloads=bool(settings.pool_preload)))
+                settings = self.workflow.executor_settings
+                preloads = bool(settings.pool_preload)
+                offered = capacity([request], size.slots, preloads=preloads)
+                self._met(worker_request(offered, settings.pool_minutes, preloads=preloads))
             outputs = tuple(str(Path(file).absolute()) for file in job.output)
             tracked = TrackedJob(info, request, self._command(job), name, outputs, size=size)
         except WorkflowError as err:

@@ -72,9 +72,9 @@ class Pool:
             return 0
         return max(0, min(self.size.workers, ceil(len(self.jobs) / self.size.slots)) - self.live)
 
-    def offered(self) -> Request:
-        """Return the resources that a worker must provide for the current jobs."""
-        return capacity(self.requests.values(), self.size.slots)
+    def offered(self, *, preloads: bool) -> Request:
+        """Return the resources that a worker, which may preload modules, must provide for the current jobs."""
+        return capacity(self.requests.values(), self.size.slots, preloads=preloads)
 
 
 class Pools:
@@ -121,6 +121,8 @@ class Pools:
         if pool is None:
             tickets = TicketFolder(self._folder / POOLS / uuid.uuid4().hex[:12])
             tickets.create()
+            if self._is_room_wanted:
+                tickets.want_room(True)
             pool = self._pools[needs] = Pool(tickets, size, f"pool.{rule}")
         if size.workers > pool.size.workers:
             pool.size = size
@@ -262,7 +264,12 @@ class Pools:
     def to_start(self) -> list[tuple[Pool, Request, int]]:
         """Return the pools that need more workers, the resources of each worker, and how many; they count as live from now on."""
         with self._lock:
-            found = [(pool, pool.offered(), missing) for pool in self._pools.values() if (missing := pool.missing_workers())]
+            preloads = bool(self._preload)
+            found = [
+                (pool, pool.offered(preloads=preloads), missing)
+                for pool in self._pools.values()
+                if (missing := pool.missing_workers())
+            ]
             for pool, _, missing in found:
                 pool.live += missing
             return found

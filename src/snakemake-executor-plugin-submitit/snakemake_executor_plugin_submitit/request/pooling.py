@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any
 
 from snakemake_interface_common.exceptions import WorkflowError
@@ -13,6 +14,7 @@ SIZE = re.compile(r"([1-9]\d{0,4})(?:x([1-9]\d{0,3}))?")
 NO_POOL = (None, "", 0, "0")  # values of the resource that mean no pool
 WORKER_MB = 200  # of the worker itself: Snakemake and submitit
 PRELOADED_MB = 800  # of the modules that it preloads
+GRAIN_MB = 500  # if it preloads modules: a worker then fits jobs to come that request a little more
 MARGIN_S = 180  # Slurm signals 90 to 150 s before a time limit, and counts from before the worker's start
 
 
@@ -61,15 +63,22 @@ def shared_needs(request: Request, size: PoolSize) -> object:
     return repr((replace(request, mem_mb=None, runtime_min=1, max_requeues=0), size.slots))
 
 
-def capacity(requests: Iterable[Request], slots: int) -> Request:
-    """Return the resources that a worker must provide, so that even the `slots` largest of these jobs fit."""
+def capacity(requests: Iterable[Request], slots: int, *, preloads: bool = False) -> Request:
+    """Return the resources that a worker must provide, so that even the `slots` largest of these jobs fit.
+
+    Args:
+        requests: of the jobs.
+        slots: how many of them a worker runs at a time.
+        preloads: whether it preloads modules; then memory is rounded up.
+    """
     requests = list(requests)
-    memory = [request.mem_mb for request in requests]
+    memory = [request.mem_mb for request in requests if request.mem_mb is not None]
+    grain_mb = GRAIN_MB if preloads else 1
     return replace(
         requests[0],
         cpus_per_task=slots * max(request.cpus_per_task for request in requests),
         gpus_per_node=slots * requests[0].gpus_per_node,
-        mem_mb=None if None in memory else slots * max(mem_mb for mem_mb in memory if mem_mb is not None),
+        mem_mb=slots * grain_mb * ceil(max(memory) / grain_mb) if len(memory) == len(requests) else None,
         runtime_min=max(request.runtime_min for request in requests),
     )
 

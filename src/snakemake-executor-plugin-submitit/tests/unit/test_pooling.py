@@ -68,6 +68,7 @@ def test_a_worker_offers_so_many_times_the_most_that_a_job_needs():
     requests = [parse_resources({"mem_mb": 100, "runtime": 9}, 4), parse_resources({"mem_mb": 300, "runtime": 5}, 1)]
     offered = capacity(requests, 3)
     assert (offered.cpus_per_task, offered.mem_mb, offered.runtime_min) == (12, 900, 9)
+    assert capacity(requests, 3, preloads=True).mem_mb == 1500, "rounded up for each"
     assert capacity([*requests, Request()], 3).mem_mb is None, "one of them takes what the site gives"
     assert capacity([parse_resources({"gpus_per_node": 1})], 4).gpus_per_node == 4
 
@@ -168,6 +169,17 @@ def test_a_pool_has_no_more_workers_than_jobs_and_no_more_than_its_size(pools):
     queue(pools, "a.3", "a.4", "a.5")
     assert missing(pools) == 1
     assert missing(pools) == 0
+
+
+def test_idle_workers_of_every_pool_are_to_leave_while_other_jobs_wait_also_of_one_that_is_newer_than_the_wish(pools):
+    jobs = queue(pools, "a.1")
+    pools.want_room(True)
+    jobs += queue(pools, "b.1", request=Request(cpus_per_task=2))
+    folders = [job.tickets for job in jobs]
+    assert folders[0] is not folders[1]
+    assert [folder.room_is_wanted() for folder in folders] == [True, True]
+    pools.want_room(False)
+    assert [folder.room_is_wanted() for folder in folders] == [False, False]
 
 
 def test_slots_are_filled_before_there_is_another_worker(pools):
