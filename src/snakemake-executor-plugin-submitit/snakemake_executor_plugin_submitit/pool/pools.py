@@ -66,15 +66,15 @@ class Pool:
     excluded: set[str] = field(default_factory=set)
     fruitless: int = 0
 
+    def has_waiting_jobs(self) -> bool:
+        """Return True if no worker has taken some of its jobs yet."""
+        return any(job.waits for job in self.jobs.values())
+
     def missing_workers(self) -> int:
         """Return how many workers to start."""
-        if not any(job.waits for job in self.jobs.values()):
+        if not self.has_waiting_jobs():
             return 0
         return max(0, min(self.size.workers, ceil(len(self.jobs) / self.size.slots)) - self.live)
-
-    def offered(self, *, preloads: bool) -> Request:
-        """Return the resources that a worker, which may preload modules, must provide for the current jobs."""
-        return capacity(self.requests.values(), self.size.slots, preloads=preloads)
 
 
 class Pools:
@@ -264,15 +264,14 @@ class Pools:
     def to_start(self) -> list[tuple[Pool, Request, int]]:
         """Return the pools that need more workers, the resources of each worker, and how many; they count as live from now on."""
         with self._lock:
-            preloads = bool(self._preload)
-            found = [
-                (pool, pool.offered(preloads=preloads), missing)
-                for pool in self._pools.values()
-                if (missing := pool.missing_workers())
-            ]
+            found = [(pool, self._offered(pool), missing) for pool in self._pools.values() if (missing := pool.missing_workers())]
             for pool, _, missing in found:
                 pool.live += missing
             return found
+
+    def _offered(self, pool: Pool) -> Request:
+        """Return the resources that a worker must provide for the current jobs of a pool."""
+        return capacity(pool.requests.values(), pool.size.slots, preloads=bool(self._preload))
 
     def plan(self, pool: Pool, offered: Request, runtime_min: int, owner: ProcessId | None) -> Plan:
         """Create the folder of a worker.
@@ -292,10 +291,10 @@ class Pools:
         task = WorkerTask(str(pool.tickets.folder), str(job_dir), terms, done_marker=marker, owner=owner)
         return Plan(pool.name, job_dir, task)
 
-    def is_needed(self, pool: Pool) -> bool:
-        """Return True if a worker that has not started yet would find something to do."""
+    def wanted(self, pool: Pool) -> Request | None:
+        """Return the resources that a worker that has not started yet must provide; None if it would find nothing to do."""
         with self._lock:
-            return any(job.waits for job in pool.jobs.values())
+            return self._offered(pool) if pool.has_waiting_jobs() else None
 
     def worker_ended(self, pool: Pool, job_id: str, *, jobs: int = 0, state: states.State | None = None) -> bool:
         """Record the end of a worker; return True if the waiting jobs must fail, because several workers in a row took none.
@@ -308,7 +307,7 @@ class Pools:
         """
         with self._lock:
             pool.live -= 1
-            if jobs > 0 or job_id in self._seen_working or not self.is_needed(pool):
+            if jobs > 0 or job_id in self._seen_working or not pool.has_waiting_jobs():
                 pool.fruitless = 0
             elif state is None or state.name not in states.LOST_PLACE:
                 pool.fruitless += 1

@@ -22,6 +22,8 @@ from snakemake_executor_plugin_submitit.tracking.registry import Record, Registr
 from snakemake_executor_plugin_submitit.tracking.tracked import TrackedJob, jobs_by_number, list_names
 from snakemake_executor_plugin_submitit.worker.tickets import TicketFolder, done_marker
 
+LOCAL_MINUTES = 7 * 24 * 60  # on this machine no scheduler ends a worker, and a new one would load everything again
+
 
 @dataclass(frozen=True)
 class Host:
@@ -62,10 +64,11 @@ class PoolService:
 
         Args:
             host: the executor.
-            minutes: how long a worker starts jobs.
+            minutes: how long a worker starts jobs, in Slurm.
             preload: modules that workers load beforehand.
         """
-        self._host, self._minutes, self._preload = host, minutes, tuple(preload)
+        self._host, self._preload = host, tuple(preload)
+        self._minutes = LOCAL_MINUTES if host.cluster == "local" else minutes
         self._is_open = True
         self._started: set[str] = set()  # uids of jobs whose start was logged
         self._pools = Pools(host.folder, host.done_dir, cluster=host.cluster, preload=self._preload)
@@ -160,8 +163,13 @@ class PoolService:
         return self._pools.plan(tracked.serves, tracked.offered, tracked.request.runtime_min, owner)
 
     def is_superfluous(self, tracked: TrackedJob) -> bool:
-        """Drop a worker that found no room before the others had taken every job; return True if it was dropped."""
-        if self._pools.is_needed(tracked.serves):
+        """Drop a worker that found no room before the others had taken every job; return True if it was dropped.
+
+        One that is needed will offer what the jobs of now require.
+        """
+        offered = self._pools.wanted(tracked.serves)
+        if offered is not None:
+            self._offer(tracked, offered)
             return False
         self._host.drop(tracked)
         self._pools.worker_ended(tracked.serves, "")
@@ -177,14 +185,19 @@ class PoolService:
             self._host.send([tracked for tracked in workers if tracked.refusal is None])
 
     def _new_worker(self, pool: Pool, offered: Request) -> TrackedJob:
-        info, request = self._host.new_info(), worker_request(offered, self._minutes, preloads=bool(self._preload))
-        tracked = TrackedJob(info, request, "", pool.name, (), serves=pool, offered=offered, excluded=set(pool.excluded))
-        try:
-            tracked.request = self._host.met(request)
-        except WorkflowError as err:
-            tracked.refusal = str(err)
+        info = self._host.new_info()
+        tracked = TrackedJob(info, offered, "", pool.name, (), serves=pool, excluded=set(pool.excluded))
+        self._offer(tracked, offered)
         self._host.tracked[info.aux["number"]] = tracked
         return tracked
+
+    def _offer(self, tracked: TrackedJob, offered: Request) -> None:
+        """Have a worker that has not started yet provide these resources to jobs."""
+        tracked.offered, tracked.request = offered, worker_request(offered, self._minutes, preloads=bool(self._preload))
+        try:
+            tracked.request = self._host.met(tracked.request)
+        except WorkflowError as err:
+            tracked.refusal = str(err)
 
     # --- states
 

@@ -182,6 +182,18 @@ def test_idle_workers_of_every_pool_are_to_leave_while_other_jobs_wait_also_of_o
     assert [folder.room_is_wanted() for folder in folders] == [False, False]
 
 
+def test_a_worker_that_has_not_started_yet_offers_what_the_jobs_that_wait_by_then_require(pools):
+    queue(pools, "a.1", request=Request(mem_mb=100, runtime_min=5))
+    ((pool, offered, _),) = pools.to_start()
+    assert (offered.mem_mb, offered.runtime_min) == (100, 5)
+    queue(pools, "a.2", request=Request(mem_mb=300, runtime_min=9))
+    wanted = pools.wanted(pool)
+    assert (wanted.mem_mb, wanted.runtime_min) == (300, 9)
+    assert len(pools.take_out(pool)) == 2
+    seen(pools)
+    assert pools.wanted(pool) is None
+
+
 def test_slots_are_filled_before_there_is_another_worker(pools):
     queue(pools, *(f"a.{n}" for n in range(9)), size=PoolSize(4, 4))
     ((pool, offered, count),) = pools.to_start()
