@@ -17,7 +17,7 @@ from tests.workflow.project import ROOT
 SHORT = {
     "chunked_shuffle": ["--seeds", "1", "--epochs", "1"],
     "costs": ["--arch", "resnet8", "vggsnn"],
-    "jpeg": ["--short", "--only", "original, uint8: "],
+    "jpeg": ["--short", "--only", "original, uint8: torchvision, 1", "original, uint8: exact"],
     "larger_than_memory": ["--limit-mb", "16", "--delay-ms", "0", "--rounds", "1"],
     "lif": ["--batch-size", "1", "--repeats", "1", "--time-steps", "2"],
     "loading": ["--short"],

@@ -1,6 +1,7 @@
 """SpikingJelly's models as students, from the configuration to the report, on real digits; and killed on the way."""
 
 import json
+import shutil
 import subprocess
 import time
 
@@ -70,12 +71,21 @@ def test_six_models_come_to_the_report_with_three_methods_each(tmp_path):
     assert "cannot be traced layer by layer for NIR" in refused.stdout and "Traceback" not in refused.stdout
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """The folder of a store with the digits."""
+    folder = project(tmp_path_factory.mktemp("prepared"), MODELS[:1], {"tet": {}})
+    done = run(folder, "spikedistill", "run", "data/image-folder")
+    assert done.returncode == 0, done.stdout
+    return folder / "store"
+
+
 @pytest.mark.parametrize("model", MODELS)
-def test_a_model_killed_on_the_way_ends_with_the_same_bits(tmp_path, model):
+def test_a_model_killed_on_the_way_ends_with_the_same_bits(prepared, tmp_path, model):
     weights = []
     for name, kills in (("unbroken", 0), ("killed", 2)):
         folder = project(tmp_path / name, [model], {"tet": {}}, epochs=3, checkpoint_minutes=0)
-        assert run(folder, "spikedistill", "run", "data/image-folder").returncode == 0
+        shutil.copytree(prepared, folder / "store")
         for kill in range(kills):
             kill_at_checkpoint(folder, kill + 1)
         ended = run(folder, "spikedistill", "run", "students/image-folder")
