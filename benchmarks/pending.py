@@ -41,8 +41,7 @@ rule noop:
     resources: mem_mb=100, runtime=10, slurm_extra="--begin=now+1hour"
     shell: "touch {{output}}"
 """
-FLAGS = ["--scheduler", "greedy", "--scheduler-subsample", "1000", "--nocolor", "--submitit-poll-seconds", "20"]
-FLAGS += ["--max-jobs-per-timespan", "1000/1s"]
+FLAGS = ["--scheduler", "greedy", "--max-jobs-per-timespan", "100000/1s", "--nocolor", "--submitit-poll-seconds", "20"]
 WAITING_S = 60
 LIMIT_S = 900
 
