@@ -20,20 +20,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # nor do stages with severa
 LONG = ("slurm", "workflow", "install")
 """Folders of the long tests, the longest first."""
 NAMED_S = 30.0
-LIMIT_S = 60 * float(os.environ.get("TESTS_MINUTES", "inf"))
-_STARTED = time.monotonic()
 
 
 def pytest_configure() -> None:
     """Restore SIGINT: shells ignore it in background jobs, and child processes inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Leave out what has not begun in time, where a run has a limit: the others' results are told, and how many were left out."""
-    if time.monotonic() - _STARTED > LIMIT_S:
-        pytest.skip(f"not begun within TESTS_MINUTES={os.environ['TESTS_MINUTES']}, and not run")
 
 
 class LongTests:
