@@ -17,8 +17,8 @@ from spikedistill import plugins
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads that wait for each other cost more than small tensors do
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # nor do stages with several threads spin while other tests want the cores
 
-LONG = ("slurm", "workflow", "install")
-"""Folders of the long tests, the longest first."""
+WAITING, COMPUTING = {"slurm"}, {"workflow", "install"}
+"""Folders of the long tests: those that mostly wait for Slurm, and those that mostly compute."""
 NAMED_S = 30.0
 
 
@@ -49,8 +49,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the long tests first: when two run at a time, by file, one that waits for Slurm is beside one that computes."""
-    items.sort(key=lambda item: next((i for i, name in enumerate(LONG) if name in item.path.parts), len(LONG)))
+    """Put the long tests first, and take files of those that wait and of those that compute in turn: two run at a time."""
+    files = dict.fromkeys(item.path for item in items)
+    places = {}
+    for folders in (WAITING, COMPUTING):
+        group = [file for file in files if not folders.isdisjoint(file.parts)]
+        places |= {file: (number + 0.5) / len(group) for number, file in enumerate(group)}
+    items.sort(key=lambda item: places.get(item.path, 1.0))
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,3 +40,11 @@ def copy_project(target: Path) -> Path:
         destination.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, destination)
     return target
+
+
+def edit_profile(project: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Change the profile of this machine in a copy of the project, as a user would in an editor."""
+    file = project / "cluster/local/config.yaml"
+    profile = yaml.safe_load(file.read_text(encoding="utf-8"))
+    edit(profile)
+    file.write_text(yaml.safe_dump(profile), encoding="utf-8")
