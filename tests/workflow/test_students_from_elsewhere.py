@@ -1,8 +1,11 @@
 """SpikingJelly's models as students, from the configuration to the report, on real digits; and killed on the way."""
 
 import json
+import multiprocessing
+import os
 import shutil
-import subprocess
+import signal
+import sys
 import time
 
 import numpy as np
@@ -13,6 +16,7 @@ from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
 from slurm_lab.running import run
+from spikedistill import cli
 from tests.workflow.project import copy_project, edit_profile
 
 pytestmark = pytest.mark.slow
@@ -81,17 +85,27 @@ def prepared(tmp_path_factory):
     return folder / "store"
 
 
+@pytest.fixture(scope="module")
+def loaded():
+    """What starts processes that have everything loaded, as the workers of a pool do."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "spikedistill.stages.distill", "spikingjelly.activation_based.model"])
+    return context
+
+
 @pytest.mark.parametrize("model", MODELS)
-def test_a_model_killed_on_the_way_ends_with_the_same_bits(prepared, tmp_path, model):
+def test_a_model_killed_on_the_way_ends_with_the_same_bits(prepared, loaded, tmp_path, model):
     weights = []
     for name, kills in (("unbroken", 0), ("killed", 2)):
         folder = project(tmp_path / name, [model], {"tet": {}}, epochs=3, checkpoint_minutes=0)
         shutil.copytree(prepared, folder / "store")
         for kill in range(kills):
-            kill_at_checkpoint(folder, kill + 1)
-        ended = run(folder, "spikedistill", "run", "students/image-folder")
-        assert ended.returncode == 0, ended.stdout[-3000:]
-        assert bool(kills) == ("resuming from" in ended.stdout), ended.stdout[-3000:]
+            kill_at_checkpoint(loaded, folder, kill + 1)
+        training = started(loaded, folder)
+        training.join()
+        said = (folder / "output").read_text()
+        assert training.exitcode == 0, said[-3000:]
+        assert bool(kills) == ("resuming from" in said), said[-3000:]
         [file] = (folder / "store/students").glob("*/weights.safetensors")
         weights.append(load_file(file))
     unbroken, killed = weights
@@ -99,14 +113,28 @@ def test_a_model_killed_on_the_way_ends_with_the_same_bits(prepared, tmp_path, m
     assert all(bool((unbroken[key] == killed[key]).all()) for key in unbroken)
 
 
-def kill_at_checkpoint(folder, epoch):
+def kill_at_checkpoint(loaded, folder, epoch):
     """Start the training, and kill it as soon as it has saved that it is in this epoch or later."""
-    training = subprocess.Popen(
-        ["spikedistill", "run", "students/image-folder"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    training = started(loaded, folder)
     until = time.monotonic() + 120
     while not any(int(file.stem.split("-")[1]) >= epoch for file in (folder / "store/.work").rglob("checkpoints/epoch-*.pt")):
-        assert training.poll() is None and time.monotonic() < until
+        assert training.is_alive() and time.monotonic() < until
         time.sleep(0.005)
     training.kill()
-    assert training.wait() < 0
+    training.join()
+    assert training.exitcode == -signal.SIGKILL
+
+
+def started(loaded, folder):
+    training = loaded.Process(target=train_student, args=(folder,))
+    training.start()
+    return training
+
+
+def train_student(folder):
+    """Be `spikedistill run students/image-folder`, whose output is in the folder."""
+    os.chdir(folder)
+    output = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.exit(cli.main(["run", "students/image-folder"]))
