@@ -57,7 +57,7 @@ def project(folder, models, methods, *, epochs=1, **engine):
 
 def test_six_models_come_to_the_report_with_three_methods_each(tmp_path):
     folder = project(tmp_path / "project", MODELS, METHODS)
-    edit_profile(folder, lambda profile: profile["set-resources"]["distill"].update(cpus_per_task=1))  # two at a time, of 2 s each
+    edit_profile(folder, lambda profile: profile["set-resources"]["distill"].update(cpus_per_task=1))  # two at a time
     ended = run(folder, "snakemake", "--profile", "cluster/local")
     assert ended.returncode == 0, ended.stdout[-5000:]
     files = (folder / "store/evaluations").glob("student-*/evaluation.json")
