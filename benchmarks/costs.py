@@ -3,6 +3,8 @@
     python benchmarks/costs.py --write       count; without --write print, with it write src/spikedistill/plan/costs.json
     python benchmarks/costs.py --measure     time training steps, fit the two rates of the model, print both and the error
 
+Steps are timed on the CPU, even where there is a GPU: `gpu_constants.py` fits the rates of GPUs.
+
 Counts are per sample and time step, forward, at the side given in the table; all but the classifier grow with the pixels.
 """
 
@@ -66,21 +68,16 @@ def count(name: str) -> dict[str, Any]:
 
 
 def measure_step(name: str, steps: int, batch: int, side: int) -> float:
-    """Seconds of one training step, forward and backward: the fastest of some after warm-up."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    """Seconds of one training step on the CPU, forward and backward: the fastest of some after warm-up."""
     channels = 2 if name.endswith("_dvs") else 3
-    network = build_student(name, num_classes=CLASSES, in_channels=channels, time_steps=steps, neuron=NeuronConfig()).to(device)
+    network = build_student(name, num_classes=CLASSES, in_channels=channels, time_steps=steps, neuron=NeuronConfig())
     network = network.to(memory_format=torch.channels_last)
-    images = torch.rand(batch, channels, side, side, device=device).contiguous(memory_format=torch.channels_last)
-    labels = torch.arange(batch, device=device) % CLASSES
+    images = torch.rand(batch, channels, side, side).contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(batch) % CLASSES
     times = []
     for _ in range(5):
         start = time.perf_counter()
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            logits = network(images).logits
-        nn.functional.cross_entropy(logits.float().mean(0), labels).backward()
-        if device == "cuda":
-            torch.cuda.synchronize()
+        nn.functional.cross_entropy(network(images).logits.mean(0), labels).backward()
         times.append(time.perf_counter() - start)
     return min(times)
 
@@ -95,10 +92,7 @@ def calibrate() -> None:
     data = np.array(rows)
     weighted = data[:, :2] / data[:, 2:]
     solution = np.clip(np.linalg.lstsq(weighted, np.ones(len(rows)), rcond=None)[0], 1e-15, None)
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, "
-        f"{torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'}"
-    )
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads of the CPU")
     print(f"macs per second {1 / solution[0]:.3g}, elements per second {1 / solution[1]:.3g}")
     for case, row in zip(CASES, data, strict=True):
         print(

@@ -168,11 +168,20 @@ def _of_stages(jobs: FoundJobs, plan: Plan, names: Sequence[str]) -> list[Found]
 
 
 def _stale(jobs: FoundJobs, options: argparse.Namespace) -> list[Found]:
-    """Return the jobs whose stage is in no given configuration."""
+    """Return the jobs whose stage is in no given configuration, and that no Snakemake which runs here makes."""
     from spikedistill.launch.jobs.attempts import job_names
+    from spikedistill.launch.jobs.mains import main_processes, of_other_runs
+    from spikedistill.launch.status.words import GIVE_IT
 
     kept = {name for files in options.needed_for for spec in plan_of(files).stages.values() for name in job_names(spec)}
-    return [found for found in jobs.stale if found.name not in kept]
+    stale = [found for found in jobs.stale if found.name not in kept]
+    driven = of_other_runs(stale, main_processes())
+    for found in stale:
+        if main := driven.get(found.job.job_id):
+            left = f"{found.name} is left alone: Snakemake, {main}, makes it with another configuration"
+            ended = "" if main.is_here else "; if that process has ended, run `snakemake --unlock` and try again"
+            print(f"{left}; {GIVE_IT}, or press Ctrl-C there{ended}", file=sys.stderr)
+    return [found for found in stale if found.job.job_id not in driven]
 
 
 def _collector(plan: Plan, profile_name: str | None) -> Collector:

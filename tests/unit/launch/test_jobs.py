@@ -1,5 +1,6 @@
 """Which jobs belong to which stages, and which of them `cancel` may end."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,15 +9,18 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from snakemake_executor_plugin_submitit.submission import states
 from snakemake_executor_plugin_submitit.tracking.registry import Record, Registry, Submission
+from spikedistill import cli
 from spikedistill.config.check import parse_config
 from spikedistill.launch.jobs import find, local, mains, slurm
 from spikedistill.launch.jobs.attempts import Attempts
 from spikedistill.launch.jobs.cancel import cancel
 from spikedistill.launch.jobs.find import GONE, JobFinder
 from spikedistill.launch.jobs.job import Job
+from spikedistill.launch.status import collect
 from spikedistill.plan.build import build_plan
 from spikedistill.store.artifacts import Store
 
@@ -111,6 +115,32 @@ def test_a_job_that_left_the_queue_is_gone_and_one_of_another_stage_is_stale(pla
     assert [each.job.state for each in found.by_ref[place.refs["ce"]]] == [GONE]
     assert [each.job.job_id for each in found.stale] == ["8"]
     assert [each.name for each in found.others] == ["report"]
+
+
+def test_jobs_that_a_snakemake_makes_with_another_configuration_are_not_stale(place, monkeypatch, capsys):
+    Path("config.yaml").write_text(yaml.safe_dump(CONFIG))
+    left, stale = (place.job_dir(f"distill.digits-resnet8-{method}-seed0-0123456789") for method in ("kd", "fitnet"))
+    place.answer = [line(job_dir / ".submission_file_1.sh", JobArrayID=job_id) for job_id, job_dir in (("8", left), ("9", stale))]
+    output = f"/home/me/store/students/{left.parent.name.partition('.')[2]}/manifest.json"
+    other = mains.MainProcess(4711, "login2", False, frozenset({output, "/home/me/results/results.html"}))
+    monkeypatch.setattr(mains, "main_processes", lambda: [other])
+    monkeypatch.setattr(collect, "main_processes", lambda: [other])
+    assert cli.main(["status"]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        f"with another configuration: {left.parent.name} (job 8, running); to see and stop them, give" in shown
+    )
+    assert f"not in this configuration: {stale.parent.name} (job 9, running); spikedistill cancel --stale" in shown
+    assert cli.main(["status", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert [[each["job_id"] for each in content[key]] for key in ("jobs_of_other_runs", "stale_jobs")] == [["8"], ["9"]]
+    ended = []
+    monkeypatch.setattr(states, "cancel", lambda ids: ended.extend(ids) or [])
+    assert cli.main(["cancel", "--stale"]) == 0
+    assert ended == ["9"]
+    said = capsys.readouterr().err
+    assert f"{left.parent.name} is left alone: Snakemake, process 4711 on login2, makes it with another configuration" in said
+    assert "snakemake --unlock" in said
 
 
 @pytest.mark.parametrize(

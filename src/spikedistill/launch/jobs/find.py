@@ -49,6 +49,12 @@ class Found:
         """Return whether it makes an artifact, be it of this plan or not."""
         return bool(self.refs) or self.name.partition(".")[0] in STAGES or bool(_OF_SUBMIT.fullmatch(self.name))
 
+    @property
+    def artifact(self) -> str:
+        """Return the name of the artifact that it makes, as its own name tells it."""
+        rule, _, rest = self.name.partition(".")
+        return rest if rule in STAGES else self.name
+
 
 @dataclass(frozen=True)
 class FoundJobs:

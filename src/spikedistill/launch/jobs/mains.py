@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spikedistill.launch.jobs.local import PROC
+
+if TYPE_CHECKING:
+    from spikedistill.launch.jobs.find import Found
 
 SIGINT_BIT = 1 << (signal.SIGINT - 1)
 
@@ -44,6 +49,15 @@ def main_processes() -> list[MainProcess]:
         elif _is_snakemake_here(owner.pid):
             found.append(MainProcess(owner.pid, owner.host, True, _outputs(locks)))
     return found
+
+
+def of_other_runs(jobs: Iterable[Found], mains: Sequence[MainProcess]) -> dict[str, MainProcess]:
+    """Return the Snakemake process that makes the artifact of each job, by the job's id; jobs without one are left out.
+
+    Of a job whose stage is not in the plan, it says that the job is not stale: that process runs with another configuration.
+    """
+    makers = {Path(output).parent.name: main for main in mains for output in main.outputs}
+    return {found.job.job_id: makers[found.artifact] for found in jobs if found.artifact in makers}
 
 
 def interrupt(main: MainProcess) -> bool:

@@ -48,7 +48,7 @@ def summary(snapshot: Snapshot) -> list[str]:
         _totals_line(snapshot.totals, len(snapshot.stages)),
         _mains_line(snapshot),
         *([f"other jobs: {', '.join(map(_name, snapshot.others))}"] if snapshot.others else []),
-        *_stale_lines(snapshot),
+        *_unplanned_lines(snapshot),
         *([f"note: {printable(snapshot.problem)}"] if snapshot.problem else []),
     ]
 
@@ -71,11 +71,15 @@ def _mains_line(snapshot: Snapshot) -> str:
     return "no Snakemake runs here"
 
 
-def _stale_lines(snapshot: Snapshot) -> list[str]:
-    if not snapshot.stale:
-        return []
-    names = ", ".join(map(_name, snapshot.stale))
-    return [f"jobs whose stage is not in this configuration: {names}; spikedistill cancel --stale ends them"]
+def _unplanned_lines(snapshot: Snapshot) -> list[str]:
+    lines = []
+    if snapshot.of_other_runs:
+        names = ", ".join(map(_name, snapshot.of_other_runs))
+        lines.append(f"jobs of a Snakemake that runs here with another configuration: {names}; {words.GIVE_IT}")
+    if snapshot.stale:
+        names = ", ".join(map(_name, snapshot.stale))
+        lines.append(f"jobs whose stage is not in this configuration: {names}; spikedistill cancel --stale ends them")
+    return lines
 
 
 def _name(found: Found) -> str:

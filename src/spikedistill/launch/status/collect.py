@@ -14,7 +14,7 @@ from typing import Any
 
 from spikedistill.launch.jobs.attempts import Attempts
 from spikedistill.launch.jobs.find import FoundJobs, JobFinder, job_folders
-from spikedistill.launch.jobs.mains import main_processes
+from spikedistill.launch.jobs.mains import main_processes, of_other_runs
 from spikedistill.launch.status import words
 from spikedistill.launch.status.done import DoneStages, Made, names_in
 from spikedistill.launch.status.files import Work, WorkReader, printable, schedule_of
@@ -57,7 +57,17 @@ class Collector:
         jobs = self._finder.find()
         mains = main_processes()
         stages = self._stages(jobs, bool(mains), now)
-        return Snapshot(now, stages, self._totals(stages, bool(mains), now), jobs.stale, jobs.others, mains, jobs.problem)
+        driven = of_other_runs(jobs.stale, mains)
+        return Snapshot(
+            now,
+            stages,
+            self._totals(stages, bool(mains), now),
+            stale=[found for found in jobs.stale if found.job.job_id not in driven],
+            of_other_runs=[found for found in jobs.stale if found.job.job_id in driven],
+            others=jobs.others,
+            mains=mains,
+            problem=jobs.problem,
+        )
 
     def _stages(self, jobs: FoundJobs, is_driven: bool, now: float) -> tuple[StageStatus, ...]:
         self._done.look()

@@ -71,6 +71,7 @@ def as_json(snapshot: Snapshot) -> str:
         "totals": {**dataclasses.asdict(snapshot.totals), "end": _iso(snapshot.totals.end)},
         "stages": [_stage(stage) for stage in snapshot.stages],
         "stale_jobs": [_found(each) for each in snapshot.stale],
+        "jobs_of_other_runs": [_found(each) for each in snapshot.of_other_runs],
         "other_jobs": [_found(each) for each in snapshot.others],
         "snakemake": [{"pid": main.pid, "host": main.host} for main in snapshot.mains],
         "problem": snapshot.problem or None,

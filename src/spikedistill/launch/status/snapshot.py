@@ -121,6 +121,7 @@ class Snapshot:
         stages: all of them, in the order of the plan.
         totals: of the run.
         stale: jobs that are alive although the plan does not have their stages.
+        of_other_runs: such jobs of a Snakemake process that runs here with another configuration.
         others: other jobs of this working directory.
         mains: Snakemake processes that run here.
         problem: why jobs are not known, or not as of now; empty if they are.
@@ -130,6 +131,7 @@ class Snapshot:
     stages: tuple[StageStatus, ...]
     totals: Totals
     stale: Sequence[Found] = ()
+    of_other_runs: Sequence[Found] = ()
     others: Sequence[Found] = ()
     mains: Sequence[MainProcess] = ()
     problem: str = ""

@@ -15,6 +15,8 @@ from spikedistill.store.lease import STALE_S, Holder
 
 QUIET_S = 45.0
 """After this many seconds without a heartbeat, the status says so."""
+GIVE_IT = "to see and stop them, give its --configfile and --config to this command, too"
+"""What to do about jobs of another run."""
 
 
 def stage_state(store: Store, spec: Spec) -> str:
