@@ -30,11 +30,11 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 class DatasetConfig(Section):
     """Which data, and how it is prepared."""
 
-    name: str = Field(description="Dataset: the stem of a file in src/spikedistill/data/datasets.")
+    name: str = Field(description="Dataset: a name that `spikedistill list datasets` shows; those of plug-ins, too.")
     root: str | None = Field(
         None, description="Folder of the data as downloaded; never changed. Not needed by datasets that make their own."
     )
-    params: dict[str, Any] = Field({}, description="Parameters of the dataset; see its `Params`.")
+    params: dict[str, Any] = Field({}, description="Parameters of the dataset, listed below under its name.")
     validation: float = Field(
         0.0,
         ge=0,
@@ -55,8 +55,8 @@ class DatasetConfig(Section):
 
 class _NetworkConfig(Section):
     arch: str = Field(
-        description="Architecture: a name of an ARCHITECTURES table in src/spikedistill/models. Teachers can also be "
-        "torchvision/NAME and timm/NAME, students spikingjelly/NAME."
+        description="Architecture: a name that `spikedistill list architectures` shows; those of plug-ins, too. Teachers can "
+        "also be torchvision/NAME and timm/NAME, students spikingjelly/NAME."
     )
     width: float = Field(
         1.0,
@@ -132,9 +132,11 @@ class MethodConfig(Section):
     """One row of the comparison: a method with its parameters."""
 
     method: str | None = Field(
-        None, description="Method: the stem of a file in src/spikedistill/distill. Default: the label of this entry."
+        None,
+        description="Method: a name that `spikedistill list methods` shows; those of plug-ins, too. Default: the label "
+        "of this entry.",
     )
-    params: dict[str, Any] = Field({}, description="Parameters of the method; see its `Params`.")
+    params: dict[str, Any] = Field({}, description="Parameters of the method, listed below under its name.")
     train: dict[str, Any] = Field(
         {},
         description="Keys that this method changes in `student.train`, such as {lr: 0.05}; a section replaces the whole section.",

@@ -101,7 +101,7 @@ def _name(annotation: Any) -> str:
     if get_origin(annotation) is Annotated:
         return _name(arguments[0])
     if get_origin(annotation) in (list, tuple):
-        return f"list of {_name(arguments[0])}"
+        return f"list of {_plural(arguments[0])}"
     if get_origin(annotation) is dict:
         return "mapping"
     if arguments:
@@ -111,6 +111,16 @@ def _name(annotation: Any) -> str:
     return {"str": "text", "bool": "true or false", "int": "whole number", "float": "number"}.get(
         getattr(annotation, "__name__", ""), "value"
     )
+
+
+def _plural(annotation: Any) -> str:
+    """Return the type of the entries of a list."""
+    members = get_args(annotation)
+    if members and get_origin(annotation) not in (list, tuple, dict, Annotated, Literal):
+        return " or ".join(dict.fromkeys(_plural(each) for each in members))
+    names = {"text": "texts", "whole number": "whole numbers", "number": "numbers", "mapping": "mappings", "section": "sections"}
+    name = _name(annotation)
+    return names.get(name, name.replace("list of", "lists of"))
 
 
 def _default(field: Any) -> str:

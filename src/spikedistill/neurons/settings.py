@@ -23,7 +23,7 @@ class NeuronConfig(Choice):
     }
 
     name: str = Field(
-        "lif", description="Neuron: the stem of a file in src/spikedistill/neurons/kinds, or spikingjelly/NAME, such as QIFNode."
+        "lif", description="Neuron: a name that `spikedistill list neurons` shows; or spikingjelly/NAME, such as QIFNode."
     )
     decay: float = Field(0.5, ge=0, lt=1, description="Share of the membrane potential that is kept from step to step (lambda).")
     threshold: float = Field(1.0, gt=0, description="Membrane potential at which the neuron fires.")

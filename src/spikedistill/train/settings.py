@@ -18,8 +18,8 @@ class OptimizerConfig(Choice):
 
     KIND: ClassVar[Kind] = "train.optimizers"
 
-    name: str = Field("sgd", description="Optimizer: the stem of a file in src/spikedistill/train/optimizers, or of a plug-in.")
-    params: dict[str, Any] = Field({}, description="Parameters of the optimizer; see its `Params`.")
+    name: str = Field("sgd", description="Optimizer: a name that `spikedistill list optimizers` shows; those of plug-ins, too.")
+    params: dict[str, Any] = Field({}, description="Parameters of the optimizer, listed below under its name.")
 
 
 class ScheduleConfig(Choice):
@@ -27,11 +27,11 @@ class ScheduleConfig(Choice):
 
     KIND: ClassVar[Kind] = "train.schedules"
 
-    name: str = Field("cosine", description="Schedule: the stem of a file in src/spikedistill/train/schedules, or of a plug-in.")
+    name: str = Field("cosine", description="Schedule: a name that `spikedistill list schedules` shows; those of plug-ins, too.")
     per: Literal["epoch", "step"] = Field(
         "epoch", description="When the learning rate is set: at the start of each epoch, or at each step; during warm-up, too."
     )
-    params: dict[str, Any] = Field({}, description="Parameters of the schedule; see its `Params`.")
+    params: dict[str, Any] = Field({}, description="Parameters of the schedule, listed below under its name.")
 
 
 def _none(params: Any, epochs: int) -> Iterator[tuple[str, str]]:
