@@ -1,6 +1,8 @@
 """Both wheels, built and installed outside the checkout: what a user of a package has, without the source tree."""
 
+import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -62,3 +64,18 @@ def test_the_shipped_workflow_is_planned(installed, project):
     done = run(project, str(installed), "-m", "snakemake", "-n", "--profile", "cluster")
     assert done.returncode == 0, done.stdout
     assert "30 stages: 0 cached in store, 30 to run" in done.stdout
+
+
+def test_the_container_gets_the_files_that_the_wheel_is_made_of(wheels, tmp_path):
+    recipe = (ROOT / "envs/spikedistill.def").read_text()
+    for line in recipe.partition("%files\n")[2].partition("\n\n")[0].splitlines():
+        source, target = line.split()
+        for name in tracked(source):
+            file = tmp_path / "root" / target.lstrip("/") / Path(name).relative_to(source)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, file)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, "."]
+    subprocess.run(command, cwd=tmp_path / "root/opt/spikedistill", check=True)
+    (made,) = tmp_path.glob("*.whl")
+    (ours,) = (wheel for wheel in wheels if wheel.name == made.name)
+    assert sorted(zipfile.ZipFile(made).namelist()) == sorted(zipfile.ZipFile(ours).namelist())

@@ -127,9 +127,7 @@ def test_jobs_that_a_snakemake_makes_with_another_configuration_are_not_stale(pl
     monkeypatch.setattr(collect, "main_processes", lambda: [other])
     assert cli.main(["status"]) == 0
     shown = capsys.readouterr().out
-    assert (
-        f"with another configuration: {left.parent.name} (job 8, running); to see and stop them, give" in shown
-    )
+    assert f"with another configuration: {left.parent.name} (job 8, running); to see and stop them, give" in shown
     assert f"not in this configuration: {stale.parent.name} (job 9, running); spikedistill cancel --stale" in shown
     assert cli.main(["status", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
