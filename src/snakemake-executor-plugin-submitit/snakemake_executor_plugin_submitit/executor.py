@@ -309,6 +309,10 @@ class Executor(RemoteExecutor):
                         continue
                     try:
                         self._submit([tracked], tracked.share.gpus)
+                    except BusyError:  # this machine cannot start another process now
+                        self._slots.give_back(tracked.share)
+                        tracked.share = None
+                        break
                     except (WorkflowError, OSError) as err:
                         tracked.refusal = str(err)
             if self._pools is not None:

@@ -7,8 +7,9 @@ from those that an earlier one left, and follows the jobs that their workers sti
 
 import contextlib
 import threading
+import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
@@ -18,7 +19,7 @@ from snakemake_executor_plugin_submitit.jsonfile import read_result
 from snakemake_executor_plugin_submitit.pool.command import snakemake_call
 from snakemake_executor_plugin_submitit.pool.verdict import Verdict, judge
 from snakemake_executor_plugin_submitit.processes import ProcessId
-from snakemake_executor_plugin_submitit.request.pooling import MARGIN_S, PoolSize, capacity, shared_needs
+from snakemake_executor_plugin_submitit.request.pooling import MARGIN_S, PoolSize, capacity, covers, shared_needs
 from snakemake_executor_plugin_submitit.request.resources import Request
 from snakemake_executor_plugin_submitit.submission import states
 from snakemake_executor_plugin_submitit.submission.pooled_job import PooledJob
@@ -36,6 +37,7 @@ from snakemake_executor_plugin_submitit.worker.tickets import (
 )
 
 IDLE_S = 30.0
+STUCK_S = 30.0  # after so long, a job that waits although workers run gets another worker
 MAX_FRUITLESS = 3  # workers in a row that end without having taken anything
 REQUEUED = frozenset({"PENDING", "REQUEUE_HOLD", "SPECIAL_EXIT"})  # Slurm has restarted the job or will: its tickets are free
 
@@ -54,6 +56,7 @@ class Pool:
         live: number of workers that are submitted or about to be.
         excluded: nodes that failed under a worker.
         fruitless: number of consecutive workers that ended without having taken any job, though some waited.
+        grown_at: when it last got a worker.
     """
 
     tickets: TicketFolder
@@ -65,16 +68,26 @@ class Pool:
     live: int = 0
     excluded: set[str] = field(default_factory=set)
     fruitless: int = 0
+    grown_at: float = 0.0
 
     def has_waiting_jobs(self) -> bool:
         """Return True if no worker has taken some of its jobs yet."""
         return any(job.waits for job in self.jobs.values())
 
     def missing_workers(self) -> int:
-        """Return how many workers to start."""
+        """Return how many workers to start so that there is a place for every job."""
         if not self.has_waiting_jobs():
             return 0
         return max(0, min(self.size.workers, ceil(len(self.jobs) / self.size.slots)) - self.live)
+
+    def is_stuck(self) -> bool:
+        """Return True if a job has waited for long, and there may be another worker.
+
+        The workers may be unable to take it: too little memory is free, their time is nearly up, or they are leaving.
+        """
+        since = min((job.waits_since for job in self.jobs.values() if job.waits), default=None)
+        waited_s = 0.0 if since is None else time.monotonic() - max(since, self.grown_at)
+        return waited_s >= STUCK_S and self.live < self.size.workers
 
 
 class Pools:
@@ -225,7 +238,7 @@ class Pools:
             OSError: if the ticket cannot be written.
         """
         with self._lock:
-            if job.worker is None or read_result(job.folder) is not None:
+            if job.worker is None or job.is_gone or read_result(job.folder) is not None:
                 return None
             pool = self._pool_of(job)
             others = self._adopted if pool is None else pool.jobs
@@ -261,12 +274,20 @@ class Pools:
 
     # --- workers
 
-    def to_start(self) -> list[tuple[Pool, Request, int]]:
-        """Return the pools that need more workers, the resources of each worker, and how many; they count as live from now on."""
+    def to_start(self, is_awaited: Callable[[Pool], bool]) -> list[tuple[Pool, Request, int]]:
+        """Return the pools that need more workers, the resources of each worker, and how many; they count as live from now on.
+
+        Args:
+            is_awaited: returns True if a worker of a pool has not started yet, which may take what the others cannot.
+        """
         with self._lock:
-            found = [(pool, self._offered(pool), missing) for pool in self._pools.values() if (missing := pool.missing_workers())]
-            for pool, _, missing in found:
-                pool.live += missing
+            found = []
+            for pool in self._pools.values():
+                missing = pool.missing_workers() or int(pool.is_stuck() and not is_awaited(pool))
+                if missing:
+                    pool.live += missing
+                    pool.grown_at = time.monotonic()
+                    found.append((pool, self._offered(pool), missing))
             return found
 
     def _offered(self, pool: Pool) -> Request:
@@ -296,12 +317,15 @@ class Pools:
         with self._lock:
             return self._offered(pool) if pool.has_waiting_jobs() else None
 
-    def worker_ended(self, pool: Pool, job_id: str, *, jobs: int = 0, state: states.State | None = None) -> bool:
+    def worker_ended(
+        self, pool: Pool, job_id: str, offered: Request | None, *, jobs: int = 0, state: states.State | None = None
+    ) -> bool:
         """Record the end of a worker; return True if the waiting jobs must fail, because several workers in a row took none.
 
         Args:
             pool: the pool that it served.
             job_id: its job.
+            offered: the resources that it provided; None: it never started.
             jobs: how many jobs it has run.
             state: its final state in Slurm; None: unknown, or on this machine.
         """
@@ -309,9 +333,13 @@ class Pools:
             pool.live -= 1
             if jobs > 0 or job_id in self._seen_working or not pool.has_waiting_jobs():
                 pool.fruitless = 0
-            elif state is None or state.name not in states.LOST_PLACE:
+            elif (state is None or state.name not in states.LOST_PLACE) and not self._is_outdated(pool, offered):
                 pool.fruitless += 1
             return pool.fruitless >= MAX_FRUITLESS
+
+    def _is_outdated(self, pool: Pool, offered: Request | None) -> bool:
+        """Return True if a worker provided less than the jobs of now require: those it was submitted for were larger since."""
+        return offered is not None and not covers(offered, self._offered(pool))
 
     def want_room(self, is_wanted: bool) -> None:
         """Ask idle workers to leave, or to stay."""
@@ -335,10 +363,13 @@ class Pools:
                 pool.tickets.close()
 
     def abolish(self) -> None:
-        """Remove all queues, before the workers are cancelled."""
+        """Remove all queues, before the workers are cancelled; have workers of an earlier main process stop what was adopted."""
         with self._lock:
             for pool in self._pools.values():
                 pool.tickets.abolish()
+            for job in self._adopted.values():
+                job.tickets.abolish()
+                job.cancel()
 
 
 def _is_requeued(state: states.State | None) -> bool:

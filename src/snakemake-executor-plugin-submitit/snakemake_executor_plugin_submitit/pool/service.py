@@ -20,7 +20,7 @@ from snakemake_executor_plugin_submitit.submission.pooled_job import PooledJob
 from snakemake_executor_plugin_submitit.submission.submit import Plan
 from snakemake_executor_plugin_submitit.tracking.registry import Record, Registry, Submission
 from snakemake_executor_plugin_submitit.tracking.tracked import TrackedJob, jobs_by_number, list_names
-from snakemake_executor_plugin_submitit.worker.tickets import TicketFolder, done_marker
+from snakemake_executor_plugin_submitit.worker.tickets import TicketFolder, done_marker, job_id_of
 
 LOCAL_MINUTES = 7 * 24 * 60  # on this machine no scheduler ends a worker, and a new one would load everything again
 
@@ -172,7 +172,7 @@ class PoolService:
             self._offer(tracked, offered)
             return False
         self._host.drop(tracked)
-        self._pools.worker_ended(tracked.serves, "")
+        self._pools.worker_ended(tracked.serves, "", None)
         return True
 
     def want_room(self, is_wanted: bool) -> None:
@@ -180,9 +180,15 @@ class PoolService:
         self._pools.want_room(is_wanted)
 
     def _start_workers(self) -> None:
-        for pool, offered, missing in self._pools.to_start() if self._is_open else ():
+        for pool, offered, missing in self._pools.to_start(self._is_awaited) if self._is_open else ():
             workers = [self._new_worker(pool, offered) for _ in range(missing)]
             self._host.send([tracked for tracked in workers if tracked.refusal is None])
+
+    def _is_awaited(self, pool: Pool) -> bool:
+        """Return True if a worker of a pool has not started yet."""
+        started = {job_id_of(worker) for worker in pool.tickets.workers()}
+        workers = [tracked for tracked in self._host.tracked.values() if tracked.serves is pool]
+        return any(tracked.job is None or tracked.job.job_id not in started for tracked in workers)
 
     def _new_worker(self, pool: Pool, offered: Request) -> TrackedJob:
         info = self._host.new_info()
@@ -242,7 +248,7 @@ class PoolService:
         """Notice the end of a worker."""
         if tracked.refusal is not None:
             self._host.drop(tracked)
-            self._pools.worker_ended(tracked.serves, "")
+            self._pools.worker_ended(tracked.serves, "", None)
             self._refuse_waiting(tracked.serves, tracked.refusal)
             return
         if tracked.job is None:
@@ -256,7 +262,7 @@ class PoolService:
             (self._host.done_dir / marker).unlink()
         self._host.drop(tracked)
         jobs = (read_result(tracked.job.folder) or {}).get("jobs", 0)
-        if self._pools.worker_ended(tracked.serves, tracked.job.job_id, jobs=jobs, state=state):
+        if self._pools.worker_ended(tracked.serves, tracked.job.job_id, tracked.offered, jobs=jobs, state=state):
             why = "it cannot take any of them" if status == 0 else tracked.job.explain(state)
             self._refuse_waiting(tracked.serves, f"no worker of its pool has run it; the last one: {why}")
 

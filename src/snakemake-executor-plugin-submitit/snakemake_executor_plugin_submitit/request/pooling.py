@@ -83,6 +83,16 @@ def capacity(requests: Iterable[Request], slots: int, *, preloads: bool = False)
     )
 
 
+def covers(offered: Request, needed: Request) -> bool:
+    """Return True if a worker that provides some resources can run any job that a worker with others is for."""
+    return (
+        offered.cpus_per_task >= needed.cpus_per_task
+        and offered.gpus_per_node >= needed.gpus_per_node
+        and offered.runtime_min >= needed.runtime_min
+        and (offered.mem_mb is None or (needed.mem_mb is not None and offered.mem_mb >= needed.mem_mb))
+    )
+
+
 def worker_request(offered: Request, minutes: int, *, preloads: bool = False) -> Request:
     """Return what a worker requests from Slurm.
 

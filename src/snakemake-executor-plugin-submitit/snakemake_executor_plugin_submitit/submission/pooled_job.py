@@ -28,6 +28,7 @@ class PooledJob(SubmittedJob):
         self.uid, self.tickets = uid, tickets
         self.worker: str | None = None
         self._waits = True
+        self._waits_since = time.monotonic()
         self._gone_since: float | None = None
 
     def rank_log(self, rank: int) -> Path:
@@ -36,6 +37,8 @@ class PooledJob(SubmittedJob):
 
     def see(self, *, waits: bool, worker: str | None, handle: Any = None) -> None:
         """Record where the ticket is: in the queue, with a worker (`handle`: its local job), or gone."""
+        if waits and not self._waits:
+            self._waits_since = time.monotonic()
         self._waits = waits
         if waits:
             self.worker, self.job_id, self._handle = None, "", None
@@ -51,6 +54,11 @@ class PooledJob(SubmittedJob):
     def waits(self) -> bool:
         """Return True while no worker has taken it."""
         return self._waits
+
+    @property
+    def waits_since(self) -> float:
+        """Return since when no worker has had it, by the monotonic clock."""
+        return self._waits_since
 
     def poll(self, state: states.State | None = None, *, look: bool = True) -> int | None:
         """Return the exit status if the job has ended, or if its worker has ended and left no result; else None."""

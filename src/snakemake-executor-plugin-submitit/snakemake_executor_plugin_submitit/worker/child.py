@@ -87,6 +87,8 @@ def _run(ticket: Ticket, warm: WarmModules) -> NoReturn:
     sys.argv = [str(shim.__file__), *arguments]
     sys.path[0] = str(Path.cwd())  # as `python -m` has it
     _forget_exit_functions()
+    if (random := sys.modules.get("numpy.random")) is not None:
+        random.seed()  # its global generator would be the same in all jobs of the worker
     if warm.programs:
         use_for_shell_commands(Spare(warm.programs, warm.threads, _end_with))
     _end_with(lambda: shim.run(arguments))

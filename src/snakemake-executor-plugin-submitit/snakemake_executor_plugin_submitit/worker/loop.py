@@ -20,6 +20,7 @@ from snakemake_executor_plugin_submitit.job import ranks
 from snakemake_executor_plugin_submitit.job.task import HOLD_S, LOCAL_TERMINATE_S, SIGNAL_SPREAD_S
 from snakemake_executor_plugin_submitit.processes import ProcessId
 from snakemake_executor_plugin_submitit.request.local_slots import Share, SlotPool
+from snakemake_executor_plugin_submitit.request.pooling import PRELOADED_MB
 from snakemake_executor_plugin_submitit.request.resources import Request
 from snakemake_executor_plugin_submitit.worker import child
 from snakemake_executor_plugin_submitit.worker.memory import processes_of, proportional_mb
@@ -208,11 +209,12 @@ class Worker:
         try:
             variables = self._variables(claim.ticket, share)
             pid = child.fork(claim.ticket, variables, self._warm, umask=self._umask, worker=self._name)
-            self._jobs.append(RunningJob(claim, share, pid))
-            _say(f"{claim.ticket.name}: started, process {pid}")
         except OSError as err:
             self._shares.give_back(share)
             self._finish(claim, {"status": 1, "host": ranks.host(), "reason": f"it cannot be started: {err}"})
+        else:
+            self._jobs.append(RunningJob(claim, share, pid))
+            _say(f"{claim.ticket.name}: started, process {pid}")
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         if self._asked_to_stop:  # the signal came between the claim and the fork
@@ -247,8 +249,9 @@ class Worker:
 
     def _watch_memory(self) -> None:
         resident = processes_of({job.pid for job in self._jobs if job.ticket.mem_mb})
+        preloaded_mb = PRELOADED_MB / len(self._jobs) if self._terms.preload else 0.0  # their shares of what the worker requests
         for job in self._jobs:
-            processes, limit = resident.get(job.pid, {}), max(job.ticket.mem_mb, LEAST_MB)
+            processes, limit = resident.get(job.pid, {}), max(job.ticket.mem_mb, LEAST_MB) + preloaded_mb
             if sum(processes.values()) > limit and (used := proportional_mb(processes)) > limit:
                 job.peak_mb = max(job.peak_mb, used)
                 job.stop(STOPPED_FOR_MEMORY)
@@ -335,4 +338,6 @@ def _needs(ticket: Ticket) -> Request:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    """Write to the worker's log, unless its disk is full: the jobs do not depend on it."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)

@@ -26,9 +26,7 @@ from typing import Any, NoReturn
 from snakemake_executor_plugin_submitit.job import ranks
 
 PREFIX = "set -euo pipefail; "  # Snakemake's, before the command of a rule
-PLAIN = re.compile(
-    r"""(?:[ \t]*(?:[\w@%+=:,./-]|'[^']*'|"'")+)+[ \t]*"""
-)  # words as shlex.quote writes them: nothing for a shell to do
+PLAIN = re.compile(r"""(?:[\w@%+=:,./ \t-]|'[^']*'|"'")+""")  # words as shlex.quote writes them: nothing for a shell to do
 THREADS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -137,8 +135,6 @@ def _run(request: Mapping[str, Any]) -> NoReturn:
     script = types.ModuleType("__main__")
     script.__file__ = sys.argv[0]
     sys.modules["__main__"] = script
-    if (numpy := sys.modules.get("numpy")) is not None:
-        numpy.random.seed()  # its global generator would be the same in all jobs of the worker
     module, _, name = request["function"].partition(":")
     function: Any = sys.modules[module]
     for part in name.partition("[")[0].strip().split("."):

@@ -272,6 +272,39 @@ def test_mistakes_of_a_user_are_told_in_one_run(tmp_path):
     assert not (tmp_path / "out.txt").exists()
 
 
+BUSY_ONCE = """
+import errno, subprocess
+start, controllers = subprocess.Popen.__init__, []
+
+def busy_once(self, args, *rest, **options):
+    if any("job.controller" in str(word) for word in args):
+        controllers.append(args)
+        if len(controllers) == 2:
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+    start(self, args, *rest, **options)
+
+subprocess.Popen.__init__ = busy_once
+"""
+
+
+def test_a_machine_that_can_start_no_process_now_is_asked_again(tmp_path):
+    write_snakefile(
+        tmp_path,
+        f"""
+        rule all:
+            input: "1.txt", "2.txt"
+        rule job:
+            output: "{{n}}.txt"
+            resources: cpus_per_task={len(os.sched_getaffinity(0))}
+            shell: "touch {{output}}"
+        """,
+    )
+    (tmp_path / "sitecustomize.py").write_text(BUSY_ONCE)
+    done = snakemake(tmp_path, cluster="local", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stdout
+    assert "Traceback" not in done.stdout
+
+
 def test_a_run_whose_output_nobody_reads_any_more_ends_when_a_job_fails(tmp_path):
     write_snakefile(
         tmp_path,

@@ -160,7 +160,11 @@ def seen(pools):
 
 
 def missing(pools):
-    return sum(count for _, _, count in pools.to_start())
+    return sum(count for _, _, count in pools.to_start(nobody_is_awaited))
+
+
+def nobody_is_awaited(pool):
+    return False
 
 
 def test_a_pool_has_no_more_workers_than_jobs_and_no_more_than_its_size(pools):
@@ -184,7 +188,7 @@ def test_idle_workers_of_every_pool_are_to_leave_while_other_jobs_wait_also_of_o
 
 def test_a_worker_that_has_not_started_yet_offers_what_the_jobs_that_wait_by_then_require(pools):
     queue(pools, "a.1", request=Request(mem_mb=100, runtime_min=5))
-    ((pool, offered, _),) = pools.to_start()
+    ((pool, offered, _),) = pools.to_start(nobody_is_awaited)
     assert (offered.mem_mb, offered.runtime_min) == (100, 5)
     queue(pools, "a.2", request=Request(mem_mb=300, runtime_min=9))
     wanted = pools.wanted(pool)
@@ -196,27 +200,75 @@ def test_a_worker_that_has_not_started_yet_offers_what_the_jobs_that_wait_by_the
 
 def test_slots_are_filled_before_there_is_another_worker(pools):
     queue(pools, *(f"a.{n}" for n in range(9)), size=PoolSize(4, 4))
-    ((pool, offered, count),) = pools.to_start()
+    ((pool, offered, count),) = pools.to_start(nobody_is_awaited)
     assert (count, offered.cpus_per_task, pool.name) == (3, 4, "pool.a")
 
 
 def test_a_worker_that_ends_is_replaced_while_jobs_wait(pools):
     (job,) = queue(pools, "a.1")
-    ((pool, _, _),) = pools.to_start()
-    assert not pools.worker_ended(pool, "7", jobs=1)
+    ((pool, offered, _),) = pools.to_start(nobody_is_awaited)
+    assert not pools.worker_ended(pool, "7", offered, jobs=1)
     assert missing(pools) == 1
     pools.forget(job)
-    assert not pools.worker_ended(pool, "8")
+    assert not pools.worker_ended(pool, "8", offered)
     assert missing(pools) == 0
 
 
 def test_workers_that_end_one_after_the_other_without_taking_anything_end_the_pool(pools):
     (job,) = queue(pools, "a.1")
-    ((pool, _, _),) = pools.to_start()
-    assert not pools.worker_ended(pool, "0", state=State("PREEMPTED"))
-    assert [pools.worker_ended(pool, str(n), state=State("FAILED")) for n in range(3)] == [False, False, True]
+    ((pool, offered, _),) = pools.to_start(nobody_is_awaited)
+    assert not pools.worker_ended(pool, "0", offered, state=State("PREEMPTED"))
+    assert [pools.worker_ended(pool, str(n), offered, state=State("FAILED")) for n in range(3)] == [False, False, True]
     assert pools.take_out(pool) == [job]
     assert not pool.tickets.waiting()
+
+
+def test_workers_submitted_for_smaller_jobs_that_can_take_none_of_the_larger_ones_do_not_end_the_pool(pools):
+    small = queue(pools, "a.1", "a.2", "a.3", size=PoolSize(4), request=Request(mem_mb=1000))
+    ((pool, offered, _),) = pools.to_start(nobody_is_awaited)
+    for job in small:
+        pools.forget(job)
+    queue(pools, "b.1", "b.2", size=PoolSize(4), request=Request(mem_mb=4000))
+    assert [pools.worker_ended(pool, str(n), offered) for n in range(3)] == [False, False, False]
+    ((_, offered, count),) = pools.to_start(nobody_is_awaited)
+    assert (offered.mem_mb, count) == (4000, 2)
+
+
+def test_a_job_that_waits_although_workers_run_gets_another_one_once_none_is_awaited(pools, monkeypatch):
+    queue(pools, "a.1", "a.2", "a.3", size=PoolSize(4, 2))
+    assert missing(pools) == 2
+    assert missing(pools) == 0
+    monkeypatch.setattr(sys.modules[Pools.__module__], "STUCK_S", 0.0)
+    assert pools.to_start(lambda pool: True) == []
+    assert [missing(pools) for _ in range(3)] == [1, 1, 0]
+
+
+def test_a_cancelled_run_stops_the_jobs_that_it_has_adopted_too(pools, tmp_path):
+    first, second = queue(pools, "a.1", "a.2")
+    first.tickets.enter("7.0", {})
+    first.tickets.claim("7.0", lambda ticket: True)
+    seen(pools)
+    later = Pools(tmp_path, tmp_path / "ended", cluster="slurm", preload=())
+    later.adopt(first)
+    later.abolish()
+    assert first.tickets.claimed() == {}
+    assert not second.tickets.waiting()
+
+
+def test_a_job_that_the_user_cancelled_does_not_hide_how_many_its_worker_held_when_it_died(pools):
+    first, *others = queue(pools, "a.1", "a.2", "a.3", size=PoolSize(1, 3))
+    tickets = first.tickets
+    tickets.enter("7.0", {})
+    tickets.claim("7.0", lambda ticket: True)
+    seen(pools)
+    first.cancel()
+    seen(pools)
+    assert pools.again(first, State("RUNNING")) is None
+    pools.forget(first)
+    for _ in others:
+        tickets.claim("7.0", lambda ticket: True)
+    seen(pools)
+    assert all("runs again by itself" in pools.again(job, State("OUT_OF_MEMORY")) for job in others)
 
 
 def test_what_a_worker_held_waits_again_once_slurm_has_requeued_it(pools):
@@ -255,7 +307,7 @@ def test_a_node_that_failed_is_avoided_by_the_next_worker(pools):
     job.tickets.claim("7.0", lambda ticket: True)
     seen(pools)
     assert "NODE_FAIL" in pools.again(job, State("NODE_FAIL", "", "node3"))
-    ((pool, _, _),) = pools.to_start()
+    ((pool, _, _),) = pools.to_start(nobody_is_awaited)
     assert pool.excluded == {"node3"}
 
 

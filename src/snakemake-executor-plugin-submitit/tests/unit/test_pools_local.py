@@ -108,5 +108,37 @@ def test_a_module_that_is_changed_while_a_worker_has_it_loaded_runs_as_it_is_now
     assert not any("cannot be loaded" in text for text in logs)
 
 
+PRELOADED = """
+import os, sys, types
+much = b"much" * (100 << 20)
+random = sys.modules["numpy.random"] = types.ModuleType("numpy.random")
+random.state = 0
+random.seed = lambda: setattr(random, "state", os.getpid())
+"""
+"""A module that takes 400 MB, and stands for a numpy whose generator is loaded."""
+
+
+def test_jobs_share_preloaded_memory_without_paying_for_it_and_draw_other_numbers(tmp_path):
+    (tmp_path / "preloaded.py").write_text(PRELOADED)
+    write_snakefile(
+        tmp_path,
+        """
+        rule all:
+            input: "1.txt", "2.txt"
+        rule job:
+            output: "{n}.txt"
+            resources: mem_mb=100, pool="1x2"
+            run:
+                import sys, time
+                time.sleep(3)
+                open(output[0], "w").write(f'{sys.modules["numpy.random"].state}')
+        """,
+    )
+    done = snakemake(tmp_path, "--submitit-pool-preload", "preloaded", cluster="local", PYTHONPATH=_with(tmp_path))
+    assert done.returncode == 0, done.stdout
+    first, second = (int(*lines(tmp_path / f"{n}.txt")) for n in (1, 2))
+    assert 0 != first != second != 0
+
+
 def _with(folder):
     return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))

@@ -61,6 +61,7 @@ def test_it_becomes_a_plain_command_with_its_words_environment_and_directory(spa
     ("command", "extra"),
     [
         pytest.param("spmd tabulate > out", {}, id="redirection"),
+        pytest.param(f"tabulate {'/a_long_folder' * 9}/a_long_name.tsv > out", {}, id="redirection of a long name"),
         pytest.param("tabulate $HOME", {}, id="variable"),
         pytest.param("tabulate *", {}, id="pattern"),
         pytest.param("tabulate a; tabulate b", {}, id="two"),

@@ -56,12 +56,10 @@ class Pool:
         self.count += 1
         return job_dir
 
-    def start(self, *, slots=1, limit_s=600.0, idle_s=1.0, name="7.0"):
+    def start(self, *, slots=1, limit_s=600.0, idle_s=1.0, name="7.0", output=subprocess.PIPE):
         arguments = [str(self.tickets.folder), str(slots), str(limit_s), str(idle_s), name]
         command = [sys.executable, "-u", "-c", PROGRAM, *arguments]
-        return subprocess.Popen(
-            command, cwd=self.root, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        return subprocess.Popen(command, cwd=self.root, env=environment(), stdout=output, stderr=subprocess.STDOUT, text=True)
 
     def work(self, **terms):
         worker = self.start(**terms)
@@ -160,6 +158,14 @@ def test_a_result_that_cannot_be_written_makes_the_worker_leave_with_an_error_an
     assert pool.tickets.claimed() == {"job0": "7.0"}
     assert list(pool.tickets.waiting()) == ["job1"]
     assert not job.exists()
+
+
+def test_jobs_run_to_their_end_although_the_log_of_their_worker_cannot_be_written(pool):
+    jobs = [pool.put(f"sleep 0.5; touch made{number}") for number in range(3)]
+    with Path("/dev/full").open("w") as full:
+        pool.start(slots=2, output=full).wait(timeout=120)
+    assert [result(job)["status"] for job in jobs] == [0, 0, 0]
+    assert all((pool.root / f"made{number}").exists() for number in range(3))
 
 
 def test_a_restarted_worker_takes_back_what_it_held_and_nothing_of_others(pool):
