@@ -1,9 +1,10 @@
 """Stage-in: copies of files and folders on a node's own disk, shared by ranks and by later jobs of the same user.
 
-    <base>/<key>/<name>     a copy; the key is a hash of the original's path and of the size and mtime of each file
+    <base>/<key>/<name>     a copy; the key is a hash of the original's path and of the size, mtime and execute bit of each file
     <base>/<key>.json       its size and checksums; the file's mtime is the time of the last use
     <base>/<key>.lock       locked exclusively while the copy is made or removed, and shared while a job uses it
     <base>/links/<job>/…    what a job reads: links to copies, with the same paths on all nodes of the job
+    <base>/links/<job>/.lock    locked while the job runs
 
 A copy is made under a temporary name, checked against what was read, and renamed; an interrupted one is removed by the next job.
 A changed original has a different key. The folders are 0700, and one that others could write to is not used.
@@ -18,6 +19,7 @@ import json
 import os
 import random
 import shutil
+import stat
 import tempfile
 import time
 import uuid
@@ -30,7 +32,7 @@ from typing import Any
 from snakemake_executor_plugin_submitit.jsonfile import read_json, write_json
 from snakemake_executor_plugin_submitit.private import FILE_MODE, FOLDER_MODE, is_open_to_others, make_folder
 
-LINKS = "links"
+LINKS, HELD = "links", ".lock"
 CHUNK = 8 << 20
 PATIENCE_S = 10.0  # how long to wait for others that use an incomplete copy
 SPARE_SHARE = 0.1  # of the disk, which stays free
@@ -60,6 +62,7 @@ class Copies:
     most_gb: int | None = None
     """Limit for all copies together; None: as much as the disk holds."""
     _locks: list[int] = field(default_factory=list)
+    _jobs: set[str] = field(default_factory=set)  # whose links are held
 
     def link(self, job: str, name: str, original: Path) -> tuple[Path, str]:
         """Make a link, for a job, to a copy of a file or folder; or to the original if it cannot be copied.
@@ -75,10 +78,11 @@ class Copies:
         Raises:
             OSError: if the link cannot be made either.
         """
-        folder = self.base / LINKS / job
+        original, folder = _with_name(original), self.base / LINKS / job
         self._check_base()
         make_folder(folder)
-        target, why = original.absolute(), ""
+        self._hold_links(job)
+        target, why = original, ""
         try:
             target = self.fetch(original)
         except OSError as err:
@@ -89,6 +93,12 @@ class Copies:
         with contextlib.suppress(FileExistsError):  # another rank of this node was faster
             link.symlink_to(target)
         return link, why
+
+    def _hold_links(self, job: str) -> None:
+        """Keep the links of a job from being taken for those of a killed one, until `close`."""
+        if job not in self._jobs:
+            self._locks.append(_locked(self.base / LINKS / job / HELD, fcntl.LOCK_SH))
+            self._jobs.add(job)
 
     def _check_base(self) -> None:
         make_folder(self.base)
@@ -103,7 +113,7 @@ class Copies:
             ChangedError: if the original changes meanwhile.
             OSError: if it cannot be read, or the copy cannot be written.
         """
-        deadline = time.monotonic() + PATIENCE_S
+        original, deadline = _with_name(original), time.monotonic() + PATIENCE_S
         while True:
             try:
                 copy = self._fetch_unless_busy(original)
@@ -140,7 +150,8 @@ class Copies:
                 os.close(lock)
 
     def close(self) -> None:
-        """Release the copies, which may then be removed."""
+        """Release the copies and links, which may then be removed."""
+        self._jobs.clear()
         while self._locks:
             os.close(self._locks.pop())
 
@@ -152,25 +163,30 @@ class Copies:
         if about is None:
             return False
         try:
-            sizes = {name: _at(copy, name).stat().st_size for name in files}
+            sizes = {name: _size(_at(copy, name).stat()) for name in files}
         except OSError:
             return False
-        return sizes == {name: found.st_size for name, found in files.items()}
+        return sizes == {name: _size(found) for name, found in files.items()}
 
     def _make(self, key: str, copy: Path, original: Path, files: dict[str, os.stat_result]) -> None:
-        partial, size = self.base / f".{key}.partial", sum(found.st_size for found in files.values())
+        partial, size = self.base / f".{key}.partial", sum(map(_size, files.values()))
         self._remove(key)
         self._make_room(size)
         partial.mkdir(mode=FOLDER_MODE)
         try:
-            checksums = {name: _copy(_at(original, name), _at(partial / original.name, name)) for name in files}
+            checksums = {}
+            for name, found in files.items():
+                if stat.S_ISDIR(found.st_mode):
+                    _at(partial / original.name, name).mkdir(mode=FOLDER_MODE)
+                else:
+                    checksums[name] = _copy(_at(original, name), _at(partial / original.name, name))
             for name, checksum in checksums.items():
                 if _checksum(_at(partial / original.name, name)) != checksum:
                     raise OSError(errno.EIO, "the copy is not what was written", str(copy))
             if _key(original, _files(original)) != key:
                 raise ChangedError(errno.ESTALE, "it was changed while it was copied", str(original))
             partial.rename(copy.parent)
-            write_json(self._about(key), {"original": str(original.absolute()), "bytes": size, "crc32": checksums})
+            write_json(self._about(key), {"original": str(original), "bytes": size, "crc32": checksums})
             print(f"stage_in: {original}: {size / 1e9:.3g} GB copied to {self.base}", flush=True)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
@@ -185,7 +201,7 @@ class Copies:
                 self._remove_unused(about.stem)
         for links in (self.base / LINKS).glob("*"):  # of jobs that were killed
             if time.time() - _mtime(links) > UNUSED_S:
-                shutil.rmtree(links, ignore_errors=True)
+                self._remove_links(links)
         for partial in self.base.glob(".*.partial"):
             self._remove_unused(partial.name.split(".")[1])
         for copy in self.base.glob("?" * KEY_LENGTH):  # of jobs that were killed before they wrote its .json file
@@ -213,6 +229,14 @@ class Copies:
             finally:
                 os.close(lock)
 
+    def _remove_links(self, links: Path) -> None:
+        with contextlib.suppress(OSError):  # the job holds them, or has just removed them
+            lock = _locked(links / HELD, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                shutil.rmtree(links, ignore_errors=True)
+            finally:
+                os.close(lock)
+
     def _remove(self, key: str) -> None:
         self._about(key).unlink(missing_ok=True)
         for folder in (self.base / key, self.base / f".{key}.partial"):
@@ -224,10 +248,38 @@ class Copies:
 
 
 def _files(original: Path) -> dict[str, os.stat_result]:
-    """Return the files of a folder by their relative paths; for a file, itself, by an empty path."""
-    if not original.is_dir():
-        return {"": original.stat()}
-    return {str(path.relative_to(original)): path.stat() for path in sorted(original.rglob("*")) if path.is_file()}
+    """Return a file or folder by an empty path, and what is in the folder by relative paths, each folder before its content.
+
+    Raises:
+        OSError: if a copy would not be the same: something cannot be read, is no file or folder, or leads to where it is.
+    """
+    return dict(_walk(original, "", ()))
+
+
+def _walk(path: Path, name: str, above: tuple[os.stat_result, ...]) -> Iterator[tuple[str, os.stat_result]]:
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        if above:  # a link to nothing
+            return
+        raise
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        raise OSError(errno.EINVAL, f"{path} is neither a file nor a folder", str(path))
+    if any(os.path.samestat(found, each) for each in above):
+        raise OSError(errno.ELOOP, f"{path} leads back to a folder that it is in", str(path))
+    yield name, found
+    if stat.S_ISDIR(found.st_mode):
+        for child in sorted(path.iterdir()):
+            yield from _walk(child, str(Path(name, child.name)), (*above, found))
+
+
+def _size(found: os.stat_result) -> int:
+    return 0 if stat.S_ISDIR(found.st_mode) else found.st_size
+
+
+def _with_name(path: Path) -> Path:
+    """Return an absolute path that ends in a name, unlike `.` and `..`."""
+    return path.absolute() if path.name not in ("", "..") else path.resolve()
 
 
 def _at(folder: Path, name: str) -> Path:
@@ -235,16 +287,19 @@ def _at(folder: Path, name: str) -> Path:
 
 
 def _key(original: Path, files: dict[str, os.stat_result]) -> str:
-    facts = [str(original.resolve()), *((name, found.st_size, found.st_mtime_ns) for name, found in files.items())]
+    facts = [str(original.resolve()), *((name, *_facts(found)) for name, found in files.items())]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:KEY_LENGTH]
+
+
+def _facts(found: os.stat_result) -> tuple[int, ...]:
+    return () if stat.S_ISDIR(found.st_mode) else (found.st_size, found.st_mtime_ns, found.st_mode & stat.S_IXUSR)
 
 
 def _copy(source: Path, target: Path) -> int:
     """Copy a file durably; return the checksum of what was read."""
-    target.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
     checksum = 0
     with source.open("rb", buffering=0) as reader, target.open("xb", buffering=0) as writer:
-        os.fchmod(writer.fileno(), FILE_MODE)
+        os.fchmod(writer.fileno(), FILE_MODE | os.fstat(reader.fileno()).st_mode & stat.S_IXUSR)
         while chunk := reader.read(CHUNK):
             checksum = zlib.crc32(chunk, checksum)
             rest = memoryview(chunk)
@@ -316,12 +371,21 @@ def stage(originals: dict[str, Path], folder: str | None, most_gb: int | None = 
     linked = {}
     for name, original in originals.items():
         try:
+            _check_is_not_around_us(original)
             link, why = copies.link(job, name, original)
             linked[name] = str(original.absolute())
         except OSError as err:
             link, why = original, err.strerror or str(err)
         yield name, link, why
     os.environ[STAGED] = json.dumps({"base": str(copies.base), "most_gb": most_gb, "job": job, "originals": linked})
+
+
+def _check_is_not_around_us(original: Path) -> None:
+    """Refuse the working directory, with Snakemake's own files and the outputs, and what it is in."""
+    if original.is_dir() and Path.cwd().is_relative_to(original.resolve()):
+        raise OSError(
+            errno.EINVAL, "the working directory is not copied, nor what it is in; move the input to a subfolder", str(original)
+        )
 
 
 def stage_on_this_node(variables: Mapping[str, str]) -> Iterator[str]:

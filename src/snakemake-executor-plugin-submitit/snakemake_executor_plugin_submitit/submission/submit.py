@@ -48,6 +48,7 @@ SAYS_KILLED = re.compile(r"exit (code|status) 137|Signals\.SIGKILL|^.*: line \d+
 OUT_OF_MEMORY = ("oom-kill", "oom_kill", "out of memory", "exceeded memory limit", "exceeded job memory limit")
 BACK_OFF_S = (5, 10, 20, 40, 80, 160)
 ARRAYS = "arrays"
+ATTEMPT = re.compile("[0-9]{8}T[0-9]{6}(-[0-9]+)?")  # names of job folders, see `new_job_folder`
 DONE_DIR = "ended"  # holds one empty file, the done marker, for each job that has written its result
 LOST_S = 120.0  # a job that has been missing from Slurm's answers for this long is lost
 MIN_FREE_BYTES = 64 * 1024

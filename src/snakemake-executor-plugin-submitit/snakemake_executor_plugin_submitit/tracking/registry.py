@@ -122,16 +122,14 @@ class Registry:
         return any(self._open.values())
 
     def read(self) -> list[Submission]:
-        """Return every submission on disk and change nothing; none if somebody else could have written them."""
-        if not self._folder.is_dir() or not is_ours(self._folder):
-            return []
-        submissions = map(_read_submission, self._folder.glob("*.json"))
+        """Return every submission on disk and change nothing."""
+        submissions = map(_read_submission, self._files())
         return [each for each in submissions if each is not None]
 
     def load(self) -> list[tuple[Submission, Record]]:
         """Return the jobs that an earlier main process left behind, oldest first."""
         found = []
-        for path in self._folder.glob("*.json"):
+        for path in self._files():
             submission = _read_submission(path)
             if submission is None:
                 continue
@@ -143,6 +141,12 @@ class Registry:
             self._open[submission.uid] = {record.job_dir for record in open_records}
             found += [(submission, record) for record in open_records]
         return sorted(found, key=lambda pair: pair[0].time)
+
+    def _files(self) -> list[Path]:
+        """Return the file of every submission; none if somebody else could have written them."""
+        if not self._folder.is_dir() or not is_ours(self._folder):
+            return []
+        return list(self._folder.glob("*.json"))
 
 
 def _read_submission(path: Path) -> Submission | None:

@@ -23,9 +23,11 @@ def test_a_registry_of_somebody_else_is_not_believed(tmp_path, monkeypatch):
     writer.note(Submission(str(tmp_path), [Record("a", str(tmp_path), ())], is_array=False, job_id="7"))
     monkeypatch.setattr(registry, "is_ours", lambda folder: False)
     assert Registry(tmp_path).read() == []
+    reader = Registry(tmp_path)
+    assert reader.load() == [] and not reader.has_open()
     json.loads(next((tmp_path / "registry").glob("*.json")).read_text())  # and is still there
 
 
 def test_there_is_nothing_to_read_without_a_registry(tmp_path):
-    assert Registry(tmp_path / "none").read() == []
+    assert Registry(tmp_path / "none").read() == Registry(tmp_path / "none").load() == []
     assert not (tmp_path / "none").exists()

@@ -15,7 +15,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 
 from slurm_lab.main_process import lines, write_snakefile
 from slurm_lab.running import snakemake
-from snakemake_executor_plugin_submitit.job import staging
+from snakemake_executor_plugin_submitit.job import staged_inputs, staging
 from snakemake_executor_plugin_submitit.job.staging import STAGED, ChangedError, Copies, NoRoomError, stage, stage_on_this_node
 from snakemake_executor_plugin_submitit.request.stage_in import stage_in_arguments
 
@@ -210,6 +210,106 @@ def test_other_nodes_have_the_same_paths(base, data, tmp_path, monkeypatch):
     assert list(stage_on_this_node({STAGED: os.environ[STAGED]})) == []
     assert (link / "frames.npy").read_bytes() == (data / "frames.npy").read_bytes()
     assert list(stage_on_this_node({})) == []
+
+
+def test_folders_behind_links_and_empty_ones_are_copied(base, data, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "part").write_text("part")
+    for name in ("one", "two"):
+        (data / name).symlink_to(elsewhere)
+    (data / "deeper" / "empty").mkdir()
+    (data / "nothing").symlink_to("missing")
+    copy = fetched(base, data)
+    found = sorted(str(path.relative_to(copy)) for path in copy.rglob("*"))
+    assert found == ["deeper", "deeper/empty", "deeper/index.json", "frames.npy", "one", "one/part", "two", "two/part"]
+    assert not any(path.is_symlink() for path in copy.rglob("*")) and (copy / "one" / "part").read_text() == "part"
+    (elsewhere / "part").write_text("changed")
+    assert (fetched(base, data) / "two" / "part").read_text() == "changed"
+
+
+def test_an_empty_folder_is_copied(base, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert list(fetched(base, empty).iterdir()) == []
+
+
+@pytest.mark.parametrize("target", [".", "..", "../.."])
+def test_a_folder_with_a_link_to_where_it_is_is_read_from_there(base, data, target):
+    (data / "deeper" / "around").symlink_to(target)
+    link, why = Copies(base).link("job", "data-0", data)
+    assert (
+        link.resolve() == data
+        and why.startswith(f"{data}/deeper/around")
+        and why.endswith("leads back to a folder that it is in")
+    )
+
+
+def test_a_folder_with_what_cannot_be_copied_is_read_from_where_it_is(base, data):
+    os.mkfifo(data / "pipe")
+    link, why = Copies(base).link("job", "data-0", data)
+    assert (link.resolve(), why) == (data, f"{data}/pipe is neither a file nor a folder")
+
+
+def test_programs_stay_programs_for_their_owner(base, data):
+    program = data / "deeper" / "run.sh"
+    program.write_text("#!/bin/sh\necho ran\n")
+    assert not os.access(fetched(base, data) / "deeper" / "run.sh", os.X_OK)
+    program.chmod(0o755)  # which leaves its mtime as it is
+    copy = fetched(base, data)
+    assert subprocess.run([copy / "deeper" / "run.sh"], capture_output=True, text=True, check=True).stdout == "ran\n"
+    modes = [(copy / name).stat().st_mode & 0o777 for name in ("deeper/run.sh", "frames.npy")]
+    assert modes == [0o700, 0o600]
+
+
+def test_a_relative_path_is_copied_under_its_name(base, data, monkeypatch):
+    monkeypatch.chdir(data / "deeper")
+    for path in (Path("index.json"), Path("../deeper/index.json")):
+        link, why = Copies(base).link("job", f"{len(path.parts)}", path)
+        assert (link.name, link.read_text(), why) == ("index.json", "[]", "") and link.resolve().is_relative_to(base)
+    link, why = Copies(base).link("job", "folder", Path("../../data"))
+    assert (link.name, (link / "deeper/index.json").read_text(), why) == ("data", "[]", "")
+    link, _ = Copies(base).link("job", "around", Path(".."))
+    assert link.name == "data" and (link / "deeper/index.json").read_text() == "[]"
+
+
+@pytest.mark.parametrize("path", ["index.json", "./index.json", "../frames.npy"])
+def test_the_working_directory_and_what_it_is_in_are_not_copied(base, data, path, monkeypatch, capsys):
+    monkeypatch.chdir(data / "deeper")
+    read = staged_inputs._staged(SimpleNamespace(items=lambda: [("data", path)]), ["data/"], str(base), None)
+    assert Path(read[path]).samefile(path)
+    assert (
+        f"stage_in: {Path(path).parent} is read from where it is: the working directory is not copied" in capsys.readouterr().out
+    )
+    assert [path for path in base.rglob("*") if path.is_file()] == []
+    assert list(stage_on_this_node({STAGED: os.environ[STAGED]})) == []
+
+
+def test_an_input_in_the_working_directory_is_copied(base, data, monkeypatch):
+    monkeypatch.chdir(data)
+    inputs = SimpleNamespace(items=lambda: [("data", "frames.npy"), ("index", "deeper/index.json")])
+    read = staged_inputs._staged(inputs, ["data", "index/"], str(base), None)
+    for path, copy in read.items():
+        assert Path(copy).resolve().is_relative_to(base) and Path(copy).read_bytes() == Path(path).read_bytes()
+
+
+def test_old_links_go_once_no_job_holds_them(base, data, tmp_path):
+    running = Copies(base)
+    links = base / "links" / "job"
+    for name in ("data-0", "data-1"):
+        running.link("job", name, data)
+    killed = base / "links" / "killed"
+    (killed / "data-0").mkdir(parents=True)
+    others = [tmp_path / name for name in ("a", "b")]
+    for other in others:
+        other.write_text(other.name)
+    for each in (links, killed):
+        os.utime(each, (time.time() - 2 * staging.UNUSED_S,) * 2)
+    fetched(base, others[0])
+    assert links.is_dir() and (links / "data-0" / "data" / "frames.npy").exists() and not killed.exists()
+    running.close()
+    fetched(base, others[1])
+    assert not links.exists()
 
 
 @pytest.mark.parametrize("value", ["dat", "data,other", 5, "data//"])
