@@ -79,6 +79,18 @@ class Member:
         }
 
 
+def attempt_folder(job_dir: Path, job_id: str, restarts: str | int, requeues: int) -> Path:
+    """Return the folder that the ranks share in one attempt at a job.
+
+    Args:
+        job_dir: the job's folder.
+        job_id: the job's id.
+        restarts: how often Slurm has restarted the job.
+        requeues: how often a time limit has ended it.
+    """
+    return job_dir / f"ranks-{job_id}-{restarts}-{requeues}"
+
+
 def prepare_child() -> None:
     """Make a child, before exec, die with its parent and ignore the signal that announces the time limit."""
     end_with_parent(signal.SIGKILL)

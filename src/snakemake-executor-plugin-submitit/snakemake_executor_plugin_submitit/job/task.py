@@ -89,7 +89,7 @@ class CommandTask:
         self._on_slurm = environment.cluster == "slurm"
         restarts = os.environ.get("SLURM_RESTART_COUNT", "0") if self._on_slurm else "0"
         me = ranks.Member(
-            folder=str(Path(self.folder) / f"ranks-{environment.job_id}-{restarts}-{self.requeues}"),
+            folder=str(ranks.attempt_folder(Path(self.folder), environment.job_id, restarts, self.requeues)),
             rank=environment.global_rank,
             world_size=1 if self._on_slurm and "SLURM_STEP_ID" not in os.environ else environment.num_tasks,
             local_rank=environment.local_rank,
