@@ -67,7 +67,7 @@ def measure(
     Returns:
         The predictions, and the metrics of `Scores.summary`, `ActivityMeter.summary` and `footprint`; "operations", those of
         `OperationMeter.summary`; "energy_model"; "timing" on this rank's device: "latency_ms" of one sample, the median of
-        several runs, and "throughput" in samples per second.
+        several runs, and "throughput" of the first batch in samples per second.
 
     Raises:
         ConfigError: if there are more ranks than batches.
@@ -77,18 +77,20 @@ def measure(
         raise ConfigError(f"{batches} batches of the test split cannot be shared by {world.world_size} ranks; use fewer ranks")
     model.eval()
     scores = Scores(loader.num_samples, num_classes, world.device)
+    first = torch.empty(0)
     with ActivityMeter(model) as activity, OperationMeter(model) as operations:
         for step, (inputs, labels) in enumerate(loader.epoch(0)):
+            first = inputs if step == 0 else first  # a whole one, unless there are too few samples
             start = (world.rank + step * world.world_size) * loader.batch_size
             scores.add(start, model(inputs).logits, labels, None if teacher is None else teacher(inputs).logits)
-    total = multiplications(model, _first_sample(inputs)) if isinstance(model, Teacher) else None
+    total = multiplications(model, _first_sample(first)) if isinstance(model, Teacher) else None
     metrics = {
         **scores.summary(world),
         **activity.summary(world, loader.num_samples),
         **footprint(model),
         "energy_model": energy.model_dump(),
         "operations": operations.summary(world, loader.num_samples, energy, multiplications=total),
-        "timing": _timing(model, inputs, world),
+        "timing": _timing(model, first, world),
     }
     return Measurement(metrics, scores.predictions(world))
 

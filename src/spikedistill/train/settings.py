@@ -74,8 +74,8 @@ class TrainConfig(Section):
     )
     weight_decay_on: Literal["weights", "all"] = Field(
         "weights",
-        description="Parameters that weight decay applies to: the weights of convolutions and linear layers, or all "
-        "parameters (biases and norms too).",
+        description="Parameters that weight decay applies to: weights, those of two dimensions and more, which are those of "
+        "convolutions and linear layers, and tokens and position embeddings of transformers; or all, biases and norms too.",
     )
     warmup_epochs: int = Field(
         0, ge=0, description="Epochs of linear warm-up, from lr / warmup_epochs in the first to lr in the last."

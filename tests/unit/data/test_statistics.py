@@ -1,10 +1,13 @@
 """The means and standard deviations that published recipes normalise by."""
 
+import numpy as np
 import pytest
 import torch
 from torchvision.models import ResNet18_Weights
 
 from spikedistill.data.loading.inputs import STATISTICS, normalize
+from spikedistill.data.prepare.index import write_index
+from spikedistill.data.store import open_store
 
 
 def test_those_of_imagenet_are_torchvisions():
@@ -22,3 +25,15 @@ def test_images_are_scaled_before_they_are_normalised():
     mean, std = (torch.tensor([value]).reshape(1, 1, 1, 1) for value in (0.5, 0.25))
     found = normalize(torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(3, 1, 1, 1), mean, std)
     assert found.flatten().tolist() == pytest.approx([-2.0, -1.2, 2.0])
+
+
+def test_a_channel_of_one_value_is_not_scaled(tmp_path, caplog):
+    images = np.random.default_rng(0).integers(0, 256, (4, 3, 5, 5), dtype=np.uint8)
+    images[:, 2] = 37
+    np.save(tmp_path / "images.npy", images)
+    rows = [{"id": str(number), "label": 0} for number in range(4)]
+    write_index(tmp_path, kind="images", class_names=["a"], rows=rows, splits={"train": range(4)}, recipe={})
+    data = open_store(tmp_path)
+    assert data.std[2] == 1 and data.mean[2] == pytest.approx(37 / 255, abs=1e-6)
+    assert 0 < data.std[0] < 1
+    assert "channels [2] have one value in all training samples" in caplog.text

@@ -153,6 +153,12 @@ def test_latency_is_that_of_all_frames_of_one_sample_and_throughput_counts_sampl
     assert set(model.shapes) == {(3, 4, 2, 5, 5), (3, 1, 2, 5, 5)}
 
 
+def test_throughput_is_that_of_a_whole_batch_however_few_samples_the_last_one_has():
+    loader = Loader(store_of([0, 1, 2, 1, 0], 3), "test", batch_size=2)
+    timing = measure(Recall(torch.zeros(5, 3)), loader, World(), num_classes=3, energy=EnergyConfig()).metrics["timing"]
+    assert timing["throughput_batch"] == 2
+
+
 class TwoLayers(nn.Module):
     """A layer of 2 neurons with constant input current, then a layer of 1 neuron that never fires."""
 

@@ -5,10 +5,13 @@ import copy
 import pytest
 import torch
 import torch.distributed as dist
+from spikingjelly.activation_based import layer as spikingjelly
+from timm.layers import BatchNormAct2d
 from torch import nn
 
+from spikedistill.errors import ConfigError
 from spikedistill.neurons.rate import RateBatchNorm2d, spike_pass
-from spikedistill.train.network.batchnorm import SyncBatchNorm, SyncRateBatchNorm2d, over_ranks
+from spikedistill.train.network.batchnorm import SyncBatchNorm, SyncRateBatchNorm2d, over_ranks, synchronise
 
 
 @pytest.fixture
@@ -111,3 +114,24 @@ def test_statistics_over_ranks_are_those_of_all_samples_together(monkeypatch):
     torch.testing.assert_close(mean, together.mean(0))
     torch.testing.assert_close(var, together.var(0, correction=0))
     assert count.tolist() == [7, 7, 7]
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.usefixtures("group_of_one_rank")
+def test_a_layer_that_activates_too_still_does(training):
+    plain = nn.Sequential(BatchNormAct2d(3, act_layer=nn.Hardswish, drop_layer=nn.Identity, inplace=False)).train(training)
+    drawn(plain[0])
+    synchronised = synchronise(copy.deepcopy(plain))
+    x = torch.randn(4, 3, 5, 5, dtype=torch.float64)
+    torch.testing.assert_close(synchronised(x), plain(x))
+    assert synchronised.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_a_layer_that_does_something_unknown_besides_is_refused():
+    class Doubled(nn.BatchNorm2d):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    for norm in (Doubled(3), spikingjelly.TemporalEffectiveBatchNorm2d(4, 3)):
+        with pytest.raises(ConfigError, match=r"train\.sync_batchnorm: .* has a forward pass of its own"):
+            synchronise(nn.Sequential(norm))

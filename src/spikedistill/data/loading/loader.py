@@ -10,6 +10,7 @@ Letters: T step or frame, B batch, C channel, H, W.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -156,6 +157,11 @@ class Loader:
         """Number of samples that a batch on this rank is made from, at most."""
         return self._local_batch + self._loads_predecessor
 
+    @functools.cached_property
+    def _stream(self) -> torch.cuda.Stream | None:
+        """The stream of all epochs: the allocator keeps free memory for each stream."""
+        return torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+
     @property
     def _loads_predecessor(self) -> bool:
         """True if samples are mixed with one of another rank: the sample before the part of this rank in the global batch."""
@@ -183,7 +189,7 @@ class Loader:
             [2, B]: those of the samples, and those of what is mixed into them.
         """
         order = self._order(epoch)
-        stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+        stream = self._stream
         if stream:
             stream.wait_stream(torch.cuda.current_stream(self._device))  # which may still be filling `_resident`
 

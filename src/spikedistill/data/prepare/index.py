@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,8 @@ from spikedistill.data.prepare.splits import splits_apart
 from spikedistill.data.rows import LARGE, write_columns
 from spikedistill.data.store import SCHEMA, open_samples
 from spikedistill.errors import DataError
+
+log = logging.getLogger(__name__)
 
 
 def write_index(
@@ -98,5 +101,8 @@ def _statistics(samples: npt.NDArray[Any], rows: Sequence[int]) -> tuple[list[fl
         squares += (part * part).sum(axis=(0, 2, 3), dtype=np.int64)
     count = len(rows) * samples.shape[2] * samples.shape[3]
     mean = total / count
-    std = np.sqrt(squares / count - mean**2)
-    return [round(float(m) / 255, 6) for m in mean], [round(float(s) / 255, 6) for s in std]
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    rounded = [round(float(s) / 255, 6) for s in std]
+    if constant := [channel for channel, value in enumerate(rounded) if value == 0]:
+        log.warning("channels %s have one value in all training samples: they are not scaled", constant)
+    return [round(float(m) / 255, 6) for m in mean], [value or 1.0 for value in rounded]

@@ -16,12 +16,17 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from spikedistill.errors import ConfigError
 from spikedistill.neurons.dynamics import to_float32
 from spikedistill.neurons.rate import RateBatchNorm2d
 
 
 def synchronise(model: nn.Module) -> nn.Module:
-    """Replace every batch normalisation of `model` by its synchronised version, with the same parameter objects; return it."""
+    """Replace every batch normalisation of `model` by its synchronised version, with the same parameter objects; return it.
+
+    Raises:
+        ConfigError: if one is of a class that does more than normalise, in a way that is not known here.
+    """
     for name, child in model.named_children():
         if isinstance(child, RateBatchNorm2d):
             setattr(model, name, SyncRateBatchNorm2d.from_batchnorm(child))
@@ -34,11 +39,24 @@ def synchronise(model: nn.Module) -> nn.Module:
 
 def _synchronised(norm: _BatchNorm) -> nn.Module:
     """Return a synchronised layer that shares the parameters and buffers of `norm`."""
-    multi_step = getattr(norm, "step_mode", "s") == "m"  # of SpikingJelly, on [T, N, C, ...]
-    kind = _MultiStepSyncBatchNorm if multi_step else SyncBatchNorm
-    synchronised = kind(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
-    synchronised._parameters, synchronised._buffers = norm._parameters, norm._buffers
+    synchronised = _kind(norm)(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+    synchronised._parameters, synchronised._buffers, synchronised._modules = norm._parameters, norm._buffers, norm._modules
     return synchronised.train(norm.training)
+
+
+def _kind(norm: _BatchNorm) -> type[SyncBatchNorm]:
+    """Return the synchronised class for a layer, which computes what the layer's own class does besides."""
+    module, name = type(norm).__module__, type(norm).__qualname__
+    if type(norm).forward is _BatchNorm.forward or isinstance(norm, nn.SyncBatchNorm):
+        return SyncBatchNorm
+    if module.startswith("spikingjelly.") and name.startswith(("BatchNorm", "ThresholdDependentBatchNorm")):
+        return _MultiStepSyncBatchNorm if getattr(norm, "step_mode", "s") == "m" else SyncBatchNorm
+    if (module, name) == ("timm.layers.norm_act", "BatchNormAct2d"):
+        return _ActivatedSyncBatchNorm
+    raise ConfigError(
+        f"train.sync_batchnorm: {module}.{name} has a forward pass of its own, which cannot be synchronised; set it to false, "
+        "or choose another network"
+    )
 
 
 class SyncBatchNorm(_BatchNorm):
@@ -68,6 +86,15 @@ class _MultiStep(nn.Module):
 
 class _MultiStepSyncBatchNorm(_MultiStep, SyncBatchNorm):
     pass
+
+
+class _ActivatedSyncBatchNorm(SyncBatchNorm):
+    """With the dropout and the activation that are part of timm's layer."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise [N, C, H, W] per channel, and activate."""
+        activated: Tensor = self.act(self.drop(super().forward(input)))
+        return activated
 
 
 class SyncRateBatchNorm2d(RateBatchNorm2d):
