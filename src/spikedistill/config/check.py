@@ -40,7 +40,6 @@ def parse_config(values: Mapping[str, Any], source: str = "config.yaml") -> Conf
     problems = Problems(source)
     activate_plugins(values, source)
     _check_labels(values, problems)
-    _check_seeds(values.get("seeds"), problems)
     values = expand(values, problems)
     config = None
     try:
@@ -160,12 +159,6 @@ def _check_labels(values: Mapping[str, Any], problems: Problems) -> None:
                 problems.add([*key, "methods"], "the label 'teacher' is taken by the teacher's own row; choose another")
             if not LABEL.fullmatch(method):
                 problems.add([*key, "methods"], f"a label is up to 64 letters, digits, '.', '_' and '-'; found {method!r:.80}")
-
-
-def _check_seeds(seeds: Any, problems: Problems) -> None:
-    plain = [str(seed) for seed in seeds if isinstance(seed, int | str)] if isinstance(seeds, list) else []
-    if len(set(plain)) != len(plain):
-        problems.add(["seeds"], f"each seed may appear once; found {seeds!r:.200}")
 
 
 def _check_combinations(experiment: ExperimentConfig, key: list[str], problems: Problems) -> None:

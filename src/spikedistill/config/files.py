@@ -7,6 +7,7 @@ the same ids.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from spikedistill.config.models import Config
 from spikedistill.config.yaml_reader import read_mapping, read_yaml
 from spikedistill.errors import ConfigError
 from spikedistill.store.atomic import write_text
+
+_BREAKS = re.compile("[\x7f-\xa0\u2028\u2029\ufeff]")  # what YAML takes for a line break, or does not print
 
 
 def read_config(files: Sequence[Path], overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -47,7 +50,8 @@ def read_config(files: Sequence[Path], overrides: Sequence[str] = ()) -> dict[st
 def write_resolved(values: Mapping[str, Any], file: Path) -> None:
     """Write the configuration in use, files and overrides merged, atomically; `read_resolved` reads it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, json.dumps(values, indent=1) + "\n")
+    text = json.dumps(values, indent=1, ensure_ascii=False)  # YAML knows no surrogate pairs, which JSON would be escaped with
+    write_text(file, _BREAKS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
 
 def read_resolved(file: Path) -> Config:

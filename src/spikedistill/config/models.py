@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from spikedistill.components import Section
 from spikedistill.data.loading.inputs import InputConfig
@@ -194,8 +195,10 @@ class ExperimentConfig(Section):
 class Config(Section):
     """The whole of config.yaml."""
 
-    store: str = Field("store", description="Folder of the artifacts: data, teachers, students, evaluations. May be shared.")
-    results: str = Field("results", description="Folder of the report and the TensorBoard logs.")
+    store: str = Field(
+        "store", min_length=1, description="Folder of the artifacts: data, teachers, students, evaluations. May be shared."
+    )
+    results: str = Field("results", min_length=1, description="Folder of the report and the TensorBoard logs.")
     engine: EngineConfig = Field(EngineConfig(), description="How training runs; changes no id.")
     seeds: list[Seed] = Field([0], min_length=1, description="One student per method and seed.")
     rehearse: bool = Field(
@@ -210,3 +213,20 @@ class Config(Section):
         "more; see docs/extending.md.",
     )
     experiments: dict[str, ExperimentConfig] = Field(min_length=1, description="Comparisons, by a label of your choice.")
+
+    @field_validator("store", "results")
+    @classmethod
+    def _of_a_home(cls, value: str) -> str:
+        if "\0" in value:
+            raise ValueError("a path has no null character")
+        try:
+            return str(Path(value).expanduser()) if value.startswith("~") else value
+        except RuntimeError as err:
+            raise ValueError(f"{value.partition('/')[0]}: no such user on this machine") from err
+
+    @field_validator("seeds")
+    @classmethod
+    def _once_each(cls, value: list[int]) -> list[int]:
+        if len(set(value)) != len(value):
+            raise ValueError("each seed may appear once")
+        return value

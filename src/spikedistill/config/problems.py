@@ -43,7 +43,8 @@ def _explain(detail: Any, model: type[BaseModel]) -> str:
         if key in former:
             return f"{key!r} {former[key]}"
         return components.unknown("key", key, section.model_fields if section else ())
-    message = detail["msg"][0].lower() + detail["msg"][1:]
+    text = detail["msg"].removeprefix("Value error, ")
+    message = text[0].lower() + text[1:]
     if detail["type"] == "missing":
         return "is required and not given"
     return f"{message}; found {detail['input']!r}"

@@ -58,6 +58,8 @@ def set_resources(stage: str, profile: Mapping[str, Any]) -> dict[str, Any]:
     per_rule = profile.get("set-resources") or {}
     if isinstance(per_rule, list):
         per_rule = _nested(per_rule)
+    if not isinstance(per_rule, Mapping):
+        raise ConfigError(f"profile: set-resources: expected a mapping of stages to their resources, found {per_rule!r}")
     return _pairs(per_rule.get(stage), f"set-resources.{stage}")
 
 

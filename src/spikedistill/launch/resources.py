@@ -46,6 +46,8 @@ def required_resources(estimate: Callable[[int | None], Cost], given: Mapping[st
     """
     given = _counts(given)
     nodes = given.get("nodes", 1)
+    if nodes < 1:
+        raise ConfigError(f"resource nodes={nodes}: expected 1 or more")
     cost = estimate(_given_gpus(given))
     gpus_per_node = math.ceil(cost.gpus / nodes)
     shape = {name: given[name] for name in (*RANKS, *CPUS) if name in given}
@@ -117,7 +119,7 @@ def _given_gpus(given: Mapping[str, Any]) -> int | None:
 def _whole(value: Any) -> int | None:
     try:
         return int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

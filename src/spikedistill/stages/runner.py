@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import logging
 import os
 import shutil
@@ -15,12 +16,15 @@ from typing import Any
 
 from spikedistill.errors import ArtifactError
 from spikedistill.plan.stages import Spec, check_code
-from spikedistill.store import lease
+from spikedistill.store import atomic, lease
 from spikedistill.store.artifacts import Store
 from spikedistill.store.provenance import Clock, record_start
 from spikedistill.train.settings import EngineConfig
 
 log = logging.getLogger(__name__)
+
+INPUTS = "inputs.json"
+"""In the work folder of a stage: the digests of the artifacts that its state was made from."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +105,27 @@ def run_stage(spec: Spec, store: Store, options: RunOptions) -> Path:
 
 def _build_and_commit(spec: Spec, store: Store, work: Path, options: RunOptions, mine: lease.Lease) -> None:
     upstream = tuple(spec.upstream.values())
+    _forget_other_inputs(work, {ref: store.digest(ref) for ref in upstream})
     clock, starts = Clock(), record_start(work, upstream)
     inputs = {role: _opened(ref, store, options.copies) for role, ref in spec.upstream.items()}
     with store.building(spec.ref, spec.model_dump(mode="json"), upstream, fence=mine.check) as build:
         job = StageJob(inputs, build.folder, work, options, mine)
         _build(spec, job)
         build.provenance.update(clock.provenance(**job.provenance), starts=starts, **job.facts)
+
+
+def _forget_other_inputs(work: Path, digests: Mapping[str, str | None]) -> None:
+    """Start from the beginning if what was done so far is from other inputs, which were made again since."""
+    noted = work / INPUTS
+    text = json.dumps(digests, indent=1, sort_keys=True) + "\n"
+    try:
+        is_same = noted.read_text(encoding="utf-8") == text
+    except FileNotFoundError:
+        is_same = True  # nothing was done yet
+    if not is_same:
+        log.warning("its inputs were made again since it was interrupted: it starts from the beginning")
+        _remove_work(work)
+    atomic.write_text(noted, text)
 
 
 def _build(spec: Spec, job: StageJob) -> None:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from spikedistill.config.check import parse_config
-from spikedistill.config.files import read_config
+from spikedistill.config.files import read_config, read_resolved, write_resolved
 from spikedistill.config.schema import SCHEMA_FILE, config_schema
 from spikedistill.errors import ConfigError
 from spikedistill.plan.build import build_plan
@@ -59,6 +59,13 @@ def test_the_shipped_config_is_the_demo():
         ("experiments/digits/baseline", ["kd", "kd"], "digits.baseline: each method may appear once; found 'kd' 2 times"),
         ("experiments/digits/baseline", [], "list should have at least 1 item"),
         ("seeds", [0, 0], "seeds: each seed may appear once"),
+        ("seeds", [0, 0.0], "seeds: each seed may appear once; found [0, 0.0]"),
+        ("seeds", ["1", "01"], "seeds: each seed may appear once"),
+        ("experiments/digits/student/time_steps", True, "digits.student: time_steps: a number is expected; found true"),
+        ("experiments/digits/student/train/clip_grad_norm", False, "clip_grad_norm: a number is expected; found false"),
+        ("store", "~nosuchuser/x", "store: ~nosuchuser: no such user on this machine"),
+        ("results", "a\0b", "results: a path has no null character"),
+        ("store", "", "store: string should have at least 1 character"),
         ("seeds", [], "seeds: list should have at least 1 item"),
         ("seeds", [2**70], "seeds.0: input should be less than 9223372036854775808"),
         ("seeds", [-1], "seeds.0: input should be greater than or equal to 0"),
@@ -116,7 +123,7 @@ def test_a_combination_that_cannot_work_is_refused_with_the_reason(method, backw
     ("path", "value", "message"),
     [
         ("student/train/decay", "all", "student.train.decay: 'decay' is called weight_decay_on now"),
-        ("student/train/schedule", "cosine", "student.train.schedule: value error, a section is expected: {name: cosine}"),
+        ("student/train/schedule", "cosine", "student.train.schedule: a section is expected: {name: cosine}"),
         ("student/neuron/fires", "above", "student.neuron.fires: 'fires' is called spike_at_threshold now: true for"),
         ("student/divide_by_steps", True, "student.divide_by_steps: 'divide_by_steps' is called scale_grad_by_steps now"),
     ],
@@ -187,3 +194,15 @@ def test_mutated_configurations_are_planned_or_refused():
     assert counts["wrong"] == 0
     assert counts["planned"] > 0
     assert counts["refused"] > 0
+
+
+def test_store_and_results_may_be_in_a_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    config = parse_config({**changed("store", "~/s"), "results": "~/r"})
+    assert (config.store, config.results) == ("/home/me/s", "/home/me/r")
+
+
+def test_the_resolved_configuration_is_read_as_it_was_written(tmp_path):
+    values = {**changed("store", "s𠮷 ä \u2028\x85\xa0"), "results": "r"}
+    write_resolved(values, tmp_path / "config.json")
+    assert read_resolved(tmp_path / "config.json") == parse_config(values)

@@ -46,14 +46,14 @@ def student_of(values):
             {"neuron": {"name": "spikingjelly/PSN"}},
             "student.neuron: spikingjelly/PSN cannot be the neuron of a student: it sees all",
         ),
-        ({"neuron": "plif"}, "student.neuron: value error, a section is expected: {name: plif}"),
+        ({"neuron": "plif"}, "student.neuron: a section is expected: {name: plif}"),
         (
             {"neuron": {"name": "plif", "params": {"decay_inputs": True}}},
             "student.neuron.params.decay_inputs: unknown key 'decay_inputs'. Did you mean 'decay_input'",
         ),
         (
             {"neuron": {"name": "spikingjelly/QIFNode", "params": {"backend": "cupy"}}},
-            "student.neuron.params.backend: value error, neurons of SpikingJelly 2 are computed by PyTorch on every device",
+            "student.neuron.params.backend: neurons of SpikingJelly 2 are computed by PyTorch on every device",
         ),
         (
             {"neuron": {"name": "ilif", "surrogate": "triangle"}},

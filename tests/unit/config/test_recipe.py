@@ -52,7 +52,7 @@ ADAMW = {"name": "adamw"}
         ({"optimizer": {"name": "adamw", "params": {"betas": [0.9, 1]}}}, "params.betas.1: input should be less than 1; found 1"),
         ({"optimizer": {"params": {"nestrov": True}}}, "params.nestrov: unknown key 'nestrov'. Did you mean 'nesterov'?"),
         ({"optimizer": {"name": "sgd", "lr": 1}}, "optimizer.lr: unknown key 'lr'. Allowed: name, params"),
-        ({"optimizer": "adamw"}, "train.optimizer: value error, a section is expected: {name: adamw}"),
+        ({"optimizer": "adamw"}, "train.optimizer: a section is expected: {name: adamw}"),
         ({"optimizer": {"name": 3}}, "optimizer.name: input should be a valid string; found 3"),
         (
             {"optimizer": ADAMW, "momentum": 0.9},
@@ -60,7 +60,7 @@ ADAMW = {"name": "adamw"}
         ),
         (
             {"schedule": {"name": "step", "params": {"milestones": [5, 5]}}},
-            "milestones: value error, expected at least one",
+            "milestones: expected at least one",
         ),
         (
             {"schedule": {"name": "step", "params": {"milestones": [5, 10]}}},

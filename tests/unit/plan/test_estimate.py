@@ -193,3 +193,7 @@ def test_resources_that_contradict_each_other_are_told():
         required_resources(lambda gpus: one, {"gpus_per_node": 4, "gres": "gpu:4"})
     with pytest.raises(ConfigError, match="tasks=3: cannot be shared equally by nodes=2"):
         required_resources(lambda gpus: one, {"tasks": 3, "nodes": 2})
+    with pytest.raises(ConfigError, match="resource nodes=0: expected 1 or more"):
+        required_resources(lambda gpus: one, {"nodes": 0})
+    with pytest.raises(ConfigError, match="set-resources: expected a mapping of stages to their resources, found 5"):
+        stage_resources("distill", {"set-resources": 5}, {}, lambda gpus: one)
