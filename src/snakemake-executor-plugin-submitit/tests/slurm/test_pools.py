@@ -82,6 +82,7 @@ def test_many_jobs_run_once_each_in_few_slurm_jobs(slurm_cluster, tmp_path):
 def test_a_worker_that_is_killed_fails_the_job_it_ran_and_no_other(slurm_cluster, tmp_path):
     main = begin(slurm_cluster, tmp_path, "--keep-going", slow="3")
     wait_for_runs(main, [3])
+    others_left = len(runs(main)) < 8  # jobs are queued in any order
     os.kill(worker_process(slurm_cluster, main)[0], signal.SIGKILL)
     (tmp_path / "go").touch()
     output = main.fails()
@@ -89,7 +90,7 @@ def test_a_worker_that_is_killed_fails_the_job_it_ran_and_no_other(slurm_cluster
     assert [n for n in range(8) if not (tmp_path / f"{n}.txt").exists()] == [3]
     assert "job.3: slurm job" in output
     assert "killed by SIGKILL" in output
-    assert len(workers(main)) == 2
+    assert len(workers(main)) == 1 + others_left
 
 
 def test_a_worker_that_is_killed_with_several_jobs_has_each_run_again_by_itself(slurm_cluster, tmp_path):
