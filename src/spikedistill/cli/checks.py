@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from spikedistill.cli.arguments import Commands, add_profile, add_stage_names, load_plan
 from spikedistill.cpus import own_cpus
+from spikedistill.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from spikedistill.store.artifacts import Damage, Store
+    from spikedistill.store.artifacts import Store
 
 
 def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
@@ -38,23 +40,40 @@ def _verify(options: argparse.Namespace) -> int:
     store = Store(plan.config.store)
     refs = [spec.ref for spec in plan.select(options.names)] if options.names else store.refs()
 
-    damaged = 0
+    counts = collections.Counter[str]()
     with ThreadPoolExecutor(own_cpus()) as pool:
-        for ref, damage in zip(refs, pool.map(functools.partial(_damage, store), refs), strict=True):
-            if isinstance(damage, FileNotFoundError):
-                print(f"missing  {ref}")
-                continue
-            print(f"{'damaged' if damage else 'ok':8} {damage or ref}")
-            if damage:
-                damaged += 1
-                if options.set_aside:
-                    print(f"         moved to {store.set_aside(ref)}; run snakemake to have it built again")
-    print(f"{len(refs)} artifacts, {damaged} damaged")
-    return 1 if damaged and not options.set_aside else 0
+        for ref, (state, text) in zip(refs, pool.map(functools.partial(_verified, store), refs), strict=True):
+            print(f"{state:8} {text}")
+            counts[state] += 1
+            if state == "damaged" and options.set_aside:
+                counts["left"] += not _move_aside(store, ref)
+    unread = f", {counts['unknown']} could not be read" if counts["unknown"] else ""
+    print(f"{len(refs)} artifacts, {counts['damaged']} damaged{unread}")
+    return int(counts["left" if options.set_aside else "damaged"] + counts["unknown"] > 0)
 
 
-def _damage(store: Store, ref: str) -> Damage | FileNotFoundError | None:
+def _verified(store: Store, ref: str) -> tuple[str, str]:
+    """Return the state of an artifact by its checksums, in a word, and what there is to say about it."""
+    from spikedistill.store.artifacts import UnreadableError
+
     try:
-        return store.verify(ref)
-    except FileNotFoundError as err:
-        return err
+        damage = store.verify(ref)
+    except FileNotFoundError:
+        return "missing", ref
+    except (UnreadableError, OSError) as err:
+        return "unknown", f"{ref}: {err}"
+    return ("damaged", str(damage)) if damage else ("ok", ref)
+
+
+def _move_aside(store: Store, ref: str) -> bool:
+    """Move a damaged artifact away, and say so; return False if it stays damaged where it is."""
+    from spikedistill.store.aside import move_aside
+
+    try:
+        place = move_aside(store, ref)
+    except (ArtifactError, OSError) as err:
+        print(f"         not moved: {err}")
+        return False
+    done = f"moved to {place}; run snakemake to have it built again" if place else "not moved: it was mended meanwhile"
+    print(f"         {done}")
+    return True

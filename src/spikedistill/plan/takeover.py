@@ -54,9 +54,7 @@ def takeovers(store: Store, entries: Mapping[str, Entry] | None = None) -> list[
         entries: its artifacts, if they are known already.
     """
     entries = artifacts(store) if entries is None else entries
-    names: dict[str, str | None] = {
-        former: ref for ref, entry in entries.items() for former in entry.manifest.get(FORMER_NAMES, ())
-    }
+    names: dict[str, str | None] = {former: ref for ref, entry in entries.items() for former in entry.former_names}
     found = []
     for ref in upstream_first(entries):
         if not entries[ref].manifest or ref.partition("/")[0] not in {stage.folder for stage in STAGES.values()}:

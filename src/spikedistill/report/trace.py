@@ -14,7 +14,7 @@ from spikedistill.errors import ArtifactError
 from spikedistill.plan.code import describe_code
 from spikedistill.report.sources import FILE, facts, read_sources
 from spikedistill.store.artifacts import Store
-from spikedistill.store.inventory import FORMER_NAMES, Entry, artifacts
+from spikedistill.store.inventory import Entry, artifacts
 
 MAX_NAMED = 3
 Node = dict[str, Any]
@@ -97,8 +97,7 @@ def _recorded(ref: str, known: Mapping[str, Node], entries: Mapping[str, Entry])
 def _find(name: str, store: Store, entries: Mapping[str, Entry]) -> str:
     """Return the reference of an artifact, which may be given by a name that it had under an earlier version."""
     for ref, entry in entries.items():
-        former = entry.manifest.get(FORMER_NAMES, [])
-        if name in former or name in [each.partition("/")[2] for each in former]:
+        if name in entry.former_names or name in [each.partition("/")[2] for each in entry.former_names]:
             return ref
     return store.find(name)
 

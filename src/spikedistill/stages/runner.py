@@ -86,8 +86,7 @@ def run_stage(spec: Spec, store: Store, options: RunOptions) -> Path:
     if _is_done(spec, store):
         log.info("%s is there already: nothing to do", spec.ref)
         return store.path(spec.ref)
-    work = store.work(spec.ref)
-    work.mkdir(parents=True, exist_ok=True)
+    work = store.open_work(spec.ref)
     owner = _owner()
     if int(os.environ.get("RANK", "0")) > 0:
         if lease.wait_for_owner(lease.lease_path(work), owner, lambda: _is_done(spec, store)):

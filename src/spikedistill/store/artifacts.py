@@ -11,7 +11,8 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
+import re
+import shlex
 import shutil
 import time
 import uuid
@@ -22,14 +23,20 @@ from typing import Any, Literal
 
 from spikedistill.components import fitting, matching, unknown
 from spikedistill.errors import ArtifactError
-from spikedistill.store.atomic import fsync, share
+from spikedistill.store.atomic import fsync, may_write, owner_of, share, shared_folder
 from spikedistill.store.verified import noted_sha256, sha256
 
 log = logging.getLogger(__name__)
 
+KINDS = ("data", "evaluations", "students", "teachers")
+"""Folders of the store in which artifacts lie, those of the stages. Others beside them belong to somebody else."""
+WORK, SET_ASIDE = ".work", ".set-aside"
 MANIFEST = "manifest.json"
 MANIFEST_BACKUP = ".manifest.json"
 MIN_FREE_BYTES = 64 * 1024
+_NAME = re.compile(r"[^.].*-[0-9a-f]{10}")
+_NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+"""Errors which tell that there is no such file, not that it could not be read."""
 Status = Literal["missing", "complete", "unreadable"]
 
 
@@ -42,6 +49,15 @@ class Damage:
 
     def __str__(self) -> str:
         return f"{self.ref}: " + "; ".join(self.problems)
+
+
+class UnreadableError(ArtifactError):
+    """A file of an artifact could not be read, so that nobody knows whether it is damaged."""
+
+
+def is_artifact_name(name: str) -> bool:
+    """Return True if a name ends in an id, as that of every artifact does."""
+    return _NAME.fullmatch(name) is not None
 
 
 class Store:
@@ -59,8 +75,15 @@ class Store:
         existing = next(folder for folder in (self.root.absolute(), *self.root.absolute().parents) if folder.exists())
         if not existing.is_dir():
             raise ArtifactError(f"store {self.root}: {existing} is a file, not a folder; change `store:` in the configuration")
-        if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
+        if not may_write(existing):
             raise ArtifactError(f"store {self.root}: no permission to write in {existing}; change `store:` in the configuration")
+        folders = [self.root / name for name in (*KINDS, WORK)]
+        closed = [each for each in folders if each.is_dir() and not each.is_symlink() and not may_write(each)]
+        if closed:
+            owners = ", ".join(sorted({owner_of(each) for each in closed}))
+            names = [str(each) for each in closed]
+            remedy = f"so that the group can write there, {owners} can run: chmod g+ws {shlex.join(names)}"
+            raise ArtifactError(f"store {self.root}: no permission to write in {', '.join(names)}; {remedy}")
 
     def path(self, ref: str) -> Path:
         """Return the folder of an artifact, whether it exists or not."""
@@ -72,7 +95,23 @@ class Store:
 
     def work(self, ref: str) -> Path:
         """Return the folder for work in progress on an artifact."""
-        return self.root / ".work" / Path(ref).name
+        return self.root / WORK / Path(ref).name
+
+    def open_work(self, ref: str) -> Path:
+        """Return the folder for work in progress on an artifact; make it if it is not there.
+
+        Raises:
+            ArtifactError: if it is there, and somebody else's.
+        """
+        work = self.work(ref)
+        shared_folder(work.parent)
+        work.mkdir(exist_ok=True)
+        if not may_write(work):
+            raise ArtifactError(
+                f"{work}: half-finished work of {owner_of(work)}, where you may not write. They can finish it, remove it, or let "
+                f"the group continue it: chmod -R g+w {shlex.quote(str(work))}"
+            )
+        return work
 
     def status(self, ref: str) -> Status:
         """Return the state of an artifact. Reads the manifest, not the files: see `verify`."""
@@ -89,7 +128,7 @@ class Store:
 
         Raises:
             FileNotFoundError: if there is no such artifact.
-            ArtifactError: if the manifest cannot be read.
+            ArtifactError: if the manifest is damaged, or could not be read.
         """
         path = self.manifest_path(ref)
         try:
@@ -98,8 +137,10 @@ class Store:
             manifest = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise
-        except (OSError, ValueError, RecursionError) as err:
+        except (*_NO_FILE, ValueError, RecursionError) as err:
             raise ArtifactError(f"{path}: damaged manifest ({err}); {REBUILD}") from err
+        except OSError as err:
+            raise UnreadableError(f"{path}: could not be read: {err.strerror or err}") from err
         if not _is_manifest(manifest):
             raise ArtifactError(f"{path}: not a manifest of an artifact; {REBUILD}")
         return manifest
@@ -123,9 +164,12 @@ class Store:
 
         Raises:
             FileNotFoundError: if there is no such artifact.
+            UnreadableError: if a file could not be read, so that this is not known.
         """
         try:
             manifest = self.manifest(ref)
+        except UnreadableError:
+            raise
         except ArtifactError as err:
             return Damage(ref, (str(err),))
         folder = self.path(ref) if copy is None else copy
@@ -160,16 +204,20 @@ class Store:
             ArtifactError: if the artifact is missing or damaged, too.
         """
         with contextlib.suppress(FileNotFoundError):
-            damage = self.verify(ref, noted_sha256, copy=copy)
-            if damage is None:
-                return copy
-            log.warning("the copy of %s in %s is not used: %s", ref, copy, "; ".join(damage.problems))
+            try:
+                damage = self.verify(ref, noted_sha256, copy=copy)
+                if damage is None:
+                    return copy
+                problem = "; ".join(damage.problems)
+            except UnreadableError as err:
+                problem = str(err)
+            log.warning("the copy of %s in %s is not used: %s", ref, copy, problem)
         return self.open(ref)
 
     def refs(self) -> list[str]:
         """Return the references of all artifacts with a manifest, sorted."""
-        folders = (manifest.parent.relative_to(self.root) for manifest in self.root.glob(f"*/*/{MANIFEST}"))
-        return sorted(str(folder) for folder in folders if not any(part.startswith(".") for part in folder.parts))
+        names = ((kind, found.parent.name) for kind in KINDS for found in (self.root / kind).glob(f"*/{MANIFEST}"))
+        return sorted(f"{kind}/{name}" for kind, name in names if is_artifact_name(name))
 
     def find(self, name: str) -> str:
         """Return the reference of the artifact called `name`, with or without its folder; an unambiguous beginning will do.
@@ -235,8 +283,8 @@ class Store:
 
     def set_aside(self, ref: str) -> Path:
         """Move an artifact to `<store>/.set-aside/`, so that the next run builds it again; return its new place."""
-        target = self.root / ".set-aside" / f"{Path(ref).name}-{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:4]}"
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target = self.root / SET_ASIDE / f"{Path(ref).name}-{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:4]}"
+        shared_folder(target.parent)
         self.path(ref).rename(target)
         return target
 
@@ -258,7 +306,7 @@ class Store:
             ArtifactError: if the disk is full.
         """
         target = self.path(ref)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        shared_folder(target.parent)
         for remains in (*target.parent.glob(f".{target.name}.*.tmp"), *target.parent.glob(f".{target.name}.*.old")):
             shutil.rmtree(remains, ignore_errors=True)
         folder = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
@@ -324,7 +372,7 @@ class Store:
         """Commit a folder with the files of an artifact under its manifest, without verifying them. See `adopt`."""
         _write_manifest(folder, manifest)
         fence()
-        self.path(ref).parent.mkdir(parents=True, exist_ok=True)
+        shared_folder(self.path(ref).parent)
         self._install(folder, self.path(ref))
 
     def _install(self, folder: Path, target: Path) -> None:
@@ -387,13 +435,16 @@ def _is_manifest(content: Any) -> bool:
 
 
 def _check_file(path: Path, entry: dict[str, Any], read: Callable[[Path], str]) -> str | None:
+    """Compare a file with its entry in the manifest; return how it differs, None if it does not."""
     try:
         size = path.stat().st_size
         if size != entry["bytes"]:
             return f"{path.name}: {size} bytes, expected {entry['bytes']}"
         found = read(path)
-    except OSError as err:
+    except _NO_FILE as err:
         return f"{path.name}: {err.strerror or err}"
+    except OSError as err:
+        raise UnreadableError(f"{path}: could not be read: {err.strerror or err}") from err
     return None if found == entry["sha256"] else f"{path.name}: sha256 {found[:12]}…, expected {entry['sha256'][:12]}…"
 
 

@@ -84,6 +84,33 @@ def share(path: Path, *, with_group: bool = False) -> None:
     path.chmod(stat.S_IMODE(mode) | created | (readable if with_group else 0))
 
 
+def shared_folder(folder: Path) -> None:
+    """Make a folder unless it is there; whatever the umask, the group may write to it if it may write to the one around it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+        return
+    around, found = folder.parent.stat(), folder.stat()
+    if around.st_mode & stat.S_IWGRP and around.st_gid == found.st_gid:  # else it would be open to another group
+        folder.chmod(stat.S_IMODE(found.st_mode) | stat.S_IWGRP)
+
+
+def may_write(folder: Path) -> bool:
+    """Return True if this process may make and remove files in a folder."""
+    return os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+
+
+def owner_of(path: Path) -> str:
+    """Return the name of the user whom a file or folder belongs to; a number if they have no name here."""
+    try:
+        return path.owner()
+    except KeyError:
+        return f"user {path.stat().st_uid}"
+
+
 def umask() -> int:
     """Return the umask of this process, without changing it where the system shows it."""
     with contextlib.suppress(OSError):

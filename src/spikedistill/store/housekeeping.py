@@ -1,12 +1,14 @@
 """Remove from a store what nobody needs any more. Imports no torch.
 
 What a given configuration needs, what a running job makes or reads, what is recent, and all that these were made from are kept.
-The rest goes: whatever is removed is renamed to a hidden name under its lease first, so that no job ever sees half of it.
+The rest goes: whatever is removed is renamed to a hidden name under its lease first, so that no job ever sees half of it; what a
+job reads by then is put back.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import shutil
@@ -18,10 +20,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spikedistill.store.artifacts import Store
+from spikedistill.errors import ArtifactError
+from spikedistill.store.artifacts import SET_ASIDE, WORK, Store
+from spikedistill.store.atomic import may_write, owner_of
 from spikedistill.store.inventory import (
-    SET_ASIDE,
-    WORK,
     Entry,
     Remains,
     Work,
@@ -37,7 +39,7 @@ from spikedistill.store.lease import Lease, held, is_lease_file, lease_path
 
 WORKERS = 4
 MAX_WAITING = 64
-_BUSY = "{}: stays, a running job holds its lease by now"
+_BUSY = "stays, a running job holds its lease by now"
 _STALE = "stale"
 
 
@@ -127,14 +129,15 @@ def remove(store: Store, prune: Prune) -> list[str]:
         *(_of_work(work) for work in prune.works),
         *(_of_remains(store, each) for each in prune.remains),
     ]
-    with ThreadPoolExecutor(WORKERS) as pool:
-        outcomes = list(pool.map(_try_at_once, removals))
-    waiting = [i for i, outcome in enumerate(outcomes) if outcome is _STALE]
-    if waiting:  # each for up to `STALE_S`, so all at the same time
+    problems = _remove(store, prune, removals, _hide_at_once)
+    waiting = [each for each in removals if problems.get(each.label) == _STALE]
+    if waiting:  # each for up to `STALE_S`, so all at the same time; each by itself, so that none is hidden until the last is
         with ThreadPoolExecutor(MAX_WAITING) as pool:
-            for i, outcome in zip(waiting, pool.map(_take_over, [removals[i] for i in waiting]), strict=True):
-                outcomes[i] = outcome
-    return [outcome for outcome in outcomes if outcome]
+            outcomes = pool.map(lambda each: _remove(store, prune, [each], _hide_after_watching), waiting)
+            for each, found in zip(waiting, outcomes, strict=True):
+                del problems[each.label]
+                problems |= found
+    return [f"{label}: {problem}" for label, problem in problems.items()]
 
 
 def owner_name() -> str:
@@ -191,34 +194,41 @@ def _kept(
             reasons[ref] = "made or read by a running job"
         elif entry.since > before:
             reasons[ref] = f"younger than {format_age(older_than_s)}"
+        elif not entry.manifest:  # which alone tells that it is an artifact
+            reasons[ref] = "without a manifest that can be read, see `spikedistill verify`"
     return {ref: reasons.get(ref, "that a kept artifact was made from") for ref in sorted(with_upstream(reasons, entries))}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Removal:
     """One thing to remove.
 
     Attributes:
-        label: what to call it in messages.
+        label: what to call it in messages; the reference of an artifact.
         lease: the lease to hold meanwhile; None if nobody can be at work on it.
         hide: makes it invisible, under the lease, and returns what is left to remove after that.
+        place: where it is put back if it has to stay; None if nobody misses it.
         takes_long: whether `hide` may take long.
     """
 
     label: str
     lease: Path | None
     hide: Callable[[], Path | None]
+    place: Path | None = None
     takes_long: bool = False
 
 
 def _of_artifact(store: Store, entry: Entry) -> _Removal:
+    folder = store.path(entry.ref)
+
     def hide() -> Path | None:
-        folder = store.path(entry.ref)
-        if not folder.exists() or store.digest(entry.ref) != entry.digest:  # built anew since
+        digest = store.digest(entry.ref)
+        if digest is None or digest != entry.digest:  # gone, damaged or built anew since
             return None
+        _check_removable(folder)
         return _hide(folder)
 
-    return _Removal(entry.ref, lease_path(store.work(entry.ref)), hide)
+    return _Removal(entry.ref, lease_path(store.work(entry.ref)), hide, place=folder)
 
 
 def _of_work(work: Work) -> _Removal:
@@ -234,44 +244,146 @@ def _of_work(work: Work) -> _Removal:
 
 def _of_remains(store: Store, each: Remains) -> _Removal:
     is_aside = each.path.parent == store.root / SET_ASIDE
+
+    def hide() -> Path | None:
+        if not each.path.exists():
+            return None
+        _check_removable(each.path)
+        return each.path
+
     lease = None if is_aside else lease_path(store.root / WORK / each.name)
-    return _Removal(str(each.path.relative_to(store.root)), lease, lambda: each.path if each.path.exists() else None)
+    return _Removal(str(each.path.relative_to(store.root)), lease, hide)
 
 
-def _try_at_once(removal: _Removal) -> str | None:
-    """Remove something; return None, or why it stays: `_STALE` if its lease is held by a process that seems to be dead."""
+_Hidden = dict[_Removal, Path]
+_Hide = Callable[[_Hidden, _Removal], str | None]
+
+
+def _remove(store: Store, prune: Prune, removals: list[_Removal], hide: _Hide) -> dict[str, str]:
+    """Remove some things; return why others stay, by label.
+
+    A job records what it reads, and opens it after that. So all is hidden first; what nobody has recorded by then, nobody reads.
+    """
+    problems = _in_use(store, prune, removals)
+    chosen = [each for each in removals if each.label not in problems]
+    hidden: _Hidden = {}
+    try:
+        with ThreadPoolExecutor(WORKERS) as pool:
+            outcomes = pool.map(functools.partial(hide, hidden), chosen)
+            problems |= {each.label: problem for each, problem in zip(chosen, outcomes, strict=True) if problem}
+        used = _in_use(store, prune, hidden)
+    except BaseException:
+        for each, path in hidden.items():
+            _put_back(each, path)
+        raise
+    problems |= used
+    for each in [each for each in hidden if each.label in used]:
+        _put_back(each, hidden.pop(each))
+    with ThreadPoolExecutor(WORKERS) as pool:
+        outcomes = pool.map(_delete, hidden.keys(), hidden.values())
+        return problems | {each.label: problem for each, problem in zip(hidden, outcomes, strict=True) if problem}
+
+
+def _in_use(store: Store, prune: Prune, removals: Iterable[_Removal]) -> dict[str, str]:
+    """Return which of some artifacts have to stay by now, contrary to the plan, with the reason."""
+    refs = {each.label for each in removals if each.place is not None}
+    if not refs:
+        return {}
+    planned = {entry.ref: entry for entry in prune.artifacts}
+    reasons: dict[str, str] = {}
+    for work in half_finished(store):
+        if work.is_live:
+            read = planned if work.upstream is None else work.upstream
+            reasons |= dict.fromkeys(read, "a running job reads it by now")
+    # The artifacts come after the jobs, which commit before they forget what they read.
+    for ref, upstream in _made_since(store, prune, planned).items():
+        reasons |= dict.fromkeys(upstream, f"{ref} was made from it meanwhile")
+    return {
+        ref: f"stays, {reasons.get(ref, 'something that stays was made from it')}"
+        for ref in with_upstream(reasons, planned)
+        if ref in refs
+    }
+
+
+def _made_since(store: Store, prune: Prune, planned: Mapping[str, Entry]) -> dict[str, list[str]]:
+    """Return the artifacts that were made after the plan, and what each was made from."""
+    found = {}
+    for ref in store.refs():
+        if ref not in prune.kept:
+            with contextlib.suppress(FileNotFoundError, ArtifactError):
+                manifest = store.manifest(ref)
+                if ref not in planned or manifest["digest"] != planned[ref].digest:
+                    found[ref] = list(manifest["upstream"])
+    return found
+
+
+def _hide_at_once(hidden: _Hidden, removal: _Removal) -> str | None:
+    """Hide something; return None, or why it stays: `_STALE` if its lease is held by a process that seems to be dead."""
     lease = Lease(removal.lease, owner_name(), heartbeat=removal.takes_long) if removal.lease else None
     try:
         if lease is not None and not lease.acquire():
-            return _BUSY.format(removal.label) if is_alive(lease.path) else _STALE
-        _remove(removal, lease)
+            return _BUSY if is_alive(lease.path) else _STALE
+        _hide_under(lease, hidden, removal)
     except OSError as err:
-        return f"{removal.label}: not removed: {err.strerror or err}"
+        return f"not removed: {err.strerror or err}"
     return None
 
 
-def _take_over(removal: _Removal) -> str | None:
-    """Remove something whose lease is held by a process that seems to be dead, after watching it; return why it stays."""
+def _hide_after_watching(hidden: _Hidden, removal: _Removal) -> str | None:
+    """Hide something whose lease is held by a process that seems to be dead, after watching it; return why it stays."""
     assert removal.lease is not None
     try:
         with held(removal.lease, owner_name(), functools.partial(is_alive, removal.lease)) as lease:
             if lease is None:
-                return _BUSY.format(removal.label)
-            _remove(removal, lease)
+                return _BUSY
+            _hide_under(lease, hidden, removal)
     except OSError as err:
-        return f"{removal.label}: not removed: {err.strerror or err}"
+        return f"not removed: {err.strerror or err}"
     return None
 
 
-def _remove(removal: _Removal, lease: Lease | None) -> None:
+def _hide_under(lease: Lease | None, hidden: _Hidden, removal: _Removal) -> None:
+    """Hide something, add what is left of it to `hidden`, and give up its lease."""
     try:
-        hidden = removal.hide()
+        path = removal.hide()
+        if path is not None:
+            hidden[removal] = path
     finally:
         if lease is not None:
             lease.release()
             leave_work(lease.path.parent)
-    if hidden is not None:
+
+
+def _put_back(removal: _Removal, hidden: Path) -> None:
+    """Make an artifact visible again, unless it was made anew meanwhile."""
+    if removal.place is not None:
+        with contextlib.suppress(OSError):
+            hidden.rename(removal.place)
+
+
+def _delete(removal: _Removal, hidden: Path) -> str | None:
+    """Delete something hidden; return why it stays. What cannot be deleted is put back while it is whole."""
+    there = set(hidden.rglob("*"))
+    try:
         shutil.rmtree(hidden)
+    except OSError as err:
+        if not hidden.exists():
+            return None  # a job that makes it anew has removed it
+        if set(hidden.rglob("*")) == there:
+            _put_back(removal, hidden)
+        return f"not removed: {err.strerror or err}"
+    return None
+
+
+def _check_removable(folder: Path) -> None:
+    """Check that all that lies in a folder can be removed, before any of it is.
+
+    Raises:
+        PermissionError: if not, naming whose it is.
+    """
+    for each in (folder, *(path for path in folder.rglob("*") if path.is_dir() and not path.is_symlink())):
+        if not may_write(each):
+            raise PermissionError(errno.EACCES, f"no permission to change {each}, which belongs to {owner_of(each)}")
 
 
 def _hide(folder: Path) -> Path:

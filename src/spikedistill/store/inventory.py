@@ -18,16 +18,16 @@ from typing import Any
 from tabulate import tabulate
 
 from spikedistill.errors import ArtifactError, ConfigError
-from spikedistill.store.artifacts import MANIFEST, MANIFEST_BACKUP, Store
+from spikedistill.store.artifacts import KINDS, MANIFEST, MANIFEST_BACKUP, SET_ASIDE, WORK, Store, is_artifact_name
 from spikedistill.store.lease import STALE_S, Holder, heartbeat_age_s, is_lease_file, lease_path, read_holder
 from spikedistill.store.provenance import STARTS
 
-WORK, SET_ASIDE = ".work", ".set-aside"
 TRANSFER = "transfer.json"
 """In the work folder of an artifact that is being copied from another store: what it was made from."""
 FORMER_NAMES = "former_names"
 """In a manifest: the references that the artifact had under the rules of earlier versions, the oldest first."""
 _REMAINS = re.compile(r"\.(?P<name>.+)\.[0-9a-f]+\.(tmp|old)")
+_SET_ASIDE = re.compile(r"(?P<name>.+)-\d{8}T\d{6}-[0-9a-f]{4}")
 _UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -67,11 +67,18 @@ class Entry:
         return dict(self.manifest.get("upstream", {}))
 
     @property
+    def former_names(self) -> tuple[str, ...]:
+        """The references that it had under the rules of earlier versions, the oldest first."""
+        names = self.manifest.get(FORMER_NAMES)
+        return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
+
+    @property
     def commit(self) -> str:
         """The beginning of the commit that made it, "+" for uncommitted changes; empty if unknown."""
         own = self.manifest.get("spikedistill")
         own = own if isinstance(own, dict) else {}
-        return f"{own['commit'][:10]}{'+' if own.get('dirty') else ''}" if own.get("commit") else ""
+        commit = own.get("commit")
+        return f"{commit[:10]}{'+' if own.get('dirty') else ''}" if isinstance(commit, str) and commit else ""
 
 
 @dataclass(frozen=True)
@@ -102,17 +109,19 @@ class Work:
 
 @dataclass(frozen=True)
 class Remains:
-    """A hidden folder that a killed build or removal left beside the artifacts, or an artifact that was set aside."""
+    """A hidden folder that a killed build or removal left beside the artifacts, or an artifact that was set aside.
+
+    Attributes:
+        path: its folder.
+        name: name of the artifact that it belongs to.
+        size: bytes of its files.
+        modified: when something last changed there, in seconds since 1970.
+    """
 
     path: Path
+    name: str
     size: int
     modified: float
-
-    @property
-    def name(self) -> str:
-        """Name of the artifact that it belongs to; that of the folder itself if that names none."""
-        found = _REMAINS.fullmatch(self.path.name)
-        return found["name"] if found else self.path.name
 
 
 def artifacts(store: Store) -> dict[str, Entry]:
@@ -123,18 +132,17 @@ def artifacts(store: Store) -> dict[str, Entry]:
 
 def half_finished(store: Store) -> list[Work]:
     """Return the half-finished work in a store, sorted by name."""
-    return [_work(folder) for folder in _subfolders(store.root / WORK)]
+    return [_work(folder) for folder in _subfolders(store.root / WORK) if is_artifact_name(folder.name)]
 
 
 def remains(store: Store) -> list[Remains]:
     """Return what killed builds left beside the artifacts."""
-    hidden = (folder for kind in _kinds(store) for folder in _subfolders(kind) if _REMAINS.fullmatch(folder.name))
-    return [_as_remains(folder) for folder in hidden]
+    return [found for kind in _kinds(store) for found in _remains(kind, _REMAINS)]
 
 
 def set_aside(store: Store) -> list[Remains]:
     """Return the artifacts that `spikedistill verify --set-aside` moved away."""
-    return [_as_remains(folder) for folder in _subfolders(store.root / SET_ASIDE)]
+    return _remains(store.root / SET_ASIDE, _SET_ASIDE)
 
 
 def is_alive(lease: Path) -> bool:
@@ -236,12 +244,12 @@ def parse_age(text: str) -> float:
 
 
 def _kinds(store: Store) -> list[Path]:
-    return [folder for folder in _subfolders(store.root) if not folder.name.startswith(".")]
+    return [folder for folder in _subfolders(store.root) if folder.name in KINDS]
 
 
 def _folders(store: Store) -> Iterator[Path]:
     for kind in _kinds(store):
-        yield from (folder for folder in _subfolders(kind) if not folder.name.startswith("."))
+        yield from (folder for folder in _subfolders(kind) if is_artifact_name(folder.name))
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -304,9 +312,11 @@ def _recorded_upstream(work: Path) -> tuple[str, ...] | None:
     return tuple(found)
 
 
-def _as_remains(folder: Path) -> Remains:
-    size, modified = _measure(folder)
-    return Remains(folder, size, modified)
+def _remains(place: Path, pattern: re.Pattern[str]) -> list[Remains]:
+    """Return the folders in a place whose name fits a pattern that has the name of an artifact in it."""
+    found = ((folder, pattern.fullmatch(folder.name)) for folder in _subfolders(place))
+    ours = ((folder, match["name"]) for folder, match in found if match and is_artifact_name(match["name"]))
+    return [Remains(folder, name, *_measure(folder)) for folder, name in ours]
 
 
 def _measure(folder: Path) -> tuple[int, float]:

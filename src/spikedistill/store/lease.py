@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import Any
 
 from spikedistill.errors import ArtifactError
+from spikedistill.store.atomic import shared_folder
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,8 @@ class Lease:
 
     def acquire(self) -> bool:
         """Create the lease file unless there is one; return True if it is this lease now."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        shared_folder(self.path.parents[1])
+        self.path.parent.mkdir(exist_ok=True)
         draft = self.path.with_name(f"{self.path.name}.{self.token}")
         try:
             draft.write_text(self._content, encoding="utf-8")

@@ -34,6 +34,16 @@ _REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*/[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _RSYNC = ("rsync", "--protect-args", "--times", "--omit-dir-times", "--no-perms", "--chmod=ugo=rwX")
 _THERE_ALREADY = 17
 
+# Makes the hidden folder of an upload; the group may write to the folder of its kind if it may write to the store.
+_MAKE = """
+set -eu
+mkdir -p -- {store}
+if mkdir -- {kind} 2>/dev/null && test -n "$(cd -- {store} && find . -prune -perm -2020)"; then
+  chmod g+w -- {kind}
+fi
+mkdir -p -- {hidden}
+"""
+
 # Verifies an upload by its checksums and makes it visible in one rename. All values are quoted; see `Remote.put`.
 _COMMIT = """
 set -eu
@@ -115,7 +125,8 @@ class Remote:
         kind, _, name = ref.partition("/")
         hidden_name = f".{name}.{manifest['digest'][:8]}.tmp"
         hidden = f"{self.path}/{kind}/{hidden_name}"
-        self._shell(f"mkdir -p -- {shlex.quote(hidden)}\n")
+        folders = {"store": self.path, "kind": f"{self.path}/{kind}", "hidden": hidden}
+        self._shell(_MAKE.format(**{name: shlex.quote(folder) for name, folder in folders.items()}))
         names = [MANIFEST, *manifest["files"]]
         self._rsync(["--partial", "--from0", "--files-from=-"], f"{store.path(ref)}/", f"{self.host}:{hidden}/", names)
         sums = [f"{entry['sha256']}  {file}" for file, entry in manifest["files"].items()]
@@ -240,7 +251,7 @@ def _select(source: Store, target: Store, names: Sequence[str], place: str) -> d
     except ArtifactError as err:
         raise ArtifactError(str(err).replace(str(source.root), place)) from err  # it may be a catalogue in a temporary folder
     for ref in refs:
-        _add(ref, source, target, wanted, place)
+        _add(ref, source, target, wanted, (), place)
     for ref, manifest in wanted.items():
         there = target.status(ref)
         if there == "unreadable" or (there == "complete" and target.digest(ref) != manifest["digest"]):
@@ -251,9 +262,12 @@ def _select(source: Store, target: Store, names: Sequence[str], place: str) -> d
     return wanted
 
 
-def _add(ref: str, source: Store, target: Store, wanted: dict[str, dict[str, Any]], place: str) -> None:
+def _add(ref: str, source: Store, target: Store, wanted: dict[str, dict[str, Any]], below: tuple[str, ...], place: str) -> None:
+    """Add an artifact after what it was made from; `below` was made from it."""
     if ref in wanted:
         return
+    if ref in below:
+        raise ArtifactError(f"{ref} in {place} was made from itself, by its manifest, which is damaged; not copied")
     manifest = source.manifest(ref)
     _check_names(ref, manifest, place)
     for upstream, digest in manifest["upstream"].items():
@@ -266,7 +280,7 @@ def _add(ref: str, source: Store, target: Store, wanted: dict[str, dict[str, Any
             raise ArtifactError(
                 f"{ref} in {place} was made from another {upstream} than the one there, so no stage would use it; not copied"
             )
-        _add(upstream, source, target, wanted, place)
+        _add(upstream, source, target, wanted, (*below, ref), place)
     wanted[ref] = manifest
 
 

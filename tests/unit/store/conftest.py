@@ -3,11 +3,15 @@
 import hashlib
 import json
 import os
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
 from spikedistill.store.artifacts import MANIFEST, MANIFEST_BACKUP, Store
+from spikedistill.store.atomic import shared_folder
+from tests.unit.store.users import ALICE, GROUP
 
 DAY_S = 86400.0
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -20,7 +24,8 @@ def put():
     def put(store, ref, upstream=(), *, content=None, spec=None, days_old=0.0, **more):
         content = (content or ref).encode()
         folder = store.path(ref)
-        folder.mkdir(parents=True)
+        shared_folder(folder.parent)
+        folder.mkdir()
         (folder / "weights.bin").write_bytes(content)
         files = {"weights.bin": {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}}
         listing = json.dumps(sorted((name, entry["sha256"]) for name, entry in files.items()))
@@ -47,6 +52,18 @@ def put():
 @pytest.fixture
 def store(tmp_path):
     return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def shared_store():
+    """A store of a user that is shared with their group as docs/store.md says, where other users can get at it."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        root = Path(folder) / "store"
+        root.mkdir()
+        os.chown(root, ALICE, GROUP)
+        root.chmod(0o2775)
+        yield Store(root)
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -7,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from spikedistill.errors import ArtifactError
-from spikedistill.store.artifacts import MANIFEST_BACKUP, Store
+from spikedistill.store import artifacts
+from spikedistill.store.artifacts import MANIFEST_BACKUP, Store, UnreadableError
+from spikedistill.store.housekeeping import leave_work
+from spikedistill.store.lease import Lease, lease_path
 from spikedistill.store.provenance import Clock
+from tests.unit.store.users import ALICE, BOB, as_user, needs_root
 
 REF = "teachers/digits-net-0123456789"
 
@@ -183,6 +188,107 @@ def test_a_store_that_is_a_file_is_refused_with_the_key_to_change(tmp_path):
             Store(root).check()
     Store(tmp_path / "not" / "yet").check()
     assert not (tmp_path / "not").exists()
+
+
+@needs_root
+def test_a_shared_store_works_whatever_the_umask_of_its_users(shared_store):
+    def make(ref):
+        shared_store.check()
+        work = shared_store.open_work(ref)
+        lease = Lease(lease_path(work), "a job", heartbeat=False)
+        assert lease.acquire()
+        build(shared_store, ref)
+        lease.release()
+        leave_work(work)
+        return shared_store.set_aside(ref) if ref.endswith("-0000000009") else None
+
+    for user, ref in [(ALICE, "teachers/a-0000000009"), (BOB, "teachers/b-0000000009"), (BOB, REF), (ALICE, "data/a-0000000000")]:
+        as_user(user, lambda ref=ref: make(ref))
+    assert shared_store.refs() == ["data/a-0000000000", REF]
+    assert len(list((shared_store.root / ".set-aside").iterdir())) == 2
+
+
+def test_the_folders_of_a_store_are_for_the_group_only_if_the_store_is(tmp_path):
+    (tmp_path / "store").mkdir()
+    for mode in (0o755, 0o775):
+        (tmp_path / "store").chmod(mode)
+        build(Store(tmp_path / "store"), "data/x-0123456789" if mode == 0o755 else REF)
+    assert (tmp_path / "store" / "data").stat().st_mode & 0o020 == 0
+    assert (tmp_path / "store" / "teachers").stat().st_mode & 0o020
+    assert Store(tmp_path / "store").path(REF).stat().st_mode & 0o022 == 0
+
+
+@needs_root
+def test_a_folder_of_a_shared_store_that_is_closed_is_named_with_the_remedy(shared_store):
+    for name in ("teachers", ".work"):
+        as_user(ALICE, (shared_store.root / name).mkdir)
+    folders = f"{shared_store.root}/teachers {shared_store.root}/.work"
+    as_user(ALICE, shared_store.check)
+    with pytest.raises(ArtifactError, match=f"no permission to write in .*{ALICE} can run: chmod g.ws {folders}$"):
+        as_user(BOB, shared_store.check)
+
+
+@needs_root
+def test_half_finished_work_of_somebody_else_is_named_with_the_remedy(shared_store):
+    work = as_user(ALICE, lambda: shared_store.open_work(REF))
+    with pytest.raises(ArtifactError, match=f"half-finished work of .*{ALICE}.*chmod -R g.w {work}$"):
+        as_user(BOB, lambda: shared_store.open_work(REF))
+    work.chmod(0o2775)
+    assert as_user(BOB, lambda: shared_store.open_work(REF)) == work
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.EACCES])
+def test_what_cannot_be_read_is_neither_damaged_nor_used(tmp_path, monkeypatch, caplog, number):
+    store, copy = Store(tmp_path / "store"), tmp_path / "disk" / Path(REF).name
+    build(store)
+    shutil.copytree(store.path(REF), copy)
+
+    def read(path, real=artifacts.noted_sha256):
+        if path.parent == broken:
+            raise OSError(number, os.strerror(number))
+        return real(path)
+
+    monkeypatch.setattr(artifacts, "noted_sha256", read)
+    broken = copy
+    assert store.open_copy(REF, copy) == store.path(REF)
+    assert "could not be read" in caplog.text
+    broken = store.path(REF)
+    with pytest.raises(UnreadableError, match=f"weights.bin: could not be read: {os.strerror(number)}"):
+        store.verify(REF, artifacts.noted_sha256)
+    with pytest.raises(ArtifactError, match="could not be read"):
+        store.open(REF)
+
+
+def test_a_manifest_that_cannot_be_read_is_not_damaged(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    build(store)
+
+    def refuse(path, *args, **more):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(UnreadableError, match="could not be read: Input/output error"):
+        store.verify(REF)
+    assert store.status(REF) == "unreadable"
+
+
+def test_a_folder_in_the_place_of_a_file_is_damage(tmp_path):
+    store = Store(tmp_path)
+    build(store)
+    (store.path(REF) / "weights.bin").unlink()
+    (store.path(REF) / "weights.bin").mkdir()
+    assert store.verify(REF)
+    store.manifest_path(REF).unlink()
+    store.manifest_path(REF).mkdir()
+    assert "damaged manifest" in str(store.verify(REF))
+
+
+def test_only_folders_of_the_stages_with_an_id_hold_artifacts(tmp_path):
+    store = Store(tmp_path)
+    build(store)
+    for name in ("code/app-0123456789", "teachers/notes", "teachers/.x-0123456789"):
+        shutil.copytree(store.path(REF), tmp_path / name)
+    assert store.refs() == [REF]
 
 
 def test_a_manifest_names_the_commit_of_the_code_that_made_it():

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -7,11 +8,15 @@ import time
 import pytest
 
 from spikedistill.errors import ConfigError
+from spikedistill.plan.identity import content_id
+from spikedistill.plan.stages import STAGES
 from spikedistill.store import housekeeping, inventory
+from spikedistill.store.artifacts import KINDS, MANIFEST, is_artifact_name
 from spikedistill.store.housekeeping import plan_prune, remove
 from spikedistill.store.inventory import artifacts, format_size, half_finished, listing, parse_age, usage
 from spikedistill.store.lease import Lease, lease_path
 from spikedistill.store.provenance import record_start
+from tests.unit.store.users import ALICE, BOB, as_user, needs_root
 
 DAY_S = 86400.0
 STUDENT = "students/digits-net-kd-seed0-cccccccccc"
@@ -116,9 +121,54 @@ def test_a_job_of_an_earlier_version_does_not_tell_what_it_reads_so_that_every_a
 def test_a_job_that_starts_between_planning_and_removal_is_safe(family, running):
     prune = plan_prune(family, {}, 0)
     running(family, STUDENT, [DATA, TEACHER])
-    problems = remove(family, prune)
-    assert problems == [f"{STUDENT}: stays, a running job holds its lease by now"]
-    assert STUDENT in family.refs()
+    assert sorted(remove(family, prune)) == [
+        f"{DATA}: stays, a running job reads it by now",
+        f"{STUDENT}: stays, a running job holds its lease by now",
+        f"{TEACHER}: stays, a running job reads it by now",
+    ]
+    assert family.refs() == [DATA, STUDENT, TEACHER]
+
+
+def test_what_a_job_starts_to_read_while_it_is_hidden_is_put_back_with_all_that_it_was_made_from(family, running, monkeypatch):
+    def hide(folder, real=housekeeping._hide):
+        if folder == family.path(TEACHER):
+            running(family, "students/new-0000000000", [TEACHER])
+        return real(folder)
+
+    monkeypatch.setattr(housekeeping, "_hide", hide)
+    problems = remove(family, plan_prune(family, {}, 0))
+    assert sorted(problems) == [
+        f"{DATA}: stays, something that stays was made from it",
+        f"{TEACHER}: stays, a running job reads it by now",
+    ]
+    assert family.refs() == [DATA, TEACHER]
+    assert family.verify(TEACHER) is family.verify(DATA) is None
+
+
+def test_what_a_job_of_an_earlier_version_may_read_since_the_plan_stays(family, running):
+    prune = plan_prune(family, {}, 0)
+    (running(family, "students/new-0000000000") / "starts.jsonl").write_text('{"started": "2026-01-01", "host": "node1"}\n')
+    assert len(remove(family, prune)) == 4
+    assert len(family.refs()) == 4
+
+
+def test_what_an_artifact_was_made_from_that_came_after_the_plan_stays(family, put):
+    prune = plan_prune(family, {}, 0)
+    new = put(family, "students/new-0000000000", [TEACHER])
+    assert sorted(remove(family, prune)) == [
+        f"{DATA}: stays, something that stays was made from it",
+        f"{TEACHER}: stays, {new} was made from it meanwhile",
+    ]
+    assert family.refs() == [DATA, new, TEACHER]
+
+
+def test_if_a_removal_ends_early_all_that_was_hidden_is_put_back(family, monkeypatch):
+    prune = plan_prune(family, {}, 0)
+    looks = iter([housekeeping.half_finished, None])
+    monkeypatch.setattr(housekeeping, "half_finished", lambda store: next(looks)(store))
+    with pytest.raises(TypeError):
+        remove(family, prune)
+    assert len(family.refs()) == 4
 
 
 def test_an_artifact_that_was_built_anew_after_planning_stays(family, put):
@@ -131,27 +181,29 @@ def test_an_artifact_that_was_built_anew_after_planning_stays(family, put):
 
 def test_half_finished_work_goes_by_its_age_when_nobody_holds_its_lease(store, running, dead):
     for days, name in ((1, "young"), (40, "old"), (40, "killed"), (40, "needed")):
-        work = dead(store, f"students/{name}") if name == "killed" else store.work(f"students/{name}")
+        ref = f"students/{name}-0123456789"
+        work = dead(store, ref) if name == "killed" else store.work(ref)
         (work / "checkpoints").mkdir(parents=True)
         (work / "checkpoints" / "step-10.pt").write_bytes(b"x" * 2048)
         age(work, days)
-    live = running(store, "students/running", [])
+    live = running(store, "students/running-0123456789", [])
     (live / "checkpoint.pt").write_bytes(b"x")
     age(live, 40)
     os.utime(lease_path(live))  # its heartbeat
-    found = {work.name: work for work in half_finished(store)}
+    found = {work.name.removesuffix("-0123456789"): work for work in half_finished(store)}
     assert found["running"].is_live
     assert not found["killed"].is_live
     assert found["killed"].holder.owner == "killed"
-    prune = plan_prune(store, {"a.yaml": {"students/needed"}}, 30 * DAY_S)
-    assert [work.name for work in prune.works] == ["killed", "old"]
+    prune = plan_prune(store, {"a.yaml": {"students/needed-0123456789"}}, 30 * DAY_S)
+    assert [work.name for work in prune.works] == ["killed-0123456789", "old-0123456789"]
     assert "process" in housekeeping.describe(prune, store)
     assert remove(store, prune) == []
-    assert sorted(path.name for path in (store.root / ".work").iterdir()) == ["needed", "running", "young"]
+    stays = [f"{name}-0123456789" for name in ("needed", "running", "young")]
+    assert sorted(path.name for path in (store.root / ".work").iterdir()) == stays
 
 
 def test_looking_at_half_finished_work_does_not_make_it_younger(store, dead):
-    work = dead(store, "students/killed")
+    work = dead(store, "students/killed-0123456789")
     (work / "checkpoint.pt").write_bytes(b"x")
     age(work, 40)
     first, second = half_finished(store)[0], half_finished(store)[0]
@@ -159,7 +211,7 @@ def test_looking_at_half_finished_work_does_not_make_it_younger(store, dead):
 
 
 def test_what_killed_builds_left_and_what_was_set_aside_goes_by_age(family):
-    for name in (".digits-net-kd-seed0-cccccccccc.0a1b2c3d.tmp", ".x-1.00ff00ff.old"):
+    for name in (".digits-net-kd-seed0-cccccccccc.0a1b2c3d.tmp", ".x-0123456789.00ff00ff.old"):
         (family.root / "students" / name).mkdir()
     (family.root / "students" / "my notes").mkdir()
     aside = family.set_aside(EVALUATION)
@@ -182,6 +234,61 @@ def test_what_cannot_be_removed_is_named_and_the_rest_goes(family, monkeypatch):
 
     monkeypatch.setattr(housekeeping, "_hide", refuse)
     assert remove(family, plan_prune(family, {}, 0)) == [f"{TEACHER}: not removed: Permission denied"]
+    assert family.refs() == [TEACHER]
+
+
+def test_what_spikedistill_did_not_make_stays(store, put):
+    put(store, DATA, days_old=100)
+    others = ["code/webapp", "code/app-0123456789", "data/my-pictures", "students/thesis", ".work/notes", ".set-aside/notes"]
+    others += ["code/.app-0123456789.00ff00ff.old", "students/.thesis.0a.old"]
+    for name in others:
+        (store.root / name).mkdir(parents=True)
+        (store.root / name / MANIFEST).write_text('{"name": "an app"}')
+        age(store.root / name, 100)
+    unreadable = put(store, "teachers/damaged-0123456789", days_old=100)
+    store.manifest_path(unreadable).write_text("{")
+    prune = plan_prune(store, {}, 0)
+    assert refs(prune) == [DATA]
+    assert prune.works == prune.remains == ()
+    assert "without a manifest that can be read" in prune.kept[unreadable]
+    assert remove(store, prune) == []
+    assert store.refs() == [unreadable]
+    assert all((store.root / name / MANIFEST).exists() for name in others)
+
+
+def test_the_kinds_are_the_folders_of_the_stages_and_ids_end_the_names():
+    assert set(KINDS) == {stage.folder for stage in STAGES.values()}
+    assert is_artifact_name(f"digits-{content_id({})}")
+    assert not any(
+        map(is_artifact_name, ("webapp", ".digits-0123456789", "digits-0123456789-20260101T000000-0a1b", "0123456789"))
+    )
+
+
+@needs_root
+def test_what_belongs_to_a_colleague_stays_whole_and_is_named_with_them(shared_store, put):
+    as_user(ALICE, lambda: put(shared_store, TEACHER, days_old=100))
+    as_user(BOB, lambda: put(shared_store, EVALUATION, days_old=100))
+    (problem,) = as_user(BOB, lambda: remove(shared_store, plan_prune(shared_store, {}, 0)))
+    assert problem.startswith(f"{TEACHER}: not removed: no permission to change {shared_store.path(TEACHER)}, which belongs to ")
+    assert problem.endswith(str(ALICE))
+    assert shared_store.refs() == [TEACHER]
+    assert shared_store.verify(TEACHER) is None
+
+
+def test_what_cannot_be_deleted_after_all_is_put_back_while_it_is_whole(family, monkeypatch):
+    def refuse(folder, real=shutil.rmtree):
+        if folder.parent.name == "teachers":
+            raise PermissionError(13, "Permission denied")
+        if folder.parent.name == "students":
+            (folder / "weights.bin").unlink()
+            raise OSError(5, "Input/output error")
+        real(folder)
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    assert sorted(remove(family, plan_prune(family, {}, 0))) == [
+        f"{STUDENT}: not removed: Input/output error",
+        f"{TEACHER}: not removed: Permission denied",
+    ]
     assert family.refs() == [TEACHER]
 
 
@@ -249,3 +356,11 @@ def test_what_is_no_age_is_told(text):
 
 def test_sizes():
     assert [format_size(size) for size in (0, 1023, 2048, 5 * 2**40)] == ["0 B", "1023 B", "2.0 KiB", "5.0 TiB"]
+
+
+def test_one_odd_manifest_does_not_hide_the_others(store, put):
+    put(store, DATA, spikedistill={"commit": 5}, former_names=5)
+    put(store, TEACHER, [DATA], former_names=["teachers/old", 5])
+    data, teacher = (artifacts(store)[ref] for ref in (DATA, TEACHER))
+    assert (data.commit, data.former_names, teacher.former_names) == ("", (), ("teachers/old",))
+    assert all(ref in listing((data, teacher), {}) for ref in (DATA, TEACHER))

@@ -9,7 +9,7 @@ import pytest
 from slurm_lab.requirements import require
 from spikedistill.errors import ArtifactError
 from spikedistill.store import transfer
-from spikedistill.store.artifacts import MANIFEST_BACKUP, Store
+from spikedistill.store.artifacts import MANIFEST, MANIFEST_BACKUP, Store
 from spikedistill.store.lease import Lease, lease_path
 from spikedistill.store.transfer import Folder, Remote, open_place, pull, push
 
@@ -167,6 +167,16 @@ def test_a_manifest_with_an_upstream_elsewhere_is_refused(family, here):
         list(pull(Folder(family), here, [TEACHER]))
 
 
+def test_manifests_that_name_each_other_as_upstream_are_refused(family, here):
+    for ref, upstream in ((DATA, TEACHER), (TEACHER, DATA)):
+        path = family.path(ref) / MANIFEST
+        manifest = json.loads(path.read_text())
+        path.write_text(json.dumps(manifest | {"upstream": {upstream: family.digest(upstream)}}))
+    with pytest.raises(ArtifactError, match=f"{TEACHER} in .* was made from itself, by its manifest, which is damaged"):
+        list(pull(Folder(family), here, [TEACHER]))
+    assert here.refs() == []
+
+
 def test_an_artifact_is_never_replaced_by_another_of_its_name(family, here, put):
     put(here, DATA, content="another run")
     with pytest.raises(ArtifactError, match=rf"{DATA}.*never replaced"):
@@ -286,6 +296,15 @@ def test_push_over_ssh(family, other_machine, tmp_path, folder):
     assert sorted(p.name for p in other_machine.iterdir()) == [folder]
     again = list(push(open_place(f"host:{folder}"), family, [EVALUATION]))
     assert [line.split()[0] for line in again] == ["there", "there", "there", "copied"]
+
+
+@needs_rsync
+@pytest.mark.parametrize(("mode", "bit"), [(0o2755, 0), (0o2775, stat.S_IWGRP)])
+def test_the_folders_that_a_push_makes_are_for_the_group_if_the_store_there_is(family, other_machine, mode, bit):
+    (other_machine / "store").mkdir()
+    (other_machine / "store").chmod(mode)
+    list(push(open_place("host:store"), family, [DATA]))
+    assert (other_machine / "store" / "data").stat().st_mode & stat.S_IWGRP == bit
 
 
 @needs_rsync

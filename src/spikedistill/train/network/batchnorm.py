@@ -93,7 +93,8 @@ class _ActivatedSyncBatchNorm(SyncBatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise [N, C, H, W] per channel, and activate."""
-        activated: Tensor = self.act(self.drop(super().forward(input)))
+        drop, act = self.get_submodule("drop"), self.get_submodule("act")
+        activated: Tensor = act(drop(super().forward(input)))
         return activated
 
 
