@@ -14,11 +14,12 @@ import difflib
 import fnmatch
 import functools
 import importlib
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -56,6 +57,20 @@ class Section(BaseModel):
     """Base of every section of the configuration: immutable; an unknown key or a number that is not finite is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_booleans_for_numbers(cls, values: Any) -> Any:
+        """Refuse what would count as 0 or 1, such as a YAML `yes`."""
+        for name, value in values.items() if isinstance(values, dict) else ():
+            if isinstance(value, bool) and name in cls.model_fields and _is_number(cls.model_fields[name].annotation):
+                raise ValueError(f"{name}: a number is expected; found {str(value).lower()}")
+        return values
+
+
+def _is_number(annotation: Any) -> bool:
+    kinds = set(get_args(annotation) or [annotation]) - {type(None)}
+    return bool(kinds) and kinds <= {int, float}
 
 
 class ComponentParams(Section):
@@ -192,7 +207,7 @@ def zoos(kind: str = "models") -> dict[str, str]:
         zoo: source.module(file)
         for source in reversed(plugins.sources())
         for file in _python_files(source.room(kind))
-        if (zoo := _literal(file, "ZOO")) is not None
+        if (zoo := _zoo(file)) is not None
     }
 
 
@@ -252,45 +267,91 @@ def _tables(sources: tuple[Source, ...]) -> dict[str, list[Architecture]]:
     found: dict[str, list[Architecture]] = {}
     for source in sources:
         for file in _python_files(source.room("models")):
-            for name, entry in (_literal(file, "ARCHITECTURES") or {}).items():
+            for name, entry in _table(file).items():
                 found.setdefault(name, []).append(Architecture(source.module(file), entry))
     return found
 
 
+def _table(file: Path) -> dict[str, dict[str, Any]]:
+    """Return the architectures of a file: name -> entry."""
+    table = _literal(file, "ARCHITECTURES")
+    if table is None:
+        return {}
+    expected = f"{file}: ARCHITECTURES must map names to entries that JSON can hold, as in {{'mynet': {{'widths': [16, 32]}}}}"
+    if not isinstance(table, dict):
+        raise ConfigError(f"{expected}; found {table!r:.80}")
+    for name, entry in table.items():
+        if not (isinstance(name, str) and isinstance(entry, dict) and _is_json(entry)):
+            raise ConfigError(f"{expected}; found {name!r:.80}: {entry!r:.80}")
+    return table
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _zoo(file: Path) -> str | None:
+    """Return the prefix of the names of what an adapter offers, None for a file that is no adapter."""
+    zoo = _literal(file, "ZOO")
+    if zoo is None or isinstance(zoo, str):
+        return zoo
+    raise ConfigError(f"{file}: ZOO must be a text, the prefix of the names; found {zoo!r:.80}")
+
+
 @functools.cache
 def _python_files(folder: Path) -> tuple[Path, ...]:
-    return tuple(sorted(folder.glob("*.py")))
+    """Return the modules of a folder: not the links that editors leave there, such as `.#kd.py`."""
+    return tuple(sorted(file for file in folder.glob("*.py") if not file.name.startswith(".") and file.is_file()))
 
 
 @functools.cache
 def _begins_a_line(file: Path, text: str) -> bool:
     """Return True if a line of a file begins with some words: a quick check that avoids parsing most files."""
-    return re.search(rf"^{text}\b", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE) is not None
+    return re.search(rf"^{text}\b", _text(file, errors="replace"), re.MULTILINE) is not None
 
 
 @functools.cache
 def _tree(file: Path) -> ast.Module | None:
     """Return the syntax tree of a file, None if it cannot be parsed."""
     try:
-        return ast.parse(file.read_text(encoding="utf-8"))
+        return ast.parse(_text(file))
     except (SyntaxError, ValueError):
         return None
+
+
+def _text(file: Path, errors: str = "strict") -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors=errors)
+    except OSError as err:
+        raise ConfigError(f"{file} cannot be read: {err.strerror}") from None
 
 
 @functools.cache
 def _literal(file: Path, name: str) -> Any:
     """Return the value of a literal at the top level of a file, None if there is none of that name or no way to parse it."""
     tree = _tree(file) if _begins_a_line(file, name) else None
+    without_value = None
     for node in tree.body if tree else ():
         targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
         if any(isinstance(t, ast.Name) and t.id == name for t in targets):
-            assert isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
-            try:
-                return ast.literal_eval(node.value)
-            except ValueError:
-                where = f"{file}, line {node.lineno}"
-                raise ConfigError(f"{where}: {name} must be a literal, which is read without running the file") from None
+            assert isinstance(node, ast.Assign | ast.AnnAssign)
+            if node.value is not None:
+                return _evaluated(node.value, f"{file}, line {node.lineno}: {name}")
+            without_value = node
+    if without_value is not None:
+        raise ConfigError(f"{file}, line {without_value.lineno}: {name} has no value; a literal is expected")
     return None
+
+
+def _evaluated(value: ast.expr, what: str) -> Any:
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):  # TypeError: a list as a key, for instance
+        raise ConfigError(f"{what} must be a literal, which is read without running the file") from None
 
 
 def _import(module: str, kind: str, contract: tuple[str, ...] | None = None) -> ModuleType:

@@ -4,15 +4,16 @@ A plug-in has the rooms `distill/`, `datasets/`, `models/`, `neurons/`, `optimiz
 files as in this package. It is named by `plugins:` in the configuration, as a package (`my_lab.snn`) or as a folder (`./ours`),
 or installed with an entry point of the group `spikedistill.plugins` whose value is a package.
 
-Anyone who can write to a plug-in can run code as everybody who names it: a folder that all users of the machine can write to
-is refused. Nothing that lies beside such a folder becomes importable, so that nobody can put a module there that a library
-merely tries to import.
+Anyone who can write to a plug-in can run code as everybody who names it: a folder that all users of the machine can write to,
+or replace, is refused. Nothing that lies beside such a folder becomes importable, so that nobody can put a module there that a
+library merely tries to import.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.abc
+import importlib.machinery
 import importlib.metadata
 import importlib.util
 import keyword
@@ -80,7 +81,17 @@ def activate(names: Sequence[str]) -> None:
         ConfigError: if one cannot be used.
     """
     global _named
-    _named = tuple({source.package: source for source in map(_source, names)}.values())
+    chosen: dict[str, Source] = {}
+    for source in map(_source, names):
+        other = chosen.setdefault(source.package, source)
+        if other.folder != source.folder:
+            raise ConfigError(_taken(source.origin, source.package, other.folder))
+    for source in chosen.values():
+        if is_folder(source.name):
+            _make_importable(source)
+    before, _named = _named, tuple(chosen.values())
+    if _named != before:
+        _clear_caches()
 
 
 def named() -> list[str]:
@@ -105,7 +116,9 @@ def file_of(module: str) -> Path:
     source = source_of(module)
     assert source is not None, module
     path = source.folder.joinpath(*module.removeprefix(source.package).split(".")[1:])
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    package, file = path / "__init__.py", path.with_suffix(".py")
+    is_package = path == source.folder or package.is_file() or (path.is_dir() and not file.is_file())
+    return package if is_package else file
 
 
 def import_failure(module: str, err: Exception) -> str:
@@ -128,7 +141,7 @@ def parse_failure(file: Path) -> str:
         compile(file.read_text(encoding="utf-8"), str(file), "exec")
     except SyntaxError as err:
         return f"line {err.lineno}: {err.msg}"
-    except ValueError as err:
+    except (ValueError, OSError) as err:
         return str(err)
     return "changed meanwhile"
 
@@ -166,25 +179,44 @@ def _package(name: str, origin: str) -> Source:
 
 
 def _folder(name: str) -> Source:
-    """Make a folder importable under its own name, which nothing else that can be imported may have."""
+    """Check a folder that is to be imported under its own name, which nothing else that can be imported may have."""
     origin = f"plugins: {name}"
-    folder = Path(name).expanduser().resolve()
+    given = Path(name).expanduser().absolute()
+    folder = given.resolve()
     if not folder.is_dir():
         raise ConfigError(f"{origin}: no such folder: {folder}")
     if not folder.name.isidentifier() or keyword.iskeyword(folder.name):
         raise ConfigError(f"{origin}: imported under its name, and {folder.name!r} is none for Python: use letters, digits and _")
-    for each in _writable_by_all(folder):
-        raise ConfigError(f"{origin}: every user of this machine can write to {each}, and its code runs as you: chmod o-w it")
-    if folder.name not in sys.modules:
-        _finder().folders.pop(folder.name, None)  # another folder of that name, of which nothing was imported
-    spec = importlib.util.find_spec(folder.name)
-    if spec is not None and str(folder) not in [str(Path(each).resolve()) for each in spec.submodule_search_locations or ()]:
-        taken = spec.origin or list(spec.submodule_search_locations or ())
-        raise ConfigError(f"{origin}: there is a Python package {folder.name!r} already ({taken}): rename the folder")
-    source = _checked(Source(folder.name, folder, name, origin))
-    if spec is None:
-        _finder().folders[folder.name] = folder
-    return source
+    _check_not_writable_by_all(given, origin)
+    if folder.name not in _finder().folders:
+        spec = importlib.util.find_spec(folder.name)
+        if spec is not None and str(folder) not in [str(Path(each).resolve()) for each in spec.submodule_search_locations or ()]:
+            raise ConfigError(_taken(origin, folder.name, spec.origin or list(spec.submodule_search_locations or ())))
+    return _checked(Source(folder.name, folder, name, origin))
+
+
+def _taken(origin: str, package: str, by: object) -> str:
+    return f"{origin}: there is a Python package {package!r} already ({by}): rename the folder"
+
+
+def _make_importable(source: Source) -> None:
+    """Make a folder importable in place of an earlier one of its name, whose modules are forgotten."""
+    folders = _finder().folders
+    if folders.get(source.package, source.folder) != source.folder:
+        del folders[source.package]
+        for module in [name for name in sys.modules if f"{name}.".startswith(f"{source.package}.")]:
+            del sys.modules[module]
+    if importlib.util.find_spec(source.package) is None:
+        folders[source.package] = source.folder
+
+
+def _clear_caches() -> None:
+    """Empty the caches of this package: any of them may hold what it found in plug-ins that are not used any more."""
+    for name, module in list(sys.modules.items()):
+        if f"{name}.".startswith(f"{PACKAGE}."):
+            for value in list(vars(module).values()):
+                if isinstance(value, functools._lru_cache_wrapper):
+                    value.cache_clear()
 
 
 class _FolderFinder(importlib.abc.MetaPathFinder):
@@ -206,22 +238,68 @@ class _FolderFinder(importlib.abc.MetaPathFinder):
         return spec
 
 
-@functools.cache
+_FINDER = _FolderFinder()
+
+
 def _finder() -> _FolderFinder:
-    finder = _FolderFinder()
-    sys.meta_path.append(finder)
-    return finder
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.append(_FINDER)
+    return _FINDER
 
 
-def _writable_by_all(folder: Path) -> Iterator[Path]:
-    """Yield what lets every user change the code of a folder: files, folders, those of compiled files too, and the one above."""
-    above = folder.parent.stat().st_mode
-    if above & stat.S_IWOTH and not above & stat.S_ISVTX:
-        yield folder.parent
-    for place, _, names in os.walk(folder):
-        for path in (Path(place), *(Path(place, name) for name in names if name.endswith((".py", ".pyc")))):
-            if path.stat().st_mode & stat.S_IWOTH:
-                yield path
+def _check_not_writable_by_all(given: Path, origin: str) -> None:
+    """Check that not every user can change the code of a folder: write to it or to its files, or replace them.
+
+    In a sticky folder, such as /tmp, others cannot replace what lies there, but can add to it.
+    """
+    try:
+        code = set(_code_in(given.resolve()))
+        above = {folder for place in (given, *code) for folder in place.parents} - code
+        for each in sorted(code | above):
+            mode = _mode(each)
+            if mode & stat.S_IWOTH and not (each in above and mode & stat.S_ISVTX):
+                what = f"every user of this machine can write to {each}, and its code runs as you"
+                raise ConfigError(f"{origin}: {what}: chmod o-w it, or move the plug-in")
+    except OSError as err:
+        raise ConfigError(f"{origin}: {err.filename}: {err.strerror}") from None
+
+
+def _code_in(folder: Path) -> Iterator[Path]:
+    """Yield the real paths of a folder and of all below it that Python may import: folders and files, where links lead to."""
+    waiting, seen = [folder], {folder}
+    while waiting:
+        place = waiting.pop()
+        yield place
+        for path in _entries(place):
+            real = Path(os.path.realpath(path)) if path.is_symlink() else path  # Path.resolve refuses links in a circle
+            if real.is_dir():
+                if real != path and not any(map(_is_code, _entries(real))):
+                    yield real  # and no more: it may be a link to data, of which there may be much
+                elif real not in seen:
+                    seen.add(real)
+                    waiting.append(real)
+            elif _is_code(path) and real.is_file():
+                yield real
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Return what lies in a folder and can be imported by its name; nothing for a folder that is not readable."""
+    try:
+        return [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except PermissionError:
+        return []
+
+
+def _is_code(path: Path) -> bool:
+    return path.name.endswith(tuple(importlib.machinery.all_suffixes()))
+
+
+def _mode(path: Path) -> int:
+    """Return the mode of a file; 0 if it was removed meanwhile."""
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return 0
 
 
 def _checked(source: Source) -> Source:

@@ -4,17 +4,20 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from spikedistill import components, plugins
 from spikedistill.cli import main
+from spikedistill.cli.arguments import plan_of
 from spikedistill.config.check import parse_config
 from spikedistill.errors import ConfigError
 from spikedistill.plan.build import build_plan
-from spikedistill.plan.code import closure
+from spikedistill.plan.code import _parse, closure
 from spikedistill.project.new import NAMES, new_component
 
 METHOD = '''
@@ -125,13 +128,91 @@ def test_an_edit_of_the_method_or_of_what_it_imports_changes_the_recorded_code(p
         ("from ..extra import VALUE", "extra"),
         ("from .. import extra", "extra"),
         ("from . import beside", "distill.beside"),
+        ("import {name}.package", "package"),
+        ("import {name}.package as short", "package"),
+        ("from ..package import *", "package"),
     ],
 )
 def test_every_form_of_import_within_a_plug_in_is_followed(plugin, statement, module):
     (plugin / "extra.py").write_text("VALUE = 1\n")
+    (plugin / "package").mkdir()
+    (plugin / "package" / "__init__.py").write_text("VALUE = 1\n")
     (plugin / "distill" / "beside.py").write_text("VALUE = 1\n")
     (plugin / "distill" / "mine.py").write_text(METHOD + statement.format(name=plugin.name) + "\n")
     assert f"{plugin.name}.{module}" in in_new_process(plugin)
+
+
+def code_now(plugin):
+    """The code that the spec of a student records, with the files as they are now: caches are emptied in between."""
+    plugins.activate([])
+    return student_of(config(plugin)).code
+
+
+@pytest.mark.parametrize("statement", ["import {name}", "import {name} as ours", ""])
+def test_the_init_files_that_run_before_a_method_are_part_of_its_code(plugin, statement):
+    name = plugin.name
+    (plugin / "distill" / "mine.py").write_text(METHOD + statement.format(name=name) + "\n")
+    for package in (plugin, plugin / "distill"):
+        (package / "__init__.py").write_text("ALPHA = 1\n")
+    before = code_now(plugin)
+    assert set(before) == {name, f"{name}.distill", f"{name}.distill.mine", f"{name}.terms"}
+    (plugin / "__init__.py").write_text("ALPHA = 2\n")
+    after = code_now(plugin)
+    assert {module for module in before if before[module] != after[module]} == {name}
+
+
+def test_an_import_of_the_plug_in_itself_is_one_of_its_init_file(plugin):
+    (plugin / "__init__.py").write_text("ALPHA = 1\n")
+    student_of(config(plugin))
+    assert _parse(f"{plugin.name}.terms", f"import {plugin.name}").imports == (plugin.name,)
+    assert _parse(f"{plugin.name}.terms", "import spikedistill").imports == ()
+
+
+def test_an_init_file_without_code_is_part_of_no_id(plugin):
+    (plugin / "distill" / "mine.py").write_text(METHOD.replace("from .. import terms", "from ..terms import all_of"))
+    before = code_now(plugin)
+    (plugin / "__init__.py").write_text('"""Methods of a test."""\n')
+    (plugin / "distill" / "__init__.py").write_text("")
+    assert code_now(plugin) == before
+
+
+def test_a_module_beside_a_folder_of_its_name_is_followed(plugin):
+    (plugin / "terms").mkdir()
+    assert set(code_now(plugin)) == {f"{plugin.name}.distill.mine", f"{plugin.name}.terms"}
+
+
+def test_an_import_that_cannot_be_parsed_is_named(plugin):
+    (plugin / "models").mkdir()
+    (plugin / "models" / "net.py").write_text("from .. import broken\nARCHITECTURES = {'net': {}}\n")
+    (plugin / "broken.py").write_text("def (:\n")
+    values = config(plugin)
+    values["experiments"]["one"]["student"]["arch"] = "net"
+    with pytest.raises(ConfigError, match=r"broken\.py cannot be read: invalid syntax"):
+        build_plan(parse_config(values))
+
+
+@pytest.mark.parametrize("name", [".#mykd.py", "mykd.py", ".hidden.py"])
+def test_links_of_editors_and_dangling_ones_are_no_components(plugin, name):
+    for folder in (plugin, plugin / "distill", plugin / "models"):
+        folder.mkdir(exist_ok=True)
+        (folder / name).symlink_to("somebody@somewhere.1234")
+    assert set(student_of(config(plugin)).code) == {f"{plugin.name}.distill.mine", f"{plugin.name}.terms"}
+    assert "mykd" not in components.names("distill")
+
+
+def test_a_file_that_cannot_be_read_is_named(plugin):
+    (plugin / "distill" / "other.py").symlink_to("/proc/self/mem")
+    with pytest.raises(ConfigError, match=r"distill/other\.py cannot be read: Input/output error"):
+        parse_config(config(plugin))
+
+
+def test_a_folder_that_cannot_be_looked_through_is_named(plugin, monkeypatch):
+    def fail(path):
+        raise OSError(116, "Stale file handle", "/lab/plug_in/terms.py")
+
+    monkeypatch.setattr(plugins, "_mode", fail)
+    with pytest.raises(ConfigError, match=r"plugins: \./.*: /lab/plug_in/terms\.py: Stale file handle"):
+        parse_config(config(plugin))
 
 
 @pytest.mark.parametrize("name", ["mean_cross_entropy", "LIF"])
@@ -196,6 +277,34 @@ def test_a_table_that_is_no_literal_is_named(plugin):
         parse_config(config(plugin))
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("ARCHITECTURES = {[]: 1}", "net.py, line 1: ARCHITECTURES must be a literal"),
+        ("ARCHITECTURES: dict", "net.py, line 1: ARCHITECTURES has no value; a literal is expected"),
+        ("ARCHITECTURES = [1]", "net.py: ARCHITECTURES must map names to entries that JSON can hold, as in {'mynet'"),
+        ("ARCHITECTURES = 0", "; found 0"),
+        ("ARCHITECTURES = {'net': 1}", "; found 'net': 1"),
+        ("ARCHITECTURES = {1: {}}", "; found 1: {}"),
+        ("ARCHITECTURES = {'net': {'widths': {16, }}}", "; found 'net': {'widths': {16}}"),
+        ("ZOO = ['timm']", "net.py: ZOO must be a text, the prefix of the names; found ['timm']"),
+    ],
+)
+def test_a_table_of_another_form_is_named_with_what_is_expected(plugin, text, reason):
+    (plugin / "models").mkdir()
+    (plugin / "models" / "net.py").write_text(text + "\n")
+    with pytest.raises(ConfigError, match=re.escape(reason)):
+        parse_config(config(plugin))
+        components.zoos()
+
+
+def test_a_table_may_be_annotated_before_it_gets_its_value(plugin):
+    (plugin / "models").mkdir()
+    (plugin / "models" / "net.py").write_text("ARCHITECTURES: dict\nARCHITECTURES = {'net': {}}\n")
+    parse_config(config(plugin))
+    assert components.architecture("net").entry == {}
+
+
 def test_two_components_of_one_name_are_an_error_that_names_both_files_where_the_name_is_used(plugin):
     (plugin / "distill" / "kd.py").write_text(METHOD)
     assert student_of(config(plugin)).method == "mine"
@@ -237,16 +346,64 @@ def test_what_cannot_be_a_plug_in_is_refused_with_the_reason(plugin, tmp_path, n
 
 
 @pytest.mark.parametrize(
-    "place", ["..", ".", "distill", "distill/mine.py", "terms.py", "lib", "lib/more.py", "distill/__pycache__"]
+    "place",
+    ["..", ".", "distill", "distill/mine.py", "terms.py", "lib", "lib/more.py", "lib/fast.so", "distill/__pycache__"],
 )
 def test_a_plug_in_that_every_user_can_write_to_is_refused(plugin, place):
     for folder in ("lib", "distill/__pycache__"):
         (plugin / folder).mkdir()
-    (plugin / "lib" / "more.py").write_text("")
-    path = plugin / place
+    for file in ("more.py", "fast.so"):
+        (plugin / "lib" / file).write_text("")
+    refused(plugin, plugin / place)
+
+
+def refused(plugin, path, name=None):
+    """Let every user write to a path, and check that the plug-in is refused for that."""
+    assert student_of(config(plugin) | ({"plugins": [name]} if name else {})).method == "mine"
+    path = path.resolve()
     path.chmod(path.stat().st_mode | 0o002)
-    with pytest.raises(ConfigError, match=r"every user of this machine can write to .*chmod o-w"):
+    with pytest.raises(ConfigError, match=rf"every user of this machine can write to {re.escape(str(path))}, .*chmod o-w"):
+        parse_config(config(plugin) | ({"plugins": [name]} if name else {}))
+
+
+@pytest.mark.parametrize("place", [".", "code", "code/distill", "code/distill/mine.py"])
+def test_so_is_one_whose_links_lead_to_what_every_user_can_write_to(plugin, tmp_path, place):
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "code").mkdir(parents=True)
+    (plugin / "distill").rename(elsewhere / "code" / "distill")
+    (plugin / "distill").symlink_to(elsewhere / "code" / "distill")
+    refused(plugin, elsewhere / place)
+
+
+@pytest.mark.parametrize("place", [".", "terms.py"])
+def test_so_is_one_with_a_linked_file_likewise(plugin, tmp_path, place):
+    (tmp_path / "elsewhere").mkdir()
+    (plugin / "terms.py").rename(tmp_path / "elsewhere" / "terms.py")
+    (plugin / "terms.py").symlink_to(tmp_path / "elsewhere" / "terms.py")
+    refused(plugin, tmp_path / "elsewhere" / place)
+
+
+@pytest.mark.parametrize("place", ["far", "far/away", "link"])
+def test_so_is_one_that_every_user_can_replace(plugin, tmp_path, place):
+    for folder in ("far/away", "link"):
+        (tmp_path / folder).mkdir(parents=True)
+    plugin.rename(tmp_path / "far" / "away" / plugin.name)
+    (tmp_path / "link" / "to").symlink_to(tmp_path / "far" / "away")
+    refused(plugin, tmp_path / place, f"./link/to/{plugin.name}")
+
+
+def test_a_sticky_folder_above_is_fine_and_the_plug_in_itself_may_not_be_one(plugin, tmp_path):
+    tmp_path.chmod(0o1777)
+    assert student_of(config(plugin)).method == "mine"
+    (plugin / "distill").chmod(0o1777)
+    with pytest.raises(ConfigError, match="every user of this machine can write to"):
         parse_config(config(plugin))
+
+
+def test_links_that_go_round_in_circles_are_followed_once(plugin):
+    (plugin / "distill" / "round").symlink_to(plugin)
+    (plugin / "distill" / "loop.py").symlink_to("loop.py")
+    assert student_of(config(plugin)).method == "mine"
 
 
 def test_nothing_that_lies_beside_it_becomes_importable(plugin, tmp_path):
@@ -266,7 +423,66 @@ def test_two_folders_of_one_name_cannot_both_be_used(plugin, tmp_path):
     (tmp_path / "other" / plugin.name / "distill").mkdir(parents=True)
     student_of(config(plugin))
     with pytest.raises(ConfigError, match=r"there is a Python package .* already"):
-        parse_config(config(plugin) | {"plugins": [f"./other/{plugin.name}"]})
+        parse_config(config(plugin) | {"plugins": [f"./{plugin.name}", f"./other/{plugin.name}"]})
+    assert components.load("distill", "mine").__file__ == str(plugin / "distill" / "mine.py")
+
+
+NET = "from spikedistill.models.resnet import build\n\nARCHITECTURES = {'net': {'widths': (WIDTH, 16), 'blocks': (1, 1)}}\n"
+PARAMS = "weight: float = DEFAULT"
+
+
+def two_projects(plugin, tmp_path):
+    """Two projects whose plug-ins have the same names, and other code, defaults and networks; the files of both."""
+    files = []
+    for label, default, width in (("a", "1.0", "8"), ("b", "2.0", "32")):
+        folder = shutil.copytree(plugin, tmp_path / label / plugin.name)
+        method = METHOD.replace('"""No parameters."""', PARAMS.replace("DEFAULT", default))
+        (folder / "distill" / "mine.py").write_text(method)
+        (folder / "terms.py").write_text(f"{TERMS}WIDTH = {width}\n")
+        (folder / "models").mkdir()
+        (folder / "models" / "net.py").write_text(NET.replace("WIDTH", width))
+        values = config(folder)
+        values["experiments"]["one"]["methods"] = {"mine": {"params": {"weight": 2.0}}}
+        values["experiments"]["one"]["student"]["arch"] = "net"
+        files.append(folder.parent / "config.yaml")
+        files[-1].write_text(json.dumps(values))
+    return files
+
+
+def refs_in_new_process(file):
+    code = "from spikedistill.cli import arguments as each; print(*each.plan_of(each.DEFAULT_FILES).stages)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=file.parent, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_a_configuration_of_another_project_gets_the_ids_that_it_has_there(plugin, tmp_path, monkeypatch):
+    one, other = two_projects(plugin, tmp_path)
+    monkeypatch.chdir(one.parent)
+    here, there = (list(plan_of([file]).stages) for file in (one, other))
+    assert here == refs_in_new_process(one)
+    assert there == refs_in_new_process(other)
+    assert not set(here[1:]) & set(there[1:])  # all but the data
+    assert list(plan_of([one]).stages) == here
+
+
+def test_relative_paths_of_a_configuration_elsewhere_count_from_its_folder(plugin, tmp_path, monkeypatch):
+    _, file = two_projects(plugin, tmp_path)
+    (tmp_path / "a" / "configs").mkdir()
+    inside = tmp_path / "a" / "configs" / "more.yaml"
+    inside.write_text(json.dumps({"store": "ours", "results": "./results"}))
+    values = json.loads(file.read_text())
+    values |= {"store": "shared/store", "plugins": [f"./{plugin.name}"]}
+    values["experiments"]["one"]["dataset"] = {"name": "digits", "root": "raw"}
+    file.write_text(json.dumps(values))
+    (tmp_path / "b" / "raw").mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    found = plan_of([Path("../b/config.yaml")]).config
+    assert found.store == str(tmp_path / "b" / "shared" / "store")
+    assert found.plugins == [str(tmp_path / "b" / plugin.name)]
+    assert found.experiments["one"].dataset.root == str(tmp_path / "b" / "raw")
+    assert plan_of([file, Path("configs/more.yaml")]).config.store == "ours"
+    with pytest.raises(ConfigError, match="no such folder: raw"):
+        plan_of([file], [])  # of `--configfile`: as Snakemake reads it
 
 
 def test_it_may_lie_anywhere_and_its_path_may_hold_spaces_and_quotes(plugin, tmp_path):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spikedistill.cli.terminal.completion import config_keys, offer, profiles
 from spikedistill.config.check import activate_plugins, parse_config
-from spikedistill.config.files import read_config
+from spikedistill.config.files import merge, read_config
 from spikedistill.config.models import Config
 from spikedistill.plan.build import Plan, build_plan
+from spikedistill.plugins import is_folder
 
 if TYPE_CHECKING:
     from spikedistill.store.artifacts import Store
@@ -21,6 +22,8 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 NAME_HELP = "an unambiguous beginning of its name, or a pattern such as '*kd*'"
 DEFAULT_FILES = [Path("config.yaml")]
 """The configuration where none is given."""
+PATHS = frozenset({"plugins", "results", "root", "store", "weights"})
+"""Keys of the configuration, outside of `params`, whose values are paths."""
 
 
 def config_arguments() -> argparse.ArgumentParser:
@@ -94,9 +97,39 @@ def load_plan(options: argparse.Namespace) -> Plan:
     return plan_of(options.configfile or DEFAULT_FILES, options.config)
 
 
-def plan_of(files: Sequence[Path], overrides: Sequence[str] = ()) -> Plan:
-    """Return the plan of a configuration, of which `--config` overrides some keys."""
-    return build_plan(parse_config(read_config(files, overrides), source=_source(files)))
+def plan_of(files: Sequence[Path], overrides: Sequence[str] | None = None) -> Plan:
+    """Return the plan of a configuration.
+
+    Args:
+        files: its files, of which later ones win.
+        overrides: what `--config` says about it. None: it is a further one, of `--for`, perhaps of another project.
+    """
+    values = _read_further(files) if overrides is None else read_config(files, overrides)
+    return build_plan(parse_config(values, source=_source(files)))
+
+
+def _read_further(files: Sequence[Path]) -> dict[str, Any]:
+    """Read and merge files; relative paths in one outside the working directory count from its own folder."""
+    merged: dict[str, Any] = {}
+    for file in files:
+        values, folder = read_config([file]), file.parent.resolve()
+        merge(merged, values if folder.is_relative_to(Path.cwd()) else _placed(values, folder))
+    return merged
+
+
+def _placed(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a part of a configuration with its relative paths made absolute: they count from a folder."""
+
+    def placed(key: str, value: Any) -> Any:
+        if isinstance(value, Mapping) and key != "params":
+            return _placed(value, folder)
+        if isinstance(value, list) and key in PATHS:
+            return [placed(key, each) for each in value]
+        if not isinstance(value, str) or key not in PATHS or value.startswith("~"):
+            return value
+        return value if key == "plugins" and not is_folder(value) else str(folder / value)
+
+    return {key: placed(key, value) for key, value in values.items()}
 
 
 def use_plugins(options: argparse.Namespace) -> None:

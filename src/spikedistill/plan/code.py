@@ -6,7 +6,8 @@ was edited, or is part of a plug-in, it counts by its digest. So a refactoring t
 under its version), an edited loss gives new ids by itself, and nobody has to remember anything.
 
 The files of a stage are the module of the stage, those of the components that it uses, and all that these import, within the
-rooms that compute. Version 1 is left out of a spec, so that a file that is split off or added changes no id.
+rooms that compute. Of a plug-in, the `__init__.py` of the packages that these lie in are files of the stage, too: they run first.
+Version 1 is left out of a spec, so that a file that is split off or added changes no id.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 from spikedistill.components import unknown
 from spikedistill.errors import ConfigError
-from spikedistill.plugins import COMPUTING, PACKAGE, file_of, source_of
+from spikedistill.plugins import COMPUTING, OWN, PACKAGE, file_of, source_of
 from spikedistill.store.atomic import write_text
 
 LOCK = Path(__file__).parents[1] / "components.lock"
@@ -102,8 +103,19 @@ def closure(modules: tuple[str, ...]) -> frozenset[str]:
         module = waiting.pop()
         if module not in found and module not in NEUTRAL:
             found.add(module)
-            waiting += _imports(module)
+            waiting += (*_imports(module), *_packages(module))
     return frozenset(found)
+
+
+def _packages(module: str) -> Iterator[str]:
+    """Yield the packages of a plug-in that a module lies in, as far as their `__init__.py` has code."""
+    source = source_of(module)
+    if source is None or source == OWN:
+        return
+    inner = module.removeprefix(source.package).split(".")[1:]
+    for package in (".".join((source.package, *inner[:depth])) for depth in range(len(inner))):
+        if file_of(package).is_file() and _source(package).tree != digest_of(""):
+            yield package
 
 
 def digest_of(text: str) -> str:
@@ -199,7 +211,11 @@ def _bytes_digest(content: bytes) -> str:
 
 @functools.cache
 def _source(module: str) -> _Source:
-    return _parse(module, file_of(module).read_text(encoding="utf-8"))
+    file = file_of(module)
+    try:
+        return _parse(module, file.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError) as err:
+        raise ConfigError(f"{file} cannot be read: {err}") from err
 
 
 def _parse(module: str, text: str) -> _Source:
@@ -229,12 +245,16 @@ def _absolute(node: ast.ImportFrom, module: str) -> str:
 
 
 def _resolved(module: str, name: str) -> Iterator[str]:
-    """Yield the module that `from module import name` reads its name from, if it is of a room that computes or of a plug-in."""
+    """Yield the modules that `from module import name` reads, if they are of a room that computes or of a plug-in.
+
+    For `import name`, `module` is empty.
+    """
     parts = module.split(".")
     if parts[0] != PACKAGE:
-        source = source_of(f"{module}.{name}")
-        if source is not None:
-            yield from (each for each in (f"{module}.{name}", module) if source_of(each) == source and file_of(each).is_file())
+        whole = f"{module}.{name}" if module else name
+        source = source_of(whole)
+        if source is not None and source != OWN:
+            yield from (each for each in (whole, module) if source_of(each) == source and file_of(each).is_file())
         return
     if len(parts) > 1 and parts[1] not in COMPUTING:
         return
