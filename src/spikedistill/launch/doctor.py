@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -190,8 +191,9 @@ def _gpu(profile: dict[str, Any]) -> Iterator[Check]:
 
 
 def _call(*command: str, timeout_s: float = 20) -> tuple[int, str]:
+    variables = {**os.environ, "SLURM_EXIT_IMMEDIATE": "124"}  # of an srun that finds no free node in time
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, env=variables)
     except (OSError, subprocess.TimeoutExpired) as err:
         return 124 if isinstance(err, subprocess.TimeoutExpired) else 127, str(err)
     return done.returncode, (done.stdout if done.returncode == 0 else done.stderr or done.stdout).strip()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,9 +51,10 @@ def sources_text(comparison: Comparison, files: Iterable[str]) -> str:
     known: dict[str, Mapping[str, Any]] = {}
     for record in measured:
         known |= record.sources
+    swept = {label for sweep in swept_numbers(comparison.records) for label in sweep.variants}
     content = {
         "schema": 1,
-        "files": {file: _shown(file, measured) for file in files},
+        "files": {file: _shown(file, measured, swept) for file in files},
         "runs": [_run(record) for record in measured],
         "artifacts": {ref: known[ref] for ref in sorted(known)},
         "config": comparison.config,
@@ -61,8 +62,8 @@ def sources_text(comparison: Comparison, files: Iterable[str]) -> str:
     return json.dumps(content, indent=1) + "\n"
 
 
-def _shown(file: str, records: Sequence[RunRecord]) -> list[int] | Literal["all"]:
-    """Return the numbers of the runs that a file of the report shows."""
+def _shown(file: str, records: Sequence[RunRecord], swept: Collection[str]) -> list[int] | Literal["all"]:
+    """Return the numbers of the runs that a file of the report shows; `swept`: the labels of experiments in a sweep."""
     shown: dict[Any, int] = {}
     runs = [(number, record) for number, record in enumerate(records) if record.examples is not None]
     stem = file.rpartition(".")[0]
@@ -71,7 +72,6 @@ def _shown(file: str, records: Sequence[RunRecord]) -> list[int] | Literal["all"
             if record.examples is not None and record.examples["samples"].ndim == 5:
                 shown.setdefault(record.experiment, number)
     elif stem == "accuracy_over_sweep":
-        swept = {label for sweep in swept_numbers(records) for label in sweep.variants}
         return [number for number, record in enumerate(records) if record.experiment in swept]
     elif stem == "saliency_maps":
         for number, record in sorted(runs, key=lambda run: run[1].seed):

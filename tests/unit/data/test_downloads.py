@@ -229,7 +229,7 @@ class Server(http.server.SimpleHTTPRequestHandler):
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
-        self.wfile.write(content[start:])
+        self.wfile.write(content[start : self.server.stops_at.pop(self.path, None)])
 
     def log_message(self, *_):
         pass
@@ -243,7 +243,7 @@ def server(tmp_path, monkeypatch):
     for name, (number, _) in cifar10_dvs.SOURCES.items():
         (folder / name).rename(folder / str(number))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Server, directory=str(folder))) as running:
-        running.requests = []
+        running.requests, running.stops_at = [], {}
         threading.Thread(target=running.serve_forever, daemon=True).start()
         monkeypatch.setattr(cifar10_dvs, "ADDRESS", f"http://127.0.0.1:{running.server_port}/{{}}")
         yield running, folder
@@ -267,6 +267,16 @@ def test_an_empty_folder_is_filled_with_the_archives_and_a_broken_download_goes_
     assert running.requests[0] == ("/0", "bytes=100-")
     assert running.requests[1] == ("/1", None)
     assert sorted(path.name for path in (raw / "download").iterdir()) == sorted(f"{name}.zip" for name in CLASSES)
+
+
+def test_a_connection_that_the_server_closes_early_is_opened_again_for_the_rest(server, small_datasets, tmp_path):
+    running, _ = server
+    running.stops_at["/0"] = 100
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    download(raw, tmp_path)
+    assert running.requests[:2] == [("/0", None), ("/0", "bytes=100-")]
+    assert len(open_store(tmp_path / "out").samples) == 20
 
 
 def test_a_download_that_is_not_as_published_or_not_to_be_had_is_refused_with_what_to_do(server, small_datasets, tmp_path):

@@ -109,6 +109,18 @@ def test_16_bit_grey_values_are_divided_by_256(tmp_path, form, ending):
     np.testing.assert_array_equal(store.take(store.split("train")[:1])[0, 0], values(0) >> 8)
 
 
+def test_16_bit_values_mean_the_same_in_every_format(tmp_path):
+    make = lambda seed: np.random.default_rng(seed).integers(0, 65536, (6, 5)).astype(np.uint16)  # noqa: E731
+    pgm, tif = make(77), make(78)
+    files = folder_files(make=make)
+    files["train/cat/00.pgm"] = b"P5 5 6 65535\n" + pgm.astype(">u2").tobytes()
+    files["train/cat/01.tif"] = encoded(tif, "TIFF", tiffinfo={262: 0})  # photometric interpretation: 0 is white
+    store = prepare(write_files(tmp_path / "raw", files), channels=1)
+    first, second = store.take(store.split("train")[1:3])[:, 0]
+    np.testing.assert_array_equal(first, pgm >> 8)
+    np.testing.assert_array_equal(second, 255 - (tif >> 8))
+
+
 def test_palettes_and_transparency_are_resolved(tmp_path):
     files = folder_files()
     files["train/cat/0.png"] = encoded(Image.fromarray(np.dstack([pixels(0), pixels(1, channels=1)])), "PNG")

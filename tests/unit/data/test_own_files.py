@@ -220,6 +220,21 @@ def test_a_file_that_is_in_both_splits_through_a_link_is_an_error(tmp_path):
         own_files.in_two_splits(listing, listing.splits(OwnFilesParams(), ("cat", "dog")))
 
 
+def test_a_link_to_nothing_is_named(tmp_path):
+    write_files(tmp_path, in_parts())
+    (tmp_path / "train/cat/gone.dat").symlink_to("/nowhere/gone.dat")
+    assert "gone.dat" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("heading", ["path,label,part,set", "filename,image,label", "path,class,category"])
+def test_a_table_with_two_columns_for_the_same_is_refused(tmp_path, heading):
+    fields = heading.count(",") - 1
+    write_files(
+        tmp_path, files("0.dat", "1.dat") | {"t.csv": table(heading, "0.dat" + ",cat" * fields, "1.dat" + ",dog" * fields)}
+    )
+    assert "could each be the column" in refusal(tmp_path)
+
+
 def test_a_link_that_leads_back_is_named(tmp_path):
     write_files(tmp_path, in_parts())
     (tmp_path / "train/cat/loop").symlink_to(tmp_path / "train")

@@ -32,6 +32,8 @@ def test_the_estimate_counts_until_there_is_a_rate():
     left = left_of(spec(), work, estimates(), runs=True, now=NOW)
     assert (left.seconds, left.is_estimate) == (8 * 5.0 - 3, False)
     assert left_of(spec(), work, estimates(), runs=False, now=NOW).seconds == 40.0  # it waits in the queue
+    resumed = Work(started=NOW - 3, progress=Progress(2, 10, epoch_s=5.0), progress_at=NOW - 300)
+    assert left_of(spec(), resumed, estimates(), runs=True, now=NOW).seconds == 8 * 5.0 - 3
 
 
 def test_a_stage_that_takes_longer_than_its_estimate_has_no_forecast():

@@ -147,7 +147,18 @@ def test_an_interrupted_preparation_says_how_much_is_done(plan, capsys):
     assert stage["said"] == "interrupted, 25 % of the images done; resumes when run again"
 
 
-@pytest.mark.parametrize("change", [{"total": 0}, {"done": 1201}, {"done": "x"}, {"rate(1/s)": float("nan")}, {"unit": None}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"total": 0},
+        {"total": int("9" * 400)},
+        {"done": 1201},
+        {"done": "x"},
+        {"rate(1/s)": float("nan")},
+        {"rate(1/s)": 1e-300},
+        {"unit": None},
+    ],
+)
 def test_a_note_of_a_preparation_that_makes_no_sense_is_left_out(plan, change, capsys):
     hold(preparation(plan, **change))
     (stage,) = (stage for stage in status(capsys)["stages"] if stage["stage"] == "preprocess")
@@ -169,6 +180,8 @@ def test_stages_say_what_they_wait_for(plan, capsys):
     [
         {"epoch": 2, "train/loss": float("nan"), "time/epoch(s)": "fast"},
         {"epoch": 10**9, "time/epoch(s)": float("inf")},
+        {"epoch": 1, "train/loss": int("9" * 400), "time/epoch(s)": 1e300},
+        {"epoch": 1, "time/epoch(s)": 1e14},
         {"epoch": "\x1b[2J"},
         [],
         "[" * 100_000,

@@ -1,5 +1,6 @@
 """From a file of a report to what is behind it, and from an artifact both ways: on a store that the stages themselves made."""
 
+import dataclasses
 import json
 import shutil
 
@@ -153,6 +154,13 @@ def test_figures_of_single_runs_name_these(make):
     assert files["saliency_maps.svg"] == [1, 2]
     assert files["event_frames.svg"] == [2]
     assert files["firing_rates.svg"] == "all"
+
+
+def test_the_figure_of_a_sweep_names_the_runs_that_are_measured_so_far(make):
+    finished = make.student("kd", 0, 0.9, experiment="digits[time_steps=2]")
+    missing = dataclasses.replace(make.missing_student("kd", 0), experiment="digits[time_steps=4]")
+    files = json.loads(sources_text(make.comparison([finished, missing]), ["accuracy_over_sweep.svg"]))["files"]
+    assert files["accuracy_over_sweep.svg"] == [0]
 
 
 def test_every_row_of_the_page_names_its_artifacts_and_commit(trained):

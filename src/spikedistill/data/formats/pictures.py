@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM")  # none for which Pillow starts other programs
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pbm")
 GREY_16 = ("I;16", "I;16L", "I;16B", "I;16N")
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # tag and value of TIFF
 Channels = Literal[1, 3]
 
 
@@ -121,9 +122,17 @@ def _opened(name: str, content: bytes, channels: Channels) -> Image.Image:
 def _in_8_bits(image: Image.Image) -> Image.Image:
     from PIL import Image
 
-    if image.mode in GREY_16:
-        return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    if image.mode in GREY_16 or _is_16_bit_pgm(image):
+        values = np.asarray(image).astype(np.uint16)
+        if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # type: ignore[attr-defined]
+            values = ~values  # as Pillow does with 8 bits
+        return Image.fromarray((values >> 8).astype(np.uint8))
     return image.convert("RGBA") if image.mode == "P" else image
+
+
+def _is_16_bit_pgm(image: Image.Image) -> bool:
+    """Return whether Pillow has scaled the values to 16 bits, and calls them 32-bit ones."""
+    return image.format == "PPM" and image.mode == "I"
 
 
 def _problem(image: Image.Image) -> str | None:
@@ -131,7 +140,7 @@ def _problem(image: Image.Image) -> str | None:
         return f"{image.width} x {image.height} pixels, more than {largest_image()} in all; another file?"
     if getattr(image, "n_frames", 1) != 1:
         return f"{getattr(image, 'n_frames', 1)} pictures in one file; save them one by one"
-    if image.mode in ("I", "F"):
+    if image.mode in ("I", "F") and not _is_16_bit_pgm(image):
         return f"32-bit values (mode {image.mode}), whose range is not known; save it with 8 or 16 bits"
     return None
 

@@ -54,7 +54,7 @@ def _is_below(path: str) -> bool:
 def _has_heading(path: Path) -> bool:
     with path.open("rb") as stream:
         first = stream.readline(_MAX_HEADING).decode("utf-8-sig", "replace")
-    return {"path", "label"} <= _places(_first_line(first)).keys()
+    return {"path", "label"} <= _columns(_first_line(first)).keys()
 
 
 def _first_line(text: str) -> str:
@@ -71,14 +71,31 @@ def _dialect(heading: str) -> type[csv.Dialect]:
     return Dialect
 
 
-def _places(heading: str) -> dict[str, int]:
-    """Return which column has what; nothing if the line cannot be parsed."""
+def _columns(heading: str) -> dict[str, list[str]]:
+    """Return which columns could have what, by their names; nothing if the line cannot be parsed."""
+    names = _names(heading)
+    found = {what: [what] if what in names else [name for name in names if name in aliases] for what, aliases in COLUMNS.items()}
+    return {what: columns for what, columns in found.items() if columns}
+
+
+def _names(heading: str) -> list[str]:
     try:
-        names = [field.strip().lower() for field in next(csv.reader([heading], dialect=_dialect(heading)), [])]
+        return [field.strip().lower() for field in next(csv.reader([heading], dialect=_dialect(heading)), [])]
     except csv.Error:
-        return {}
-    found = {what: [at for at, name in enumerate(names) if name in aliases] for what, aliases in COLUMNS.items()}
-    return {what: places[0] for what, places in found.items() if len(places) == 1}
+        return []
+
+
+def _places(path: Path, heading: str) -> dict[str, int]:
+    """Return which column of a table has what.
+
+    Raises:
+        DataError: if several columns could have the same.
+    """
+    names, columns = _names(heading), _columns(heading)
+    for what, candidates in columns.items():
+        if sum(names.count(name) for name in candidates) > 1:
+            raise DataError(f"{path}: {', '.join(candidates)} could each be the column {what}; call the right one {what!r}")
+    return {what: names.index(candidates[0]) for what, candidates in columns.items()}
 
 
 def read(path: Path, root: Path) -> list[Entry]:
@@ -89,7 +106,7 @@ def read(path: Path, root: Path) -> list[Entry]:
     """
     text = read_text(path)
     heading = _first_line(text)
-    places = _places(heading)
+    places = _places(path, heading)
     if not {"path", "label"} <= places.keys():
         raise DataError(f"{path}: line 1 must name the columns path, label and perhaps split; found {heading.rstrip()[:80]!r}")
     entries: list[Entry] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spikedistill.errors import ArtifactError
-from spikedistill.launch.status.files import printable
+from spikedistill.launch.status.files import MOST, printable
 from spikedistill.plan.build import Plan
 from spikedistill.plan.stages import STAGES
 from spikedistill.store.artifacts import Store
@@ -111,4 +110,4 @@ def names_in(folder: Path) -> Iterable[str]:
 
 
 def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
+    return float(value) if isinstance(value, int | float) and abs(value) < MOST else 0.0

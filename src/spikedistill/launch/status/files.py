@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import math
 import os
 import stat
 import statistics
@@ -26,6 +25,8 @@ from spikedistill.store.provenance import STARTS
 from spikedistill.train.tracking import METRICS, STEP
 
 TAIL_BYTES = 64 * 1024
+MOST = 1e15  # larger numbers are nothing that was measured
+LONGEST_EPOCH_S = 1e8
 LONGEST_TEXT = 200
 RECENT_EPOCHS = 5
 
@@ -152,7 +153,7 @@ def _last_epoch(metrics: Path, epochs: int) -> tuple[Progress | None, float | No
     progress = Progress(
         epoch=max(0, min(last["epoch"] + 1, epochs)),
         epochs=epochs,
-        epoch_s=statistics.fmean(times) if times else None,
+        epoch_s=_epoch_s(statistics.fmean(times), 1.0) if times else None,
         loss=_number(last, "train/loss"),
         accuracy=_number(last, "train/accuracy(%)"),
         validation=_number(last, "validation/accuracy(%)"),
@@ -165,9 +166,9 @@ def _preparation(file: Path) -> tuple[Progress | None, float | None]:
     """Return how far a preparation of data is, as if it were one epoch, and when that was so."""
     note = _read_note(file)
     match note:
-        case {"done": int(done), "total": int(total), "unit": str(unit)} if 0 <= done <= total and total:
+        case {"done": int(done), "total": int(total), "unit": str(unit)} if 0 <= done <= total < MOST and total:
             speed = _number(note, "rate(1/s)")
-            epoch_s = total / speed if speed else None
+            epoch_s = _epoch_s(total, speed)
             progress = Progress(0, 1, done / total, epoch_s, samples_per_s=speed, unit=printable(unit))
             return progress, _modified(file)
     return None, None
@@ -188,10 +189,10 @@ def _within_epoch(file: Path, epochs: int, batch_size: int) -> tuple[Progress | 
     note = _read_note(file)
     match note:
         case {"epoch": int(epoch), "step": int(step), "steps": int(steps)} if (
-            0 <= epoch < epochs and 0 <= step <= steps and steps
+            0 <= epoch < epochs and 0 <= step <= steps < MOST and steps
         ):
             speed = _number(note, "throughput(samples/s)")
-            epoch_s = steps * batch_size / speed if speed else None
+            epoch_s = _epoch_s(steps * batch_size, speed)
             loss, accuracy = _number(note, "loss"), _number(note, "accuracy(%)")
             return Progress(epoch, epochs, step / steps, epoch_s, loss, accuracy, None, speed), _modified(file)
     return None, None
@@ -205,8 +206,15 @@ def _modified(file: Path) -> float | None:
 
 
 def _number(entry: Mapping[str, Any], key: str) -> float | None:
+    """Return a number of a note; None for what is none, or larger than anything that is measured."""
     value = entry.get(key)
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    return float(value) if isinstance(value, int | float) and abs(value) < MOST else None
+
+
+def _epoch_s(amount: float, speed: float | None) -> float | None:
+    """Return how long an epoch takes; None if that is not known, or longer than anybody would wait."""
+    seconds = amount / speed if speed else None
+    return seconds if seconds is not None and 0 <= seconds < LONGEST_EPOCH_S else None
 
 
 def _moment(text: object) -> float | None:

@@ -80,7 +80,8 @@ def left_of(spec: Spec, work: Work, estimates: Estimates, *, runs: bool, now: fl
     """
     progress = work.progress
     if progress is not None and progress.epoch_s is not None:
-        since_s = max(0.0, now - work.progress_at) if runs and work.progress_at is not None else 0.0
+        begun = max(work.progress_at or now, work.started or 0.0)  # a stage that was resumed has not gone on from its note yet
+        since_s = max(0.0, now - begun) if runs else 0.0
         return Left(max(0.0, (progress.epochs - progress.epoch - progress.part) * progress.epoch_s - since_s), is_estimate=False)
     expected_s = estimates.seconds(spec)
     if not runs or work.started is None:
