@@ -29,7 +29,7 @@ from snakemake_executor_plugin_submitit.request.resources import Request, parse_
 from snakemake_executor_plugin_submitit.request.stage_in import stage_in_arguments
 from snakemake_executor_plugin_submitit.submission import states
 from snakemake_executor_plugin_submitit.submission.allocation import own_allocation
-from snakemake_executor_plugin_submitit.submission.commands import BusyError, is_of_outer_job, stop_sbatch
+from snakemake_executor_plugin_submitit.submission.commands import BusyError, allow_sbatch, is_of_outer_job, stop_sbatch
 from snakemake_executor_plugin_submitit.submission.held import HeldJobs
 from snakemake_executor_plugin_submitit.tracking.adoption import Adopter
 from snakemake_executor_plugin_submitit.tracking.cancelled import forgo_retries, is_cancelled
@@ -63,6 +63,7 @@ class Executor(RemoteExecutor):
                 "--immediate-submit: the submitit executor submits a job when its inputs exist, and follows it. Leave the option "
                 "out; with --submitit-detach, Ctrl-C leaves the jobs running, and the same command adopts them later"
             )
+        allow_sbatch()
         self._cluster = settings.cluster
         self._folder = own_job_folder(Path(settings.folder))
         self._done_dir = self._folder / DONE_DIR
@@ -146,7 +147,7 @@ class Executor(RemoteExecutor):
             outputs = tuple(str(Path(file).absolute()) for file in job.output)
             tracked = TrackedJob(info, request, self._command(job), name, outputs, size=size)
         except WorkflowError as err:
-            self.report_job_error(info, msg=f"{name}: {err}\n")
+            self._report(info, f"{name}: {err}\n")
             return None
         self._tracked[info.aux["number"]] = tracked
         self._notices.idle_ranks(job, request)
@@ -224,7 +225,7 @@ class Executor(RemoteExecutor):
         except BusyError:
             raise
         except (WorkflowError, OSError) as err:
-            if len(tracked_jobs) > 1 and "array" in str(err).lower():
+            if len(tracked_jobs) > 1 and "job array" in str(err).lower():
                 half = (len(tracked_jobs) + 1) // 2  # more than the site's MaxArraySize
                 self._sender().max_jobs = half
                 self._send(tracked_jobs[:half])
@@ -270,7 +271,8 @@ class Executor(RemoteExecutor):
             raise
         submission.job_id = jobs[0].job_id.partition("_")[0]
         if is_noted:
-            self._registry.note(submission)
+            with contextlib.suppress(OSError):  # it is submitted; what was noted before leads to its id
+                self._registry.note(submission)
         for tracked, job, record in zip(tracked_jobs, jobs, records, strict=True):
             tracked.submission, tracked.record = submission, record
             self._note_submitted(tracked, job)
@@ -385,7 +387,7 @@ class Executor(RemoteExecutor):
         """Report a job's outcome or resubmit it; return True if the outcome was reported."""
         if tracked.refusal is not None:
             self._drop(tracked)
-            self.report_job_error(tracked.info, msg=f"{tracked.name}: {tracked.refusal}\n")
+            self._report(tracked.info, f"{tracked.name}: {tracked.refusal}\n")
             return True
         if tracked.job is None:
             return False
@@ -464,7 +466,13 @@ class Executor(RemoteExecutor):
         if is_cancelled(tracked.job.folder):
             forgo_retries(tracked.info.job)
         lost = "Slurm knows nothing of this job any more.\n" if status is None else ""
-        self.report_job_error(tracked.info, msg=f"{lost}{tracked.job.explain(state)}\n")
+        self._report(tracked.info, f"{lost}{tracked.job.explain(state)}\n")
+
+    def _report(self, info: SubmittedJobInfo, message: str) -> None:
+        """Report that a job has failed, and why; of a group, Snakemake itself does not say why."""
+        if info.job is not None and info.job.is_group():
+            self.logger.error(message)
+        self.report_job_error(info, msg=message)
 
     async def sleep(self) -> None:
         """Pause briefly: files are checked often, Slurm is queried rarely; with thousands of jobs, the pause is longer."""

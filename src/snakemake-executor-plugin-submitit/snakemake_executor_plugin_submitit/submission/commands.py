@@ -14,18 +14,23 @@ import threading
 from collections.abc import Callable, Sequence
 
 OUTER_JOB_PREFIXES = ("SLURM_", "SLURMD_", "SUBMITIT_", "SPMD_")
-KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")
+KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
 OPTION_PREFIXES = ("SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SINFO_", "SCONTROL_")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 SBATCH_SLOW_S = 5.0  # then the user is warned
 SBATCH_LIMIT_S = 300.0
 _running: set["subprocess.Popen[str]"] = set()
+_stopped = threading.Event()
 _lock = threading.Lock()
 
 
 class BusyError(Exception):
     """Slurm cannot take the job now, but may later."""
+
+
+class LimitError(BusyError):
+    """There are as many jobs as the user, account or QOS may have; fewer jobs, or those of another kind, may be taken."""
 
 
 class RefusedError(Exception):
@@ -57,21 +62,23 @@ def sbatch(arguments: Sequence[str], warn: Callable[[str], None]) -> str:
 
     Raises:
         BusyError: if it does not answer.
-        RefusedError: if it reports an error, with its words, or was stopped by `stop_sbatch`.
+        RefusedError: if it reports an error, with its words, or was or would have been stopped by `stop_sbatch`.
         OSError: if it cannot be started.
     """
     environment = {name: value for name, value in query_environment().items() if not is_of_outer_job(name)}
-    process = subprocess.Popen(
-        ["sbatch", *arguments],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
     with _lock:
+        if _stopped.is_set():
+            raise RefusedError("sbatch was not called: the run has ended")
+        process = subprocess.Popen(
+            ["sbatch", *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
         _running.add(process)
     try:
         output, error = _communicate(process, warn)
@@ -98,10 +105,19 @@ def _communicate(process: "subprocess.Popen[str]", warn: Callable[[str], None]) 
 
 
 def stop_sbatch() -> None:
-    """Kill the calls of sbatch that are under way; a job that one has submitted finds no task, and ends by itself."""
+    """Kill the calls of sbatch that are under way, and let no others begin, until `allow_sbatch`.
+
+    A job that a killed one has submitted finds no task, and ends by itself.
+    """
     with _lock:
+        _stopped.set()
         for process in _running:
             _kill(process)
+
+
+def allow_sbatch() -> None:
+    """Let sbatch be called, in a new run."""
+    _stopped.clear()
 
 
 def _kill(process: "subprocess.Popen[str]") -> None:

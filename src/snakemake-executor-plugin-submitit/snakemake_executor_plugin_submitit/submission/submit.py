@@ -1,5 +1,6 @@
 """Submit commands through submitit, one by one or as an array; shared by the executor and tools for single jobs."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -22,7 +23,7 @@ from snakemake_executor_plugin_submitit.processes import ProcessId
 from snakemake_executor_plugin_submitit.request.resources import Request, parse_resources
 from snakemake_executor_plugin_submitit.submission import states
 from snakemake_executor_plugin_submitit.submission.capacity import missing_gpus
-from snakemake_executor_plugin_submitit.submission.commands import BusyError, RefusedError
+from snakemake_executor_plugin_submitit.submission.commands import BusyError, LimitError, RefusedError
 from snakemake_executor_plugin_submitit.submission.held import HeldJobs
 from snakemake_executor_plugin_submitit.worker.tickets import done_marker
 
@@ -41,8 +42,8 @@ TRANSIENT = (
     "connection refused",
     "connection timed out",
     "zero bytes were transmitted or received",
-    "submitjob",  # a limit on submitted jobs: there is room once others have ended
 )
+LIMIT = "submitjob"  # in the name of each limit on submitted jobs: there is room once others have ended
 # as worded by Snakemake, by Python, by a shell
 SAYS_KILLED = re.compile(r"exit (code|status) 137|Signals\.SIGKILL|^.*: line \d+: +\d+ Killed ", re.MULTILINE)
 OUT_OF_MEMORY = ("oom-kill", "oom_kill", "out of memory", "exceeded memory limit", "exceeded job memory limit")
@@ -402,11 +403,14 @@ def send(
     except (RefusedError, FailedJobError, FailedSubmissionError, OSError) as err:
         _remove_unsubmitted(folder)
         text = str(err).strip() or type(err).__name__
+        if LIMIT in text.lower():
+            raise LimitError(text) from err
         if any(sign in text.lower() for sign in TRANSIENT):
             raise BusyError(text) from err
         raise WorkflowError(f"the job was refused: {text}") from err
     for file in folder.glob("*.pkl"):  # submitit's local executor creates them by the umask
-        file.chmod(FILE_MODE)
+        with contextlib.suppress(OSError):  # the job is submitted, and its folder is private
+            file.chmod(FILE_MODE)
     return [
         SubmittedJob(cluster, each.job_dir, each.name, str(handle.job_id), handle, mem_mb=request.mem_mb, logs=folder)
         for each, handle in zip(plans, handles, strict=True)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
-from snakemake_executor_plugin_submitit.submission.commands import BusyError
+from snakemake_executor_plugin_submitit.submission.commands import BusyError, LimitError
 
 PAUSES_S = (2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 
@@ -64,19 +64,33 @@ class Submitter(Generic[Job]):
             for group in self._groups(waiting):
                 if self._stopped.is_set():
                     return
-                try:
-                    self._send(group)
-                except BusyError as err:
-                    busy = err
-                    break
-                sent = {id(job) for job in group}
+                sent, problem = self._send_some(group)
                 waiting = [job for job in waiting if id(job) not in sent]
-                tries = 0
+                tries = 0 if sent else tries
+                busy = problem or busy
+                if problem is not None and not isinstance(problem, LimitError):  # jobs of other kinds may be within their limit
+                    break
             if busy is not None:
                 pause_s = PAUSES_S[min(tries, len(PAUSES_S) - 1)]
                 tries += 1
                 self._warn(f"Slurm takes no jobs now ({' '.join(str(busy).split())}); trying again in {pause_s:.0f} s")
                 self._stopped.wait(pause_s)
+
+    def _send_some(self, group: list[Job]) -> tuple[set[int], BusyError | None]:
+        """Send jobs of one kind: all, or, if these exceed a limit, a half, a quarter, …; return the ids of the sent objects."""
+        size = len(group)
+        while True:
+            try:
+                self._send(group[:size])
+            except LimitError as err:
+                if size == 1 or self._stopped.is_set():
+                    return set(), err
+                size = (size + 1) // 2
+                continue
+            except BusyError as err:
+                return set(), err
+            sent = {id(job) for job in group[:size]}
+            return sent, None if size == len(group) else LimitError("a limit on submitted jobs is reached")
 
     def _take(self, block: bool) -> list[Job]:
         jobs: list[Job] = list(self._queue.get()) if block else []

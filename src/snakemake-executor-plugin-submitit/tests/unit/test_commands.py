@@ -11,12 +11,26 @@ from slurm_lab.main_process import Main, lines, wait_for, write_program, write_s
 from snakemake_executor_plugin_submitit.request.resources import Request, slurm_parameters
 from snakemake_executor_plugin_submitit.submission import capacity, commands
 from snakemake_executor_plugin_submitit.submission.capacity import missing_gpus
-from snakemake_executor_plugin_submitit.submission.commands import BusyError, RefusedError, restored_options, sbatch, stop_sbatch
+from snakemake_executor_plugin_submitit.submission.commands import (
+    BusyError,
+    RefusedError,
+    allow_sbatch,
+    is_of_outer_job,
+    restored_options,
+    sbatch,
+    stop_sbatch,
+)
 from snakemake_executor_plugin_submitit.submission.held import MAX_RELEASES, HeldJobs
 from snakemake_executor_plugin_submitit.submission.slurm_executor import _job_id
 from snakemake_executor_plugin_submitit.submission.states import QUERY_CHUNK, SlurmQueue, State, _parse, exit_signal
 
 NO_SLURM = SimpleNamespace(environment={})
+
+
+@pytest.fixture(autouse=True)
+def _sbatch_is_allowed():
+    yield
+    allow_sbatch()
 
 
 @pytest.fixture
@@ -97,6 +111,22 @@ def test_errors_of_sbatch_are_told_in_its_words(programs, monkeypatch):
     monkeypatch.setattr(commands, "SBATCH_LIMIT_S", 60)
     with pytest.raises(RefusedError, match="ended by SIGKILL"):
         sbatch([], lambda text: stop_sbatch())
+
+
+def test_after_the_end_of_a_run_sbatch_is_not_called_any_more(programs):
+    write_program(programs, "sbatch", "#!/bin/sh\ntouch $0.called\n")
+    stop_sbatch()
+    with pytest.raises(RefusedError, match="was not called: the run has ended"):
+        sbatch([], print)
+    assert not (programs / "sbatch.called").exists()
+    allow_sbatch()
+    sbatch([], print)
+    assert (programs / "sbatch.called").exists()
+
+
+def test_the_token_of_a_client_without_munge_is_kept():
+    assert not is_of_outer_job("SLURM_JWT")
+    assert is_of_outer_job("SLURM_JOB_ID")
 
 
 @pytest.mark.parametrize("output", ["7\n", "7;lab\n", "Charging job 4 to account 12\n3 nodes\n\n7\n"])

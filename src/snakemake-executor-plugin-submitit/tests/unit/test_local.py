@@ -160,6 +160,29 @@ def test_a_resource_that_makes_no_sense_is_named_before_anything_runs(tmp_path):
     assert not (tmp_path / ".snakemake/submitit").exists()
 
 
+def test_why_a_group_of_jobs_cannot_run_is_told(tmp_path):
+    write_snakefile(
+        tmp_path,
+        """
+        rule all:
+            input: "b.txt"
+        rule a:
+            output: "a.txt"
+            group: "both"
+            resources: mem_mb=99999999
+            shell: "touch {output}"
+        rule b:
+            input: "a.txt"
+            output: "b.txt"
+            group: "both"
+            shell: "touch {output}"
+        """,
+    )
+    done = snakemake(tmp_path, cluster="local")
+    assert done.returncode == 1
+    assert "lower mem_mb" in done.stdout
+
+
 def test_a_folder_with_spaces_quotes_and_shell_signs_works(tmp_path):
     folder = tmp_path / ODD_NAME
     write_snakefile(folder, ODD_PLACE)

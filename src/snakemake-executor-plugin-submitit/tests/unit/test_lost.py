@@ -1,5 +1,6 @@
 """When a job that Slurm's answers leave out counts as lost; with real files, and a clock that the test sets."""
 
+import errno
 from types import SimpleNamespace
 
 import pytest
@@ -55,3 +56,28 @@ def test_the_result_of_a_lost_job_counts_also_without_its_mark(clock, tmp_path):
     clock.now += 2 * LOST_S
     assert main._handle_outcome(main.tracked, {}, set())
     assert main.told == ["success"]
+
+
+def test_a_job_that_slurm_has_taken_is_followed_although_its_id_cannot_be_noted(tmp_path, monkeypatch):
+    class FullDisk:
+        def __init__(self):
+            self.notes = 0
+
+        def note(self, submission):
+            self.notes += 1
+            if self.notes == 2:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        def forget(self, submission):
+            raise AssertionError("the first note leads to the job")
+
+    main = WithoutWorkflow(tmp_path)
+    main._folder, main._comment, main._names, main._next_query, main._registry = tmp_path, "", None, 0.0, FullDisk()
+    main.logger, main._notices = SimpleNamespace(warning=print), SimpleNamespace(submitted=lambda *_: None)
+    main._plan = lambda tracked: submit.Plan(tracked.name, tmp_path / "work" / "2", None)
+    job = SubmittedJob("slurm", tmp_path / "work" / "2", "work", "9")
+    monkeypatch.setattr(submit, "send", lambda plans, **_: [job])
+    main.tracked.job = None
+    main._send([main.tracked])
+    assert main.tracked.refusal is None
+    assert main.tracked.job.job_id == main.tracked.info.external_jobid == "9"
