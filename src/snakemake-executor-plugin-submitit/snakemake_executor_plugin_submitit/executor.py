@@ -31,7 +31,7 @@ from snakemake_executor_plugin_submitit.submission import states
 from snakemake_executor_plugin_submitit.submission.allocation import own_allocation
 from snakemake_executor_plugin_submitit.submission.commands import BusyError, allow_sbatch, is_of_outer_job, stop_sbatch
 from snakemake_executor_plugin_submitit.submission.held import HeldJobs
-from snakemake_executor_plugin_submitit.tracking.adoption import Adopter
+from snakemake_executor_plugin_submitit.tracking.adoption import Adopter, digests_of
 from snakemake_executor_plugin_submitit.tracking.cancelled import forgo_retries, is_cancelled
 from snakemake_executor_plugin_submitit.tracking.folders import keep_folders
 from snakemake_executor_plugin_submitit.tracking.notices import Notices
@@ -247,7 +247,8 @@ class Executor(RemoteExecutor):
             raise WorkflowError(f"--submitit-folder {self._folder}: cannot create a folder here: {err.strerror}") from err
         plans = [self._plan(tracked) for tracked in tracked_jobs]
         folder = plans[0].job_dir if len(plans) == 1 else array_folder(self._folder)
-        records = [Record(t.name, str(p.job_dir), t.outputs) for t, p in zip(tracked_jobs, plans, strict=True)]
+        pairs = zip(tracked_jobs, plans, strict=True)
+        records = [Record(t.name, str(p.job_dir), t.outputs, digests_of(t.info.job)) for t, p in pairs]
         submission = Submission(str(folder), records, is_array=len(plans) > 1)
         is_noted = self._cluster == "slurm" and first.serves is None  # a later main process need not know of workers
         if is_noted:

@@ -18,6 +18,7 @@ from snakemake_executor_plugin_submitit.request.resources import Request
 from snakemake_executor_plugin_submitit.submission import states
 from snakemake_executor_plugin_submitit.submission.pooled_job import PooledJob
 from snakemake_executor_plugin_submitit.submission.submit import Plan
+from snakemake_executor_plugin_submitit.tracking.adoption import digests_of
 from snakemake_executor_plugin_submitit.tracking.registry import Record, Registry, Submission
 from snakemake_executor_plugin_submitit.tracking.tracked import TrackedJob, jobs_by_number, list_names
 from snakemake_executor_plugin_submitit.worker.tickets import TicketFolder, done_marker, job_id_of
@@ -94,7 +95,7 @@ class PoolService:
 
     def _put(self, folder: Path, pairs: Sequence[tuple[TrackedJob, PooledJob]]) -> None:
         """Record the jobs for a later main process, then write their tickets."""
-        records = [Record(tracked.name, str(job.folder), tracked.outputs) for tracked, job in pairs]
+        records = [Record(t.name, str(job.folder), t.outputs, digests_of(t.info.job)) for t, job in pairs]
         submission = Submission(str(folder), records, is_array=False, is_pool=True)
         try:
             if self._host.cluster == "slurm":

@@ -1,5 +1,8 @@
 """Decide what happens to jobs left by a killed main process: adopt, accept as finished, or resubmit."""
 
+import hashlib
+import json
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from snakemake_executor_plugin_submitit.submission.submit import SubmittedJob
 
 STATE_CACHE_S = 20.0
+CHANGED = "its code, params or inputs have changed"
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 class Adopter:
@@ -36,23 +41,46 @@ class Adopter:
     def find(self, outputs: Sequence[str], job: JobExecutorInterface) -> "tuple[Submission, Record, SubmittedJob] | None":
         """Return the submission to adopt, or None if the job must be submitted; never leave two jobs that write one file."""
         producers = [(s, r) for s, r in self._left.producers_of(outputs) if not _ended_badly_in_this_run(r)]
+        why = "it also writes other files"
         if len(producers) == 1 and set(outputs) <= set(producers[0][1].outputs):
-            adopted = self._consider(*producers[0], job)
+            reason = self._why_anew(producers[0][1], outputs, job)
+            adopted = self._consider(*producers[0], job) if reason is None else None
             if adopted is not None:
                 return (*producers[0], adopted)
+            why = reason or why
         for submission, record in producers:
-            if submission.is_pool:
-                _stop_pooled(submission, record)
-                self._mark_reported(submission, record)
-                continue
-            job_id = submission.job_id_of(record)
-            if job_id is not None and _status(record) is None and self._may_live(job_id):
-                self._logger.warning(
-                    f"{record.name}: slurm job {job_id} of an earlier run is cancelled because it also writes other files"
-                )
-                states.cancel([job_id])
+            self._stop(submission, record, why)
             self._mark_reported(submission, record)
         return None
+
+    def _why_anew(self, record: Record, outputs: Sequence[str], job: JobExecutorInterface) -> str | None:
+        """Return why the job of an earlier run does not make what this run wants, or None if it may."""
+        if self._is_forced(outputs, job):
+            return "this run was told to make its files anew"
+        return CHANGED if _has_changed(record, job) else None
+
+    def _is_forced(self, outputs: Sequence[str], job: JobExecutorInterface) -> bool:
+        """Return True if an option names this job; the DAG does not tell, for it forces all incomplete files, too."""
+        settings = self._workflow.dag_settings
+        if settings.forceall:
+            return True
+        names = set(settings.forcerun)
+        if settings.forcetargets:
+            names |= set(settings.targets or filter(None, [self._workflow.default_target]))
+        if not names:
+            return False
+        return not names.isdisjoint(job.rules()) or not {str(Path(name).absolute()) for name in names}.isdisjoint(outputs)
+
+    def _stop(self, submission: Submission, record: Record, why: str) -> None:
+        """Cancel a job of an earlier run if it still waits or runs."""
+        job_id = submission.job_id_of(record)
+        if job_id is not None and _status(record) is None and self._may_live(job_id):
+            end = "stops it" if submission.is_pool else "is cancelled"
+            self._logger.warning(f"{record.name}: slurm job {job_id} of an earlier run {end} because {why}")
+            if not submission.is_pool:
+                states.cancel([job_id])
+        if submission.is_pool:
+            _stop_pooled(submission, record)
 
     def _consider(self, submission: Submission, record: Record, job: JobExecutorInterface) -> "SubmittedJob | None":
         from snakemake_executor_plugin_submitit.submission.submit import SubmittedJob
@@ -104,6 +132,13 @@ class Adopter:
             jobs = {id(idle[output]): idle[output] for output in record.outputs if output in idle}
             if not jobs or any(output not in idle for output in record.outputs if Path(output).exists()):
                 continue
+            if any(_has_changed(record, job) for job in jobs.values()):
+                names = " ".join(sorted({job.rule.name for job in jobs.values()}))
+                self._logger.warning(
+                    f"{record.name}: finished while Snakemake was away, but {CHANGED} since it was submitted; "
+                    f"--forcerun {names} makes its files anew"
+                )
+                continue
             for job in jobs.values():
                 self._workflow.async_run(self._workflow.persistence.finished(job))
             self._logger.info(f"{record.name}: finished while Snakemake was away, slurm job {submission.job_id_of(record)}")
@@ -112,6 +147,54 @@ class Adopter:
     def _mark_reported(self, submission: Submission, record: Record) -> None:
         self._registry.mark_reported(submission, record)
         self._left.drop(record)
+
+
+def digests_of(job: Any) -> tuple[str, ...]:
+    """Return a digest of what each job of a group, or a single job, computes; nothing if Snakemake does not tell."""
+    try:
+        return tuple(sorted({_digest(each) for each in (job.jobs if job.is_group() else [job])}))
+    except Exception:  # Snakemake's private parts may change, and the workflow's functions may raise anything
+        return ()
+
+
+def _digest(job: Any) -> str:
+    """Return the user's rerun triggers, and a digest of what of a job they are about: code, names of inputs, and params.
+
+    It is the same in each run.
+    """
+    workflow = job.dag.workflow
+    persistence = workflow.persistence
+    triggers = {trigger.name for trigger in workflow.rerun_triggers}
+    parts: dict[str, Any] = {}
+    if "CODE" in triggers:
+        parts["code"] = persistence._code(job.rule)
+    if "INPUT" in triggers:
+        parts["input"] = sorted(map(str, persistence._input(job)))
+    if "PARAMS" in triggers:
+        params = (persistence._serialize_param(_with_sorted_sets(value)) for value in job.non_derived_params)
+        parts["params"] = sorted(each for each in params if isinstance(each, str))
+    text = json.dumps(parts, ensure_ascii=False)
+    text = text.replace(str(workflow.sourcecache.runtime_cache_path), "")  # where `workflow.source_path` leads in this run
+    return f"{','.join(parts)}:{hashlib.sha256(ADDRESS.sub('', text).encode()).hexdigest()}"
+
+
+def _with_sorted_sets(value: Any) -> Any:
+    """Return a value with lists for its sets, whose order differs from process to process."""
+    if isinstance(value, set | frozenset):
+        return sorted(repr(_with_sorted_sets(each)) for each in value)
+    if isinstance(value, dict):
+        return {key: _with_sorted_sets(each) for key, each in value.items()}
+    return [_with_sorted_sets(each) for each in value] if type(value) in (list, tuple) else value
+
+
+def _has_changed(record: Record, job: Any) -> bool:
+    """Return True if a job is known to compute something else than what was submitted, which may be a group with more jobs.
+
+    Only what the rerun triggers of both runs are about is compared: with `rerun-triggers: mtime`, for instance, nothing.
+    """
+    now = digests_of(job)
+    comparable = {digest.partition(":")[0] for digest in (*now, *record.digests)}
+    return bool(record.digests) and len(comparable) == 1 and not set(now) <= set(record.digests)
 
 
 def _pooled_job(submission: Submission, record: Record) -> "SubmittedJob":

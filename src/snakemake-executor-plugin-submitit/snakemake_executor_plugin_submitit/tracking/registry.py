@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from snakemake_executor_plugin_submitit.job.tasks import SUFFIX
 from snakemake_executor_plugin_submitit.jsonfile import read_json, write_json
@@ -27,11 +28,13 @@ class Record:
         name: the job's name.
         job_dir: path of its folder.
         outputs: absolute paths of its output files.
+        digests: of what each job in it computes, see `adoption.digests_of`; empty if unknown, as in records of earlier versions.
     """
 
     name: str
     job_dir: str
     outputs: tuple[str, ...]
+    digests: tuple[str, ...] = ()
 
     @property
     def is_reported(self) -> bool:
@@ -153,11 +156,16 @@ def _read_submission(path: Path) -> Submission | None:
     """Return the submission of a file, or None if it is damaged; then its jobs are submitted again."""
     content = read_json(path)
     try:
-        records = [Record(r["name"], r.get("job_dir") or r["place"], tuple(r["outputs"])) for r in content.pop("records")]
+        records = [_read_record(each) for each in content.pop("records")]
         content.pop("cluster", None)  # written by earlier versions, always slurm
         return Submission(**content, records=records)
     except (AttributeError, KeyError, TypeError):
         return None
+
+
+def _read_record(content: dict[str, Any]) -> Record:
+    job_dir = content.get("job_dir") or content["place"]
+    return Record(content["name"], job_dir, tuple(content["outputs"]), tuple(content.get("digests", ())))
 
 
 class Leftovers:

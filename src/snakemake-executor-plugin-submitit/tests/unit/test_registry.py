@@ -31,3 +31,14 @@ def test_a_registry_of_somebody_else_is_not_believed(tmp_path, monkeypatch):
 def test_there_is_nothing_to_read_without_a_registry(tmp_path):
     assert Registry(tmp_path / "none").read() == Registry(tmp_path / "none").load() == []
     assert not (tmp_path / "none").exists()
+
+
+def test_a_record_keeps_its_digests_and_those_of_earlier_versions_have_none(tmp_path):
+    record = Record("a", str(tmp_path), ("out",), ("0f", "1e"))
+    Registry(tmp_path).note(Submission(str(tmp_path), [record], is_array=False, job_id="7"))
+    assert Registry(tmp_path).read()[0].records == [record]
+    note = next((tmp_path / "registry").glob("*.json"))
+    content = json.loads(note.read_text())
+    del content["records"][0]["digests"]
+    note.write_text(json.dumps(content))
+    assert Registry(tmp_path).read()[0].records[0].digests == ()
