@@ -103,7 +103,11 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
     local_gpus: int | None = field(
         default=None,
-        metadata={"help": "GPUs that jobs share (default: those that nvidia-smi lists, or of the Slurm job).", "type": int},
+        metadata={
+            "help": "GPUs that jobs share (default: those in CUDA_VISIBLE_DEVICES, else those that nvidia-smi lists; or of the "
+            "Slurm job).",
+            "type": int,
+        },
     )
     local_mem_mb: int | None = field(
         default=None,

@@ -338,7 +338,15 @@ def describe_failure(failure: dict[str, Any]) -> str:
     if failure.get("lost"):
         return "gone, its node does not answer" if failure["node_down"] else "killed from outside"
     status = int(failure["status"])
-    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+    return f"killed by {signal_name(-status)}" if status < 0 else f"exit status {status}"
+
+
+def signal_name(number: int) -> str:
+    """Return the name of a signal; most real-time signals have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _describe_network(me: Member, address: str) -> str:

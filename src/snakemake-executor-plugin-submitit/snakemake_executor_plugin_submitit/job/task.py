@@ -30,6 +30,7 @@ SIGNAL_SPREAD_S = 1.0  # Slurm signals the processes of a job one after another
 TERMINATE_S = 5.0
 LOCAL_TERMINATE_S = 0.6  # submitit's local controller kills after one second
 REQUEUE_S = 60.0
+GIVEN_GPUS = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS")  # set by Slurm for GPUs and for shares of them (shard, mps)
 
 
 def keep_log(log: Path, folder: Path) -> None:
@@ -58,7 +59,7 @@ class CommandTask:
         Args:
             command: a command line for bash.
             folder: the job's folder, which every node sees.
-            gpus_per_node: 0 hides all GPUs from the command.
+            gpus_per_node: 0 hides all GPUs from the command, unless Slurm gave it some.
             cpus_per_task: threads that numeric libraries may use, unless OMP_NUM_THREADS says otherwise.
             done_marker: file to create once the result is written; None: none.
             owner: process of this machine whose end also ends the job; None: none.
@@ -149,8 +150,12 @@ class CommandTask:
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         os.environ.setdefault("OMP_NUM_THREADS", str(self.cpus_per_task))
         os.environ.update(me.to_environment())
-        if not self.gpus_per_node:
+        if not self._has_gpus():
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+    def _has_gpus(self) -> bool:
+        """Return True if the job requests GPUs, be it by options that are not counted, as in gres=shard:2."""
+        return self.gpus_per_node > 0 or (self._on_slurm and any(os.environ.get(name) for name in GIVEN_GPUS))
 
     def _run_command(self, me: ranks.Member) -> int:
         try:

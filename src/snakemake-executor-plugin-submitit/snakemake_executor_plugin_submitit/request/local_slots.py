@@ -1,6 +1,8 @@
 """Share the CPUs, GPUs and memory of this machine, or of a Slurm job, among jobs; a job starts when its share is free."""
 
+import itertools
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 
@@ -10,6 +12,7 @@ from snakemake_executor_plugin_submitit.request.allocation import Allocation
 from snakemake_executor_plugin_submitit.request.resources import Request
 
 UNLIMITED_MB = 1 << 40
+_DEVICE = re.compile(r"\d+|(?:GPU|MIG)-.+")
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,19 @@ class SlotPool:
         self._gpus = sorted([*self._gpus, *share.gpus])
 
 
+def visible_devices() -> list[str] | None:
+    """Return the GPUs that CUDA_VISIBLE_DEVICES names, by index or UUID; None if it is not set."""
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if names is None:
+        return None
+    # as CUDA does: a name of no device, such as -1, hides all that follow
+    return list(itertools.takewhile(_DEVICE.fullmatch, map(str.strip, names.split(","))))
+
+
 def _count_gpus() -> int:
+    devices = visible_devices()
+    if devices is not None:
+        return len(devices)
     try:
         listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):

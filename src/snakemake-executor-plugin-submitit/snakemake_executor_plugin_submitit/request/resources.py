@@ -1,6 +1,7 @@
 """Translate Snakemake resources, named as in snakemake-executor-plugin-slurm, into the request of a job."""
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
@@ -144,7 +145,7 @@ def parse_resources(resources: Mapping[str, Any], threads: int = 1) -> Request:
         max_requeues=0 if "no-requeue" in sbatch else _count("max_requeues", resources.get("max_requeues", 3), minimum=0),
         sbatch=sbatch,
         extra=tuple(_split_extra(resources)),
-        mpi=_text(resources, "mpi") is not None,
+        mpi=_mpi(resources),
     )
 
 
@@ -174,10 +175,10 @@ def _check_cluster(sbatch: Mapping[str, str | bool]) -> None:
 
 def _count(name: str, value: Any, minimum: int = 1) -> int:
     try:
-        count = int(value)
-    except (TypeError, ValueError):
+        count = int(value) if int(value) == float(value) else None
+    except (TypeError, ValueError, OverflowError):
         count = None
-    if count is None or isinstance(value, bool) or count < minimum or count != float(value):
+    if count is None or isinstance(value, bool) or count < minimum:
         unit = " in minutes" if name == "runtime" else " in MB" if name.startswith("mem") else ""
         raise WorkflowError(f"resource {name}={value!r}: expected a whole number{unit}, at least {minimum}")
     return count
@@ -227,7 +228,7 @@ def _gpus(resources: Mapping[str, Any], sbatch: dict[str, str | bool]) -> tuple[
     count = _count(name, resources[name], minimum=0) if name else 0
     model = _text(resources, "gpu_model")
     gres = str(sbatch.pop("gres", ""))
-    items = [item.strip() for item in gres.split(",") if item.strip()]
+    items = [item.strip().removeprefix("gres/") for item in gres.split(",") if item.strip()]
     gpus = [item for item in items if item.split(":")[0] == "gpu"]
     if others := [item for item in items if item not in gpus]:
         sbatch["gres"] = ",".join(others)
@@ -239,6 +240,12 @@ def _gpus(resources: Mapping[str, Any], sbatch: dict[str, str | bool]) -> tuple[
     if words and not words[-1].isdigit():
         words.append("1")
     return int(words[-1]) if words else 1, words[0] if len(words) > 1 else model
+
+
+def _mpi(resources: Mapping[str, Any]) -> bool:
+    """Return whether the command starts its tasks itself: `mpi` is what it starts them with, or true or false."""
+    text = _text(resources, "mpi")
+    return text is not None and BOOLEANS.get(text.lower(), True)
 
 
 def _switches(resources: Mapping[str, Any]) -> dict[str, str | bool]:
@@ -275,12 +282,19 @@ def _split_extra(resources: Mapping[str, Any]) -> list[str]:
     except ValueError as err:
         raise WorkflowError(f"resource slurm_extra={text!r}: {err}") from err
     for argument in arguments:
-        if not argument.startswith("--"):
+        if not re.match(r"--\w", argument):
             raise WorkflowError(f"resource slurm_extra: write options as --name=value or --name; found {argument!r}")
         option, _ = _extra_option(argument)
-        if option in REPLACED_BY:
-            raise WorkflowError(f"resource slurm_extra: --{option} is not for slurm_extra; {REPLACED_BY[option]}")
+        if replaced := _replaced_option(option):
+            raise WorkflowError(f"resource slurm_extra: --{option} is not for slurm_extra; {REPLACED_BY[replaced]}")
     return arguments
+
+
+def _replaced_option(name: str) -> str | None:
+    """Return the option of REPLACED_BY that has this name or may be abbreviated to it; None if there is none."""
+    name = name.replace("_", "-")  # as submitit does
+    # no option of sbatch outside of REPLACED_BY is the beginning of one in it, so such a name can only be an abbreviation
+    return name if name in REPLACED_BY else next((option for option in REPLACED_BY if option.startswith(name)), None)
 
 
 def _extra_option(argument: str) -> tuple[str, str | bool]:

@@ -13,6 +13,8 @@ import subprocess
 import threading
 from collections.abc import Callable, Sequence
 
+from snakemake_executor_plugin_submitit.job.ranks import signal_name
+
 OUTER_JOB_PREFIXES = ("SLURM_", "SLURMD_", "SUBMITIT_", "SPMD_")
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
 OPTION_PREFIXES = ("SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SINFO_", "SCONTROL_")
@@ -86,7 +88,7 @@ def sbatch(arguments: Sequence[str], warn: Callable[[str], None]) -> str:
         with _lock:
             _running.discard(process)
     if process.returncode < 0:
-        raise RefusedError(f"sbatch was ended by {signal.Signals(-process.returncode).name} before it answered")
+        raise RefusedError(f"sbatch was ended by {signal_name(-process.returncode)} before it answered")
     if process.returncode:
         raise RefusedError(error.strip() or f"sbatch ended with status {process.returncode}")
     return output

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from snakemake_interface_common.exceptions import WorkflowError
 from submitit import LocalExecutor
 from submitit.local.local import LocalJob
 
+from snakemake_executor_plugin_submitit.request.local_slots import visible_devices
 from snakemake_executor_plugin_submitit.request.resources import Request
 
 SIGNAL_DELAY_S = 10  # before the time limit
@@ -18,6 +20,11 @@ SIGNAL_DELAY_S = 10  # before the time limit
 
 class QuietLocalExecutor(LocalExecutor):
     """Start a controller, in a session of its own, for each job."""
+
+    def __init__(self, folder: Path, max_num_timeout: int, devices: Sequence[str]) -> None:
+        """Set up for one job; `devices` are the names of its GPUs for CUDA_VISIBLE_DEVICES."""
+        super().__init__(folder=folder, max_num_timeout=max_num_timeout)
+        self._devices = devices
 
     @property
     def _submitit_command_str(self) -> str:
@@ -35,7 +42,7 @@ class QuietLocalExecutor(LocalExecutor):
             "SUBMITIT_LOCAL_JOB_NUM_NODES": "1",
             "SUBMITIT_LOCAL_WITH_SHELL": "",
             "SUBMITIT_STDERR_TO_STDOUT": "1",
-            "CUDA_VISIBLE_DEVICES": ",".join(map(str, self.parameters["visible_gpus"])),
+            "CUDA_VISIBLE_DEVICES": ",".join(self._devices),
         }
         process = subprocess.Popen(
             [sys.executable, "-m", "snakemake_executor_plugin_submitit.job.controller", str(self.folder)],
@@ -51,14 +58,26 @@ def local_executor(folder: Path, request: Request, gpus: Sequence[int]) -> Quiet
     Args:
         folder: the job's folder.
         request: its resources; all of its nodes are this machine.
-        gpus: the indices of the GPUs to use; (): the first ones, if GPUs are requested.
+        gpus: the indices of the GPUs to use, among those that this process sees; (): the first ones, if GPUs are requested.
+
+    Raises:
+        WorkflowError: if this process sees fewer GPUs.
     """
-    executor = QuietLocalExecutor(folder=folder, max_num_timeout=request.max_requeues)
     num_gpus = request.nodes * request.gpus_per_node
-    executor.update_parameters(
-        timeout_min=request.runtime_min,
-        tasks_per_node=request.num_ranks,
-        gpus_per_node=num_gpus,
-        visible_gpus=tuple(gpus)[:num_gpus] or tuple(range(num_gpus)),
-    )
+    devices = _devices(gpus[:num_gpus] or range(num_gpus))
+    executor = QuietLocalExecutor(folder, request.max_requeues, devices)
+    executor.update_parameters(timeout_min=request.runtime_min, tasks_per_node=request.num_ranks)
     return executor
+
+
+def _devices(gpus: Sequence[int]) -> list[str]:
+    """Return the names of GPUs for CUDA_VISIBLE_DEVICES: those that this process has in it, if it is set."""
+    devices = visible_devices()
+    if devices is None:
+        return [str(index) for index in gpus]
+    if max(gpus, default=-1) >= len(devices):
+        raise WorkflowError(
+            f"CUDA_VISIBLE_DEVICES names {len(devices)} GPUs, and the job is to use number {max(gpus) + 1}: lower "
+            "--submitit-local-gpus or gpus_per_node"
+        )
+    return [devices[index] for index in gpus]

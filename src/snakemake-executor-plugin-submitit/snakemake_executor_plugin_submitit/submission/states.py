@@ -9,23 +9,18 @@ from dataclasses import dataclass
 
 from snakemake_executor_plugin_submitit.submission.commands import query_environment
 
-ALIVE = frozenset(
+# any other state, such as one of a later Slurm, means that the job may go on: taking it for the end would run the job twice
+FINAL = frozenset(
     {
-        "PENDING",
-        "RUNNING",
-        "COMPLETING",
-        "CONFIGURING",
-        "SUSPENDED",
-        "REQUEUED",
-        "REQUEUE_FED",
-        "REQUEUE_HOLD",
-        "RESIZING",
-        "SIGNALING",
-        "SPECIAL_EXIT",
-        "STAGE_OUT",
-        "STOPPED",
-        "RESV_DEL_HOLD",
-        "UNKNOWN",
+        "COMPLETED",
+        "FAILED",
+        "CANCELLED",
+        "TIMEOUT",
+        "OUT_OF_MEMORY",
+        "PREEMPTED",
+        "NODE_FAIL",
+        "BOOT_FAIL",
+        "DEADLINE",
     }
 )
 # the job was fine but lost its nodes: it may be submitted again
@@ -49,6 +44,7 @@ PAUSE_GROWTH = 1.5
 CALL_TIMEOUT_S = 60
 CANCEL_CHUNK = 200
 QUERY_CHUNK = 1000  # ids in one argument, which the kernel limits to 128 KiB
+_TASKS = re.compile(r"(\d+)(?:-(\d+)(?::([1-9]\d*))?)?")  # of an array: 1, 1-5 or 1-5:2
 NO_ACCOUNTING = "accounting storage is disabled"
 
 
@@ -63,7 +59,7 @@ class State:
     @property
     def is_alive(self) -> bool:
         """Return True if the job may still succeed."""
-        return self.name in ALIVE
+        return self.name not in FINAL
 
     @property
     def is_held(self) -> bool:
@@ -150,15 +146,15 @@ def _parse(listing: str, job_ids: Collection[str]) -> dict[str, State]:
 
 
 def _expand(job_id: str) -> Iterable[str]:
-    """Yield the ids of the tasks that share a line, such as those that were cancelled before they started: 8_[1,3-5%2]."""
+    """Yield the ids of the tasks that share a line, such as those that were cancelled before they started: 8_[1,3-9:2%2]."""
     array, bracket, tasks = job_id.partition("_[")
     if not bracket:
         yield job_id
         return
     for part in tasks.partition("]")[0].partition("%")[0].split(","):
-        first, _, last = part.partition("-")
-        if first.isdigit() and (last or first).isdigit():
-            yield from (f"{array}_{index}" for index in range(int(first), int(last or first) + 1))
+        if found := _TASKS.fullmatch(part):
+            first, last, step = int(found[1]), int(found[2] or found[1]), int(found[3] or 1)
+            yield from (f"{array}_{index}" for index in range(first, last + 1, step))
 
 
 def _output(command: list[str]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from snakemake_interface_common.exceptions import WorkflowError
 
-from snakemake_executor_plugin_submitit.job.ranks import describe_failure
+from snakemake_executor_plugin_submitit.job.ranks import describe_failure, signal_name
 from snakemake_executor_plugin_submitit.job.task import CommandTask
 from snakemake_executor_plugin_submitit.jsonfile import read_result
 from snakemake_executor_plugin_submitit.private import FILE_MODE, FOLDER_MODE, make_folder, own_folder
@@ -230,18 +230,11 @@ class SubmittedJob:
         if result.get("status", -1) >= 0:
             yield f"exit status {result['status']}"
         if killed_by:
-            yield f"killed by {_signal_name(killed_by)}"
+            yield f"killed by {signal_name(killed_by)}"
         if "rank" in failure:
             yield f"rank {failure['rank']} failed first ({describe_failure(failure)})"
         if failure.get("host"):
             yield f"node {failure['host']}"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _is_disk_full(folder: Path) -> bool:

@@ -15,16 +15,16 @@ from typing import Any
 
 from snakemake_executor_plugin_submitit.jsonfile import RESULT, read_result, write_file
 from snakemake_executor_plugin_submitit.submission.commands import query_environment
-from snakemake_executor_plugin_submitit.submission.states import ALIVE, NO_ACCOUNTING
+from snakemake_executor_plugin_submitit.submission.states import FINAL, NO_ACCOUNTING
 
 TABLE, SUMMARY = "efficiency.tsv", "efficiency.txt"
 LOG = re.compile(r"(\d+(?:_\d+)?)_0_log\.out")
 FIELDS = ("JobID", "State", "ElapsedRaw", "TimelimitRaw", "TotalCPU", "AllocNodes", "AllocTRES", "TRESUsageInTot")
-NOT_ENDED = ALIVE - {"REQUEUED", "RESIZING"}  # the job continues, but the run that accounting records under this state is over
+ENDED = FINAL | {"REQUEUED", "RESIZING"}  # the job continues, but the run that accounting records under these states is over
 CHUNK = 500
 CALL_TIMEOUT_S = 120
 SACCT_LAG_S = 10.0
-MB = {"": 2**-20, "K": 2**-10, "M": 1.0, "G": 2.0**10, "T": 2.0**20}
+MB = {"": 2**-20, "K": 2**-10, "M": 1.0, "G": 2.0**10, "T": 2.0**20, "P": 2.0**30, "E": 2.0**40}
 HEADERS = (
     *("rule", "runs", "not\ncompleted", "limit\nmin", "longest\nmin"),
     *("memory\nMB/node", "peak\nMB/node", "peak\n%", "CPU\n%", "GPU\nhours"),
@@ -121,7 +121,7 @@ def read_usage(names: Mapping[str, str]) -> list[Usage]:
         for rows in _runs(_query(ids[start : start + CHUNK])):
             job = rows[0]
             state = job["State"].partition(" ")[0]
-            if job["JobID"] in names and state not in NOT_ENDED:
+            if job["JobID"] in names and state in ENDED:
                 usages.append(_usage(names[job["JobID"]], state, job, steps=rows[1:]))
     return sorted(usages, key=lambda usage: (usage.rule, usage.job, usage.job_id))
 

@@ -36,6 +36,11 @@ def test_every_run_is_read_with_the_peak_of_its_steps(usages):
     assert train.cpu_minutes_used == 25 * 60 + 0.5
 
 
+@pytest.mark.parametrize(("text", "megabytes"), [("1048576", 1), ("512K", 0.5), ("1.50G", 1536), ("2P", 2**31), ("1E", 2**40)])
+def test_memory_is_read_in_any_unit(text, megabytes):
+    assert efficiency._megabytes(text) == megabytes
+
+
 def test_the_summary_has_a_row_for_each_rule(usages):
     rows = {line.split()[0]: line.split() for line in efficiency.summarise(usages).splitlines()[3:]}
     assert rows["part"] == ["part", "2", "2", "60", "60.0", "1536", "3", "0", "25", "4.0"]

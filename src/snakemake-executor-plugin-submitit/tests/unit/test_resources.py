@@ -1,10 +1,12 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_executor_plugin_submitit.request.local_slots import SlotPool
 from snakemake_executor_plugin_submitit.request.resources import Request, parse_resources, slurm_parameters, suggest_names
+from snakemake_executor_plugin_submitit.submission.local_executor import local_executor
 from snakemake_executor_plugin_submitit.submission.states import _parse
 
 
@@ -49,6 +51,7 @@ def test_the_names_of_the_slurm_plugin_reach_sbatch():
         ({"gres": "gpu:h100:4,nvme:1"}, (4, "h100"), {"gpus-per-node": "h100:4", "gres": "nvme:1"}),
         ({"gres": "gpu"}, (1, None), {"gpus-per-node": "1"}),
         ({"gres": "gpu:a100"}, (1, "a100"), {"gpus-per-node": "a100:1"}),
+        ({"gres": "gres/gpu:2,gres/nvme:1"}, (2, None), {"gpus-per-node": "2", "gres": "nvme:1"}),
         ({"gres": "nvme:1"}, (0, None), {"gres": "nvme:1"}),
     ],
 )
@@ -87,6 +90,14 @@ def test_a_command_that_starts_its_tasks_itself_is_a_batch_script():
     assert "export SRUN_CPUS_PER_TASK=3" in parameters["setup"]
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("srun", True), (True, True), ("yes", True), (False, False), (0, False), ("no", False), ("False", False), ("", False)],
+)
+def test_mpi_may_be_switched_off(value, expected):
+    assert parse_resources({"mpi": value}).mpi is expected
+
+
 def test_a_job_that_must_not_be_requeued_is_not_requeued_at_its_time_limit_either():
     assert parse_resources({"requeue": "false", "max_requeues": 3}).max_requeues == 0
 
@@ -103,9 +114,17 @@ def test_a_job_that_must_not_be_requeued_is_not_requeued_at_its_time_limit_eithe
         ({"slurm_extra": "--mem=4G"}, "--mem is not for slurm_extra; use the resource mem_mb"),
         ({"slurm_extra": "--gres=gpu:1"}, "--gres is not for slurm_extra; use the resource gres"),
         ({"slurm_extra": "--output=x"}, "--output is not for slurm_extra; the executor sets it"),
+        ({"slurm_extra": "--cluster=wice"}, "--cluster is not for slurm_extra; use the resource clusters"),
+        ({"slurm_extra": "--arr=0-3"}, "--arr is not for slurm_extra; jobs with equal requests become an array"),
+        ({"slurm_extra": "--outp=x"}, "--outp is not for slurm_extra; the executor sets it"),
+        ({"slurm_extra": "--gpu=1"}, "--gpu is not for slurm_extra; use the resource gpus_per_node"),
+        ({"slurm_extra": "--job_name=x"}, "--job_name is not for slurm_extra; the executor sets it"),
+        ({"slurm_extra": "--=x"}, "write options as --name=value or --name; found '--=x'"),
         ({"slurm_extra": "-C fast"}, "write options as --name=value or --name; found '-C'"),
         ({"nodes": "two"}, "nodes='two': expected a whole number, at least 1"),
         ({"mem_mb": 1.5}, "mem_mb=1.5: expected a whole number in MB"),
+        ({"runtime": float("inf")}, "runtime=inf: expected a whole number in minutes"),
+        ({"runtime": float("nan")}, "runtime=nan: expected a whole number in minutes"),
         ({"clusters": "far"}, "clusters='far': all jobs of a run go to one cluster; start Snakemake with SLURM_CLUSTERS=far"),
         ({"tasks": 3, "nodes": 2}, "tasks=3: cannot be shared equally by nodes=2"),
         ({"slurm_extra": "--comment='open"}, "slurm_extra"),
@@ -115,6 +134,13 @@ def test_a_job_that_must_not_be_requeued_is_not_requeued_at_its_time_limit_eithe
 def test_what_makes_no_sense_is_named(resources, message):
     with pytest.raises(WorkflowError, match=message):
         parse_resources(resources)
+
+
+def test_options_without_a_resource_of_their_own_are_passed_on():
+    text = (
+        "--time-min=5 --mem-bind=local --gres-flags=enforce-binding --gpu-bind=none --tres-per-task=gres/gpu:1 --wait-all-nodes=1"
+    )
+    assert parse_resources({"slurm_extra": text}).extra == tuple(text.split())
 
 
 def test_a_slip_of_the_pen_is_told_from_a_resource_of_ones_own():
@@ -153,6 +179,33 @@ def test_a_job_with_more_cpus_than_the_machine_gets_them_all_and_more_gpus_are_r
         pool.check(Request(gpus_per_node=2))
     with pytest.raises(WorkflowError, match="lower mem_mb"):
         pool.check(Request(mem_mb=2000))
+
+
+@pytest.mark.parametrize(
+    ("visible", "total"), [("2,3", 2), ("GPU-ab12, GPU-cd34", 2), ("", 0), ("-1", 0), ("NoDevFiles", 0), ("0,-1,1", 1)]
+)
+def test_the_gpus_of_this_machine_are_those_that_the_user_left_visible(visible, total, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert SlotPool().total_gpus == total
+
+
+@pytest.mark.parametrize(("visible", "devices"), [("2,3", "3"), ("GPU-ab12,GPU-cd34", "GPU-cd34"), (None, "1")])
+def test_a_local_job_sees_its_share_of_the_visible_gpus(visible, devices, tmp_path, monkeypatch):
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    started = []
+    monkeypatch.setattr("subprocess.Popen", lambda *_, env, **__: started.append(env) or SimpleNamespace(pid=7))
+    local_executor(tmp_path, Request(gpus_per_node=1), (1,))._submit_command("true")
+    local_executor(tmp_path, Request(), ())._submit_command("true")
+    assert [env["CUDA_VISIBLE_DEVICES"] for env in started] == [devices, ""]
+
+
+def test_more_local_gpus_than_are_visible_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    with pytest.raises(WorkflowError, match="CUDA_VISIBLE_DEVICES names 2 GPUs, and the job is to use number 3"):
+        local_executor(tmp_path, Request(gpus_per_node=3), ())
 
 
 def test_slurms_listing_is_read_as_it_comes():

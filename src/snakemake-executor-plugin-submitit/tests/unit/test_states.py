@@ -48,6 +48,24 @@ def test_tasks_of_an_array_that_share_a_line_of_accounting_are_found(programs):
     assert (programs / "sacct.length").read_text() == "0\n", "Slurm must not cut the list of tasks"
 
 
+def test_tasks_with_a_constant_step_are_found(programs):
+    write_program(programs, "squeue", "#!/bin/sh\n")
+    write_program(programs, "sacct", "#!/bin/sh\necho '8_[1-13:4,20%1000]|CANCELLED by 0|None|'\n")
+    answers = SlurmQueue().query([f"8_{index}" for index in range(30)])
+    assert answers is not None
+    assert set(answers) == {"8_1", "8_5", "8_9", "8_13", "8_20"}
+
+
+@pytest.mark.parametrize("name", ["EXPEDITING", "REVOKED", "RECONFIG_FAIL", "PENDING", "COMPLETING", "OF_A_LATER_SLURM"])
+def test_a_state_that_is_not_known_to_be_final_means_alive(name):
+    assert State(name).is_alive
+
+
+@pytest.mark.parametrize("name", ["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY"])
+def test_a_final_state_does_not(name):
+    assert not State(name).is_alive
+
+
 def test_no_answer_means_alive(programs):
     write_program(programs, "squeue", "#!/bin/bash\nexit 1\n")
     assert SlurmQueue().query(["5"]) is None
