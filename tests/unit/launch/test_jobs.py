@@ -18,8 +18,8 @@ from spikedistill.config.check import parse_config
 from spikedistill.launch.jobs import find, local, mains, slurm
 from spikedistill.launch.jobs.attempts import Attempts
 from spikedistill.launch.jobs.cancel import cancel
-from spikedistill.launch.jobs.find import GONE, JobFinder
-from spikedistill.launch.jobs.job import Job
+from spikedistill.launch.jobs.find import JobFinder
+from spikedistill.launch.jobs.job import GONE, Job
 from spikedistill.launch.status import collect
 from spikedistill.plan.build import build_plan
 from spikedistill.store.artifacts import Store

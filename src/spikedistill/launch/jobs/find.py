@@ -15,7 +15,7 @@ from typing import Any
 
 from spikedistill.launch.jobs import local, slurm
 from spikedistill.launch.jobs.attempts import job_names
-from spikedistill.launch.jobs.job import Job
+from spikedistill.launch.jobs.job import GONE, Job
 from spikedistill.launch.jobs.pooled import jobs_of_local_workers, pooled_jobs
 from spikedistill.plan.build import Plan
 from spikedistill.plan.stages import STAGES
@@ -23,8 +23,6 @@ from spikedistill.store.artifacts import Store
 
 SUBMITIT = Path(".snakemake") / "submitit"
 """Where jobs are kept, unless a profile has another `submitit-folder`."""
-GONE = "GONE"
-"""The state of a job that was recorded and is not in Slurm's queue any more."""
 _OF_SUBMIT = re.compile(r".+-[0-9a-f]{10}")  # an artifact, by which `spikedistill submit` names jobs
 
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+GONE = "GONE"
+"""The state of a job that was recorded and is not in Slurm's queue any more."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -49,9 +52,9 @@ class Job:
     @property
     def is_alive(self) -> bool:
         """Return whether it waits or runs."""
-        from snakemake_executor_plugin_submitit.submission.states import ALIVE
+        from snakemake_executor_plugin_submitit.submission.states import FINAL
 
-        return self.state in ALIVE
+        return self.state not in FINAL and self.state != GONE
 
     @property
     def label(self) -> str:

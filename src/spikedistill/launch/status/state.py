@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from spikedistill.launch.jobs.attempts import Attempt
-from spikedistill.launch.jobs.find import GONE, Found
-from spikedistill.launch.jobs.job import Job
+from spikedistill.launch.jobs.find import Found
+from spikedistill.launch.jobs.job import GONE, Job
 from spikedistill.launch.status import words
 from spikedistill.launch.status.files import Work
 from spikedistill.launch.status.snapshot import State
