@@ -11,7 +11,9 @@ from spikedistill.errors import ArtifactError
 from spikedistill.store.artifacts import Store
 from tests.unit.launch.test_jobs import CONFIG
 
-REFS = ("students/a-kd-seed0", "students/a-kd-seed1", "students/a-tet-seed0", "teachers/a-seed0")
+REFS = tuple(
+    f"{each}-0123456789" for each in ("students/a-kd-seed0", "students/a-kd-seed1", "students/a-tet-seed0", "teachers/a-seed0")
+)
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def store(tmp_path):
 
 
 def test_names_and_patterns_choose_artifacts_each_once(store):
-    assert store.select(["a-tet", "*-kd-*", "students/a-kd-seed1"]) == [REFS[2], REFS[0], REFS[1]]
+    assert store.select(["a-tet", "*-kd-*", "students/a-kd-seed1-0123456789"]) == [REFS[2], REFS[0], REFS[1]]
     assert store.select(["teachers/*"]) == [REFS[3]]
 
 
