@@ -13,7 +13,7 @@ import pytest
 
 from spikedistill import components, plugins
 from spikedistill.cli import main
-from spikedistill.cli.arguments import plan_of
+from spikedistill.cli.arguments import plan_of, plan_of_further
 from spikedistill.config.check import parse_config
 from spikedistill.errors import ConfigError
 from spikedistill.plan.build import build_plan
@@ -450,7 +450,7 @@ def two_projects(plugin, tmp_path):
 
 
 def refs_in_new_process(file):
-    code = "from spikedistill.cli import arguments as each; print(*each.plan_of(each.DEFAULT_FILES).stages)"
+    code = "from spikedistill.cli import arguments as each; print(*each.plan_of(each.DEFAULT_FILES, []).stages)"
     done = subprocess.run([sys.executable, "-c", code], cwd=file.parent, capture_output=True, text=True, check=True)
     return done.stdout.split()
 
@@ -458,11 +458,11 @@ def refs_in_new_process(file):
 def test_a_configuration_of_another_project_gets_the_ids_that_it_has_there(plugin, tmp_path, monkeypatch):
     one, other = two_projects(plugin, tmp_path)
     monkeypatch.chdir(one.parent)
-    here, there = (list(plan_of([file]).stages) for file in (one, other))
+    here, there = (list(plan_of_further([file]).stages) for file in (one, other))
     assert here == refs_in_new_process(one)
     assert there == refs_in_new_process(other)
     assert not set(here[1:]) & set(there[1:])  # all but the data
-    assert list(plan_of([one]).stages) == here
+    assert list(plan_of_further([one]).stages) == here
 
 
 def test_relative_paths_of_a_configuration_elsewhere_count_from_its_folder(plugin, tmp_path, monkeypatch):
@@ -476,11 +476,11 @@ def test_relative_paths_of_a_configuration_elsewhere_count_from_its_folder(plugi
     file.write_text(json.dumps(values))
     (tmp_path / "b" / "raw").mkdir()
     monkeypatch.chdir(tmp_path / "a")
-    found = plan_of([Path("../b/config.yaml")]).config
+    found = plan_of_further([Path("../b/config.yaml")]).config
     assert found.store == str(tmp_path / "b" / "shared" / "store")
     assert found.plugins == [str(tmp_path / "b" / plugin.name)]
     assert found.experiments["one"].dataset.root == str(tmp_path / "b" / "raw")
-    assert plan_of([file, Path("configs/more.yaml")]).config.store == "ours"
+    assert plan_of_further([file, Path("configs/more.yaml")]).config.store == "ours"
     with pytest.raises(ConfigError, match="no such folder: raw"):
         plan_of([file], [])  # of `--configfile`: as Snakemake reads it
 

@@ -1,7 +1,8 @@
-"""Identify processes across runs, so that a later run can tell whether one is still alive; end a child with its parent."""
+"""Identify processes across runs, to tell whether one is still alive; end a child with its parent; name signals."""
 
 import ctypes
 import os
+import signal
 import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,3 +74,11 @@ def _namespace() -> str:
         return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         return ""
+
+
+def signal_name(number: int) -> str:
+    """Return the name of a signal; most real-time signals have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

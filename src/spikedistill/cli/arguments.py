@@ -97,24 +97,21 @@ def load_plan(options: argparse.Namespace) -> Plan:
     return plan_of(options.configfile or DEFAULT_FILES, options.config)
 
 
-def plan_of(files: Sequence[Path], overrides: Sequence[str] | None = None) -> Plan:
-    """Return the plan of a configuration.
+def plan_of(files: Sequence[Path], overrides: Sequence[str]) -> Plan:
+    """Return the plan of a configuration, of which `--config` overrides some keys."""
+    return build_plan(parse_config(read_config(files, overrides), source=_source(files)))
 
-    Args:
-        files: its files, of which later ones win.
-        overrides: what `--config` says about it. None: it is a further one, of `--for`, perhaps of another project.
+
+def plan_of_further(files: Sequence[Path]) -> Plan:
+    """Return the plan of a configuration that `--for` names, perhaps of another project.
+
+    Relative paths in a file outside the working directory count from its own folder.
     """
-    values = _read_further(files) if overrides is None else read_config(files, overrides)
-    return build_plan(parse_config(values, source=_source(files)))
-
-
-def _read_further(files: Sequence[Path]) -> dict[str, Any]:
-    """Read and merge files; relative paths in one outside the working directory count from its own folder."""
     merged: dict[str, Any] = {}
     for file in files:
         values, folder = read_config([file]), file.parent.resolve()
         merge(merged, values if folder.is_relative_to(Path.cwd()) else _placed(values, folder))
-    return merged
+    return build_plan(parse_config(merged, source=_source(files)))
 
 
 def _placed(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -147,7 +144,7 @@ def open_store(options: argparse.Namespace) -> Store:
         use_plugins(options)  # of the networks in it
         return Store(options.store)
     if not chosen_files(options) and getattr(options, "needed_for", []):
-        return Store(plan_of(options.needed_for[0]).config.store)
+        return Store(plan_of_further(options.needed_for[0]).config.store)
     return Store(load_plan(options).config.store)
 
 

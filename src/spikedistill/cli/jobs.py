@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spikedistill.cli.arguments import Commands, add_profile, add_stage_names, for_argument, load_plan, plan_of
+from spikedistill.cli.arguments import Commands, add_profile, add_stage_names, for_argument, load_plan, plan_of_further
 from spikedistill.errors import ConfigError
 from spikedistill.plan.build import Plan
 
@@ -173,7 +173,7 @@ def _stale(jobs: FoundJobs, options: argparse.Namespace) -> list[Found]:
     from spikedistill.launch.jobs.mains import main_processes, of_other_runs
     from spikedistill.launch.status.words import GIVE_IT
 
-    kept = {name for files in options.needed_for for spec in plan_of(files).stages.values() for name in job_names(spec)}
+    kept = {name for files in options.needed_for for spec in plan_of_further(files).stages.values() for name in job_names(spec)}
     stale = [found for found in jobs.stale if found.name not in kept]
     driven = of_other_runs(stale, main_processes())
     for found in stale:

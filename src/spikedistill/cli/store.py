@@ -6,7 +6,7 @@ import argparse
 import json
 
 from spikedistill import components
-from spikedistill.cli.arguments import Commands, chosen_files, for_argument, open_store, plan_of, store_argument
+from spikedistill.cli.arguments import Commands, chosen_files, for_argument, open_store, plan_of, plan_of_further, store_argument
 from spikedistill.errors import ConfigError
 
 
@@ -73,7 +73,7 @@ def _needed(options: argparse.Namespace) -> dict[str, frozenset[str]]:
     """Return what each given configuration needs: name to show -> references of artifacts."""
     chosen = chosen_files(options)
     plans = [(chosen, plan_of(chosen, options.config))] if chosen else []
-    plans += [(files, plan_of(files)) for files in options.needed_for]
+    plans += [(files, plan_of_further(files)) for files in options.needed_for]
     return {" + ".join(map(str, files)): frozenset(plan.stages) for files, plan in plans}
 
 

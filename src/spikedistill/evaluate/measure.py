@@ -77,10 +77,10 @@ def measure(
         raise ConfigError(f"{batches} batches of the test split cannot be shared by {world.world_size} ranks; use fewer ranks")
     model.eval()
     scores = Scores(loader.num_samples, num_classes, world.device)
-    first = torch.empty(0)
     with ActivityMeter(model) as activity, OperationMeter(model) as operations:
         for step, (inputs, labels) in enumerate(loader.epoch(0)):
-            first = inputs if step == 0 else first  # a whole one, unless there are too few samples
+            if step == 0:
+                first = inputs  # a whole batch, unless there are too few samples
             start = (world.rank + step * world.world_size) * loader.batch_size
             scores.add(start, model(inputs).logits, labels, None if teacher is None else teacher(inputs).logits)
     total = multiplications(model, _first_sample(first)) if isinstance(model, Teacher) else None

@@ -29,7 +29,7 @@ from snakemake_executor_plugin_submitit.job.network import host
 from snakemake_executor_plugin_submitit.job.rank_channel import Client, Server, new_key
 from snakemake_executor_plugin_submitit.jsonfile import read_json, write_json
 from snakemake_executor_plugin_submitit.private import FILE_MODE
-from snakemake_executor_plugin_submitit.processes import end_with_parent
+from snakemake_executor_plugin_submitit.processes import end_with_parent, signal_name
 
 END = "end"
 ENVIRONMENT = "environment.json"
@@ -339,14 +339,6 @@ def describe_failure(failure: dict[str, Any]) -> str:
         return "gone, its node does not answer" if failure["node_down"] else "killed from outside"
     status = int(failure["status"])
     return f"killed by {signal_name(-status)}" if status < 0 else f"exit status {status}"
-
-
-def signal_name(number: int) -> str:
-    """Return the name of a signal; most real-time signals have none."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _describe_network(me: Member, address: str) -> str:

@@ -338,7 +338,7 @@ class Pools:
             return pool.fruitless >= MAX_FRUITLESS
 
     def _is_outdated(self, pool: Pool, offered: Request | None) -> bool:
-        """Return True if a worker provided less than the jobs of now require: those it was submitted for were larger since."""
+        """Return True if a worker provided less than the jobs that wait now require: it was submitted for smaller ones."""
         return offered is not None and not covers(offered, self._offered(pool))
 
     def want_room(self, is_wanted: bool) -> None:

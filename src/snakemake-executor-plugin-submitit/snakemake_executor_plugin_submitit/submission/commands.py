@@ -13,7 +13,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Sequence
 
-from snakemake_executor_plugin_submitit.job.ranks import signal_name
+from snakemake_executor_plugin_submitit.processes import signal_name
 
 OUTER_JOB_PREFIXES = ("SLURM_", "SLURMD_", "SUBMITIT_", "SPMD_")
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")

@@ -15,11 +15,11 @@ from typing import Any
 
 from snakemake_interface_common.exceptions import WorkflowError
 
-from snakemake_executor_plugin_submitit.job.ranks import describe_failure, signal_name
+from snakemake_executor_plugin_submitit.job.ranks import describe_failure
 from snakemake_executor_plugin_submitit.job.task import CommandTask
 from snakemake_executor_plugin_submitit.jsonfile import read_result
 from snakemake_executor_plugin_submitit.private import FILE_MODE, FOLDER_MODE, make_folder, own_folder
-from snakemake_executor_plugin_submitit.processes import ProcessId
+from snakemake_executor_plugin_submitit.processes import ProcessId, signal_name
 from snakemake_executor_plugin_submitit.request.resources import Request, parse_resources
 from snakemake_executor_plugin_submitit.submission import states
 from snakemake_executor_plugin_submitit.submission.capacity import missing_gpus

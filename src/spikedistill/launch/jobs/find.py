@@ -6,7 +6,6 @@ Records of the executor say which outputs a job makes; a job without one, as fro
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,11 +18,10 @@ from spikedistill.launch.jobs.job import GONE, Job
 from spikedistill.launch.jobs.pooled import jobs_of_local_workers, pooled_jobs
 from spikedistill.plan.build import Plan
 from spikedistill.plan.stages import STAGES
-from spikedistill.store.artifacts import Store
+from spikedistill.store.artifacts import Store, is_artifact_name
 
 SUBMITIT = Path(".snakemake") / "submitit"
 """Where jobs are kept, unless a profile has another `submitit-folder`."""
-_OF_SUBMIT = re.compile(r".+-[0-9a-f]{10}")  # an artifact, by which `spikedistill submit` names jobs
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Found:
     @property
     def is_stage(self) -> bool:
         """Return whether it makes an artifact, be it of this plan or not."""
-        return bool(self.refs) or self.name.partition(".")[0] in STAGES or bool(_OF_SUBMIT.fullmatch(self.name))
+        return bool(self.refs) or self.name.partition(".")[0] in STAGES or is_artifact_name(self.name)  # as `submit` calls it
 
     @property
     def artifact(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spikedistill.errors import ArtifactError
-from spikedistill.launch.status.files import MOST, printable
+from spikedistill.launch.status.files import number_in, printable
 from spikedistill.plan.build import Plan
 from spikedistill.plan.stages import STAGES
 from spikedistill.store.artifacts import Store
@@ -95,8 +95,8 @@ class DoneStages:
             digest=str(manifest["digest"]),
             upstream=dict(manifest["upstream"]),
             host=printable(manifest.get("host", "?")),
-            wall_s=_number(manifest.get("wall_s")),
-            gpu_hours=_number(manifest.get("gpu_hours")),
+            wall_s=number_in(manifest.get("wall_s")) or 0.0,
+            gpu_hours=number_in(manifest.get("gpu_hours")) or 0.0,
             starts=starts if isinstance(starts, int) else 1,
         )
 
@@ -107,7 +107,3 @@ def names_in(folder: Path) -> Iterable[str]:
         return {entry.name for entry in folder.iterdir()}
     except OSError:
         return set()
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and abs(value) < MOST else 0.0

@@ -206,8 +206,11 @@ def _modified(file: Path) -> float | None:
 
 
 def _number(entry: Mapping[str, Any], key: str) -> float | None:
-    """Return a number of a note; None for what is none, or larger than anything that is measured."""
-    value = entry.get(key)
+    return number_in(entry.get(key))
+
+
+def number_in(value: object) -> float | None:
+    """Return a number of a file that a colleague may have written; None for what is none, or larger than any measurement."""
     return float(value) if isinstance(value, int | float) and abs(value) < MOST else None
 
 
