@@ -165,7 +165,9 @@ def run_snakemake(cluster: SlurmCluster, contender: str, python: Path, *, jobs: 
         )
         used = watch(main)
     ended_at = time.time()
-    row = Row(contender, jobs, ended_at - started_at, flags=shlex.join(flags), **used)
+    row = Row(contender, jobs, ended_at - started_at, flags=shlex.join(flags))
+    for name, value in used.items():
+        setattr(row, name, value)
     if main.returncode:
         text = (work / "main.log").read_text()
         row.failed = f"{text.count('Error in rule')} errors, the last: …{text[-800:]}"

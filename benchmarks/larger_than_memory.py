@@ -64,7 +64,7 @@ def write_array(path: Path, rows: int) -> None:
         for first in range(0, rows, len(noise)):
             part = noise[: min(len(noise), rows - first)]
             part[:, :8] = np.arange(first, first + len(part))[:, None].view(np.uint8)
-            stream.write(part)
+            stream.write(part.data)
         stream.flush()
         os.fsync(stream.fileno())
 
@@ -97,11 +97,12 @@ def advised(path: Path) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """The batches of an epoch from the memory map, whose rows the kernel was asked for before."""
     samples = open_array(path)
     order = epoch_permutation(0, 0, len(samples))
+    start = path.stat().st_size - samples.nbytes
     with path.open("rb") as stream:
 
         def advise(rows: np.ndarray) -> None:
             for row in rows.tolist():
-                os.posix_fadvise(stream.fileno(), samples.offset + row * ROW_BYTES, ROW_BYTES, os.POSIX_FADV_WILLNEED)
+                os.posix_fadvise(stream.fileno(), start + row * ROW_BYTES, ROW_BYTES, os.POSIX_FADV_WILLNEED)
 
         advise(order[:ADVISED])
         for first in range(0, len(order) - BATCH + 1, BATCH):

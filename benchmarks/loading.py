@@ -157,8 +157,8 @@ def measure_frames(kind: str, folder: Path) -> dict[str, float]:
         return {**rate(lambda: endless(epoch), BATCHES[kind], BATCH), "memcpy_gb_per_s": memcpy()}
     which, workers = kind.split()
     dataset = NpzFrames(folder / which)
-    loader = DataLoader(dataset, BATCH, shuffle=True, num_workers=int(workers), persistent_workers=workers != "0")
-    found = rate(lambda: loader, BATCHES["npz"], BATCH)
+    batches = DataLoader(dataset, BATCH, shuffle=True, num_workers=int(workers), persistent_workers=workers != "0")
+    found = rate(lambda: batches, BATCHES["npz"], BATCH)
     return found if workers == "0" else of_workers(found)
 
 
@@ -204,7 +204,9 @@ def measure_cifar(kind: str, recipe: str, folder: Path) -> dict[str, float]:
         ]
     )
     pictures = np.ascontiguousarray(np.load(folder / "images.npy").transpose(0, 2, 3, 1))
-    batches = DataLoader(Pictures(pictures, change), IMAGE_BATCH, shuffle=True, num_workers=4, persistent_workers=True)
+    batches: DataLoader[Any] = DataLoader(
+        Pictures(pictures, change), IMAGE_BATCH, shuffle=True, num_workers=4, persistent_workers=True
+    )
     for _ in zip(range(10), batches, strict=False):
         pass  # the workers have started and run
     return of_workers(rate(lambda: batches, BATCHES["torchvision"], IMAGE_BATCH))
@@ -277,7 +279,7 @@ def measure(cores: list[int], what: tuple[str, ...], root: Path) -> dict[str, fl
 def figures() -> list[tuple[str, int, tuple[str, ...]]]:
     """Everything to measure: its name, how many cores it gets, what it is."""
     every = len(os.sched_getaffinity(0))
-    wanted = []
+    wanted: list[tuple[str, int, tuple[str, ...]]] = []
     for side in (128, 48):
         for kind in ("stored", "float", "default 0", "default 4", "uncompressed 0", "uncompressed 4"):
             cores = every if kind.endswith("4") else 1 if kind.endswith("0") else 2

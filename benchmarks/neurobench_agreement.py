@@ -83,7 +83,7 @@ class Stepwise(nn.Module):
         return torch.cat([self.leaky(step) for step in x.unflatten(0, (self.time_steps, -1))])
 
 
-def with_neurons_of_snntorch(network: nn.Module) -> nn.Module:
+def with_neurons_of_snntorch(network: Student | Teacher) -> Student | Teacher:
     replaced = copy.deepcopy(network)
     for path, layer in list(replaced.named_modules()):
         if isinstance(layer, LIF):

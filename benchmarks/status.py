@@ -148,7 +148,7 @@ def main() -> None:
         os.chdir(place)
         Path("config.yaml").write_text(yaml.safe_dump(config(options.runs)), encoding="utf-8")
         started = time.perf_counter()
-        plan = plan_of([Path("config.yaml")])
+        plan = plan_of([Path("config.yaml")], [])
         plan_s = time.perf_counter() - started
         fill(plan)
         os.environ["PATH"] = os.pathsep.join([str(Path("bin").absolute()), os.environ["PATH"]])

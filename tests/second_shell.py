@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from slurm_lab.running import environment, run
 from tests.workflow.project import copy_project
 
 TRAIN = {"epochs": 500, "batch_size": 64, "lr": 0.05, "warmup_epochs": 0}
+HEADINGS = [f"==> logs/distill/digits-resnet8-{method}-" for method in ("ce", "tet")]  # of `logs`
 
 
 def config(*methods: str) -> dict[str, Any]:
@@ -64,8 +66,8 @@ class SecondShell:
         wait_for(is_there, timeout_s, lambda: f"{method}: {states}; last seen {seen[-1]}")
         return seen[-1]
 
-    def follow(self, *names: str, until: str, timeout_s: float = 240) -> str:
-        """Follow logs until some text appears in one, then end that as Ctrl-C does."""
+    def follow(self, *names: str, until: Sequence[str], timeout_s: float = 240) -> None:
+        """Follow logs until all these texts appeared, in whatever order, then end that as Ctrl-C does."""
         log = self.folder / "followed"
         with log.open("wb") as out:
             follower = subprocess.Popen(
@@ -76,11 +78,10 @@ class SecondShell:
                 stderr=out,
             )
         try:
-            wait_for(lambda: until in log.read_text(), timeout_s, lambda: f"{until} in {log.read_text()}")
+            wait_for(lambda: all(text in log.read_text() for text in until), timeout_s, lambda: f"{until} in {log.read_text()}")
         finally:
             follower.terminate()
             follower.wait(20)
-        return log.read_text()
 
     def offered(self, line: str) -> list[str]:
         """What Tab offers at the end of a line."""

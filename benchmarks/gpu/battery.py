@@ -81,7 +81,7 @@ def _run_one(
 ) -> bool:
     """Run what is left of a part; return whether all of it is done."""
     file = folder / f"{part.name}.json"
-    record = read(file, facts) if not options.again else {"complete": False, "results": {}}
+    record: dict[str, Any] = {"complete": False, "results": {}} if options.again else read(file, facts)
     if record["complete"]:
         print(f"== {part.name}: done, {file}", flush=True)
         return True

@@ -59,11 +59,11 @@ def compare_accuracy() -> dict[str, float]:
             found.append(EncodedImage("digit", stream.getvalue(), fast=fast).middle_square(32)[0].ravel() / 255)
     order = np.random.default_rng(1).permutation(len(digits.target))
     train, test = order[:1200], order[1200:]
-    found = {}
+    shares = {}
     for trained in (False, True):
         model = LogisticRegression(max_iter=300).fit(np.array(inputs[trained])[train], digits.target[train])
         for tested in (False, True):
             names = ["fast" if fast else "exact" for fast in (trained, tested)]
             correct = model.predict(np.array(inputs[tested])[test]) == digits.target[test]
-            found[f"trained {names[0]}, tested {names[1]}, %"] = round(100 * float(correct.mean()), 2)
-    return found
+            shares[f"trained {names[0]}, tested {names[1]}, %"] = round(100 * float(correct.mean()), 2)
+    return shares

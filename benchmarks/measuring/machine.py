@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ def prepare_device(device: str) -> None:
         from tests.gpu.fake.libraries import replace_libraries
 
         replace_libraries()
-        graph._metric_difference = graph._state_difference = lambda *_: None
+        for name in ("_metric_difference", "_state_difference"):
+            setattr(graph, name, lambda *_: None)
 
 
 def describe(device: str, threads: int) -> dict[str, Any]:
@@ -52,7 +54,7 @@ def measure_rates(device: str, threads: int) -> dict[str, float]:
     rates = {}
     for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
         a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-        rates[f"matmul_{name}_gflops"] = rate_of(2 * side**3, lambda a=a, b=b: a @ b, device) / 1e9
+        rates[f"matmul_{name}_gflops"] = rate_of(2 * side**3, partial(torch.matmul, a, b), device) / 1e9
     rates["copy_gb_per_s"] = measure_copy(device) / 1e9
     return rates
 

@@ -150,7 +150,8 @@ def ours(case: Case, line: Line) -> None:
     register_optimizer_step_pre_hook(lambda *_: watch.mark("optimizer"))
     method, params = case.method
     settings = TrainConfig(epochs=1, batch_size=case.batch, lr=0.01, precision=case.precision)  # type: ignore[arg-type]
-    spec = DistillSpec.model_construct(method=method, params=params, seed=SEED, time_steps=case.config.steps, train=settings)
+    named = {"method": method, "params": params, "seed": SEED, "time_steps": case.config.steps, "train": settings}
+    spec = DistillSpec.model_construct(**named)  # only what the loss reads
     world = World(device=torch.device(case.device))
     loader = Loader(make_store(case), "train", batch_size=case.batch, seed=SEED, shuffle=True, device=world.device)
     with tempfile.TemporaryDirectory() as folder:
