@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from snakemake_executor_plugin_submitit.request.resources import GPUS, parse_resources
-from spikedistill.errors import SpikedistillError
+from spikedistill.errors import ArtifactError, SpikedistillError
 from spikedistill.launch.profile import site_profile, site_resources
 from spikedistill.launch.resources import gpus_per_node
 from spikedistill.plan.build import Plan
 from spikedistill.plan.stages import RULES, STAGES
+from spikedistill.store.artifacts import Store
 
 NETWORK_FILE_SYSTEMS = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "panfs", "wekafs", "fuse")
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol")
@@ -83,9 +84,13 @@ def _store(root: Path, slurm: bool) -> Iterator[Check]:
     probe = root / f".doctor-{uuid.uuid4().hex}"
     try:
         root.mkdir(parents=True, exist_ok=True)
+        Store(root).check()
         probe.write_text("x", encoding="utf-8")
         probe.unlink()
         yield Check("ok", f"store {root.absolute()} is writable, {shutil.disk_usage(root).free / 2**30:.0f} GiB free")
+    except ArtifactError as err:
+        yield Check("fail", str(err))
+        return
     except OSError as err:
         yield Check("fail", f"store {root.absolute()}: {err}", "choose a folder that you may write to: `store:` in config.yaml")
         return

@@ -176,7 +176,7 @@ def _move(store: Store, takeover: Takeover, new: str) -> str | None:
             return f"{new} is there already, made anew"
         hidden = store.path(old).parent / f".{Path(old).name}.{uuid.uuid4().hex[:8]}.old"
         store.path(old).rename(hidden)
-        shutil.rmtree(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)  # `store prune` removes what stays
     return None
 
 

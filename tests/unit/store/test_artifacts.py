@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from spikedistill.errors import ArtifactError
+from spikedistill.launch import doctor
 from spikedistill.store import artifacts
 from spikedistill.store.artifacts import MANIFEST_BACKUP, Store, UnreadableError
 from spikedistill.store.housekeeping import leave_work
@@ -226,6 +227,12 @@ def test_a_folder_of_a_shared_store_that_is_closed_is_named_with_the_remedy(shar
     as_user(ALICE, shared_store.check)
     with pytest.raises(ArtifactError, match=f"no permission to write in .*{ALICE} can run: chmod g.ws {folders}$"):
         as_user(BOB, shared_store.check)
+    checks = {
+        user: as_user(user, lambda: [tuple(each) for each in doctor._store(shared_store.root, False)]) for user in (ALICE, BOB)
+    }
+    assert [level for level, *_ in checks[ALICE]] == ["ok"]
+    ((level, told, _),) = checks[BOB]
+    assert level == "fail" and told.endswith(folders)
 
 
 @needs_root
