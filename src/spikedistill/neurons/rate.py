@@ -54,7 +54,7 @@ def spike_pass(network: nn.Module) -> Iterator[None]:
 
 
 def convert_to_rate(network: nn.Module, time_steps: int) -> None:
-    """Replace every nonlinear layer by its `RateModule`, in place.
+    """Replace every nonlinear layer by its `RateModule`, in place; one that is a `RateModule` already stays.
 
     Parameters keep their names, so converted and other networks can load each other's weights.
 
@@ -63,16 +63,33 @@ def convert_to_rate(network: nn.Module, time_steps: int) -> None:
         time_steps: T.
 
     Raises:
-        ConfigError: if they do not.
+        ConfigError: if they do not, or if a batch normalisation normalises in its own way.
     """
-    for module in list(network.modules()):
+    for path, module in list(network.named_modules()):
         for name, child in list(module.named_children()):
+            if isinstance(child, RateModule):
+                continue
             if isinstance(child, SpikingNeuron):
                 setattr(module, name, _with_rate_pass(child))
             elif isinstance(child, nn.BatchNorm2d):
+                _check_batchnorm(child, f"{path}.{name}".removeprefix("."))
                 setattr(module, name, RateBatchNorm2d.from_batchnorm(child))
             elif isinstance(child, nn.MaxPool2d | nn.ReLU):
                 setattr(module, name, StraightThrough(child, time_steps))
+
+
+def _check_batchnorm(norm: nn.BatchNorm2d, path: str) -> None:
+    """Check that `RateBatchNorm2d` normalises as `norm` does."""
+    if type(norm).forward is not nn.BatchNorm2d.forward:
+        what = f"{type(norm).__name__} has a forward of its own"
+    elif norm.momentum is None or not norm.track_running_stats:
+        what = "it has no running statistics with a momentum"
+    else:
+        return
+    raise ConfigError(
+        f"layer {path}: no rate-based backward pass for this batch normalisation, as {what}; "
+        "set student.backward to bptt, or make the layer a spikedistill.neurons.rate.RateModule"
+    )
 
 
 class _ValueWithGradient(torch.autograd.Function):

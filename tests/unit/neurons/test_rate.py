@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from spikedistill.errors import ConfigError
 from spikedistill.models import build_student
 from spikedistill.models.network import Network
 from spikedistill.models.wrappers import Student
 from spikedistill.neurons.dynamics import Dynamics, spike_statistics
 from spikedistill.neurons.lif import LIF, lif
-from spikedistill.neurons.rate import RateBatchNorm2d, RateLIF, StraightThrough, convert_to_rate, spike_pass
+from spikedistill.neurons.rate import RateBatchNorm2d, RateLIF, RateModule, StraightThrough, convert_to_rate, spike_pass
 from spikedistill.neurons.settings import NeuronConfig
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -250,3 +251,30 @@ def test_a_converted_normalisation_keeps_eps_and_momentum():
         torch.testing.assert_close(ours(x), theirs(x).detach())
     for mine, other in zip(ours.buffers(), theirs.buffers(), strict=True):
         torch.testing.assert_close(mine, other)
+
+
+class Renorm(nn.BatchNorm2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("norm", "why"),
+    [
+        (Renorm(1), "Renorm has a forward"),
+        (nn.BatchNorm2d(1, momentum=None), "momentum"),
+        (nn.BatchNorm2d(1, track_running_stats=False), "running"),
+    ],
+)
+def test_a_normalisation_that_would_become_another_is_refused_by_name(norm, why):
+    with pytest.raises(ConfigError, match=rf"layer 1\.0: .*{why}.*student\.backward"):
+        convert_to_rate(nn.Sequential(LIF(NeuronConfig(), 2), nn.Sequential(norm)), 2)
+
+
+def test_a_layer_with_a_rate_pass_of_its_own_stays():
+    class Own(RateModule, nn.BatchNorm2d):
+        pass
+
+    network = nn.Sequential(Own(1), nn.BatchNorm2d(1))
+    convert_to_rate(network, 2)
+    assert [type(layer) for layer in network] == [Own, RateBatchNorm2d]
