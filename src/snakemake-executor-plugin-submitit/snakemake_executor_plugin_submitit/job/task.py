@@ -33,6 +33,11 @@ REQUEUE_S = 60.0
 GIVEN_GPUS = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS")  # set by Slurm for GPUs and for shares of them (shard, mps)
 
 
+def are_gpus_given() -> bool:
+    """Return True if Slurm gave this job GPUs, be it for options that are not counted, as in gres=shard:2."""
+    return any(os.environ.get(name) for name in GIVEN_GPUS)
+
+
 def keep_log(log: Path, folder: Path) -> None:
     """Make a log private, and link it into the job's folder: the logs of an array are in a folder of their own."""
     with contextlib.suppress(OSError):
@@ -154,8 +159,7 @@ class CommandTask:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
     def _has_gpus(self) -> bool:
-        """Return True if the job requests GPUs, be it by options that are not counted, as in gres=shard:2."""
-        return self.gpus_per_node > 0 or (self._on_slurm and any(os.environ.get(name) for name in GIVEN_GPUS))
+        return self.gpus_per_node > 0 or (self._on_slurm and are_gpus_given())
 
     def _run_command(self, me: ranks.Member) -> int:
         try:

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 from snakemake_executor_plugin_submitit.job import ranks
-from snakemake_executor_plugin_submitit.job.task import HOLD_S, LOCAL_TERMINATE_S, SIGNAL_SPREAD_S
+from snakemake_executor_plugin_submitit.job.task import HOLD_S, LOCAL_TERMINATE_S, SIGNAL_SPREAD_S, are_gpus_given
 from snakemake_executor_plugin_submitit.processes import ProcessId
 from snakemake_executor_plugin_submitit.request.local_slots import Share, SlotPool
 from snakemake_executor_plugin_submitit.request.pooling import PRELOADED_MB
@@ -222,9 +222,12 @@ class Worker:
 
     def _variables(self, ticket: Ticket, share: Share) -> dict[str, str]:
         """Return what the job's environment has in place of the worker's."""
+        devices = [self._devices[index] for index in share.gpus if index < len(self._devices)]
+        if not devices and self._terms.slots == 1 and self._on_slurm and are_gpus_given():
+            devices = self._devices  # a share of a GPU, which no option counts
         variables = {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-            "CUDA_VISIBLE_DEVICES": ",".join(self._devices[index] for index in share.gpus if index < len(self._devices)),
+            "CUDA_VISIBLE_DEVICES": ",".join(devices),
         }
         variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(ticket.cpus))
         if self._on_slurm:

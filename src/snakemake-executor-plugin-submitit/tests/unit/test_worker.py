@@ -10,6 +10,9 @@ import pytest
 
 from slurm_lab.main_process import lines, wait_for
 from slurm_lab.running import environment
+from snakemake_executor_plugin_submitit.job.task import GIVEN_GPUS
+from snakemake_executor_plugin_submitit.request.resources import Request
+from snakemake_executor_plugin_submitit.worker.loop import Terms, Worker
 from snakemake_executor_plugin_submitit.worker.tickets import Ticket, TicketFolder
 
 pytestmark = pytest.mark.slow
@@ -193,3 +196,27 @@ def test_a_closed_pool_is_left_at_once_when_it_is_empty(pool):
     pool.put("touch done")
     pool.tickets.close()
     assert "jobs: 1" in pool.work(idle_s=10_000.0)
+
+
+@pytest.mark.parametrize(
+    ("slots", "gpus", "on_slurm", "given", "seen"),
+    [
+        (1, 0, True, {"SLURM_JOB_GPUS": "3"}, "3,4"),  # as for gres=shard:2
+        (1, 0, True, {}, ""),  # those of the shell that submitted it
+        (1, 0, False, {"SLURM_JOB_GPUS": "3"}, ""),  # those of a job around the main process
+        (2, 0, True, {"SLURM_JOB_GPUS": "3"}, ""),
+        (2, 1, True, {"SLURM_JOB_GPUS": "3"}, "3"),
+    ],
+)
+def test_a_job_sees_its_gpus_and_a_single_one_shares_of_gpus_too(pool, monkeypatch, slots, gpus, on_slurm, given, seen):
+    for name in GIVEN_GPUS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"CUDA_VISIBLE_DEVICES": "3,4", **given}.items():
+        monkeypatch.setenv(name, value)
+    pool.put("true", gpus=gpus)
+    terms = Terms(slots, Request(cpus_per_task=slots, gpus_per_node=2 * gpus, mem_mb=1000), 600.0, 1.0)
+    worker = Worker(pool.tickets.folder, terms, "7.0", umask=0o022, on_slurm=on_slurm)
+    pool.tickets.enter("7.0", {})
+    claim = pool.tickets.claim("7.0", lambda ticket: True)
+    share = worker._shares.take(Request(cpus_per_task=1, gpus_per_node=gpus, mem_mb=100))
+    assert worker._variables(claim.ticket, share)["CUDA_VISIBLE_DEVICES"] == seen
