@@ -1,5 +1,6 @@
 """Decide what happens to jobs left by a killed main process: adopt, accept as finished, or resubmit."""
 
+import functools
 import hashlib
 import json
 import re
@@ -168,6 +169,8 @@ def _digest(job: Any) -> str:
     parts: dict[str, Any] = {}
     if "CODE" in triggers:
         parts["code"] = persistence._code(job.rule)
+        if written := job.rule.script or job.rule.notebook:
+            parts["script"] = _script_digest(job._path_to_source_file(written))
     if "INPUT" in triggers:
         parts["input"] = sorted(map(str, persistence._input(job)))
     if "PARAMS" in triggers:
@@ -176,6 +179,20 @@ def _digest(job: Any) -> str:
     text = json.dumps(parts, ensure_ascii=False)
     text = text.replace(str(workflow.sourcecache.runtime_cache_path), "")  # where `workflow.source_path` leads in this run
     return f"{','.join(parts)}:{hashlib.sha256(ADDRESS.sub('', text).encode()).hexdigest()}"
+
+
+def _script_digest(source: Any) -> str:
+    """Return a digest of a script or notebook, a source file of Snakemake's; its address if it is on another machine."""
+    path = source.get_path_or_uri(secret_free=True)
+    if not source.is_local:
+        return str(path)
+    about = Path(path).stat()
+    return _file_digest(path, about.st_mtime_ns, about.st_size)
+
+
+@functools.lru_cache
+def _file_digest(path: str, modified_ns: int, size: int) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _with_sorted_sets(value: Any) -> Any:

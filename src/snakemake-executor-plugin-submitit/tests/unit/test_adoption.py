@@ -65,7 +65,11 @@ def job_of(code="true", *, params=(), inputs=(), resources=(), jobid=1, triggers
     workflow = SimpleNamespace(persistence=persistence, sourcecache=SimpleNamespace(runtime_cache_path=f"/tmp/run{jobid}"))
     workflow.rerun_triggers = [SimpleNamespace(name=name) for name in triggers]
     return SimpleNamespace(
-        **{"rule": SimpleNamespace(name="train", shellcmd=code), "input": list(inputs), "non_derived_params": list(params)},
+        **{
+            "rule": SimpleNamespace(name="train", shellcmd=code, script=None, notebook=None),
+            "input": list(inputs),
+            "non_derived_params": list(params),
+        },
         **{"dag": SimpleNamespace(workflow=workflow), "rules": lambda: ["train"], "is_group": lambda: False},
         **{"resources": dict(resources), "jobid": jobid},
     )
@@ -286,7 +290,7 @@ onstart:
     os._exit(0)  # no job has to run
 
 rule all:
-    input: "code", "text", "param", "input", "same"
+    input: "code", "text", "script", "param", "input", "same"
 rule code:
     output: touch("code")
     shell: "true CODE"
@@ -294,6 +298,10 @@ rule text:
     output: touch("text")
     run:
         print("CODE")
+rule script:
+    output: touch("script")
+    params: name="a"
+    script: "{params.name}.py"
 rule param:
     output: touch("param")
     params: step=config["step"]
@@ -319,6 +327,7 @@ rule same:
 def real_digests(folder, seed, code, **config):
     (folder / "Snakefile").write_text(SNAKEFILE.replace("CODE", code))
     (folder / "other").touch()
+    (folder / "a.py").write_text(f"print('{code}')")
     values = [f"{name}={value}" for name, value in config.items()]
     command = (sys.executable, "-m", "snakemake", "--cores", "2", "--nolock", "--config", *values)
     done = run(folder, *command, PYTHONHASHSEED=str(seed), PATH=os.environ["PATH"])
@@ -329,9 +338,10 @@ def real_digests(folder, seed, code, **config):
 @pytest.mark.slow
 def test_a_digest_tells_code_params_and_inputs_and_is_the_same_in_each_run(tmp_path):
     first = real_digests(tmp_path, 1, "one", step=1, file="Snakefile", cpus=1)
+    assert first["script"][0].startswith("code,script,"), "what earlier versions noted, without the script, is not compared"
     assert all(len(found) == 1 for name, found in first.items() if name != "group"), first
     assert set(first["group"]) == {digest for name, found in first.items() if name != "group" for digest in found}
     later = real_digests(tmp_path, 2, "two", step=2, file="other", cpus=2)
-    assert {name for name in first if later[name] != first[name]} == {"code", "text", "param", "input", "group"}, (
+    assert {name for name in first if later[name] != first[name]} == {"code", "text", "script", "param", "input", "group"}, (
         "and `all` and `same` are the same"
     )

@@ -320,6 +320,24 @@ def test_jobs_have_the_attributes_that_the_executor_reads():
     assert hasattr(Job, "wildcards") or "wildcards" in source(Job.__init__)
 
 
+def test_persistence_and_jobs_tell_what_a_digest_is_of():
+    from snakemake.jobs import Job
+    from snakemake.persistence.file import FilePersistence
+    from snakemake.rules import Rule
+    from snakemake.sourcecache import LocalSourceFile, SourceFile
+
+    for name, parameters in {"_code": ["self", "rule"], "_input": ["self", "job"]}.items():
+        assert list(inspect.signature(inspect.unwrap(getattr(FilePersistence, name))).parameters) == parameters
+    assert isinstance(FilePersistence._serialize_param, property)
+    assert isinstance(Job.non_derived_params, property)
+    assert list(inspect.signature(Job._path_to_source_file).parameters) == ["self", "path"]
+    assert "self._path_to_source_file(path)" in source(Job.outputs_older_than_script_or_notebook)
+    assert "path = self.rule.script or self.rule.notebook" in source(Job.outputs_older_than_script_or_notebook)
+    assert {"self.script = None", "self.notebook = None"} <= {line.strip() for line in source(Rule.__init__).splitlines()}
+    assert LocalSourceFile("a.py").get_path_or_uri(secret_free=True) == "a.py"
+    assert isinstance(SourceFile.is_local, property) and LocalSourceFile("a.py").is_local
+
+
 def test_input_files_carry_their_flags():
     from snakemake.io import ancient
 
