@@ -16,10 +16,10 @@ import functools
 import importlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -49,6 +49,8 @@ WHAT: dict[str, str] = {
     "models": "architecture",
 }
 """What a component of each kind is called in messages."""
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_NO_NAME = "cannot name a component, as names of artifacts hold it: use letters, digits, - and _"
 MAX_LISTED = 200
 """Maximum number of names that a message lists."""
 
@@ -63,14 +65,39 @@ class Section(BaseModel):
     def _no_booleans_for_numbers(cls, values: Any) -> Any:
         """Refuse what would count as 0 or 1, such as a YAML `yes`."""
         for name, value in values.items() if isinstance(values, dict) else ():
-            if isinstance(value, bool) and name in cls.model_fields and _is_number(cls.model_fields[name].annotation):
-                raise ValueError(f"{name}: a number is expected; found {str(value).lower()}")
+            if name in cls.model_fields and _holds_numbers_alone(cls.model_fields[name].annotation):
+                for key, boolean in _booleans(name, value):
+                    raise ValueError(f"{key}: a number is expected; found {str(boolean).lower()}")
         return values
 
 
-def _is_number(annotation: Any) -> bool:
-    kinds = set(get_args(annotation) or [annotation]) - {type(None)}
-    return bool(kinds) and kinds <= {int, float}
+def _holds_numbers_alone(annotation: Any) -> bool:
+    """Return True if a field takes numbers, by themselves or in lists and mappings, and no booleans."""
+    kinds = set(_leaves(annotation))
+    sections = any(isinstance(kind, type) and issubclass(kind, BaseModel) for kind in kinds)
+    return bool(kinds & {int, float}) and not kinds & {bool, Any} and not sections
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    """Yield the types of the values that an annotation allows."""
+    if get_origin(annotation) is Literal:
+        yield from map(type, get_args(annotation))
+    elif get_origin(annotation) is Annotated:
+        yield from _leaves(get_args(annotation)[0])
+    elif get_args(annotation):
+        for member in get_args(annotation):
+            yield from _leaves(member)
+    else:
+        yield annotation
+
+
+def _booleans(key: str, value: Any) -> Iterator[tuple[str, bool]]:
+    """Yield the booleans in a value, each with its key."""
+    if isinstance(value, bool):
+        yield key, value
+    elif isinstance(value, Mapping | list | tuple):
+        for name, member in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _booleans(f"{key}.{name}", member)
 
 
 class ComponentParams(Section):
@@ -255,11 +282,13 @@ def unknown(what: str, name: str, allowed: Iterable[str]) -> str:
 @functools.cache
 def _files(source: Source, kind: Kind) -> dict[str, Path]:
     """Return the files of a source that define a class `Params`, by name; one that cannot be parsed counts, too."""
-    return {
-        canonical(file.stem): file
-        for file in _python_files(source.room(kind))
-        if _begins_a_line(file, "class Params") or _tree(file) is None
-    }
+    found = {}
+    for file in _python_files(source.room(kind)):
+        if _begins_a_line(file, "class Params") or _tree(file) is None:
+            if not _NAME.fullmatch(file.stem):
+                raise ConfigError(f"{file}: {file.stem!r} {_NO_NAME}")
+            found[canonical(file.stem)] = file
+    return found
 
 
 @functools.cache
@@ -283,6 +312,8 @@ def _table(file: Path) -> dict[str, dict[str, Any]]:
     for name, entry in table.items():
         if not (isinstance(name, str) and isinstance(entry, dict) and _is_json(entry)):
             raise ConfigError(f"{expected}; found {name!r:.80}: {entry!r:.80}")
+        if not _NAME.fullmatch(name):
+            raise ConfigError(f"{file}: ARCHITECTURES: {name!r:.80} {_NO_NAME}")
     return table
 
 

@@ -185,14 +185,21 @@ def _folder(name: str) -> Source:
     folder = given.resolve()
     if not folder.is_dir():
         raise ConfigError(f"{origin}: no such folder: {folder}")
-    if not folder.name.isidentifier() or keyword.iskeyword(folder.name):
-        raise ConfigError(f"{origin}: imported under its name, and {folder.name!r} is none for Python: use letters, digits and _")
+    check_name(folder.name, origin)
     _check_not_writable_by_all(given, origin)
     if folder.name not in _finder().folders:
         spec = importlib.util.find_spec(folder.name)
         if spec is not None and str(folder) not in [str(Path(each).resolve()) for each in spec.submodule_search_locations or ()]:
             raise ConfigError(_taken(origin, folder.name, spec.origin or list(spec.submodule_search_locations or ())))
     return _checked(Source(folder.name, folder, name, origin))
+
+
+def check_name(name: str, origin: str) -> None:
+    """Raise a ConfigError, which names `origin`, unless Python can import a folder under its name."""
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise ConfigError(f"{origin}: imported under its name, and {name!r} is none for Python: use letters, digits and _")
+    if name in COMPUTING:
+        raise ConfigError(f"{origin}: code of spikedistill is recorded under this name, too: choose another")
 
 
 def _taken(origin: str, package: str, by: object) -> str:
@@ -254,7 +261,10 @@ def _check_not_writable_by_all(given: Path, origin: str) -> None:
     """
     try:
         code = set(_code_in(given.resolve()))
-        above = {folder for place in (given, *code) for folder in place.parents} - code
+        links = {place for place in code if place.is_symlink()}
+        code -= links
+        on_the_way = map(_folders_on_the_way, (given, *links))
+        above = {folder for place in code for folder in place.parents}.union(*on_the_way) - code
         for each in sorted(code | above):
             mode = _mode(each)
             if mode & stat.S_IWOTH and not (each in above and mode & stat.S_ISVTX):
@@ -264,14 +274,36 @@ def _check_not_writable_by_all(given: Path, origin: str) -> None:
         raise ConfigError(f"{origin}: {err.filename}: {err.strerror}") from None
 
 
+def _folders_on_the_way(path: Path) -> set[Path]:
+    """Return the folders in which the parts of a path are looked up, and those of what links in it lead to."""
+    folders: set[Path] = set()
+    place, ahead, links = Path("/"), list(reversed(path.absolute().parts[1:])), 0
+    while ahead:
+        part = ahead.pop()
+        if part == "..":
+            place = place.parent
+            continue
+        folders.add(place)
+        if (place / part).is_symlink() and links < 40:
+            links += 1
+            leads_to = (place / part).readlink()
+            ahead += reversed(leads_to.parts[leads_to.is_absolute() :])
+            place = Path("/") if leads_to.is_absolute() else place
+        else:
+            place /= part
+    return folders
+
+
 def _code_in(folder: Path) -> Iterator[Path]:
-    """Yield the real paths of a folder and of all below it that Python may import: folders and files, where links lead to."""
+    """Yield a folder and all below it that Python may import, real folders and files, and the links that lead to them."""
     waiting, seen = [folder], {folder}
     while waiting:
         place = waiting.pop()
         yield place
         for path in _entries(place):
             real = Path(os.path.realpath(path)) if path.is_symlink() else path  # Path.resolve refuses links in a circle
+            if real != path and (real.is_dir() or (_is_code(path) and real.is_file())):
+                yield path
             if real.is_dir():
                 if real != path and not any(map(_is_code, _entries(real))):
                     yield real  # and no more: it may be a link to data, of which there may be much
@@ -305,8 +337,7 @@ def _mode(path: Path) -> int:
 def _checked(source: Source) -> Source:
     if source.package == PACKAGE or source.package.startswith(f"{PACKAGE}."):
         raise ConfigError(f"{source.origin}: this is spikedistill itself")
-    if source.package.partition(".")[0] in COMPUTING:
-        raise ConfigError(f"{source.origin}: code of spikedistill is recorded under this name, too: choose another")
+    check_name(source.package.partition(".")[0], source.origin)
     if not any((source.folder / room).is_dir() for room in ROOMS):
         raise ConfigError(f"{source.origin}: {source.folder} has none of the folders {', '.join(ROOMS)}; see docs/extending.md")
     return source

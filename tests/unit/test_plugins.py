@@ -287,6 +287,8 @@ def test_a_table_that_is_no_literal_is_named(plugin):
         ("ARCHITECTURES = {'net': 1}", "; found 'net': 1"),
         ("ARCHITECTURES = {1: {}}", "; found 1: {}"),
         ("ARCHITECTURES = {'net': {'widths': {16, }}}", "; found 'net': {'widths': {16}}"),
+        ("ARCHITECTURES = {'net+3': {}}", "net.py: ARCHITECTURES: 'net+3' cannot name a component"),
+        ("ARCHITECTURES = {'my/net': {}}", "'my/net' cannot name a component"),
         ("ZOO = ['timm']", "net.py: ZOO must be a text, the prefix of the names; found ['timm']"),
     ],
 )
@@ -390,6 +392,24 @@ def test_so_is_one_that_every_user_can_replace(plugin, tmp_path, place):
     plugin.rename(tmp_path / "far" / "away" / plugin.name)
     (tmp_path / "link" / "to").symlink_to(tmp_path / "far" / "away")
     refused(plugin, tmp_path / place, f"./link/to/{plugin.name}")
+
+
+def test_so_is_one_whose_way_leads_through_a_link_that_every_user_can_replace(plugin, tmp_path):
+    for folder in ("open", "safe"):
+        (tmp_path / folder).mkdir()
+    plugin.rename(tmp_path / "safe" / plugin.name)
+    (tmp_path / "open" / "current").symlink_to("../safe")
+    (tmp_path / "through").symlink_to(tmp_path / "open" / "current")
+    refused(plugin, tmp_path / "open", f"./through/{plugin.name}")
+
+
+def test_so_is_one_whose_files_lie_behind_such_a_link(plugin, tmp_path):
+    for folder in ("open", "safe"):
+        (tmp_path / folder).mkdir()
+    (plugin / "terms.py").rename(tmp_path / "safe" / "terms.py")
+    (tmp_path / "open" / "current").symlink_to("../safe")
+    (plugin / "terms.py").symlink_to(tmp_path / "open" / "current" / "terms.py")
+    refused(plugin, tmp_path / "open")
 
 
 def test_a_sticky_folder_above_is_fine_and_the_plug_in_itself_may_not_be_one(plugin, tmp_path):
@@ -530,6 +550,73 @@ def test_a_component_may_import_another_plug_in_of_the_configuration(plugin, tmp
     (other / "distill" / "theirs.py").write_text(METHOD.replace("from .. import terms", f"from {plugin.name} import terms"))
     (tmp_path / "config.yaml").write_text(f"plugins: [./{plugin.name}, ./{other.name}]\n")
     assert main(["check-plugin"]) == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["my-plugin", "class", "train"])
+def test_nothing_is_written_for_a_plug_in_that_could_not_be_used(plugin, tmp_path, name):
+    with pytest.raises(ConfigError, match=rf"--plugin .*{name}: .*(none for Python|choose another)"):
+        new_component("method", "fresh", tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+def test_a_file_whose_name_no_artifact_can_hold_is_named(plugin):
+    (plugin / "distill" / "my+m.py").write_text(METHOD)
+    with pytest.raises(ConfigError, match=r"my\+m\.py: 'my\+m' cannot name a component"):
+        parse_config(config(plugin))
+
+
+NETWORK = '''
+"""A network of a test."""
+from torch import nn
+from spikedistill.models.network import Network
+
+ARCHITECTURES = {"odd": {}}
+
+
+class Shortcut(nn.Sequential):
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+class Squared(nn.Module):
+    def forward(self, x):
+        return (x + 1) ** 2
+
+
+class Shared(nn.Module):
+    def __init__(self, act):
+        super().__init__()
+        self.conv, self.act, self.again = nn.Conv2d(4, 4, 3, padding=1), act, nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x):
+        return self.act(self.again(self.act(self.conv(x))))
+
+
+def build(entry, activation, num_classes, in_channels):
+    stem, after = nn.Conv2d(in_channels, 4, 3, padding=1), nn.Sequential(nn.BatchNorm2d(4), activation())
+    first, last = STAGE, nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), activation(), LAST)
+    return Network(stem=stem, after_stem=after, stages=[first, last], widths=[4, 4], classifier=nn.Linear(4, num_classes))
+'''
+LAYERS = "nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), activation()"
+
+
+@pytest.mark.parametrize(
+    ("stage", "last", "problem"),
+    [
+        (f"nn.Sequential({LAYERS})", "nn.Identity()", None),
+        (f"Shortcut({LAYERS})", "nn.Identity()", None),
+        ("nn.Sequential(Shared(activation()))", "nn.Identity()", "used more than once: stage1.block1.lif"),
+        (f"nn.Sequential({LAYERS})", "Squared()", "of the rate pass differ"),
+        (f"nn.Sequential({LAYERS})", "nn.Softplus()", None),  # refused by name where backward: rate is set
+    ],
+)
+def test_check_plugin_names_what_a_network_breaks(plugin, capsys, stage, last, problem):
+    (plugin / "distill" / "mine.py").unlink()
+    (plugin / "models").mkdir()
+    (plugin / "models" / "odd.py").write_text(NETWORK.lstrip().replace("STAGE", stage).replace("LAST", last))
+    assert main(["check-plugin", f"./{plugin.name}"]) == (0 if problem is None else 1), capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert problem is None or problem in said
 
 
 @pytest.mark.parametrize("name", ["2x", "a b", "../x", "Kd", "class", "", "a.b"])

@@ -47,6 +47,13 @@ def config_arguments() -> argparse.ArgumentParser:
     return shared
 
 
+def folder(text: str) -> Path:
+    """Return the folder that an argument names: not the current one for "", as of a variable of the shell that is not set."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a folder, found nothing; . is the current one")
+    return Path(text)
+
+
 def add_stage_names(parser: argparse._ActionsContainer, *, nargs: str = "+", note: str = "") -> None:
     """Add the argument that names stages of the plan; `note` follows its help."""
     names = parser.add_argument("names", nargs=nargs, default=[], metavar="NAME", help=f"a stage's artifact, {NAME_HELP}{note}")
@@ -68,7 +75,7 @@ def add_profile(parser: argparse.ArgumentParser, what: str) -> None:
 def store_argument() -> argparse.ArgumentParser:
     """Return the argument that chooses a store, as a parent of parsers."""
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--store", help="folder of the artifacts (default: as configured)")
+    shared.add_argument("--store", type=folder, help="folder of the artifacts (default: as configured)")
     return shared
 
 

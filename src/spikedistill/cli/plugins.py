@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from spikedistill import plugins
-from spikedistill.cli.arguments import Commands, use_plugins
+from spikedistill.cli.arguments import Commands, folder, use_plugins
 from spikedistill.errors import ConfigError
 from spikedistill.project.new import NAMES, new_component
 
@@ -16,7 +16,7 @@ def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
     new = commands.add_parser("new", parents=[configured], help="write the file of a component of your own")
     new.add_argument("kind", choices=NAMES)
     new.add_argument("name", help="its name in the configuration")
-    new.add_argument("--plugin", type=Path, metavar="FOLDER", help="the plug-in (default: the first folder of `plugins:`)")
+    new.add_argument("--plugin", type=folder, metavar="FOLDER", help="the plug-in (default: the first folder of `plugins:`)")
     new.set_defaults(command=_new)
     check = commands.add_parser(
         "check-plugin", parents=[configured], help="run the tests that every component must pass on those of plug-ins"

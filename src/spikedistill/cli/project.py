@@ -6,7 +6,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from spikedistill.cli.arguments import Commands
+from spikedistill.cli.arguments import Commands, folder
 from spikedistill.errors import ConfigError
 
 NEXT = (
@@ -21,12 +21,12 @@ NEXT = (
 def add(commands: Commands, configured: argparse.ArgumentParser) -> None:
     """Add the commands of this module."""
     init = commands.add_parser("init", help="write a new project: config.yaml, Snakefile, profiles, a folder for plug-ins")
-    init.add_argument("folder", type=Path, nargs="?", help="a new folder, or one that has none of these")
+    init.add_argument("folder", type=folder, nargs="?", help="a new folder, or one that has none of these")
     init.add_argument("--recipe", metavar="NAME", help="start from a recipe (default: the demo)")
     init.add_argument("--list", action="store_true", help="list the recipes instead")
     init.set_defaults(command=_init)
     demo = commands.add_parser("demo", help="run the demo in an empty folder, on this machine")
-    demo.add_argument("folder", type=Path, nargs="?", default=Path(), help="where (default: here)")
+    demo.add_argument("folder", type=folder, nargs="?", default=Path(), help="where (default: here)")
     demo.add_argument("--verbose", action="store_true", help="print what Snakemake prints by itself: a block for each stage")
     demo.set_defaults(command=_demo)
 

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from spikedistill.cli.arguments import Commands, add_artifact_names, load_plan, open_store, store_argument
+from spikedistill.cli.arguments import Commands, add_artifact_names, folder, load_plan, open_store, store_argument
 from spikedistill.cli.terminal.logs import start_logging
 from spikedistill.config.files import read_resolved
 from spikedistill.errors import ConfigError
@@ -62,7 +62,7 @@ def _add_export(commands: Commands, configured: argparse.ArgumentParser) -> None
         "export", parents=[configured, store_argument()], help="write a network with a model card, on request as NIR"
     )
     add_artifact_names(export, "teacher or student")
-    export.add_argument("--out", type=Path, help="a new folder, for a single network (default: exports/NAME)")
+    export.add_argument("--out", type=folder, help="a new folder, for a single network (default: exports/NAME)")
     export.add_argument("--nir", action="store_true", help="also as a NIR graph, for neuromorphic back ends")
     export.set_defaults(command=_export)
 
@@ -113,11 +113,15 @@ def _trace(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from spikedistill.export.folder import write_export
+    from spikedistill.export.folder import refuse_to_replace, write_export
+    from spikedistill.plan.stages import network_role
 
     store = open_store(options)
-    refs = store.select(options.names)
+    refs = store.select(options.names, [ref for ref in store.refs() if network_role(ref)])
     if options.out and len(refs) > 1:
         raise ConfigError(f"--out {options.out}: one folder for {len(refs)} networks; leave it out, or name one network")
-    for ref in refs:
-        print(*write_export(store, ref, options.out or Path("exports") / Path(ref).name, nir=options.nir), sep="\n")
+    targets = {ref: options.out or Path("exports") / Path(ref).name for ref in refs}
+    for target in targets.values():
+        refuse_to_replace(target)
+    for ref, target in targets.items():
+        print(*write_export(store, ref, target, nir=options.nir), sep="\n")

@@ -41,10 +41,22 @@ def read_config(files: Sequence[Path], overrides: Sequence[str] = ()) -> dict[st
                 f"--config {override}: expected key=value, such as seeds=[0,1] or experiments.NAME.student.time_steps=4"
             )
         value = read_yaml(text, f"--config {key}")
-        for part in reversed(key.split(".")):
+        for part in reversed(_levels(key, merged)):
             value = {part: value}
         merge(merged, value)
     return merged
+
+
+def _levels(key: str, values: Mapping[str, Any]) -> list[str]:
+    """Return the keys of the levels that a dotted key goes down; a label of `values` may hold dots itself."""
+    parts, levels = key.split("."), []
+    current: Any = values
+    while parts:
+        known = current if isinstance(current, Mapping) else {}
+        count = next((count for count in range(len(parts), 1, -1) if ".".join(parts[:count]) in known), 1)
+        levels.append(".".join(parts[:count]))
+        current, parts = known.get(levels[-1]), parts[count:]
+    return levels
 
 
 def write_resolved(values: Mapping[str, Any], file: Path) -> None:

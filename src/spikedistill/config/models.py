@@ -125,6 +125,11 @@ class StudentConfig(_NetworkConfig):
         if self.backward == "rate" and self.encoding == "latency":
             reason = "latency spikes have the same mean over time for every image, and backward: rate computes gradients from it"
             yield ("encoding",), f"{reason}: set it to poisson or direct, or backward to bptt"
+        if self.encoding == "latency" and self.time_steps == 1:
+            yield (
+                ("encoding",),
+                "with one time step, latency gives every pixel of every image the same spike: set time_steps to 2 or more",
+            )
         if kind == "frames" and self.encoding != "direct":
             yield ("encoding",), f"{self.encoding} is for images; event frames have their own time: set it to direct"
 

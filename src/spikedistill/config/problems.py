@@ -47,7 +47,9 @@ def _explain(detail: Any, model: type[BaseModel]) -> str:
     message = text[0].lower() + text[1:]
     if detail["type"] == "missing":
         return "is required and not given"
-    return f"{message}; found {detail['input']!r}"
+    if detail["type"] in ("model_type", "dict_type", "mapping_type"):
+        message = "a section of keys is expected, {} for an empty one"
+    return f"{message}; found {'nothing' if detail['input'] is None else repr(detail['input'])}"
 
 
 def _section_at(model: type[BaseModel], loc: Sequence[str | int]) -> type[BaseModel] | None:

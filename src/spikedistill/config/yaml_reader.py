@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from yaml.constructor import ConstructorError
@@ -19,6 +19,7 @@ from spikedistill.errors import ConfigError
 
 MAX_DEPTH = 50
 MAX_VALUES = 200_000
+Number = TypeVar("Number", int, float)
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -53,6 +54,20 @@ class _Loader(yaml.SafeLoader):
         if len(node.value) > MAX_VALUES // 10:
             raise ConstructorError(None, None, f"merges make {len(node.value)} keys of one mapping", node.start_mark)
 
+    def construct_yaml_int(self, node: ScalarNode) -> int:
+        return self._as_it_looks(node, super().construct_yaml_int(node))
+
+    def construct_yaml_float(self, node: ScalarNode) -> float:
+        return self._as_it_looks(node, super().construct_yaml_float(node))
+
+    def _as_it_looks(self, node: ScalarNode, number: Number) -> Number:
+        """Refuse the octal and base-60 numbers of YAML 1.1, which look like others: 010 is 8, and 1:30 is 90."""
+        digits = str(node.value).lstrip("+-").replace("_", "")
+        if ":" in digits or (isinstance(number, int) and len(digits) > 1 and digits[0] == "0" and digits[1].isdigit()):
+            what = f"{node.value} means {number} in YAML; write that, or leading zeros and colons in quotes"
+            raise ConstructorError(None, None, what, node.start_mark)
+        return number
+
     def construct_object(self, node: Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
@@ -63,6 +78,10 @@ class _Loader(yaml.SafeLoader):
                 else str(err)
             )
             raise ConstructorError(None, None, f"{what}; write it in quotes if it is text", node.start_mark) from err
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 
 
 def read_yaml(text: str, source: str) -> Any:

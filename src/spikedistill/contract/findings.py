@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from types import ModuleType
 
+import torch
+from torch import Tensor, nn
+
 from spikedistill.components import ComponentParams
+from spikedistill.evaluate.layers import find_layers
+from spikedistill.neurons.firing import observed
 
 
 class ContractError(AssertionError):
@@ -15,6 +21,15 @@ def require(holds: object, message: str) -> None:
     """Raise a ContractError unless a promise holds."""
     if not holds:
         raise ContractError(message)
+
+
+def require_single_use(model: nn.Module, inputs: Tensor) -> None:
+    """Raise a ContractError unless every neuron runs once in a forward pass; one of a side branch need not run."""
+    runs: Counter[str] = Counter()
+    with observed(find_layers(model, "neuron"), lambda name, *_: runs.update([name])), torch.no_grad():
+        model(inputs)
+    repeated = [name for name, count in runs.items() if count > 1]
+    require(not repeated, f"each place of the network has neurons of its own; used more than once: {', '.join(repeated[:4])}")
 
 
 def require_description(component: ModuleType, what: str) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spikedistill import components
-from spikedistill.contract.findings import require
+from spikedistill.contract.findings import require, require_single_use
 from spikedistill.models import Student, build_student
 from spikedistill.neurons.settings import NeuronConfig
 
@@ -46,7 +46,13 @@ def passes_and_samples_do_not_mix(arch: str) -> None:
     require(torch.allclose(logits[:, 1:], of_other[:, 1:], atol=1e-5), "a sample changes the logits of another one")
 
 
-CHECKS = (learns_as_a_student, tells_its_maps_if_it_says_so, passes_and_samples_do_not_mix)
+def uses_each_neuron_once(arch: str) -> None:
+    """Every neuron of this package runs once in a pass, as its figures need."""
+    student, frames = _student(arch)
+    require_single_use(student.eval(), frames)
+
+
+CHECKS = (learns_as_a_student, tells_its_maps_if_it_says_so, passes_and_samples_do_not_mix, uses_each_neuron_once)
 """Checks of an architecture whose entry has `multi_step: True`."""
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from spikedistill import components
-from spikedistill.contract.findings import require
+from spikedistill.contract.findings import require, require_single_use
+from spikedistill.errors import ConfigError
 from spikedistill.models import Student, add_exits, build_student, build_teacher
+from spikedistill.neurons.rate import spike_pass
 from spikedistill.neurons.settings import NeuronConfig
 
 TIME_STEPS, CLASSES, CHANNELS = 2, 3, 2
@@ -59,6 +63,40 @@ def samples_and_time_do_not_mix(arch: str) -> None:
     require(torch.allclose(logits[:-1], of_later[:-1]), "a later frame changes earlier logits")
 
 
+def uses_each_layer_once(arch: str) -> None:
+    """Every neuron runs once in a pass, as its figures and rate-based backpropagation need; `last_features` are the last maps."""
+    torch.manual_seed(0)
+    student, side = _student(arch).eval(), least_side(arch)
+    frames = torch.rand(TIME_STEPS, 2, CHANNELS, side, side)
+    require_single_use(student, frames)
+    network, teacher = student.network, build_teacher(arch, num_classes=CLASSES, in_channels=CHANNELS).eval().network
+    with torch.no_grad():
+        for each in (network, teacher):
+            y = each.encode(frames.flatten(0, 1))
+            same = torch.equal(each.features(y)[-1], each.last_features(y))
+            require(same, "features(y)[-1] and last_features(y) differ: both are the output of the last stage")
+
+
+def trains_by_rates_if_it_can(arch: str) -> None:
+    """In a training pass of rate-based backpropagation, the logits are the mean of those of the spikes."""
+    try:
+        torch.manual_seed(0)
+        student = _student(arch, backward="rate")
+    except ConfigError:
+        return  # the layer and the reason are told to whoever sets `backward: rate`
+    side = least_side(arch)
+    frames = torch.rand(TIME_STEPS, 3, CHANNELS, side, side)
+    with spike_pass(student.network):
+        y = student.network.encode(frames.flatten(0, 1))
+        spikes = student.network.classify(student.network.last_features(y)).unflatten(0, (TIME_STEPS, -1)).mean(0)
+    rates = student(frames).logits[0]
+    require(
+        torch.allclose(spikes, rates, rtol=1e-3, atol=1e-4),
+        "with student.backward: rate the logits of the rate pass differ from the mean of the spikes': a layer does not commute "
+        "with the mean over time; make it a spikedistill.neurons.rate.RateModule",
+    )
+
+
 def carries_side_branches(arch: str) -> None:
     """A student takes the side branches of self-distillation, one after each stage but the last."""
     with torch.device("meta"):
@@ -86,13 +124,14 @@ CHECKS = (
     learns_in_both_roles,
     teacher_and_student_share_parameters,
     samples_and_time_do_not_mix,
+    uses_each_layer_once,
+    trains_by_rates_if_it_can,
     carries_side_branches,
     is_smallest_where_it_says,
 )
 """Checks of an architecture."""
 
 
-def _student(arch: str) -> Student:
-    return build_student(
-        arch, num_classes=CLASSES, in_channels=CHANNELS, time_steps=TIME_STEPS, neuron=NeuronConfig(threshold=0.05)
-    )
+def _student(arch: str, **options: Any) -> Student:
+    neuron = NeuronConfig(threshold=0.05)
+    return build_student(arch, num_classes=CLASSES, in_channels=CHANNELS, time_steps=TIME_STEPS, neuron=neuron, **options)

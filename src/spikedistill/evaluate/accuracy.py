@@ -117,7 +117,8 @@ def calibration_error(confidence: Tensor, correct: Tensor) -> float:
 
     Reference: Guo et al. 2017, arXiv 1706.04599, equation 3.
     """
+    confidence, correct = confidence.cpu(), correct.cpu()  # where sums have an order, which index_add_ on a GPU lacks
     member = (confidence * CALIBRATION_BINS).ceil().long().clamp(1, CALIBRATION_BINS) - 1
-    gap = torch.zeros(CALIBRATION_BINS, dtype=torch.float64, device=confidence.device)
+    gap = torch.zeros(CALIBRATION_BINS, dtype=torch.float64)
     gap.index_add_(0, member, confidence - correct.double())
     return float(gap.abs().sum() / len(confidence))

@@ -51,9 +51,9 @@ def _label(kind: str, module: nn.Module) -> str:
 
 def _place(path: Sequence[str]) -> str:
     """Return stem, stage and block, or head; for any other layout, the path without its last part."""
-    parents = [part for part in path if part != "network"][:-1] if "stages" in path else list(path)
-    if "stages" in path:
-        stage = path.index("stages") + 1
+    stage = path.index("stages") + 1 if "stages" in path else len(path)
+    if stage < len(path) and path[stage].isdigit():
+        parents = [part for part in path if part != "network"][:-1]
         numbers = [int(part) + 1 for part in path[stage : stage + 2] if part.isdigit()]
         place = f"stage{numbers[0]}"
         if len(numbers) > 1 and len(path) > stage + 2:

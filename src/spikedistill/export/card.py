@@ -69,7 +69,13 @@ logits = torch.stack(logits)
 
 
 def model_card(
-    ref: str, about: Mapping[str, Any], manifest: Mapping[str, Any], evaluation: Mapping[str, Any] | None, *, nir: bool
+    ref: str,
+    about: Mapping[str, Any],
+    manifest: Mapping[str, Any],
+    evaluation: Mapping[str, Any] | None,
+    *,
+    folder: str,
+    nir: bool,
 ) -> str:
     """Return the text of the model card of a network.
 
@@ -78,6 +84,7 @@ def model_card(
         about: content of model.json.
         manifest: manifest of its artifact.
         evaluation: content of evaluation.json; None if it has not been evaluated.
+        folder: name of the exported folder.
         nir: True if the folder holds a NIR graph, too.
     """
     spec, name = about["spec"], ref.partition("/")[2]
@@ -96,7 +103,7 @@ def model_card(
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {name}\n",
         f"`{about['arch']}`, {what}, {how} on `{spec['dataset']}`" + (f" from the teacher `{teacher}`.\n" if teacher else ".\n"),
-        f'## Load\n\n```python\nfrom spikedistill.export import load\n\nnetwork = load("{name}")\n{_example(about)}```\n',
+        f"## Load\n\n```python\nfrom spikedistill.export import load\n\nnetwork = load({folder!r})\n{_example(about)}```\n",
         f"## Input and output\n\n{_input(about)}\n\nClasses, in order: {', '.join(map(str, about['class_names']))}.\n",
         f"## Results\n\n{_results(evaluation)}\n",
         f"## Limits\n\n{_LIMITS.format(dataset=spec['dataset'])}\n",

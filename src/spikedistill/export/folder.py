@@ -47,8 +47,7 @@ def write_export(store: Store, ref: str, out: Path, *, nir: bool = False) -> lis
         ArtifactError: if the network or its data is missing or damaged.
         ConfigError: if `out` exists, if `ref` is not a network, or if NIR cannot express it.
     """
-    if out.exists():
-        raise ConfigError(f"{out}: exists already; choose another --out, or move it away")
+    refuse_to_replace(out)
     folder = store.open(ref)
     spec = read_model_spec(folder)
     data = open_store(store.open(spec.data))
@@ -64,7 +63,7 @@ def write_export(store: Store, ref: str, out: Path, *, nir: bool = False) -> lis
             from spikedistill.export.nir import write_nir
 
             write_nir(network, data, spec, draft / NIR)
-        card = model_card(ref, about, store.manifest(ref), evaluation, nir=nir)
+        card = model_card(ref, about, store.manifest(ref), evaluation, folder=out.name, nir=nir)
         (draft / CARD).write_text(card, encoding="utf-8")
         names = sorted(path.name for path in draft.iterdir())
         for name in names:
@@ -73,6 +72,12 @@ def write_export(store: Store, ref: str, out: Path, *, nir: bool = False) -> lis
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return [out / name for name in names]
+
+
+def refuse_to_replace(out: Path) -> None:
+    """Raise a ConfigError if there is something where an export is to be written."""
+    if out.exists():
+        raise ConfigError(f"{out}: exists already; choose another --out, or move it away")
 
 
 def describe(spec: NetworkSpec, data: SampleStore) -> dict[str, Any]:

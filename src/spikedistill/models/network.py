@@ -6,7 +6,7 @@ Letters: N images (T * B in a spiking network, time-major), C input channel, D c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -61,8 +61,7 @@ class Network(nn.Module):
     def last_features(self, y: Tensor) -> Tensor:
         """Return the last of `features`; without an autograd graph, activations are freed as soon as the next layer is done."""
         for part in (self.after_stem, *self.stages):
-            # layer by layer frees activations; a compiled or checkpointed part has a forward of its own, see `train.blocks`
-            for layer in [part] if "forward" in vars(part) else part:
+            for layer in part if _is_plain_sequence(part) else [part]:  # layer by layer frees activations
                 y = layer(y)
         return y
 
@@ -78,6 +77,12 @@ class Network(nn.Module):
         """Weight [K, D] of a classifier that is one linear layer on globally pooled features; None for other classifiers."""
         plain = self.pooled_size == 1 and isinstance(self.classifier, nn.Linear)
         return self.classifier.weight if plain else None  # type: ignore[return-value]
+
+
+def _is_plain_sequence(part: nn.Module) -> TypeGuard[nn.Sequential]:
+    """Return True if a part is its layers, one by one; one that is compiled or checkpointed is not, see `train.blocks`."""
+    is_sequence = isinstance(part, nn.Sequential) and type(part).forward is nn.Sequential.forward
+    return is_sequence and "forward" not in vars(part)
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1, *, bias: bool = False) -> nn.Conv2d:

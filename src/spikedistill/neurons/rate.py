@@ -41,14 +41,21 @@ class RateModule(nn.Module):
 
 @contextmanager
 def spike_pass(network: nn.Module) -> Iterator[None]:
-    """Run the spike pass of `network` in the block: no autograd graph; statistics are kept for the rate pass."""
+    """Run the spike pass of `network` in the block: no autograd graph; statistics are kept for the rate pass.
+
+    Autocast keeps no weights that it casts here: before torch 2.10 it would hand them, without a graph, to the rate pass
+    (https://github.com/pytorch/pytorch/issues/112583).
+    """
     modules = [module for module in network.modules() if isinstance(module, RateModule)]
+    keeps_casts = torch.is_autocast_cache_enabled()
     for module in modules:
         module.recording = True
+    torch.set_autocast_cache_enabled(False)
     try:
         with torch.no_grad():
             yield
     finally:
+        torch.set_autocast_cache_enabled(keeps_casts)
         for module in modules:
             module.recording = False
 
@@ -63,33 +70,60 @@ def convert_to_rate(network: nn.Module, time_steps: int) -> None:
         time_steps: T.
 
     Raises:
-        ConfigError: if they do not, or if a batch normalisation normalises in its own way.
+        ConfigError: if they do not, if a batch normalisation normalises in its own way, or if another layer of torch does not
+            commute with the mean over time.
     """
     for path, module in list(network.named_modules()):
         for name, child in list(module.named_children()):
+            where = f"{path}.{name}".removeprefix(".")
             if isinstance(child, RateModule):
                 continue
             if isinstance(child, SpikingNeuron):
                 setattr(module, name, _with_rate_pass(child))
             elif isinstance(child, nn.BatchNorm2d):
-                _check_batchnorm(child, f"{path}.{name}".removeprefix("."))
+                _check_batchnorm(child, where)
                 setattr(module, name, RateBatchNorm2d.from_batchnorm(child))
             elif isinstance(child, nn.MaxPool2d | nn.ReLU):
                 setattr(module, name, StraightThrough(child, time_steps))
+            elif _is_nonlinear(child):
+                raise ConfigError(f"layer {where}: {type(child).__name__} {_NO_RATE_PASS}")
+
+
+_NO_RATE_PASS = (
+    "has no rate-based backward pass; set student.backward to bptt, or make the layer a spikedistill.neurons.rate.RateModule"
+)
+_LINEAR = (
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear, nn.Identity),
+    *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+    *(nn.Flatten, nn.Unflatten, nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d, nn.PixelShuffle, nn.PixelUnshuffle),
+    *(nn.ChannelShuffle, nn.Upsample, nn.Fold, nn.Unfold),
+)
+"""Layers of torch that commute with the mean over time."""
+
+
+def _is_nonlinear(layer: nn.Module) -> bool:
+    """Return True for a layer of torch itself that does not commute with the mean over time; others are not known."""
+    if isinstance(layer, nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d):
+        return layer.p > 0  # each pass would draw its own mask
+    is_torchs = type(layer).__module__.startswith("torch.nn.modules.") and next(layer.children(), None) is None
+    return is_torchs and not isinstance(layer, (*_LINEAR, nn.Sequential, nn.ModuleList, nn.ModuleDict))
+
+
+ONE_VALUE = (
+    "one value per channel, as maps are 1x1 and a rank has a single sample, so there is no variance: use a larger "
+    "train.batch_size, fewer ranks, a smaller engine.accumulate, or larger inputs"
+)
 
 
 def _check_batchnorm(norm: nn.BatchNorm2d, path: str) -> None:
     """Check that `RateBatchNorm2d` normalises as `norm` does."""
     if type(norm).forward is not nn.BatchNorm2d.forward:
-        what = f"{type(norm).__name__} has a forward of its own"
+        what = "its forward is not that of torch"
     elif norm.momentum is None or not norm.track_running_stats:
-        what = "it has no running statistics with a momentum"
+        what = "it keeps no running statistics with a momentum"
     else:
         return
-    raise ConfigError(
-        f"layer {path}: no rate-based backward pass for this batch normalisation, as {what}; "
-        "set student.backward to bptt, or make the layer a spikedistill.neurons.rate.RateModule"
-    )
+    raise ConfigError(f"layer {path}: {type(norm).__name__} {_NO_RATE_PASS}; {what}")
 
 
 class _ValueWithGradient(torch.autograd.Function):
@@ -107,6 +141,12 @@ class _ValueWithGradient(torch.autograd.Function):
         return (gradients[0] * derivative).to(gradients[0].dtype), None, None
 
 
+_USED_TWICE = (
+    "a layer of the network is used at two places, and with student.backward: rate each place needs a layer of its own, which "
+    "keeps what it did in the spike pass: make two, or set student.backward to bptt"
+)
+
+
 class RateNeuron(RateModule, SpikingNeuron):
     """Neurons on [T * B, ...] in the spike pass, on mean currents [B, ...] in the rate pass; mixed into the class of a neuron."""
 
@@ -122,7 +162,8 @@ class RateNeuron(RateModule, SpikingNeuron):
             return spikes.flatten(0, 1)
         rate, eligibility = self.rate, self.eligibility
         self.rate = self.eligibility = None
-        assert rate is not None and eligibility is not None, "a rate pass follows a spike pass"
+        if rate is None or eligibility is None:
+            raise ConfigError(_USED_TWICE)
         return _ValueWithGradient.apply(x, rate, eligibility)
 
 
@@ -159,7 +200,8 @@ class StraightThrough(RateModule):
             self.mean = y.unflatten(0, (self.time_steps, -1)).mean(0)
             return y
         mean, self.mean = self.mean, None
-        assert mean is not None, "a rate pass follows a spike pass"
+        if mean is None:
+            raise ConfigError(_USED_TWICE)
         return y + (mean - y).detach()
 
 
@@ -184,10 +226,16 @@ class RateBatchNorm2d(RateModule, nn.BatchNorm2d):
         return new
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise [N, D, h, w]."""
+        """Normalise [N, D, h, w].
+
+        Raises:
+            ConfigError: if there is one value per channel, whose variance over samples is unknown.
+        """
         if not self.training:
             return super().forward(x)
         if self.recording:
+            if x.numel() == x.shape[1]:
+                raise ConfigError(f"batch normalisation: {ONE_VALUE}")
             assert self.momentum is not None and self.num_batches_tracked is not None
             self.num_batches_tracked.add_(1)
             y, self.mean, self.inverse_std = torch.native_batch_norm(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from spikedistill import components
 from spikedistill.errors import ConfigError
-from spikedistill.plugins import room_of
+from spikedistill.plugins import check_name, room_of
+from spikedistill.store.atomic import write_text
 
 TEMPLATES = Path(__file__).with_name("template") / "new"
 KINDS: dict[str, components.Kind] = {
@@ -40,14 +41,13 @@ def new_component(kind: str, name: str, plugin: Path) -> Path:
         raise ConfigError(f"{name!r} cannot name a {kind}: use small letters, digits, - and _, a letter first")
     if components.canonical(name) in _taken(kind):
         raise ConfigError(f"{name!r} is the name of another {kind}; choose a different one")
+    check_name(plugin.resolve().name, f"--plugin {plugin}")
     file = plugin / room_of(KINDS.get(kind, "models")) / f"{stem}.py"
     text = (TEMPLATES / f"{kind}.py").read_text(encoding="utf-8").replace('"NAME"', f'"{name}"')
+    if file.exists() or file.is_symlink():
+        raise ConfigError(f"{file} exists and stays as it is; choose another name")
     file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with file.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-    except FileExistsError:
-        raise ConfigError(f"{file} exists and stays as it is; choose another name") from None
+    write_text(file, text)
     return file
 
 

@@ -37,7 +37,8 @@ def add_parts(student: Student, teacher: Teacher | None, spec: DistillSpec, samp
     params = method.Params.model_validate(spec.params)
     if not hasattr(method, "build"):
         return
-    shapes = shapes_of(student, teacher, sample)
+    compares_maps = bool(method.needs(params) & {"stages", "last_stage", "features"})
+    shapes = shapes_of(student, teacher, sample, compares_maps=compares_maps)
     torch.manual_seed(derived_seed("parts", spec.seed, epoch=0, step=0))
     parts = method.build(params, shapes)
     if not isinstance(parts, nn.Module):
@@ -60,11 +61,17 @@ def example_input(data: SampleStore, spec: DistillSpec) -> Tensor:
 
 
 @torch.no_grad()
-def shapes_of(student: Student, teacher: Teacher | None, sample: Tensor) -> Shapes:
+def shapes_of(student: Student, teacher: Teacher | None, sample: Tensor, *, compares_maps: bool = True) -> Shapes:
     """Measure the shapes of the maps after every stage with one sample; the networks stay as they are.
 
+    Args:
+        student: the student.
+        teacher: the teacher, if there is one.
+        sample: an input of the student for one sample.
+        compares_maps: whether the method needs maps; if not, a teacher without any has no shapes.
+
     Raises:
-        ConfigError: if the teacher has no maps.
+        ConfigError: if the teacher has no maps, and the method needs them.
     """
     before = student.training, student.returns_stages
     student.returns_stages = True
@@ -75,10 +82,12 @@ def shapes_of(student: Student, teacher: Teacher | None, sample: Tensor) -> Shap
     if teacher is not None:
         taught = teacher(sample.to(next(teacher.parameters()).device), returns_stages=True).stages
     if any(stage.dim() != 4 for stage in taught):
-        raise ConfigError(
-            f"teacher: its features have the shape {tuple(taught[-1].shape)}, and the method compares maps [B, D, h, w]; choose "
-            "a convolutional teacher.arch, such as resnet18"
-        )
+        if compares_maps:
+            raise ConfigError(
+                f"teacher: its features have the shape {tuple(taught[-1].shape)}, and the method compares maps [B, D, h, w]; "
+                "choose a convolutional teacher.arch, such as resnet18"
+            )
+        taught = ()
     return Shapes(
         student=tuple(MapShape(*stage.shape[2:]) for stage in outputs.stages),
         teacher=tuple(MapShape(*stage.shape[1:]) for stage in taught),

@@ -16,7 +16,7 @@ import shlex
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -219,13 +219,17 @@ class Store:
         names = ((kind, found.parent.name) for kind in KINDS for found in (self.root / kind).glob(f"*/{MANIFEST}"))
         return sorted(f"{kind}/{name}" for kind, name in names if is_artifact_name(name))
 
-    def find(self, name: str) -> str:
+    def find(self, name: str, refs: Sequence[str] | None = None) -> str:
         """Return the reference of the artifact called `name`, with or without its folder; an unambiguous beginning will do.
+
+        Args:
+            name: the name.
+            refs: the artifacts to choose from; all if None.
 
         Raises:
             ArtifactError: if there is none, or more than one.
         """
-        refs = self.refs()
+        refs = self.refs() if refs is None else refs
         found = matching(name, refs)
         if len(found) == 1:
             return found[0]
@@ -234,17 +238,22 @@ class Store:
             raise ArtifactError(f"store {self.root}: {unknown('artifact', name, names) if names else 'it is empty'}")
         raise ArtifactError(f"{name!r} fits {len(found)} artifacts: " + ", ".join(found))
 
-    def select(self, names: Iterable[str]) -> list[str]:
+    def select(self, names: Iterable[str], refs: Sequence[str] | None = None) -> list[str]:
         """Return the references that some names mean, each once: as in `find`, or all that fit a pattern with *, ? or [.
+
+        Args:
+            names: names, beginnings of names, and patterns.
+            refs: the artifacts to choose from; all if None.
 
         Raises:
             ArtifactError: if a name means none or, without being a pattern, more than one.
         """
+        refs = self.refs() if refs is None else refs
         chosen: dict[str, None] = {}
         for name in names:
-            fits = fitting(name, self.refs())
+            fits = fitting(name, refs)
             if fits is None:
-                fits = [self.find(name)]
+                fits = [self.find(name, refs)]
             elif not fits:
                 raise ArtifactError(
                     f"store {self.root}: no artifact fits the pattern {name!r}; `spikedistill store ls` lists all"

@@ -187,13 +187,17 @@ def pull(source: Place, store: Store, names: Sequence[str]) -> Iterator[str]:
     with source.catalogue() as catalogue:
         wanted = _select(catalogue, store, names, str(source))
         _check_space(store, wanted)
+        texts = {ref: catalogue.manifest_path(ref).read_text(encoding="utf-8") for ref in wanted}
         for ref, manifest in wanted.items():
             if store.digest(ref) == manifest["digest"]:
                 yield f"there already  {ref}"
-            elif _pull_one(source, store, ref, manifest, catalogue.manifest_path(ref).read_text(encoding="utf-8")):
+            elif _pull_one(source, store, ref, manifest, texts[ref]):
                 yield f"copied  {ref}  {format_size(_size(manifest))}"
             else:
                 yield f"made here meanwhile  {ref}"
+        for ref, manifest in wanted.items():  # by `prune`, to which nothing needed it until what was made from it was here
+            if store.status(ref) == "missing" and _pull_one(source, store, ref, manifest, texts[ref]):
+                yield f"copied, as it was removed meanwhile  {ref}  {format_size(_size(manifest))}"
 
 
 def push(target: Folder | Remote, store: Store, names: Sequence[str]) -> Iterator[str]:

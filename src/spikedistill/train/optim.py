@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from spikedistill.train.schedules.position import Position
 from spikedistill.train.settings import TrainConfig
 
+_LR_SCALE = "lr_scale"
+"""Key of a parameter group, and so in checkpoints."""
+
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Build the optimizer of a recipe.
@@ -26,7 +29,11 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     optimizer = config.optimizer.component
     if getattr(optimizer, "USES_MOMENTUM", False):
         groups = [{**group, "momentum": config.momentum} for group in groups]
-    return optimizer.build(groups, config.lr, config.optimizer.checked_params)
+    built: torch.optim.Optimizer = optimizer.build(groups, config.lr, config.optimizer.checked_params)
+    for group in built.param_groups:
+        if float(group["lr"]) != config.lr:  # of a plug-in that gives some parameters another one
+            group[_LR_SCALE] = float(group["lr"]) / config.lr
+    return built
 
 
 class LearningRate:
@@ -55,12 +62,13 @@ class LearningRate:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of every parameter group."""
+    """Set the learning rate of every parameter group; those that were built with a multiple of `train.lr` get that multiple."""
     for group in optimizer.param_groups:
+        of_group = lr * group.get(_LR_SCALE, 1.0)
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(lr)
+            group["lr"].fill_(of_group)
         else:
-            group["lr"] = lr
+            group["lr"] = of_group
 
 
 def can_capture(optimizer: torch.optim.Optimizer) -> bool:

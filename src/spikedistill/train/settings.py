@@ -34,8 +34,8 @@ class ScheduleConfig(Choice):
     params: dict[str, Any] = Field({}, description="Parameters of the schedule, listed below under its name.")
 
 
-def _none(params: Any, epochs: int) -> Iterator[tuple[str, str]]:
-    """Yield no problem, for schedules that have no function `problems`."""
+def _none(params: Any, fitting: float) -> Iterator[tuple[str, str]]:
+    """Yield no problem, for schedules and optimizers that have no function `problems`."""
     return iter(())
 
 
@@ -149,6 +149,8 @@ class TrainConfig(Section):
         if "momentum" in self.model_fields_set and not getattr(self.optimizer.component, "USES_MOMENTUM", False):
             own = ", ".join(self.optimizer.component.Params.model_fields) or "none"
             yield "momentum", f"is not for {self.optimizer.name}, whose own are under optimizer.params ({own}); delete the key"
+        for key, reason in getattr(self.optimizer.component, "problems", _none)(self.optimizer.checked_params, self.momentum):
+            yield f"optimizer.params.{key}", reason
         for key, reason in getattr(self.schedule.component, "problems", _none)(self.schedule.checked_params, self.epochs):
             yield f"schedule.params.{key}", reason
         if self.drop_path and "drop_path" not in entry:

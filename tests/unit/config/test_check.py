@@ -63,6 +63,12 @@ def test_the_shipped_config_is_the_demo():
         ("seeds", ["1", "01"], "seeds: each seed may appear once"),
         ("experiments/digits/student/time_steps", True, "digits.student: time_steps: a number is expected; found true"),
         ("experiments/digits/student/train/clip_grad_norm", False, "clip_grad_norm: a number is expected; found false"),
+        ("seeds", [True, 2], "seeds.0: a number is expected; found true"),
+        ("experiments/digits/teacher/seed", True, "seed: a number is expected; found true"),
+        ("experiments/digits/teacher/classes", [True, False], "classes.0: a number is expected; found true"),
+        ("evaluate", {"corruptions": {"noise": [0.1, True]}}, "noise.1: a number is expected; found true"),
+        ("experiments/digits/methods/kd", None, "methods.kd: a section of keys is expected, {} for an empty one; found nothing"),
+        ("experiments/digits/student/train", 3, "student.train: a section of keys is expected, {} for an empty one; found 3"),
         ("store", "~nosuchuser/x", "store: ~nosuchuser: no such user on this machine"),
         ("results", "a\0b", "results: a path has no null character"),
         ("store", "", "store: string should have at least 1 character"),
@@ -206,3 +212,10 @@ def test_the_resolved_configuration_is_read_as_it_was_written(tmp_path):
     values = {**changed("store", "s𠮷 ä \u2028\x85\xa0"), "results": "r"}
     write_resolved(values, tmp_path / "config.json")
     assert read_resolved(tmp_path / "config.json") == parse_config(values)
+
+
+def test_one_time_step_has_no_latency():
+    config = changed("experiments/digits/student/time_steps", 1)
+    config["experiments"]["digits"]["student"]["encoding"] = "latency"
+    with pytest.raises(ConfigError, match=r"student\.encoding: with one time step, latency gives every pixel"):
+        parse_config(config)

@@ -29,6 +29,13 @@ def test_an_override_of_the_student_leaves_the_teacher_alone(tmp_path):
     assert epochs(tmp_path / "more.yaml") == {"teacher": 12, "distill": 3}
 
 
+def test_an_override_reaches_a_label_with_dots(tmp_path):
+    (tmp_path / "more.yaml").write_text("experiments: {a.b: {c.d: {e: 1}, c: {f: 2}}}")
+    overrides = ["experiments.a.b.c.d.e=3", "experiments.a.b.c.f=4", "experiments.a.new.x=5"]
+    found = read_config([tmp_path / "more.yaml"], overrides)
+    assert found == {"experiments": {"a.b": {"c.d": {"e": 3}, "c": {"f": 4}}, "a": {"new": {"x": 5}}}}
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -51,6 +51,10 @@ ADAMW = {"name": "adamw"}
         ),
         ({"optimizer": {"name": "adamw", "params": {"betas": [0.9, 1]}}}, "params.betas.1: input should be less than 1; found 1"),
         ({"optimizer": {"params": {"nestrov": True}}}, "params.nestrov: unknown key 'nestrov'. Did you mean 'nesterov'?"),
+        (
+            {"optimizer": {"params": {"nesterov": True}}, "momentum": 0},
+            "optimizer.params.nesterov: needs a momentum, and train.momentum is 0",
+        ),
         ({"optimizer": {"name": "sgd", "lr": 1}}, "optimizer.lr: unknown key 'lr'. Allowed: name, params"),
         ({"optimizer": "adamw"}, "train.optimizer: a section is expected: {name: adamw}"),
         ({"optimizer": {"name": 3}}, "optimizer.name: input should be a valid string; found 3"),

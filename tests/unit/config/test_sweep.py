@@ -108,7 +108,7 @@ def test_names_are_as_short_as_they_can_be():
         ({"methods__soft__params": {"alfa": [1, 2]}}, "unknown key 'alfa'. Did you mean 'alpha'?"),
         ({"student__arch": ["resnet8", "resnet9"]}, "experiments.one.student.arch: unknown architecture 'resnet9'"),
         ({"dataset__name": ["digits"]}, "experiments.one.dataset.name: input should be a valid string"),
-        ({"student__train": [1]}, "experiments.one.student.train: input should be a valid dictionary"),
+        ({"student__train": [1]}, "experiments.one.student.train: a section of keys is expected"),
         (
             {"student__train__lr": [0.1, 0.2], "together": [["student.train.lr", "student.time_step"]]},
             "experiments.one.together: unknown swept key 'student.time_step'",

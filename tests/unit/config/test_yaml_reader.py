@@ -24,6 +24,10 @@ MERGES = "m0: &m0 {a: 1, b: 2}\n" + "".join(f"m{i}: &m{i} {{<<: [{', '.join([f'*
         ("a: !!timestamp foo", "'foo' cannot be read as timestamp"),
         ("a: " + "9" * 5000, "cannot be read as int"),
         ("a: [1, !!set {x, y}]", "mine.yaml: a.1: expected text, a number, true, false, null, a list or a mapping; found set"),
+        ("a: 0144", "mine.yaml, line 1: 0144 means 100 in YAML; write that, or leading zeros and colons in quotes"),
+        ("a: [-010]", "-010 means -8 in YAML"),
+        ("a: 1:30", "1:30 means 90 in YAML"),
+        ("a: 1:30.5", "1:30.5 means 90.5 in YAML"),
         ("a: 2026-11-28", "a: expected text, a number, true, false, null, a list or a mapping; found date"),
         ("a: .nan", "a: not a number"),
         ("1: 2", "a key is text; write '1' in quotes"),
@@ -74,3 +78,10 @@ def test_files_that_cannot_be_read(tmp_path):
         read_yaml_file(tmp_path / "loop.yaml")
     (tmp_path / "empty.yaml").write_text("# nothing\n")
     assert read_mapping(tmp_path / "empty.yaml") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("0", 0), ("-0", 0), ("0x10", 16), ("0b11", 3), ("1_000", 1000), ("0.5", 0.5), ("00.5", 0.5)]
+)
+def test_numbers_that_mean_what_they_look_like_are_read(text, number):
+    assert read_yaml(f"a: {text}", "mine.yaml") == {"a": number}

@@ -15,7 +15,7 @@ from spikedistill.config.check import parse_config
 from spikedistill.contract.methods import parts_are_trained
 from spikedistill.contract.training import networks_of, spec_of
 from spikedistill.errors import ConfigError
-from spikedistill.models import build_teacher
+from spikedistill.models import ModelOutput, build_teacher
 from spikedistill.plan.build import build_plan
 from spikedistill.stages.method_parts import add_parts, shapes_of
 from spikedistill.stages.network_io import save_network
@@ -132,6 +132,21 @@ def test_measuring_shapes_changes_no_network():
     assert shapes.time_steps, shapes.num_classes == (3, 10)
     after = {**student.state_dict(), **teacher.state_dict()}
     assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+class WithoutMaps(torch.nn.Linear):
+    """A teacher whose stages are no maps, as those of a transformer."""
+
+    def forward(self, x, *, returns_stages):
+        return ModelOutput(super().forward(x.mean((2, 3))), x, stages=(x.mean((2, 3)),))
+
+
+def test_a_teacher_without_maps_is_for_methods_that_compare_none():
+    student, _ = networks_of(spec_of("kdsnn", {}, dataset="digits", backward="bptt"))
+    teacher, sample = WithoutMaps(1, 10), torch.zeros(1, 1, 8, 8)
+    assert shapes_of(student, teacher, sample, compares_maps=False).teacher == ()
+    with pytest.raises(ConfigError, match="teacher: its features have the shape"):
+        shapes_of(student, teacher, sample)
 
 
 @pytest.mark.parametrize("scaled", [True, False])

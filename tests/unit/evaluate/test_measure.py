@@ -14,6 +14,7 @@ from spikedistill.data.store import SampleStore
 from spikedistill.errors import ConfigError
 from spikedistill.evaluate.accuracy import Scores, calibration_error
 from spikedistill.evaluate.batches import batch_size
+from spikedistill.evaluate.layers import find_layers
 from spikedistill.evaluate.measure import measure
 from spikedistill.evaluate.settings import EnergyConfig
 from spikedistill.models import ModelOutput, Teacher, build_teacher, torchvision_zoo
@@ -279,3 +280,15 @@ def test_a_teacher_without_other_products_has_no_entry_for_them(arch):
     convolutions = [module for module in teacher.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     assert len(layers) == len(convolutions)
     assert "other products" not in [layer["name"] for layer in layers]
+
+
+class Oddly(torch.nn.Module):
+    """Layers under names that look like those of this package's networks."""
+
+    def __init__(self):
+        super().__init__()
+        self.stages = torch.nn.ModuleDict({"early": torch.nn.Conv2d(1, 1, 1), "late": torch.nn.Sequential(torch.nn.Linear(1, 1))})
+
+
+def test_layers_of_a_network_of_another_layout_have_the_names_of_their_places():
+    assert list(find_layers(Oddly(), "conv", "linear")) == ["stages.conv", "stages.late.linear"]

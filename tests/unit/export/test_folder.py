@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from spikedistill.cli import main
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import open_store
 from spikedistill.errors import ArtifactError, ConfigError
@@ -65,6 +66,22 @@ def test_an_existing_folder_and_an_artifact_that_is_no_network_are_refused(train
         write_export(trained.store, data, tmp_path / "out")
     with pytest.raises(ConfigError, match="not an exported network"):
         load(tmp_path)
+
+
+def test_a_pattern_means_networks_alone_and_nothing_is_written_if_one_folder_is_there(trained, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    command = ["export", "*kd*", "--store", str(trained.store.root)]
+    assert main(command) == 0
+    names = sorted(Path(ref).name for ref in trained.store.refs() if ref.startswith("students/") and "kd" in ref)
+    assert sorted(path.name for path in (tmp_path / "exports").iterdir()) == names
+    assert main(["export", "*", "--store", str(trained.store.root)]) == 1
+    assert f"exports/{names[0]}: exists already" in caplog.text
+    assert sorted(path.name for path in (tmp_path / "exports").iterdir()) == names
+
+
+def test_the_card_names_the_folder_that_is_written(trained, tmp_path):
+    write_export(trained.store, trained.student, tmp_path / "kd")
+    assert "network = load('kd')" in (tmp_path / "kd" / "README.md").read_text()
 
 
 def test_an_unambiguous_prefix_names_an_artifact(trained):

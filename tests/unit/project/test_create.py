@@ -156,3 +156,20 @@ def test_recipes_are_listed_and_a_wrong_name_is_told(capsys, caplog):
 
 def line_of(lines, name):
     return next(line for line in lines if line.startswith(f"{name} "))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["init", ""],
+        ["demo", ""],
+        ["export", "x", "--out", ""],
+        ["store", "du", "--store", ""],
+        ["new", "method", "m", "--plugin", ""],
+    ],
+)
+def test_a_folder_without_a_name_is_not_this_one(command, capsys):
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "expected a folder, found nothing" in capsys.readouterr().err
+    assert list(Path().iterdir()) == []

@@ -218,6 +218,20 @@ def test_a_pull_waits_for_the_job_that_makes_the_artifact_and_its_upstream_is_re
     lease.release()
 
 
+def test_what_is_pruned_here_while_others_are_copied_is_copied_too(family, here):
+    list(pull(Folder(family), here, [TEACHER]))
+    lines = []
+    for line in pull(Folder(family), here, [STUDENT]):
+        lines.append(line)
+        if line == f"there already  {TEACHER}":
+            shutil.rmtree(here.path(TEACHER))
+    assert [line.rpartition("  ")[0] for line in lines[-2:]] == [
+        f"copied  {STUDENT}",
+        f"copied, as it was removed meanwhile  {TEACHER}",
+    ]
+    assert here.verify(TEACHER) is None
+
+
 def test_modes_follow_the_umask_and_the_group_can_read(family, here):
     (family.path(DATA) / "weights.bin").chmod(0o400)
     old = os.umask(0o077)

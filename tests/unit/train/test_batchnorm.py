@@ -135,3 +135,11 @@ def test_a_layer_that_does_something_unknown_besides_is_refused():
     for norm in (Doubled(3), spikingjelly.TemporalEffectiveBatchNorm2d(4, 3)):
         with pytest.raises(ConfigError, match=r"train\.sync_batchnorm: .* has a forward pass of its own"):
             synchronise(nn.Sequential(norm))
+
+
+@pytest.mark.parametrize(
+    ("norm", "lacks"), [(nn.BatchNorm2d(3, affine=False), "no weight"), (nn.BatchNorm2d(3, momentum=None), "no momentum")]
+)
+def test_a_layer_without_weights_or_momentum_is_refused(norm, lacks):
+    with pytest.raises(ConfigError, match=rf"train\.sync_batchnorm: a BatchNorm2d of 3 channels has {lacks}"):
+        synchronise(nn.Sequential(norm))

@@ -154,3 +154,18 @@ def test_settings_outside_their_range_are_refused(wrong):
 def test_warmup_must_end_before_training():
     with pytest.raises(ValidationError, match="warmup_epochs 10 must be below epochs 10"):
         recipe(warmup_epochs=10)
+
+
+def test_groups_of_a_plug_in_keep_their_multiples_of_the_rate(monkeypatch):
+    def build(groups, lr, params):
+        return torch.optim.SGD([{**groups[0], "lr": 10 * lr}, *groups[1:]], lr=lr)
+
+    config, model = recipe(lr=0.25), torch.nn.Linear(3, 2)
+    monkeypatch.setattr(config.optimizer.component, "build", build)
+    optimizer = build_optimizer(model, config)
+    set_learning_rate(optimizer, 0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [5.0, 0.5]
+    resumed = build_optimizer(model, config)
+    resumed.load_state_dict(optimizer.state_dict())
+    set_learning_rate(resumed, 0.125)
+    assert [group["lr"] for group in resumed.param_groups] == [1.25, 0.125]

@@ -6,6 +6,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from spikedistill.errors import ConfigError
 from spikedistill.models import ModelOutput
 from spikedistill.train.averaging import Average
 from spikedistill.train.objective import Batch
@@ -109,3 +110,17 @@ def test_ranks_average_the_gradient_with_the_last_part():
         dist.destroy_process_group()
     assert synchronised == [False, False, False, True]
     assert model.weight.item() == pytest.approx(1 - 0.1 * GRADIENT)
+
+
+def test_a_part_that_is_too_small_for_batch_statistics_is_told():
+    class Normalised(Scaled):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(2)
+
+        def forward(self, x):
+            return super().forward(self.norm(x.reshape(-1, 2, 1, 1)))
+
+    update_of(Normalised())(batch())
+    with pytest.raises(ConfigError, match=r"one value per channel.*engine\.accumulate"):
+        update_of(Normalised(), accumulate=4)(batch())

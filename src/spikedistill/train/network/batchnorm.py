@@ -25,7 +25,8 @@ def synchronise(model: nn.Module) -> nn.Module:
     """Replace every batch normalisation of `model` by its synchronised version, with the same parameter objects; return it.
 
     Raises:
-        ConfigError: if one is of a class that does more than normalise, in a way that is not known here.
+        ConfigError: if one is of a class that does more than normalise, in a way that is not known here, or has no weights or
+            no momentum.
     """
     for name, child in model.named_children():
         if isinstance(child, RateBatchNorm2d):
@@ -39,6 +40,12 @@ def synchronise(model: nn.Module) -> nn.Module:
 
 def _synchronised(norm: _BatchNorm) -> nn.Module:
     """Return a synchronised layer that shares the parameters and buffers of `norm`."""
+    if not norm.affine or norm.momentum is None:
+        what = "no weight and bias" if not norm.affine else "no momentum"
+        raise ConfigError(
+            f"train.sync_batchnorm: a {type(norm).__name__} of {norm.num_features} channels has {what}, and cannot be "
+            "synchronised; set it to false, or give it one"
+        )
     synchronised = _kind(norm)(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     synchronised._parameters, synchronised._buffers, synchronised._modules = norm._parameters, norm._buffers, norm._modules
     return synchronised.train(norm.training)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import Field
@@ -17,6 +18,12 @@ class Params(ComponentParams):
     """Its momentum is `train.momentum`."""
 
     nesterov: bool = Field(False, description="Nesterov momentum (Sutskever et al. 2013).")
+
+
+def problems(params: Params, momentum: float) -> Iterator[tuple[str, str]]:
+    """Yield the parameters that do not fit the momentum, each with the reason."""
+    if params.nesterov and momentum == 0:
+        yield "nesterov", "needs a momentum, and train.momentum is 0: set one of them"
 
 
 def build(groups: list[dict[str, Any]], lr: float, params: Params) -> torch.optim.Optimizer:

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from spikedistill.errors import ConfigError
+from spikedistill.models import ModelOutput
+from spikedistill.neurons.rate import ONE_VALUE
 from spikedistill.train.averaging import Average
 from spikedistill.train.network.encoding import give_keys
 from spikedistill.train.objective import Batch, Objective
@@ -46,7 +49,7 @@ class Update:
             give_keys(self.model, part.keys)
             with self._gradient_sync(part is parts[-1]):
                 with torch.autocast(part.inputs.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-                    outputs = self.replica(part.inputs)
+                    outputs = self._outputs(part)
                 outputs = outputs.in_full_precision()
                 terms = self.objective(outputs, part)
                 loss = torch.stack(list(terms.values())).sum()
@@ -59,6 +62,20 @@ class Update:
         if self.average is not None:
             self.average.update(self.model)
         return metrics
+
+    def _outputs(self, part: Batch) -> ModelOutput:
+        """Return the network's outputs.
+
+        Raises:
+            ConfigError: if the part is too small for batch statistics.
+        """
+        try:
+            outputs: ModelOutput = self.replica(part.inputs)
+        except ValueError as err:
+            if str(err).startswith("Expected more than 1 value per channel"):  # torch's batch normalisations
+                raise ConfigError(f"batch normalisation: {ONE_VALUE}") from err
+            raise
+        return outputs
 
     def _clip_gradient(self) -> Tensor:
         """Scale the gradient down to the recipe's largest norm, if it has one; return the norm before, which all ranks share."""
