@@ -47,4 +47,4 @@ def test_the_module_of_ones_own_keeps_its_promises(tmp_path):
         findings = list(check_plugin(source))
     finally:
         plugins.activate([])
-    assert len(findings) == 3 and not [finding for finding in findings if finding.problem], findings
+    assert len(findings) == 4 and not [finding for finding in findings if finding.problem], findings

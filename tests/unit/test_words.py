@@ -1,9 +1,12 @@
-"""Options that take several words leave names alone."""
+"""Options that take several words leave names alone; output in any encoding."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from slurm_lab.running import environment
 from spikedistill.cli import _parser
 
 
@@ -32,3 +35,13 @@ def test_files_overrides_and_names_are_told_apart(line, files, overrides, names)
 def test_resources_of_submit_and_the_name_of_the_stage():
     options = _parser().parse_args(["submit", "--set", "nodes=2", "mem_mb=900", "NAME", "--dry-run"])
     assert (options.set, options.names) == (["nodes=2", "mem_mb=900"], ["NAME"])
+
+
+@pytest.mark.slow
+def test_a_text_that_the_terminal_cannot_show_is_written_in_another_way(tmp_path):
+    variables = environment(PYTHONIOENCODING="iso-8859-1")
+    done = subprocess.run(
+        [Path(sys.executable).with_name("spikedistill"), "list", "neurons"], cwd=tmp_path, env=variables, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"lif" in done.stdout and b"Traceback" not in done.stderr
