@@ -50,6 +50,7 @@ WHAT: dict[str, str] = {
 }
 """What a component of each kind is called in messages."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_NAMED_IN_ARTIFACTS = ("distill", "data.datasets")  # and architectures, of which a file has several
 _NO_NAME = "cannot name a component, as names of artifacts hold it: use letters, digits, - and _"
 MAX_LISTED = 200
 """Maximum number of names that a message lists."""
@@ -74,8 +75,7 @@ class Section(BaseModel):
 def _holds_numbers_alone(annotation: Any) -> bool:
     """Return True if a field takes numbers, by themselves or in lists and mappings, and no booleans."""
     kinds = set(_leaves(annotation))
-    sections = any(isinstance(kind, type) and issubclass(kind, BaseModel) for kind in kinds)
-    return bool(kinds & {int, float}) and not kinds & {bool, Any} and not sections
+    return bool(kinds & {int, float}) and kinds <= {int, float, str, type(None), ...}
 
 
 def _leaves(annotation: Any) -> Iterator[Any]:
@@ -285,8 +285,8 @@ def _files(source: Source, kind: Kind) -> dict[str, Path]:
     found = {}
     for file in _python_files(source.room(kind)):
         if _begins_a_line(file, "class Params") or _tree(file) is None:
-            if not _NAME.fullmatch(file.stem):
-                raise ConfigError(f"{file}: {file.stem!r} {_NO_NAME}")
+            if kind in _NAMED_IN_ARTIFACTS and not _NAME.fullmatch(file.stem):
+                continue  # such as `kd (copy).py`
             found[canonical(file.stem)] = file
     return found
 

@@ -559,10 +559,11 @@ def test_nothing_is_written_for_a_plug_in_that_could_not_be_used(plugin, tmp_pat
     assert not (tmp_path / name).exists()
 
 
-def test_a_file_whose_name_no_artifact_can_hold_is_named(plugin):
-    (plugin / "distill" / "my+m.py").write_text(METHOD)
-    with pytest.raises(ConfigError, match=r"my\+m\.py: 'my\+m' cannot name a component"):
-        parse_config(config(plugin))
+def test_a_copy_whose_name_no_artifact_can_hold_is_no_component(plugin):
+    (plugin / "distill" / "mine (copy).py").write_text(METHOD)
+    assert student_of(config(plugin)).method == "mine"
+    with pytest.raises(ConfigError, match=r"unknown method 'mine \(copy\)'"):
+        parse_config(config(plugin, method="mine (copy)"))
 
 
 NETWORK = '''
@@ -607,16 +608,29 @@ LAYERS = "nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), activation()"
         (f"Shortcut({LAYERS})", "nn.Identity()", None),
         ("nn.Sequential(Shared(activation()))", "nn.Identity()", "used more than once: stage1.block1.lif"),
         (f"nn.Sequential({LAYERS})", "Squared()", "of the rate pass differ"),
+        (f"nn.Sequential({LAYERS})", "Squared()", None),  # with `rate: False`
         (f"nn.Sequential({LAYERS})", "nn.Softplus()", None),  # refused by name where backward: rate is set
     ],
 )
 def test_check_plugin_names_what_a_network_breaks(plugin, capsys, stage, last, problem):
     (plugin / "distill" / "mine.py").unlink()
     (plugin / "models").mkdir()
-    (plugin / "models" / "odd.py").write_text(NETWORK.lstrip().replace("STAGE", stage).replace("LAST", last))
+    text = NETWORK.lstrip().replace("STAGE", stage).replace("LAST", last)
+    if "Squared" in last and problem is None:
+        text = text.replace('{"odd": {}}', '{"odd": {"rate": False}}')
+    (plugin / "models" / "odd.py").write_text(text)
     assert main(["check-plugin", f"./{plugin.name}"]) == (0 if problem is None else 1), capsys.readouterr().out
     said = capsys.readouterr().out
     assert problem is None or problem in said
+
+
+def test_a_network_for_training_through_time_alone_is_refused_for_rates(plugin):
+    (plugin / "models").mkdir()
+    (plugin / "models" / "odd.py").write_text(NETWORK.replace('{"odd": {}}', '{"odd": {"rate": False}}'))
+    values = config(plugin)
+    values["experiments"]["one"]["student"] |= {"arch": "odd", "backward": "rate"}
+    with pytest.raises(ConfigError, match=r"student\.backward: 'odd' trains through time only"):
+        parse_config(values)
 
 
 @pytest.mark.parametrize("name", ["2x", "a b", "../x", "Kd", "class", "", "a.b"])

@@ -272,6 +272,9 @@ def _check_data(experiment: ExperimentConfig, key: list[str], problems: Problems
     _check_inputs(experiment, key, meta, problems)
     for part, reason in experiment.student.problems(meta.kind):
         problems.add([*key, "student", *part], reason)
+    if experiment.student.backward == "rate" and not components.architecture(experiment.student.arch).entry.get("rate", True):
+        reason = f"{experiment.student.arch!r} trains through time only, as its entry has 'rate': False; set it to bptt"
+        problems.add([*key, "student", "backward"], reason)
     for part, reason in (*imported_problems(experiment, meta), *multi_step_problems(experiment, meta)):
         problems.add([*key, *part], reason)
 

@@ -24,7 +24,7 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with the checks of this module."""
+    """PyYAML's safe loader with the checks of this module, but for those of numbers."""
 
     _depth = 0
 
@@ -54,6 +54,21 @@ class _Loader(yaml.SafeLoader):
         if len(node.value) > MAX_VALUES // 10:
             raise ConstructorError(None, None, f"merges make {len(node.value)} keys of one mapping", node.start_mark)
 
+    def construct_object(self, node: Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError, AttributeError, OverflowError, TypeError) as err:
+            what = (
+                f"{node.value!r:.60} cannot be read as {node.tag.rpartition(':')[2]}"
+                if isinstance(node, ScalarNode)
+                else str(err)
+            )
+            raise ConstructorError(None, None, f"{what}; write it in quotes if it is text", node.start_mark) from err
+
+
+class _StrictLoader(_Loader):
+    """One that refuses numbers which mean another than they look like, too."""
+
     def construct_yaml_int(self, node: ScalarNode) -> int:
         return self._as_it_looks(node, super().construct_yaml_int(node))
 
@@ -68,34 +83,24 @@ class _Loader(yaml.SafeLoader):
             raise ConstructorError(None, None, what, node.start_mark)
         return number
 
-    def construct_object(self, node: Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep)
-        except (ValueError, KeyError, AttributeError, OverflowError, TypeError) as err:
-            what = (
-                f"{node.value!r:.60} cannot be read as {node.tag.rpartition(':')[2]}"
-                if isinstance(node, ScalarNode)
-                else str(err)
-            )
-            raise ConstructorError(None, None, f"{what}; write it in quotes if it is text", node.start_mark) from err
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
+_StrictLoader.add_constructor("tag:yaml.org,2002:float", _StrictLoader.construct_yaml_float)
 
 
-_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
-_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
-
-
-def read_yaml(text: str, source: str) -> Any:
+def read_yaml(text: str, source: str, *, of_snakemake: bool = False) -> Any:
     """Parse one YAML document into plain values.
 
     Args:
         text: the document; JSON is YAML, too.
         source: what to call it in messages: the file or the option that it came from.
+        of_snakemake: whether Snakemake reads it, too, so that numbers mean what YAML 1.1 says: 010 is 8, and 1:30 is 90.
 
     Raises:
         ConfigError: naming the source, the line where there is one, and what is wrong.
     """
     try:
-        value = yaml.load(text, Loader=_Loader)
+        value = yaml.load(text, Loader=_Loader if of_snakemake else _StrictLoader)
     except yaml.MarkedYAMLError as err:
         place = f", line {err.problem_mark.line + 1}" if err.problem_mark else ""
         context = f" ({err.context})" if err.context else ""
@@ -105,12 +110,13 @@ def read_yaml(text: str, source: str) -> Any:
     return _Copy(source).plain(value, ())
 
 
-def read_yaml_file(file: Path, advice: str = "") -> Any:
+def read_yaml_file(file: Path, advice: str = "", *, of_snakemake: bool = False) -> Any:
     """Read a YAML file into plain values; None if it is empty.
 
     Args:
         file: the file, in UTF-8.
         advice: what to do if there is no such file.
+        of_snakemake: as of `read_yaml`.
 
     Raises:
         ConfigError: as `read_yaml` does, and if the file cannot be read.
@@ -123,16 +129,16 @@ def read_yaml_file(file: Path, advice: str = "") -> Any:
         raise ConfigError(f"{file}: not text in UTF-8, at byte {err.start}") from err
     except OSError as err:
         raise ConfigError(f"{file}: cannot be read: {err.strerror or err}") from err
-    return read_yaml(text, str(file))
+    return read_yaml(text, str(file), of_snakemake=of_snakemake)
 
 
-def read_mapping(file: Path, advice: str = "") -> dict[str, Any]:
+def read_mapping(file: Path, advice: str = "", *, of_snakemake: bool = False) -> dict[str, Any]:
     """Read a YAML file that holds a mapping; an empty one gives an empty mapping.
 
     Raises:
         ConfigError: as `read_yaml_file` does, and if it holds something else.
     """
-    value = read_yaml_file(file, advice)
+    value = read_yaml_file(file, advice, of_snakemake=of_snakemake)
     if value is not None and not isinstance(value, dict):
         raise ConfigError(f"{file}: expected a mapping at the top level, found {type(value).__name__}")
     return value or {}

@@ -29,7 +29,7 @@ def read_profile(name: str) -> dict[str, Any]:
     Raises:
         ConfigError: if there is none, or it is not a YAML mapping.
     """
-    return read_mapping(find_profile(name))
+    return read_mapping(find_profile(name), of_snakemake=True)
 
 
 def site_profile(name: str | None) -> dict[str, Any]:
@@ -90,5 +90,5 @@ def parse_pairs(pairs: list[str], what: str) -> dict[str, Any]:
         key, separator, value = str(pair).partition("=")
         if not separator or not key:
             raise ConfigError(f"{what}: expected key=value, found {pair!r}")
-        parsed[key.strip()] = read_yaml(value, f"{what} {key.strip()}")
+        parsed[key.strip()] = read_yaml(value, f"{what} {key.strip()}", of_snakemake=True)
     return parsed

@@ -73,40 +73,44 @@ def convert_to_rate(network: nn.Module, time_steps: int) -> None:
         ConfigError: if they do not, if a batch normalisation normalises in its own way, or if another layer of torch does not
             commute with the mean over time.
     """
-    for path, module in list(network.named_modules()):
-        for name, child in list(module.named_children()):
-            where = f"{path}.{name}".removeprefix(".")
-            if isinstance(child, RateModule):
-                continue
-            if isinstance(child, SpikingNeuron):
-                setattr(module, name, _with_rate_pass(child))
-            elif isinstance(child, nn.BatchNorm2d):
-                _check_batchnorm(child, where)
-                setattr(module, name, RateBatchNorm2d.from_batchnorm(child))
-            elif isinstance(child, nn.MaxPool2d | nn.ReLU):
-                setattr(module, name, StraightThrough(child, time_steps))
-            elif _is_nonlinear(child):
-                raise ConfigError(f"layer {where}: {type(child).__name__} {_NO_RATE_PASS}")
+    _convert(network, time_steps, "", {})
+
+
+def _convert(module: nn.Module, time_steps: int, path: str, replaced: dict[nn.Module, nn.Module]) -> None:
+    """Convert what is below a module at `path`; a layer at two places is one at both, as before."""
+    for name, child in list(module._modules.items()):
+        where = f"{path}{name}"
+        if child in replaced:
+            module._modules[name] = replaced[child]
+        elif child is None or isinstance(child, RateModule):  # what is in such a module is its own affair
+            continue
+        elif isinstance(child, SpikingNeuron):
+            module._modules[name] = replaced[child] = _with_rate_pass(child)
+        elif isinstance(child, nn.BatchNorm2d):
+            _check_batchnorm(child, where)
+            module._modules[name] = replaced[child] = RateBatchNorm2d.from_batchnorm(child)
+        elif isinstance(child, nn.MaxPool2d | nn.ReLU):
+            module._modules[name] = replaced[child] = StraightThrough(child, time_steps)
+        elif _is_nonlinear(child):
+            raise ConfigError(f"layer {where}: {type(child).__name__} {_NO_RATE_PASS}")
+        else:
+            _convert(child, time_steps, f"{where}.", replaced)
 
 
 _NO_RATE_PASS = (
     "has no rate-based backward pass; set student.backward to bptt, or make the layer a spikedistill.neurons.rate.RateModule"
 )
-_LINEAR = (
-    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear, nn.Identity),
-    *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
-    *(nn.Flatten, nn.Unflatten, nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d, nn.PixelShuffle, nn.PixelUnshuffle),
-    *(nn.ChannelShuffle, nn.Upsample, nn.Fold, nn.Unfold),
-)
-"""Layers of torch that commute with the mean over time."""
+_NONLINEAR = tuple(f"torch.nn.modules.{name}" for name in ("activation", "normalization", "batchnorm", "instancenorm", "rnn"))
+"""Modules of torch whose layers do not commute with the mean over time."""
 
 
 def _is_nonlinear(layer: nn.Module) -> bool:
-    """Return True for a layer of torch itself that does not commute with the mean over time; others are not known."""
+    """Return True for a layer of torch itself that is known not to commute with the mean over time."""
     if isinstance(layer, nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d):
         return layer.p > 0  # each pass would draw its own mask
-    is_torchs = type(layer).__module__.startswith("torch.nn.modules.") and next(layer.children(), None) is None
-    return is_torchs and not isinstance(layer, (*_LINEAR, nn.Sequential, nn.ModuleList, nn.ModuleDict))
+    kind = type(layer)
+    is_maximum = kind.__module__ == "torch.nn.modules.pooling" and "Max" in kind.__name__
+    return kind.__module__ in _NONLINEAR or is_maximum
 
 
 ONE_VALUE = (
@@ -121,6 +125,8 @@ def _check_batchnorm(norm: nn.BatchNorm2d, path: str) -> None:
         what = "its forward is not that of torch"
     elif norm.momentum is None or not norm.track_running_stats:
         what = "it keeps no running statistics with a momentum"
+    elif not norm.affine:
+        what = "it has no weight and bias"
     else:
         return
     raise ConfigError(f"layer {path}: {type(norm).__name__} {_NO_RATE_PASS}; {what}")
@@ -141,9 +147,9 @@ class _ValueWithGradient(torch.autograd.Function):
         return (gradients[0] * derivative).to(gradients[0].dtype), None, None
 
 
-_USED_TWICE = (
-    "a layer of the network is used at two places, and with student.backward: rate each place needs a layer of its own, which "
-    "keeps what it did in the spike pass: make two, or set student.backward to bptt"
+USED_TWICE = (
+    "a layer of the network ran more often in the rate pass than before it in the spike pass: with student.backward: rate each "
+    "place of the network needs a layer of its own, which keeps what it did; make two, or set student.backward to bptt"
 )
 
 
@@ -163,7 +169,7 @@ class RateNeuron(RateModule, SpikingNeuron):
         rate, eligibility = self.rate, self.eligibility
         self.rate = self.eligibility = None
         if rate is None or eligibility is None:
-            raise ConfigError(_USED_TWICE)
+            raise ConfigError(USED_TWICE)
         return _ValueWithGradient.apply(x, rate, eligibility)
 
 
@@ -201,7 +207,7 @@ class StraightThrough(RateModule):
             return y
         mean, self.mean = self.mean, None
         if mean is None:
-            raise ConfigError(_USED_TWICE)
+            raise ConfigError(USED_TWICE)
         return y + (mean - y).detach()
 
 
@@ -212,8 +218,8 @@ class RateBatchNorm2d(RateModule, nn.BatchNorm2d):
     pass, over (B, h, w).
     """
 
-    mean: Tensor
-    inverse_std: Tensor
+    mean: Tensor | None = None
+    inverse_std: Tensor | None = None
 
     @classmethod
     def from_batchnorm(cls, norm: nn.BatchNorm2d) -> RateBatchNorm2d:
@@ -242,7 +248,19 @@ class RateBatchNorm2d(RateModule, nn.BatchNorm2d):
                 x, self.weight, self.bias, self.running_mean, self.running_var, True, self.momentum, self.eps
             )
             return y
-        return _RateNorm.apply(x, self.weight, self.bias, self.mean, self.inverse_std, self.eps)
+        return _RateNorm.apply(x, self.weight, self.bias, *self.taken_statistics(), self.eps)
+
+    def taken_statistics(self) -> tuple[Tensor, Tensor]:
+        """Return mean and inverse standard deviation [D] of the spike pass, once.
+
+        Raises:
+            ConfigError: if they were taken already.
+        """
+        mean, inverse_std = self.mean, self.inverse_std
+        self.mean = self.inverse_std = None
+        if mean is None or inverse_std is None:
+            raise ConfigError(USED_TWICE)
+        return mean, inverse_std
 
 
 class _RateNorm(torch.autograd.Function):

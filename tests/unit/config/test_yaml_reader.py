@@ -80,6 +80,10 @@ def test_files_that_cannot_be_read(tmp_path):
     assert read_mapping(tmp_path / "empty.yaml") == {}
 
 
+def test_what_snakemake_reads_too_means_the_same():
+    assert read_yaml("a: [010, 1:30]", "mine.yaml", of_snakemake=True) == {"a": [8, 90]}
+
+
 @pytest.mark.parametrize(
     ("text", "number"), [("0", 0), ("-0", 0), ("0x10", 16), ("0b11", 3), ("1_000", 1000), ("0.5", 0.5), ("00.5", 0.5)]
 )

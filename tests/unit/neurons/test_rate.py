@@ -264,6 +264,7 @@ class Renorm(nn.BatchNorm2d):
         (Renorm(1), "Renorm .* its forward"),
         (nn.BatchNorm2d(1, momentum=None), "momentum"),
         (nn.BatchNorm2d(1, track_running_stats=False), "running"),
+        (nn.BatchNorm2d(1, affine=False), "no weight and bias"),
     ],
 )
 def test_a_normalisation_that_would_become_another_is_refused_by_name(norm, why):
@@ -275,9 +276,23 @@ def test_a_layer_with_a_rate_pass_of_its_own_stays():
     class Own(RateModule, nn.BatchNorm2d):
         pass
 
-    network = nn.Sequential(Own(1), nn.BatchNorm2d(1))
+    network = nn.Sequential(Own(1), nn.BatchNorm2d(1), StraightThrough(nn.GELU(), 2))
     convert_to_rate(network, 2)
-    assert [type(layer) for layer in network] == [Own, RateBatchNorm2d]
+    assert [type(layer) for layer in network] == [Own, RateBatchNorm2d, StraightThrough]
+    assert type(network[2].layer) is nn.GELU
+
+
+def test_a_layer_at_two_places_is_one_layer_at_both():
+    relu = nn.ReLU()
+    network = nn.ModuleDict({"a": nn.Sequential(relu, nn.Identity(), relu), "b": nn.Sequential(relu)})
+    convert_to_rate(network, 2)
+    found = {id(layer) for layer in (network["a"][0], network["a"][2], network["b"][0])}
+    assert len(found) == 1 and type(network["b"][0]) is StraightThrough
+
+
+def test_what_is_no_layer_or_commutes_is_let_through():
+    parts = [nn.ParameterList([nn.Parameter(torch.ones(1))]), nn.CircularPad2d(1), nn.Module(), nn.Upsample(scale_factor=2)]
+    convert_to_rate(nn.ModuleList(parts), 2)
 
 
 @pytest.mark.parametrize(
@@ -298,13 +313,13 @@ class Twice(nn.Module):
         return self.layer(self.conv(self.layer(x)))
 
 
-@pytest.mark.parametrize("layer", [LIF(NeuronConfig(), 2), nn.MaxPool2d(1)])
+@pytest.mark.parametrize("layer", [LIF(NeuronConfig(), 2), nn.MaxPool2d(1), nn.BatchNorm2d(1)])
 def test_a_layer_that_is_used_at_two_places_is_told(layer):
     network = Twice(layer).train()
     convert_to_rate(network, 2)
     with spike_pass(network):
         network(torch.rand(4, 1, 3, 3))
-    with pytest.raises(ConfigError, match="a layer of the network is used at two places"):
+    with pytest.raises(ConfigError, match="more often in the rate pass than before it in the spike pass"):
         network(torch.rand(2, 1, 3, 3))
 
 

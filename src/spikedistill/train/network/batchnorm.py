@@ -116,8 +116,9 @@ class SyncRateBatchNorm2d(RateBatchNorm2d):
             mean, var, _ = statistics_over_ranks(self, x)
             self.mean, self.inverse_std = mean, (var + self.eps).rsqrt()
             return nn.functional.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
-        count = torch.full_like(self.mean, x.numel() / x.shape[1] * dist.get_world_size())
-        return _Normalise.apply(x, self.weight, self.bias, self.mean, self.inverse_std, count)
+        mean, inverse_std = self.taken_statistics()
+        count = torch.full_like(mean, x.numel() / x.shape[1] * dist.get_world_size())
+        return _Normalise.apply(x, self.weight, self.bias, mean, inverse_std, count)
 
 
 def update_running(norm: _BatchNorm, mean: Tensor, var: Tensor, count: Tensor) -> None:
