@@ -51,7 +51,6 @@ WHAT: dict[str, str] = {
 """What a component of each kind is called in messages."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _NAMED_IN_ARTIFACTS = ("distill", "data.datasets")  # and architectures, of which a file has several
-_NO_NAME = "cannot name a component, as names of artifacts hold it: use letters, digits, - and _"
 MAX_LISTED = 200
 """Maximum number of names that a message lists."""
 
@@ -66,14 +65,14 @@ class Section(BaseModel):
     def _no_booleans_for_numbers(cls, values: Any) -> Any:
         """Refuse what would count as 0 or 1, such as a YAML `yes`."""
         for name, value in values.items() if isinstance(values, dict) else ():
-            if name in cls.model_fields and _holds_numbers_alone(cls.model_fields[name].annotation):
+            if name in cls.model_fields and _takes_no_booleans(cls.model_fields[name].annotation):
                 for key, boolean in _booleans(name, value):
                     raise ValueError(f"{key}: a number is expected; found {str(boolean).lower()}")
         return values
 
 
-def _holds_numbers_alone(annotation: Any) -> bool:
-    """Return True if a field takes numbers, by themselves or in lists and mappings, and no booleans."""
+def _takes_no_booleans(annotation: Any) -> bool:
+    """Return True if a field takes numbers, perhaps in lists and mappings or beside text, and so no booleans."""
     kinds = set(_leaves(annotation))
     return bool(kinds & {int, float}) and kinds <= {int, float, str, type(None), ...}
 
@@ -313,7 +312,8 @@ def _table(file: Path) -> dict[str, dict[str, Any]]:
         if not (isinstance(name, str) and isinstance(entry, dict) and _is_json(entry)):
             raise ConfigError(f"{expected}; found {name!r:.80}: {entry!r:.80}")
         if not _NAME.fullmatch(name):
-            raise ConfigError(f"{file}: ARCHITECTURES: {name!r:.80} {_NO_NAME}")
+            why = "cannot name a component, as names of artifacts hold it: use letters, digits, - and _"
+            raise ConfigError(f"{file}: ARCHITECTURES: {name!r:.80} {why}")
     return table
 
 

@@ -571,7 +571,7 @@ NETWORK = '''
 from torch import nn
 from spikedistill.models.network import Network
 
-ARCHITECTURES = {"odd": {}}
+ARCHITECTURES = {"odd": ENTRY}
 
 
 class Shortcut(nn.Sequential):
@@ -602,22 +602,20 @@ LAYERS = "nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), activation()"
 
 
 @pytest.mark.parametrize(
-    ("stage", "last", "problem"),
+    ("entry", "stage", "last", "problem"),
     [
-        (f"nn.Sequential({LAYERS})", "nn.Identity()", None),
-        (f"Shortcut({LAYERS})", "nn.Identity()", None),
-        ("nn.Sequential(Shared(activation()))", "nn.Identity()", "used more than once: stage1.block1.lif"),
-        (f"nn.Sequential({LAYERS})", "Squared()", "of the rate pass differ"),
-        (f"nn.Sequential({LAYERS})", "Squared()", None),  # with `rate: False`
-        (f"nn.Sequential({LAYERS})", "nn.Softplus()", None),  # refused by name where backward: rate is set
+        ("{}", f"nn.Sequential({LAYERS})", "nn.Identity()", None),
+        ("{}", f"Shortcut({LAYERS})", "nn.Identity()", None),
+        ("{}", "nn.Sequential(Shared(activation()))", "nn.Identity()", "used more than once: stage1.block1.lif"),
+        ("{}", f"nn.Sequential({LAYERS})", "Squared()", "of the rate pass differ"),
+        ("{'rate': False}", f"nn.Sequential({LAYERS})", "Squared()", None),
+        ("{}", f"nn.Sequential({LAYERS})", "nn.Softplus()", None),  # refused by name where backward: rate is set
     ],
 )
-def test_check_plugin_names_what_a_network_breaks(plugin, capsys, stage, last, problem):
+def test_check_plugin_names_what_a_network_breaks(plugin, capsys, entry, stage, last, problem):
     (plugin / "distill" / "mine.py").unlink()
     (plugin / "models").mkdir()
-    text = NETWORK.lstrip().replace("STAGE", stage).replace("LAST", last)
-    if "Squared" in last and problem is None:
-        text = text.replace('{"odd": {}}', '{"odd": {"rate": False}}')
+    text = NETWORK.lstrip().replace("ENTRY", entry).replace("STAGE", stage).replace("LAST", last)
     (plugin / "models" / "odd.py").write_text(text)
     assert main(["check-plugin", f"./{plugin.name}"]) == (0 if problem is None else 1), capsys.readouterr().out
     said = capsys.readouterr().out
@@ -626,7 +624,7 @@ def test_check_plugin_names_what_a_network_breaks(plugin, capsys, stage, last, p
 
 def test_a_network_for_training_through_time_alone_is_refused_for_rates(plugin):
     (plugin / "models").mkdir()
-    (plugin / "models" / "odd.py").write_text(NETWORK.replace('{"odd": {}}', '{"odd": {"rate": False}}'))
+    (plugin / "models" / "odd.py").write_text(NETWORK.replace("ENTRY", "{'rate': False}"))
     values = config(plugin)
     values["experiments"]["one"]["student"] |= {"arch": "odd", "backward": "rate"}
     with pytest.raises(ConfigError, match=r"student\.backward: 'odd' trains through time only"):

@@ -81,8 +81,8 @@ def trains_by_rates_if_it_can(arch: str) -> None:
     """With rate-based backpropagation, logits in training are the mean of those of the spikes; unless `rate` is False."""
     if not components.architecture(arch).entry.get("rate", True):
         return
+    torch.manual_seed(0)
     try:
-        torch.manual_seed(0)
         student = _student(arch, backward="rate")
     except ConfigError:
         return  # the layer and the reason are told to whoever sets `backward: rate`

@@ -43,7 +43,7 @@ class RateModule(nn.Module):
 def spike_pass(network: nn.Module) -> Iterator[None]:
     """Run the spike pass of `network` in the block: no autograd graph; statistics are kept for the rate pass.
 
-    Autocast keeps no weights that it casts here: before torch 2.10 it would hand them, without a graph, to the rate pass
+    Autocast keeps no weights that it casts here: that of torch 2.9 and before would hand them, without a graph, to the rate pass
     (https://github.com/pytorch/pytorch/issues/112583).
     """
     modules = [module for module in network.modules() if isinstance(module, RateModule)]
@@ -147,7 +147,7 @@ class _ValueWithGradient(torch.autograd.Function):
         return (gradients[0] * derivative).to(gradients[0].dtype), None, None
 
 
-USED_TWICE = (
+_USED_TWICE = (
     "a layer of the network ran more often in the rate pass than before it in the spike pass: with student.backward: rate each "
     "place of the network needs a layer of its own, which keeps what it did; make two, or set student.backward to bptt"
 )
@@ -169,7 +169,7 @@ class RateNeuron(RateModule, SpikingNeuron):
         rate, eligibility = self.rate, self.eligibility
         self.rate = self.eligibility = None
         if rate is None or eligibility is None:
-            raise ConfigError(USED_TWICE)
+            raise ConfigError(_USED_TWICE)
         return _ValueWithGradient.apply(x, rate, eligibility)
 
 
@@ -207,7 +207,7 @@ class StraightThrough(RateModule):
             return y
         mean, self.mean = self.mean, None
         if mean is None:
-            raise ConfigError(USED_TWICE)
+            raise ConfigError(_USED_TWICE)
         return y + (mean - y).detach()
 
 
@@ -259,7 +259,7 @@ class RateBatchNorm2d(RateModule, nn.BatchNorm2d):
         mean, inverse_std = self.mean, self.inverse_std
         self.mean = self.inverse_std = None
         if mean is None or inverse_std is None:
-            raise ConfigError(USED_TWICE)
+            raise ConfigError(_USED_TWICE)
         return mean, inverse_std
 
 
