@@ -47,6 +47,8 @@ def _explain(detail: Any, model: type[BaseModel]) -> str:
     message = text[0].lower() + text[1:]
     if detail["type"] == "missing":
         return "is required and not given"
+    if detail["type"] == "value_error" and isinstance(detail["input"], dict):
+        return message  # of a check of this package, which names what it found in the section
     if detail["type"] in ("model_type", "dict_type", "mapping_type"):
         message = "a section of keys is expected, {} for an empty one"
     return f"{message}; found {'nothing' if detail['input'] is None else repr(detail['input'])}"

@@ -214,6 +214,12 @@ def test_the_resolved_configuration_is_read_as_it_was_written(tmp_path):
     assert read_resolved(tmp_path / "config.json") == parse_config(values)
 
 
+def test_a_fault_within_a_section_is_told_without_the_section():
+    with pytest.raises(ConfigError) as caught:
+        parse_config(changed("seeds", [True]), source="mine.yaml")
+    assert str(caught.value).splitlines()[1:] == ["  mine.yaml: (top level): seeds.0: a number is expected; found true"]
+
+
 def test_one_time_step_has_no_latency():
     config = changed("experiments/digits/student/time_steps", 1)
     config["experiments"]["digits"]["student"]["encoding"] = "latency"
