@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.torch_version import TorchVersion
 
 from spikedistill.errors import ConfigError
 from spikedistill.neurons.lif import LIF
@@ -39,18 +40,24 @@ class RateModule(nn.Module):
     recording = False
 
 
+_CASTS_LOSE_GRADIENTS = TorchVersion(torch.__version__) < (2, 11)
+"""Whether autocast hands weights that it cast without an autograd graph to a pass that needs one.
+
+Torch 2.10 and before do (https://github.com/pytorch/pytorch/issues/112583); 2.11 does not.
+"""
+
+
 @contextmanager
 def spike_pass(network: nn.Module) -> Iterator[None]:
     """Run the spike pass of `network` in the block: no autograd graph; statistics are kept for the rate pass.
 
-    Autocast keeps no weights that it casts here: that of torch 2.9 and before would hand them, without a graph, to the rate pass
-    (https://github.com/pytorch/pytorch/issues/112583).
+    Autocast casts each weight once for both passes, if the installed torch can do so without losing gradients.
     """
     modules = [module for module in network.modules() if isinstance(module, RateModule)]
     keeps_casts = torch.is_autocast_cache_enabled()
     for module in modules:
         module.recording = True
-    torch.set_autocast_cache_enabled(False)
+    torch.set_autocast_cache_enabled(keeps_casts and not _CASTS_LOSE_GRADIENTS)
     try:
         with torch.no_grad():
             yield

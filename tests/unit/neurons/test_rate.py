@@ -11,6 +11,7 @@ from spikedistill.errors import ConfigError
 from spikedistill.models import build_student
 from spikedistill.models.network import Network
 from spikedistill.models.wrappers import Student
+from spikedistill.neurons import rate
 from spikedistill.neurons.dynamics import Dynamics, spike_statistics
 from spikedistill.neurons.lif import LIF, lif
 from spikedistill.neurons.rate import RateBatchNorm2d, RateLIF, RateModule, StraightThrough, convert_to_rate, spike_pass
@@ -329,12 +330,14 @@ def test_statistics_of_one_value_are_refused():
         layer(torch.rand(1, 3, 1, 1))
 
 
-def test_the_spike_pass_leaves_no_weights_that_autocast_has_cast():
+@pytest.mark.parametrize("lose", [rate._CASTS_LOSE_GRADIENTS, True])
+def test_weights_that_autocast_casts_have_gradients(monkeypatch, lose):
+    monkeypatch.setattr(rate, "_CASTS_LOSE_GRADIENTS", lose)
     layer, seen = nn.Conv2d(1, 1, 1), []
     layer.register_forward_hook(lambda *_: seen.append(torch.is_autocast_cache_enabled()))
     with torch.autocast("cpu", torch.bfloat16):
         with spike_pass(layer):
             layer(torch.rand(1, 1, 2, 2))
         layer(torch.rand(1, 1, 2, 2)).sum().backward()
-    assert seen == [False, True]
+    assert seen == [not lose, True]
     assert layer.weight.grad is not None
