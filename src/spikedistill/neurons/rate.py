@@ -40,7 +40,7 @@ class RateModule(nn.Module):
     recording = False
 
 
-_CASTS_LOSE_GRADIENTS = TorchVersion(torch.__version__) < (2, 11)
+_CASTS_LOSE_GRADIENTS = TorchVersion(torch.__version__) < "2.11"
 """Whether autocast hands weights that it cast without an autograd graph to a pass that needs one.
 
 Torch 2.10 and before do (https://github.com/pytorch/pytorch/issues/112583); 2.11 does not.
