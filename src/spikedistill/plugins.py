@@ -21,7 +21,7 @@ import os
 import stat
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -97,6 +97,15 @@ def activate(names: Sequence[str]) -> None:
 def named() -> list[str]:
     """Return the names by which `activate` finds the plug-ins of the configuration again."""
     return [source.name for source in _named]
+
+
+def of_modules(modules: Iterable[str]) -> list[str]:
+    """Return the plug-ins that modules belong to, by the names that another configuration gives them: `./ours`, `my_lab.snn`.
+
+    A folder is meant wherever it lies: whoever uses it elsewhere has a copy of it.
+    """
+    found = {source for source in map(source_of, modules) if source not in (None, OWN)}
+    return sorted(f"./{source.folder.name}" if is_folder(source.name) else source.name for source in found if source)
 
 
 def sources() -> tuple[Source, ...]:

@@ -102,6 +102,13 @@ def test_a_stage_without_the_plug_in_of_its_method_says_so(plugin, caplog):
     assert "unknown method 'mine'" in caplog.text
 
 
+def test_a_dataset_of_a_single_class_is_refused_before_it_is_prepared(plugin):
+    file = new_component("dataset", "bars", plugin)
+    file.write_text(file.read_text().replace("CLASS_NAMES = (", "CLASS_NAMES = ('bar',)  # ("))
+    with pytest.raises(ConfigError, match=r"one\.dataset\.name: 'bars' needs two classes or more to tell apart; found 1"):
+        parse_config(config(plugin, dataset={"name": "bars"}))
+
+
 def test_a_configuration_without_the_plug_in_does_not_find_them(plugin):
     student_of(config(plugin))
     values = config(plugin) | {"plugins": []}

@@ -263,6 +263,11 @@ def _check_data(experiment: ExperimentConfig, key: list[str], problems: Problems
     meta = _described(experiment, key, problems)
     if meta is None:
         return
+    if meta.num_classes < 2:
+        problems.add(
+            [*key, "dataset", "name"],
+            f"{experiment.dataset.name!r} needs two classes or more to tell apart; found {meta.num_classes}",
+        )
     if meta.num_frames is not None and meta.num_frames != experiment.student.time_steps:
         problems.add(
             [*key, "student", "time_steps"],

@@ -103,7 +103,7 @@ def model_card(
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {name}\n",
         f"`{about['arch']}`, {what}, {how} on `{spec['dataset']}`" + (f" from the teacher `{teacher}`.\n" if teacher else ".\n"),
-        f"## Load\n\n```python\nfrom spikedistill.export import load\n\nnetwork = load({folder!r})\n{_example(about)}```\n",
+        f"## Load\n\n{_needed(about)}```python\n{_use_plugins(about)}network = load({folder!r})\n{_example(about)}```\n",
         f"## Input and output\n\n{_input(about)}\n\nClasses, in order: {', '.join(map(str, about['class_names']))}.\n",
         f"## Results\n\n{_results(evaluation)}\n",
         f"## Limits\n\n{_LIMITS.format(dataset=spec['dataset'])}\n",
@@ -137,6 +137,22 @@ def _scale(neuron: Mapping[str, Any]) -> str:
     if neuron.get("name", "lif") != "lif":
         return "1 - decay, with the decay that each layer has learnt"
     return f"{1 - neuron['decay']:g}, that is 1 - decay"
+
+
+def _needed(about: Mapping[str, Any]) -> str:
+    """Return what a reader has to have besides spikedistill."""
+    if not about["plugins"]:
+        return ""
+    names = ", ".join(f"`{name}`" for name in about["plugins"])
+    return f"Part of its code is in {names}, a plug-in: it has to be there, as it was when the network was trained.\n\n"
+
+
+def _use_plugins(about: Mapping[str, Any]) -> str:
+    """Return the first lines of the code that loads the network."""
+    if not about["plugins"]:
+        return "from spikedistill.export import load\n\n"
+    names = ", ".join(map(repr, about["plugins"]))
+    return f"import spikedistill\nfrom spikedistill.export import load\n\nspikedistill.use_plugins({names})\n"
 
 
 def _example(about: Mapping[str, Any]) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 
 from safetensors.torch import load_model
 
+from spikedistill import components, plugins
 from spikedistill.data.loading.inputs import STATISTICS
 from spikedistill.data.store import SampleStore, open_store
-from spikedistill.errors import ArtifactError, ConfigError
+from spikedistill.errors import ArtifactError, ConfigError, UnknownComponentError
 from spikedistill.export.card import model_card
 from spikedistill.models import Student, Teacher, build_student, build_teacher
 from spikedistill.neurons.settings import NeuronConfig
@@ -94,16 +95,18 @@ def describe(spec: NetworkSpec, data: SampleStore) -> dict[str, Any]:
         "class_names": list(data.class_names),
         "spec": spec.model_dump(mode="json"),
     }
+    modules = [components.architecture(spec.arch).module]
     if isinstance(spec, DistillSpec):
         about |= {"time_steps": spec.time_steps, "neuron": spec.neuron.model_dump(mode="json")}
-    return about
+        modules.append(components.module_of("neurons.kinds", spec.neuron.name))
+    return about | {"plugins": plugins.of_modules(modules)}
 
 
 def load(folder: Path | str) -> Student | Teacher:
     """Load the network of an exported folder, in evaluation mode and without gradients.
 
     Raises:
-        ConfigError: if the folder is not an export that this version can read.
+        ConfigError: if the folder is not an export that this version can read, or a plug-in of the network is not used.
         ArtifactError: if the weights are not those that were exported.
     """
     try:
@@ -113,7 +116,13 @@ def load(folder: Path | str) -> Student | Teacher:
     if about.get("schema") != SCHEMA:
         raise ConfigError(f"{folder}: exported in format {about.get('schema')}; this version reads format {SCHEMA}")
     _verify(Path(folder), about.get("sha256", {}))
-    network = _rebuilt(about)
+    try:
+        network = _rebuilt(about)
+    except UnknownComponentError as err:
+        if not about.get("plugins"):
+            raise
+        names = ", ".join(map(repr, about["plugins"]))
+        raise ConfigError(f"{folder}: {err}; exported with plug-ins: call spikedistill.use_plugins({names}) first") from err
     load_model(network, str(Path(folder) / WEIGHTS))
     return network.requires_grad_(False).eval()
 

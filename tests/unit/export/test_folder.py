@@ -7,14 +7,21 @@ from pathlib import Path
 import pytest
 import torch
 
+from spikedistill import plugins
 from spikedistill.cli import main
+from spikedistill.config.check import parse_config
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import open_store
 from spikedistill.errors import ArtifactError, ConfigError
 from spikedistill.export import load
 from spikedistill.export.card import _results
 from spikedistill.export.folder import write_export
+from spikedistill.plan.build import build_plan
+from spikedistill.project.new import new_component
 from spikedistill.stages.network_io import load_network, read_model_spec
+from spikedistill.stages.runner import RunOptions, run_stage
+from spikedistill.store.artifacts import Store
+from tests.unit.conftest import TRAIN
 
 
 @pytest.fixture
@@ -97,3 +104,46 @@ def test_the_card_has_the_accuracies_on_corrupted_samples(trained):
     evaluation = json.loads((trained.store.path(trained.plan.rows[1].evaluation) / "evaluation.json").read_text())
     evaluation["robustness"] = [{"kind": "noise", "strength": 0.1, "accuracy": 0.75, "nll": 1.0, "ece": 0.1}]
     assert "| noise 0.1 (%) | 75.00 |" in _results(evaluation)
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """A folder with an architecture and neurons, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("plugin_with_a_network")
+    new_component("architecture", "my-net", folder)
+    new_component("neuron", "my-lif", folder)
+    yield f"./{folder}"
+    plugins.activate([])
+
+
+def test_an_export_says_which_plugins_it_needs(plugin, batch):
+    student = {"arch": "my-net", "neuron": {"name": "my-lif"}, "time_steps": 2, "train": TRAIN}
+    experiment = {"dataset": {"name": "digits"}, "student": student, "methods": {"ce": {}}}
+    plan = build_plan(parse_config({"plugins": [plugin], "experiments": {"digits": experiment}}))
+    store, (row,) = Store("store"), plan.rows
+    for spec in plan.stages.values():
+        run_stage(spec, store, RunOptions(results=Path("results")))
+    write_export(store, row.model, Path("out"))
+    plugins.activate([])
+    with pytest.raises(ConfigError, match=r"^out: unknown architecture 'my-net'") as caught:
+        load("out")
+    assert str(caught.value).endswith(f"call spikedistill.use_plugins({plugin!r}) first")
+    card = Path("out/README.md").read_text()
+    assert f"in `{plugin}`, a plug-in" in card
+    (lines,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    scope = {"inputs": batch[0]}
+    exec(lines, scope)
+    assert scope["prediction"].shape == batch[1].shape
+
+
+def test_an_export_of_an_earlier_version_names_no_plugins(trained, tmp_path):
+    write_export(trained.store, trained.student, tmp_path / "out")
+    file = tmp_path / "out" / "model.json"
+    about = json.loads(file.read_text())
+    assert about.pop("plugins") == []
+    file.write_text(json.dumps(about))
+    load(tmp_path / "out")
+    file.write_text(json.dumps(about | {"arch": "my-net"}))
+    with pytest.raises(ConfigError, match=r"^unknown architecture 'my-net'"):
+        load(tmp_path / "out")
