@@ -145,7 +145,7 @@ def main() -> None:
     names = list(CONFIGS) if "all" in options.config else options.config
     engine = engine_config(options.engine, options.compile)
     prepare_device(options.device)
-    machine = measure_rates(options.device, options.threads)
+    machine = measure_rates(options.device, options.threads, options.precision)
     report: dict[str, Any] = {
         "command": "python benchmarks/train_step.py " + " ".join(sys.argv[1:]),
         **describe(options.device, options.threads),

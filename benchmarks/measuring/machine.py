@@ -14,7 +14,8 @@ import torch
 
 from measuring.cuda_timing import time_calls
 
-BEST_OF = 7
+BEST_OF, ENOUGH_S = 7, 5.0
+"""How often a rate is measured on a CPU, and the seconds after which once is enough."""
 
 
 def prepare_device(device: str) -> None:
@@ -47,16 +48,16 @@ def processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def measure_rates(device: str, threads: int) -> dict[str, float]:
-    """Rates of matrix products and of copies."""
+def measure_rates(device: str, threads: int, precision: str) -> dict[str, float]:
+    """Rates of matrix products in one precision and of copies."""
     torch.set_num_threads(threads)
     side = 2048 if device == "cpu" else 8192
-    rates = {}
-    for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
-        a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-        rates[f"matmul_{name}_gflops"] = rate_of(2 * side**3, partial(torch.matmul, a, b), device) / 1e9
-    rates["copy_gb_per_s"] = measure_copy(device) / 1e9
-    return rates
+    dtype = {"float32": torch.float32, "bf16": torch.bfloat16}[precision]
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    return {
+        f"matmul_{precision}_gflops": rate_of(2 * side**3, partial(torch.matmul, a, b), device) / 1e9,
+        "copy_gb_per_s": measure_copy(device) / 1e9,
+    }
 
 
 def measure_copy(device: str) -> float:
@@ -70,9 +71,9 @@ def rate_of(work: float, function: Callable[[], object], device: str) -> float:
     """`work` per second: the best on a CPU, the median on a GPU."""
     if device == "cuda":
         return work / time_calls(function).seconds
-    best = float("inf")
-    for _ in range(BEST_OF):
+    seconds: list[float] = []
+    while len(seconds) < BEST_OF and sum(seconds) < ENOUGH_S:
         started = time.perf_counter()
         function()
-        best = min(best, time.perf_counter() - started)
-    return work / best
+        seconds.append(time.perf_counter() - started)
+    return work / min(seconds)
