@@ -65,11 +65,11 @@ class RankController(Controller):
             self._tell_rank_0(self._failure)
         return statuses
 
-    def run(self, max_retry: int = 6) -> None:
+    def run(self, max_retry: int = sys.maxsize) -> None:
         """Run the job to its end; write the result if a rank failed and rank 0 could not write it.
 
         Args:
-            max_retry: the number of attempts.
+            max_retry: the number of attempts; the ranks count how often they reached the time limit, and end the job.
         """
         super().run(max_retry)
         is_orphan = os.getppid() != self._main_process  # then the ranks ended with the main process

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
 
 from slurm_lab.main_process import wait_for
 from snakemake_executor_plugin_submitit.job import controller, ranks
@@ -108,6 +109,11 @@ def result(folder):
 def test_ranks_that_end_well_have_their_time(control, tmp_path):
     assert control("sleep 2", "exit 0") >= 2
     assert not (tmp_path / "result.json").exists(), "rank 0 alone writes that"
+
+
+def test_a_job_goes_back_into_the_queue_as_often_as_its_ranks_ask(control, tmp_path):
+    control(f"echo >> attempts; test $(wc -l < attempts) = 8 || exit {LOCAL_REQUEUE_RETURN_CODE}", "exit 0")
+    assert (tmp_path / "attempts").read_text() == 8 * "\n"
 
 
 def test_what_rank_0_has_reported_stays(control, tmp_path):
