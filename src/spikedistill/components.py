@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from spikedistill import plugins
 from spikedistill.errors import ConfigError, UnknownComponentError
@@ -60,15 +61,16 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    @model_validator(mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _no_booleans_for_numbers(cls, values: Any) -> Any:
+    def _no_booleans_for_numbers(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse what would count as 0 or 1, such as a YAML `yes`."""
-        for name, value in values.items() if isinstance(values, dict) else ():
-            if name in cls.model_fields and _takes_no_booleans(cls.model_fields[name].annotation):
-                for key, boolean in _booleans(name, value):
-                    raise ValueError(f"{key}: a number is expected; found {str(boolean).lower()}")
-        return values
+        found = list(_booleans((), value))
+        if found and _takes_no_booleans(cls.model_fields[str(info.field_name)].annotation):
+            expected = PydanticCustomError("number", "a number is expected")
+            faults = [InitErrorDetails(type=expected, loc=key, input=boolean) for key, boolean in found]
+            raise ValidationError.from_exception_data(cls.__name__, faults)
+        return value
 
 
 def _takes_no_booleans(annotation: Any) -> bool:
@@ -90,13 +92,13 @@ def _leaves(annotation: Any) -> Iterator[Any]:
         yield annotation
 
 
-def _booleans(key: str, value: Any) -> Iterator[tuple[str, bool]]:
+def _booleans(key: tuple[str | int, ...], value: Any) -> Iterator[tuple[tuple[str | int, ...], bool]]:
     """Yield the booleans in a value, each with its key."""
     if isinstance(value, bool):
         yield key, value
     elif isinstance(value, Mapping | list | tuple):
         for name, member in value.items() if isinstance(value, Mapping) else enumerate(value):
-            yield from _booleans(f"{key}.{name}", member)
+            yield from _booleans((*key, name), member)
 
 
 class ComponentParams(Section):

@@ -61,12 +61,12 @@ def test_the_shipped_config_is_the_demo():
         ("seeds", [0, 0], "seeds: each seed may appear once"),
         ("seeds", [0, 0.0], "seeds: each seed may appear once; found [0, 0.0]"),
         ("seeds", ["1", "01"], "seeds: each seed may appear once"),
-        ("experiments/digits/student/time_steps", True, "digits.student: time_steps: a number is expected; found true"),
-        ("experiments/digits/student/train/clip_grad_norm", False, "clip_grad_norm: a number is expected; found false"),
-        ("seeds", [True, 2], "seeds.0: a number is expected; found true"),
-        ("experiments/digits/teacher/seed", True, "seed: a number is expected; found true"),
-        ("experiments/digits/teacher/classes", [True, False], "classes.0: a number is expected; found true"),
-        ("evaluate", {"corruptions": {"noise": [0.1, True]}}, "noise.1: a number is expected; found true"),
+        ("experiments/digits/student/time_steps", True, "digits.student.time_steps: a number is expected; found True"),
+        ("experiments/digits/student/train/clip_grad_norm", False, "clip_grad_norm: a number is expected; found False"),
+        ("seeds", [True, 2], "seeds.0: a number is expected; found True"),
+        ("experiments/digits/teacher/seed", True, "seed: a number is expected; found True"),
+        ("experiments/digits/teacher/classes", [True, False], "classes.0: a number is expected; found True"),
+        ("evaluate", {"corruptions": {"noise": [0.1, True]}}, "noise.1: a number is expected; found True"),
         ("experiments/digits/methods/kd", None, "methods.kd: a section of keys is expected, {} for an empty one; found nothing"),
         ("experiments/digits/student/train", 3, "student.train: a section of keys is expected, {} for an empty one; found 3"),
         ("store", "~nosuchuser/x", "store: ~nosuchuser: no such user on this machine"),
@@ -214,10 +214,23 @@ def test_the_resolved_configuration_is_read_as_it_was_written(tmp_path):
     assert read_resolved(tmp_path / "config.json") == parse_config(values)
 
 
-def test_a_fault_within_a_section_is_told_without_the_section():
+def test_a_fault_of_a_section_is_told_without_the_section():
     with pytest.raises(ConfigError) as caught:
-        parse_config(changed("seeds", [True]), source="mine.yaml")
-    assert str(caught.value).splitlines()[1:] == ["  mine.yaml: (top level): seeds.0: a number is expected; found true"]
+        parse_config(changed("experiments/digits/student/train/mix_probability", 0.5), source="mine.yaml")
+    (line,) = str(caught.value).splitlines()[1:]
+    assert line.endswith("digits.student.train: mix_probability has no effect without mixup or cutmix; set one of them")
+
+
+def test_booleans_hide_no_other_problem_of_their_section():
+    with pytest.raises(ConfigError) as caught:
+        parse_config(
+            changed("experiments/digits/student", {"arch": "resnet8", "time_steps": True, "tme": 2, "train": {"epochs": False}})
+        )
+    said = str(caught.value)
+    assert "digits.student.time_steps: a number is expected; found True" in said
+    assert "digits.student.train.epochs: a number is expected; found False" in said
+    assert "unknown key 'tme'" in said
+    assert "train.batch_size: is required" in said
 
 
 def test_one_time_step_has_no_latency():
