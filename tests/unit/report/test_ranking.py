@@ -22,6 +22,15 @@ def test_the_mean_over_seeds_on_the_validation_split_decides():
     assert [variant.values for variant in sweep.ranked] == ["alpha=2", "alpha=3", "alpha=1"]
 
 
+def test_equal_means_stay_in_the_order_of_the_configuration():
+    counts = {"2": (441, 459), "1": (440, 460), "3": (445, 455), "0": (430, 470)}
+    found = [run(value, seed, 100 * (k / 500) / 100, None) for value, pair in counts.items() for seed, k in enumerate(pair)]
+    means = [sum(r.validation for r in found[i : i + 2]) / 2 for i in range(0, len(found), 2)]
+    assert len(set(means)) > 1, "rounding tells them apart"
+    (sweep,) = rank_sweeps(found)
+    assert [variant.values for variant in sweep.ranked] == ["alpha=2", "alpha=1", "alpha=3", "alpha=0"]
+
+
 def test_the_test_accuracy_is_that_of_the_chosen_variant_alone_with_the_deviation_of_a_sample():
     rows = ranking_cells(rank_sweeps(RECORDS))
     assert rows[0][2:] == ["78.00 ± 2.83", "2", "62.00 ± 2.83"]

@@ -33,6 +33,15 @@ def test_a_sweep_over_two_keys_is_a_grid_of_mean_accuracies_with_numbers_in_orde
     assert grid.best == ("0.4", "2")
 
 
+def test_a_key_that_the_experiment_and_the_method_have_is_an_axis_for_each(make):
+    found = {(f"a[alpha={own}]", f"kd[alpha={alpha}]"): [0.1 * own + alpha] for own in (2, 4) for alpha in (0.3, 0.5)}
+    sweeps = rank_sweeps(runs(make, found))
+    (grid,) = grids(sweeps)
+    assert grid.axes == {"experiment alpha": ("2", "4"), "method alpha": ("0.3", "0.5")}
+    assert grid.accuracy == {(str(o), str(m)): pytest.approx(0.1 * o + m) for o in (2, 4) for m in (0.3, 0.5)}
+    assert sweeps[0].ranked[0].values == "experiment alpha=4, method alpha=0.5"
+
+
 def test_methods_that_are_swept_over_one_key_are_rows_of_one_grid(make):
     found = {("a", f"{method}[lr={lr}]"): [lr] for method in ("ce", "kd") for lr in (0.1, 0.2)}
     (grid,) = grids_of(make, found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,18 +53,12 @@ def grids(sweeps: Sequence[Sweep]) -> list[Grid]:
 
 def _points(variants: Sequence[Variant]) -> tuple[tuple[str, ...], Points]:
     """Return the keys of a sweep, and the mean accuracy of each variant by its values."""
-    told = [_settings(variant.experiment) | _settings(variant.method) for variant in variants]
+    told = [variant.settings for variant in variants]
     keys = list(dict.fromkeys(key for values in told for key in values))
     groups = _walked_together(keys, told)
     names = tuple(", ".join(group) for group in groups)
     values = [tuple(_value([each.get(key, "") for key in group]) for group in groups) for each in told]
-    return names, {each: statistics.fmean(variant.validation) for each, variant in zip(values, variants, strict=True)}
-
-
-def _settings(label: str) -> dict[str, str]:
-    """Return the values in a label, such as `kd[alpha=0.3,lr=0.1]`, by key."""
-    suffix = label.partition("[")[2].removesuffix("]")
-    return {key: value for key, equals, value in (part.partition("=") for part in suffix.split(",")) if equals}
+    return names, {each: variant.mean for each, variant in zip(values, variants, strict=True)}
 
 
 def _walked_together(keys: Sequence[str], told: Sequence[dict[str, str]]) -> list[list[str]]:

@@ -35,10 +35,27 @@ class Variant:
     test: tuple[float, ...]
 
     @property
+    def mean(self) -> float:
+        """Mean accuracy on the validation split, without what rounding adds to equal ones."""
+        return round(statistics.fmean(self.validation), 10)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The value of each swept key; a key that experiment and method both have says whose it is."""
+        own = {"experiment": _settings(self.experiment), "method": _settings(self.method)}
+        both = own["experiment"].keys() & own["method"].keys()
+        return {f"{role} {key}" if key in both else key: value for role, found in own.items() for key, value in found.items()}
+
+    @property
     def values(self) -> str:
         """The values that distinguish it from the others, such as `lr=0.1, alpha=0.3`."""
-        labels = (label.partition("[")[2].rstrip("]") for label in (self.experiment, self.method))
-        return ", ".join(filter(None, labels)).replace(",", ", ").replace(",  ", ", ") or "as given"
+        return ", ".join(f"{key}={value}" for key, value in self.settings.items()) or "as given"
+
+
+def _settings(label: str) -> dict[str, str]:
+    """Return the values in a label, such as `kd[alpha=0.3,lr=0.1]`, by key."""
+    suffix = label.partition("[")[2].removesuffix("]")
+    return {key: value for key, equals, value in (part.partition("=") for part in suffix.split(",")) if equals}
 
 
 @dataclass(frozen=True)
@@ -76,7 +93,7 @@ def _sweep(name: str, groups: dict[tuple[str, str], list[RunRecord]]) -> Sweep:
         if len(validation) == len(runs):
             test = tuple(run.evaluation["accuracy"] for run in runs if run.evaluation is not None)
             variants.append(Variant(experiment, method, validation, test if len(test) == len(runs) else ()))
-    ranked = sorted(variants, key=lambda variant: -statistics.fmean(variant.validation))
+    ranked = sorted(variants, key=lambda variant: -variant.mean)
     return Sweep(name, tuple(ranked), len(groups) - len(ranked))
 
 
