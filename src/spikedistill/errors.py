@@ -27,3 +27,7 @@ class StaleCodeError(SpikedistillError, RuntimeError):
 
 class TrainingError(SpikedistillError, RuntimeError):
     """Training cannot continue: unreadable checkpoint, loss that is not finite, lost rank."""
+
+
+class EvaluationError(SpikedistillError, RuntimeError):
+    """A network cannot be measured: its logits are not finite."""

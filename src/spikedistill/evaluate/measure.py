@@ -6,6 +6,7 @@ per-sample values of which all but one rank's are zero.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from spikedistill.data.loading.inputs import InputConfig
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import SampleStore
-from spikedistill.errors import ConfigError
+from spikedistill.errors import ConfigError, EvaluationError
 from spikedistill.evaluate.accuracy import Scores
 from spikedistill.evaluate.activity import ActivityMeter
 from spikedistill.evaluate.batches import batch_size
@@ -71,6 +72,7 @@ def measure(
 
     Raises:
         ConfigError: if there are more ranks than batches.
+        EvaluationError: if a logit is not finite.
     """
     batches = -(-loader.num_samples // loader.batch_size)
     if batches < world.world_size:
@@ -85,7 +87,7 @@ def measure(
             scores.add(start, model(inputs).logits, labels, None if teacher is None else teacher(inputs).logits)
     total = multiplications(model, _first_sample(first)) if isinstance(model, Teacher) else None
     metrics = {
-        **scores.summary(world),
+        **_finite(scores.summary(world), "the test split"),
         **activity.summary(world, loader.num_samples),
         **footprint(model),
         "energy_model": energy.model_dump(),
@@ -111,6 +113,9 @@ def measure_robustness(
 
     Returns:
         For each of them "kind" and "strength", and "accuracy", "nll" and "ece" of `Scores.summary`.
+
+    Raises:
+        EvaluationError: if a logit is not finite.
     """
     found = []
     size = batch_size(len(data.split(split)))
@@ -121,9 +126,19 @@ def measure_robustness(
             loader = Loader(batch, split, batch_size=size, inputs=inputs, device=world.device)
             for samples, labels in loader.epoch(0):
                 scores.add(start, model(samples).logits, labels, None)
-        summary = scores.summary(world)
+        summary = _finite(scores.summary(world), f"samples with {kind} {strength:g}")
         found.append({"kind": kind, "strength": strength} | {name: summary[name] for name in ("accuracy", "nll", "ece")})
     return found
+
+
+def _finite(summary: dict[str, Any], samples: str) -> dict[str, Any]:
+    """Return a summary, on all ranks, or raise an EvaluationError on all: the class that NaN logits predict means nothing."""
+    if not math.isfinite(summary["nll"]):
+        raise EvaluationError(
+            f"the logits of {samples} are not finite: weights that were trained to the end of their range, or a layer that fails "
+            "in evaluation only; train with a lower lr or train.clip_grad_norm, or look for the layer"
+        )
+    return summary
 
 
 def _timing(model: nn.Module, inputs: Tensor, world: World) -> dict[str, Any]:

@@ -138,16 +138,21 @@ def _fan_out(layer: nn.Module, like: Tensor, *, all_weights: bool) -> Tensor:
 
 
 def _taps(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, axis: int, like: Tensor) -> Tensor:
-    """Return [kernel, positions]: 1 where, along an axis, a tap of the kernel meets a position of the input for some output."""
+    """Return [kernel, positions]: how often, along an axis, a tap of the kernel meets a position of the input.
+
+    That is once for one of the outputs, or never; more often where the padding repeats inputs (`padding_mode`).
+    """
     kernel, stride, dilation = layer.kernel_size[axis], layer.stride[axis], layer.dilation[axis]
     before, after = layer._reversed_padding_repeated_twice[::-1][2 * axis : 2 * axis + 2][::-1]
-    size = like.shape[1 + axis]
-    outputs = (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
-    taps = torch.zeros(kernel, size, dtype=torch.float64)
+    places = torch.arange(1, like.shape[1 + axis] + 1, dtype=torch.float64)[None]  # [1, positions], from 1
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    padded = nn.functional.pad(places, (before, after), mode=mode).long()[0]  # 0: a zero of the padding
+    outputs = (len(padded) - dilation * (kernel - 1) - 1) // stride + 1
+    taps = torch.zeros(kernel, len(places[0]) + 1, dtype=torch.float64)
     for tap in range(kernel):
-        positions = torch.arange(outputs) * stride - before + tap * dilation
-        taps[tap, positions[(positions >= 0) & (positions < size)]] = 1
-    return taps
+        met = padded[torch.arange(outputs) * stride + tap * dilation]
+        taps[tap].index_add_(0, met, torch.ones(outputs, dtype=torch.float64))
+    return taps[:, 1:]
 
 
 def footprint(model: nn.Module) -> dict[str, Any]:

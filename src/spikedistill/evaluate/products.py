@@ -31,13 +31,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
 from spikedistill.evaluate.synapses import Operations, spikes_in
+from spikedistill.neurons.neuron import SpikingNeuron
 from spikedistill.train.distributed import World
 
 
 class ProductMeter(TorchDispatchMode):
     """A context manager that observes the products of activations in a student and sums their counts, which are integers.
 
-    It is idle for networks that do not run all steps at once: students of this package have no such products.
+    It is idle for networks without spiking neurons, see `multiplications`.
     """
 
     def __init__(self, model: nn.Module, *, most_spikes: int, signed: bool) -> None:
@@ -45,7 +46,9 @@ class ProductMeter(TorchDispatchMode):
         super().__init__()
         self._model = model
         self._most, self._signed = most_spikes, signed
-        self._idle = not any(getattr(module, "runs_all_steps", False) for module in model.modules())
+        self._idle = not any(
+            isinstance(module, SpikingNeuron) or getattr(module, "runs_all_steps", False) for module in model.modules()
+        )
         self._tracker = ModuleTracker()
         self._seen: Counter[str] = Counter()
         self._counts: dict[str, dict[str, Tensor]] = {}

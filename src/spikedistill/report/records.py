@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from spikedistill.plan.stages import TeacherSpec
 from spikedistill.report.published import PublishedResult
-from spikedistill.report.statistics import half_width
+from spikedistill.report.statistics import deviation, half_width
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class Spread:
         """Return the spread of some values; None if there are none."""
         if not values:
             return None
-        return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+        return cls(statistics.fmean(values), deviation(values) if len(values) > 1 else None)
 
     def __mul__(self, factor: float) -> Spread:
         return Spread(self.mean * factor, None if self.std is None else self.std * factor)

@@ -37,7 +37,12 @@ def half_width(values: Sequence[float]) -> float | None:
 
 def standard_error(values: Sequence[float]) -> float:
     """Return the standard error of the mean of n >= 2 values, from their sample standard deviation (n - 1)."""
-    return statistics.stdev(values) / math.sqrt(len(values))
+    return deviation(values) / math.sqrt(len(values))
+
+
+def deviation(values: Sequence[float]) -> float:
+    """Return the sample standard deviation (n - 1) of n >= 2 values; NaN if one of them is not finite."""
+    return statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
 
 
 def paired_p(differences: Sequence[float]) -> float:

@@ -11,7 +11,7 @@ from torchvision.models import VisionTransformer
 
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import SampleStore
-from spikedistill.errors import ConfigError
+from spikedistill.errors import ConfigError, EvaluationError
 from spikedistill.evaluate.accuracy import Scores, calibration_error
 from spikedistill.evaluate.batches import batch_size
 from spikedistill.evaluate.layers import find_layers
@@ -114,6 +114,15 @@ def test_batch_size_does_not_change_the_result():
 def test_teacher_has_no_figures_over_time():
     result = evaluate_logits([[0.0, 1.0]], [1])
     assert not {"accuracy_at_step", "accuracy_of_step", "firing_rate"} & set(result)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_logits_that_are_not_finite_are_refused(value):
+    logits = np.zeros((2, 3, 4))
+    evaluate_logits(logits, [0, 1, 2])
+    logits[1, 2, 3] = value
+    with pytest.raises(EvaluationError, match=r"the logits of the test split are not finite: .*train\.clip_grad_norm"):
+        evaluate_logits(logits, [0, 1, 2])
 
 
 def test_more_ranks_than_samples_is_refused():

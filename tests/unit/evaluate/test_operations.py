@@ -53,6 +53,25 @@ def test_two_layers_with_known_spikes_equal_a_hand_calculation():
     assert (result["effective_macs"], result["effective_acs"]) == (6, 14)
 
 
+class Coincidences(nn.Module):
+    """x @ x^T of the spikes x [T*B, 2, 3] of neurons that fire where an image [B, 2, 3] is 1; two time steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.lif = LIF(NeuronConfig(decay=0.5), time_steps=2)
+
+    def forward(self, x):
+        spikes = self.lif(x.repeat(2, 1, 1))
+        return spikes @ spikes.transpose(1, 2)
+
+
+def test_products_of_spikes_outside_of_layers_are_counted():
+    image = torch.tensor([[[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]])
+    (product,) = operations(Coincidences(), image)["layers"]
+    assert (product["spiking_input"], product["macs"], product["synops"]) == (True, 0, 2 * 3 * 2)
+    assert product["dense"] == 2 * 2 * 3 * 2
+
+
 def test_spikes_at_the_border_of_a_map_reach_fewer_weights():
     layer = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1, stride=2))
     spikes = torch.zeros(1, 2, 4, 4)
@@ -68,8 +87,10 @@ def test_spikes_at_the_border_of_a_map_reach_fewer_weights():
         nn.Conv2d(4, 6, (3, 5), padding="same", dilation=2),
         nn.Conv1d(4, 6, 4, padding=1),
         nn.Conv3d(2, 3, 2, stride=(1, 2, 1)),
+        nn.Conv2d(4, 6, 3, padding=2, stride=2, padding_mode="circular"),
+        nn.Conv2d(4, 6, (1, 3), padding=(0, 1), padding_mode="replicate"),
     ],
-    ids=["grouped", "dilated", "1d", "3d"],
+    ids=["grouped", "dilated", "1d", "3d", "circular", "replicate"],
 )
 def test_effective_operations_of_any_convolution_are_products_of_non_zero_values(layer):
     generator = torch.Generator().manual_seed(0)

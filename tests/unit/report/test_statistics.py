@@ -1,5 +1,7 @@
 """Means, deviations, differences and shares of a report, by hand."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,13 @@ def test_the_mean_of_a_skewed_sample_and_its_deviation():
     assert spread.std == pytest.approx(7**0.5)  # squares 4 + 1 + 9, over n - 1 = 2
     scaled = spread * 100
     assert (scaled.mean, scaled.std) == (pytest.approx(300), pytest.approx(100 * 7**0.5))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_value_that_is_not_finite_leaves_the_others_of_a_report_alone(value):
+    spread = Spread.of([1.0, value, 6.0])
+    assert not math.isfinite(spread.mean)
+    assert math.isnan(spread.std)
 
 
 def test_pairs_that_move_together_have_a_narrow_interval():
