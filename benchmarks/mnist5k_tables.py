@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from spikedistill.config.generated import update_marked
+from spikedistill.report.statistics import smallest_detectable
 
 HERE = Path(__file__).resolve().parent
 KEPT = HERE / "results" / "mnist5k"
@@ -87,11 +89,13 @@ def _tests(students: Sequence[Row], tests: dict[tuple[str, str, str], Row]) -> s
 def _test(test: Row) -> list[str]:
     low, high = (float(test[f"difference_{end}_points"]) for end in ("low", "high"))
     p = float(test["p_both_errors_holm"])
+    error = math.hypot(float(test["seed_error_points"]), float(test["test_set_error_points"]))
+    detectable = smallest_detectable(error, int(test["num_pairs"]), int(test["num_tests"]))
     return [
         f"{float(test['difference_points']):+.2f} [{low:+.2f}, {high:+.2f}]",
         f"{float(test['seed_error_points']):.2f}, {float(test['test_set_error_points']):.2f}",
         f"**{p:.2g}**" if p < float(test["level"]) else f"{p:.2g}",
-        f"{float(test['smallest_detectable_points']):.2f}",
+        f"{detectable:.2f}",
     ]
 
 

@@ -108,15 +108,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def smallest_detectable(differences: Sequence[float], num_tests: int) -> float | None:
-    """Return the true difference that a test like this one finds with a probability of `POWER`, in the unit of the differences.
+def smallest_detectable(error: float, num_pairs: int, num_tests: int) -> float | None:
+    """Return the true difference that a test finds with a probability of `POWER`, in the unit of `error`.
 
-    It is for the sample standard deviation of the differences, and for `LEVEL` / m, the level at which Holm's method tests the
-    smallest of m p values: so it is the worst case. None without any spread.
+    It is for `LEVEL` / m, the level at which Holm's method tests the smallest of m p values: so it is the worst case.
+
+    Args:
+        error: standard error of the mean difference that the test compares it with; the same would be found again.
+        num_pairs: n.
+        num_tests: m.
+
+    Returns:
+        None if the error is 0.
     """
-    if max(differences) - min(differences) < RESOLUTION:
-        return None
-    return _detectable_noncentrality(len(differences), LEVEL / num_tests) * standard_error(differences)
+    return None if error < RESOLUTION else _detectable_noncentrality(num_pairs, LEVEL / num_tests) * error
 
 
 @functools.cache
@@ -148,6 +153,11 @@ class PairedTest:
     seed_error: float
     sample_error: float | None
     combined_p: float | None
+
+    @property
+    def combined_error(self) -> float | None:
+        """Both errors together; None if the predictions are not known."""
+        return None if self.sample_error is None else math.hypot(self.seed_error, self.sample_error)
 
     @classmethod
     def of(

@@ -134,9 +134,8 @@ def test_errors_of_simulated_runs_are_those_that_a_repetition_shows():
 @pytest.mark.parametrize(("num_pairs", "num_tests"), [(3, 1), (3, 60), (5, 8), (10, 1), (10, 60)])
 def test_the_smallest_detectable_difference_is_found_in_four_of_five_tries(num_pairs, num_tests):
     """The power by quadrature: the deviation of a sample is a chi variable, the mean is normal."""
-    differences = np.linspace(-1, 1, num_pairs)
-    found = smallest_detectable(differences, num_tests)
-    shift = found / (differences.std(ddof=1) / math.sqrt(num_pairs))
+    error = 0.25
+    shift = smallest_detectable(error, num_pairs, num_tests) / error
     freedom = num_pairs - 1
     threshold = stats.t.isf(0.01 / num_tests / 2, freedom)
 
@@ -148,9 +147,8 @@ def test_the_smallest_detectable_difference_is_found_in_four_of_five_tries(num_p
 
 
 def test_more_pairs_detect_smaller_differences_and_more_tests_larger_ones():
-    of_ten, of_five = [0.1, -0.1] * 5, [0.1, -0.1, 0.1, -0.1, 0.0]
-    assert smallest_detectable(of_ten, 1) < smallest_detectable(of_five, 1) < smallest_detectable(of_five, 10)
-    assert smallest_detectable([0.1] * 5, 1) is None
+    assert smallest_detectable(0.1, 10, 1) < smallest_detectable(0.1, 5, 1) < smallest_detectable(0.1, 5, 10)
+    assert smallest_detectable(standard_error([0.1] * 5), 5, 1) is None
 
 
 def test_a_test_has_both_errors_where_the_predictions_are_known():

@@ -2,13 +2,14 @@
 
 import csv
 import io
+import math
 
 import numpy as np
 import pytest
 
 from spikedistill.report.records import Comparison, RunRecord
 from spikedistill.report.sections.significance import CSV_HEADERS, HEADERS, cells, csv_table, markdown, notes, paired_tests
-from spikedistill.report.statistics import error_of_test_set, holm, paired_p, smallest_detectable
+from spikedistill.report.statistics import error_of_test_set, holm, paired_p, smallest_detectable, standard_error
 
 
 def run(method, seed, accuracy, *, experiment="digits", role="student", correct=None, teacher=0):
@@ -66,7 +67,7 @@ def test_the_correction_is_for_all_tests_of_the_report():
     differences = [kd - ce for kd, ce in zip(KD, CE, strict=True)]
     (of_kd, _) = (each for each in tests if (each.method, each.against) == ("kd", "ce"))
     assert of_kd.p_holm >= 2 * of_kd.test.p
-    assert of_kd.smallest_detectable == smallest_detectable(differences, 6)
+    assert of_kd.smallest_detectable == smallest_detectable(standard_error(differences), len(KD), 6)
 
 
 def test_the_predictions_of_the_pairs_give_the_error_of_the_test_set():
@@ -78,7 +79,10 @@ def test_the_predictions_of_the_pairs_give_the_error_of_the_test_set():
     found = {each.method: each for each in paired_tests(compared(records, "ce"))}
     mine, theirs = (np.stack([right[method, seed] for seed in (1, 2, 3)]) for method in ("kd", "ce"))
     assert found["kd"].test.sample_error == error_of_test_set(mine, theirs)
-    assert found["kd"].combined_p_holm == found["kd"].test.combined_p  # the only one that is known
+    assert found["kd"].combined_p_holm == min(1, 2 * found["kd"].test.combined_p)  # one of two tests, the only one that is known
+    both = math.hypot(found["kd"].test.seed_error, found["kd"].test.sample_error)
+    assert found["kd"].combined_smallest_detectable == smallest_detectable(both, 3, 2)
+    assert found["old"].combined_smallest_detectable is None
     assert (found["old"].test.sample_error, found["old"].test.combined_p, found["old"].combined_p_holm) == (None, None, None)
 
 
@@ -105,6 +109,7 @@ def test_a_row_says_what_was_found_and_marks_what_is_significant():
         "p (Holm)": "0.014",
         "p, both errors (Holm)": "-",
         "smallest detectable (points)": "2.72",
+        "smallest detectable, both errors": "-",
     }
     assert kd[8].endswith(" †")
 

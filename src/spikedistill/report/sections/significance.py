@@ -34,7 +34,8 @@ class Tested:
         test: p values and standard errors.
         p_holm: p value of the paired t test, corrected for all tests of the report.
         combined_p_holm: p value against both sources of error, corrected likewise; None where it is not known.
-        smallest_detectable: see `statistics.smallest_detectable`.
+        smallest_detectable: by the paired t test, see `statistics.smallest_detectable`.
+        combined_smallest_detectable: by the test against both sources of error; None where the predictions are not known.
     """
 
     experiment: str
@@ -46,6 +47,7 @@ class Tested:
     p_holm: float
     combined_p_holm: float | None
     smallest_detectable: float | None
+    combined_smallest_detectable: float | None
 
     @property
     def is_significant(self) -> bool:
@@ -89,10 +91,9 @@ def paired_tests(comparison: Comparison) -> list[Tested]:
     pairs = [each for each in _all_pairs(comparison) if len(each.seeds) >= MIN_PAIRS]
     tests = [PairedTest.of(each.differences, each.correct(each.method), each.correct(each.against)) for each in pairs]
     corrected = holm([test.p for test in tests])
-    known = [i for i, test in enumerate(tests) if test.combined_p is not None]
-    combined = dict(zip(known, holm([p for test in tests if (p := test.combined_p) is not None]), strict=True))
+    combined = holm([1.0 if test.combined_p is None else test.combined_p for test in tests])
     return [
-        _tested(each, test, corrected[i], combined.get(i), len(tests))
+        _tested(each, test, corrected[i], None if test.combined_p is None else combined[i], len(tests))
         for i, (each, test) in enumerate(zip(pairs, tests, strict=True))
     ]
 
@@ -100,6 +101,7 @@ def paired_tests(comparison: Comparison) -> list[Tested]:
 def _tested(pairs: _Pairs, test: PairedTest, p_holm: float, combined_p_holm: float | None, num_tests: int) -> Tested:
     difference = Difference.of(accuracies(pairs.method), accuracies(pairs.against))
     assert difference is not None
+    size = (difference.num_pairs, num_tests)
     return Tested(
         experiment=pairs.method.experiment,
         method=pairs.method.method,
@@ -109,7 +111,8 @@ def _tested(pairs: _Pairs, test: PairedTest, p_holm: float, combined_p_holm: flo
         test=test,
         p_holm=p_holm,
         combined_p_holm=combined_p_holm,
-        smallest_detectable=smallest_detectable(pairs.differences, num_tests),
+        smallest_detectable=smallest_detectable(test.seed_error, *size),
+        combined_smallest_detectable=None if test.combined_error is None else smallest_detectable(test.combined_error, *size),
     )
 
 
@@ -127,7 +130,7 @@ def _all_pairs(comparison: Comparison) -> Iterator[_Pairs]:
 
 HEADERS = (
     *("experiment", "method", "against", "difference (points)", "pairs", "error: seeds", "error: test samples"),
-    *("p", "p (Holm)", "p, both errors (Holm)", "smallest detectable (points)"),
+    *("p", "p (Holm)", "p, both errors (Holm)", "smallest detectable (points)", "smallest detectable, both errors"),
 )
 FIRST_NUMBER = 3
 
@@ -144,7 +147,8 @@ def _cells(tested: Tested) -> list[str]:
     return [
         *(tested.experiment, tested.method, tested.against),
         *(tested.difference.format(100, 2), str(tested.difference.num_pairs), *errors),
-        *(p_text(test.p), p_text(tested.p_holm) + mark, p_text(tested.combined_p_holm), _points(tested.smallest_detectable)),
+        *(p_text(test.p), p_text(tested.p_holm) + mark, p_text(tested.combined_p_holm)),
+        *(_points(tested.smallest_detectable), _points(tested.combined_smallest_detectable)),
     ]
 
 
@@ -168,8 +172,9 @@ def notes(tests: Sequence[Tested]) -> list[str]:
         "Test samples: from the finite test set, by the deviation over its samples of the difference averaged over seeds. "
         "p, both errors: the difference divided by the root of the sum of both squares, against Student's t of n - 1 degrees of "
         "freedom; conservative, since the effect of a seed on a single sample is in both.",
-        f"Smallest detectable: the true difference that a test with this n and this deviation finds with a probability of "
-        f"{POWER:.0%} at the level {LEVEL} / {m}, the strictest of Holm's method. A smaller one may be there and not be found.",
+        "Smallest detectable: the true difference that a test with this n and these errors finds with a probability of "
+        f"{POWER:.0%} at the level {LEVEL} / {m}, the strictest of Holm's method; of the paired t test, and of that against both "
+        "errors. A smaller one may be there and not be found.",
     ]
     if any(each.num_teachers == 1 for each in tests):
         found.append(
@@ -194,7 +199,7 @@ CSV_HEADERS = (
     *("experiment", "method", "against", "num_pairs", "num_teachers"),
     *("difference_points", "difference_low_points", "difference_high_points"),
     *("seed_error_points", "test_set_error_points", "p", "p_holm", "p_both_errors", "p_both_errors_holm"),
-    *("smallest_detectable_points", "num_tests", "level"),
+    *("smallest_detectable_points", "smallest_detectable_both_errors_points", "num_tests", "level"),
 )
 
 
@@ -210,11 +215,12 @@ def csv_table(tests: Sequence[Tested]) -> str:
 def _csv_values(tested: Tested, num_tests: int) -> list[object]:
     difference, test = tested.difference, tested.test
     points = [difference.mean, difference.low, difference.high, test.seed_error, test.sample_error]
+    detectable = [tested.smallest_detectable, tested.combined_smallest_detectable]
     p_values = [test.p, tested.p_holm, test.combined_p, tested.combined_p_holm]
     return [
         *(tested.experiment, tested.method, tested.against, difference.num_pairs, tested.num_teachers),
         *("" if value is None else round(100 * value, 6) for value in points),
         *("" if p is None else float(f"{p:.6g}") for p in p_values),
-        "" if tested.smallest_detectable is None else round(100 * tested.smallest_detectable, 6),
+        *("" if value is None else round(100 * value, 6) for value in detectable),
         *(num_tests, LEVEL),
     ]
