@@ -53,13 +53,27 @@ class ProcessId:
         return _start_time(self.pid) == self.started
 
 
+def is_group_alive(group: int) -> bool:
+    """Return True while a process of a process group runs, also after its leader has ended."""
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit() and (fields := _running(int(entry.name))) is not None and int(fields[2]) == group:
+            return True
+    return False
+
+
 def _start_time(pid: int) -> int | None:
     """Return the clock ticks from boot to the start of a process, or None if it is gone or a zombie."""
+    fields = _running(pid)
+    return None if fields is None else int(fields[19])
+
+
+def _running(pid: int) -> list[str] | None:
+    """Return the fields of /proc/<pid>/stat from the state on, or None if the process is gone or a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (OSError, ValueError):
         return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    return None if fields[0] in "ZX" else fields
 
 
 def _boot() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import ipaddress
 import json
 import logging
 import os
@@ -89,7 +90,8 @@ def run_stage(spec: Spec, store: Store, options: RunOptions) -> Path:
     work = store.open_work(spec.ref)
     owner = _owner()
     if int(os.environ.get("RANK", "0")) > 0:
-        if lease.wait_for_owner(lease.lease_path(work), owner, lambda: _is_done(spec, store)):
+        is_owned = lease.wait_for_owner(lease.lease_path(work), owner, lambda: _is_done(spec, store))
+        if is_owned and not _is_done(spec, store):
             _build(spec, StageJob(_paths(spec, store, options.copies), work, work, options))
         return store.path(spec.ref)
     with lease.held(lease.lease_path(work), owner, lambda: _is_done(spec, store)) as mine:
@@ -155,8 +157,18 @@ def _owner() -> str:
     """Return a name of this job that all its ranks share."""
     environment = os.environ
     if "MASTER_ADDR" in environment and int(environment.get("WORLD_SIZE", "1")) > 1:
-        return f"{environment['MASTER_ADDR']}:{environment.get('MASTER_PORT', '')}"
+        address = environment["MASTER_ADDR"]
+        host = f"{socket.gethostname()} " if _is_loopback(address) else ""  # which every machine has
+        return f"{host}{address}:{environment.get('MASTER_PORT', '')}"
     return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _is_loopback(address: str) -> bool:
+    """Return True if an address means the machine itself."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
 
 
 def _remove_work(work: Path) -> None:

@@ -110,7 +110,7 @@ def train_and_save(setup: TrainingSetup, model: nn.Module, objective: Objective)
         config=setup.train,
         seed=spec.seed,
         world=world,
-        checkpoints=CheckpointFolder(job.work / "checkpoints", spec.id),
+        checkpoints=CheckpointFolder(job.work / "checkpoints", spec.id, fence=None if job.claim is None else job.claim.check),
         tracker=tracker,
         validation=setup.validation,
         engine=job.options.engine,

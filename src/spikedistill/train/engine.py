@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from spikedistill.data.loading.loader import Loader
 from spikedistill.data.loading.rng import derived_seed
-from spikedistill.errors import TrainingError
+from spikedistill.errors import ConfigError, TrainingError
 from spikedistill.neurons.firing import firing_rates
 from spikedistill.train.averaging import Average
 from spikedistill.train.checkpoint import CheckpointFolder
@@ -80,7 +80,11 @@ def train(run: Run) -> None:
         Interrupted: if a signal asked to stop; the state is saved.
     """
     with StopRequest() as stop, _stream(run):
-        _Training(run, stop).run_to_the_end()
+        training = _Training(run, stop)
+        try:
+            training.run_to_the_end()
+        finally:
+            training.release()
 
 
 def _uses_graph(run: Run) -> bool:
@@ -114,8 +118,10 @@ class _Training:
         self._best = Best() if run.config.select == "best" else None
         self._epoch = 0
         self._history = History(run.loader.steps_per_epoch)
+        self._seconds_before = 0.0
         self._last_good = "nothing was saved yet"
         self._start_step = self._resume()
+        self._first = (self._epoch, self._start_step)
         self._update = self._build_update()
         self._saved_at = time.monotonic()
 
@@ -144,6 +150,10 @@ class _Training:
             self._best.restore(run.model)
             log.info("kept the network of epoch %d, the best by validation: %.2f %%", self._best.epoch + 1, self._best.accuracy)
 
+    def release(self) -> None:
+        """Free the CUDA graph, if there is one: NCCL does not end while a graph holds its operations."""
+        del self._update
+
     @property
     def _kept(self) -> nn.Module:
         """The network that is validated and kept: that with averaged weights, if there is one."""
@@ -166,6 +176,7 @@ class _Training:
                 part.load_state_dict(state[name])
             self._epoch, step = int(state["epoch"]), int(state["step"])
             self._history = History(run.loader.steps_per_epoch, state["history"])
+            self._seconds_before = float(state.get("seconds", 0.0))  # not in checkpoints of earlier versions
         except (KeyError, RuntimeError, ValueError) as err:
             raise TrainingError(
                 f"{run.checkpoints.folder}: the newest checkpoint does not fit this network and its optimizer; move it away "
@@ -179,12 +190,15 @@ class _Training:
         run = self._run
         self._replica.train()
         num_steps = run.loader.steps_per_epoch
-        clock = Clock()
+        self._clock = clock = Clock(self._seconds_before)
+        self._seconds_before = 0.0
         batches = clock.time_data(run.loader.epoch(self._epoch, self._start_step))
         for step, (inputs, labels) in enumerate(batches, self._start_step):
             agree = self._begin_to_agree(step)
             set_learning_rate(self._optimizer, self._learning_rate.at(self._epoch, step))
             self._history.record(step, self._step(step, inputs, labels))
+            if (self._epoch, step) == self._first:
+                self._check_gradients()
             clock.samples += labels.shape[-1] * run.world.world_size
             self._check_and_checkpoint(step + 1, *agree(), last=step + 1 == num_steps)
             if run.tracker.is_due():
@@ -222,6 +236,23 @@ class _Training:
         self._run.objective.prepare(batch)
         self._reseed(batch)
         return self._update(batch)
+
+    def _check_gradients(self) -> None:
+        """After the first step, look for parameters that the loss does not depend on, with which ranks do not keep in step.
+
+        Raises:
+            ConfigError: if there are any, and several ranks.
+        """
+        unused = [name for name, p in self._run.model.named_parameters() if p.requires_grad and p.grad is None]
+        if not unused:
+            return
+        shown = ", ".join(unused[:5]) + (", …" if len(unused) > 5 else "")
+        if self._run.world.world_size > 1:
+            raise ConfigError(
+                f"the loss does not depend on {len(unused)} parameters of the network: {shown}. Ranks cannot average such "
+                "gradients: set requires_grad = False for them, or use them, or train on one rank"
+            )
+        log.warning("the loss does not depend on %d parameters of the network, which stay as they are: %s", len(unused), shown)
 
     def _reseed(self, batch: Batch) -> None:
         """Seed what the model draws from the generators of the host and its device.
@@ -284,6 +315,7 @@ class _Training:
             return
         self._save(steps, self._check_finite(steps))
         if signal:
+            self._run.world.all_reduce_max([0])  # a rank that left while the main process writes would have it killed
             self._leave(signal)
 
     def _check_finite(self, steps: int) -> dict[str, Tensor]:
@@ -310,7 +342,8 @@ class _Training:
         run = self._run
         if run.world.is_main_process:
             state = {name: part.state_dict() for name, part in self._stateful.items()}
-            run.checkpoints.save(self._epoch, steps, state | {"history": totals})
+            seconds = self._clock.seconds if steps else 0.0
+            run.checkpoints.save(self._epoch, steps, state | {"history": totals, "seconds": seconds})
         self._saved_at = time.monotonic()
         self._last_good = _moment(self._epoch, steps)
 

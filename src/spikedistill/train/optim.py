@@ -58,7 +58,7 @@ class LearningRate:
         if done < warmup:
             return config.lr * (done + 1) / warmup
         progress = (done - warmup) / max(1, config.epochs * unit - warmup)
-        return config.lr * self._factor(Position(progress, done / unit, config.epochs), self._params)
+        return config.lr * float(self._factor(Position(progress, done / unit, config.epochs), self._params))
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -46,6 +46,7 @@ from spikedistill.stages.distill import Distillation
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World
 from spikedistill.train.engine import Run, train
+from spikedistill.train.interrupt import Interrupted
 from spikedistill.train.settings import EngineConfig, TrainConfig
 from spikedistill.train.tracking import Tracker
 
@@ -85,6 +86,14 @@ class Linear(nn.Module):
         return ModelOutput(self.layer(x.flatten(1))[None], x)
 
 
+class Unused(Linear):
+    """A network with a layer that its logits do not depend on."""
+
+    def __init__(self):
+        super().__init__()
+        self.spare = nn.Linear(2, 2)
+
+
 class Normalised(nn.Module):
     """A smooth network with batch statistics: rounding errors stay small."""
 
@@ -102,7 +111,7 @@ class Normalised(nn.Module):
 
 def build(kind, data="images", backward="bptt", exits=False):
     torch.manual_seed(0)
-    simple = {"linear": Linear, "normalised": Normalised}
+    simple = {"linear": Linear, "unused": Unused, "normalised": Normalised}
     if kind in simple:
         return simple[kind]()
     channels = 1 if data == "images" else 2
@@ -175,9 +184,12 @@ def run_training(
     recipe=None,
     validation=False,
     streamed=False,
+    write_s=0.0,
     **engine,
 ):
     """Train, with further keys of the `recipe`; at call `at` of the objective, on `at_rank` or all, do `action`.
+
+    Checkpoints take `write_s` longer to write.
 
     An action is the name of a signal, or "nan".
     """
@@ -210,7 +222,7 @@ def run_training(
         config=config,
         seed=3,
         world=world,
-        checkpoints=CheckpointFolder(folder / "checkpoints", "run"),
+        checkpoints=CheckpointFolder(folder / "checkpoints", "run", fence=lambda: time.sleep(write_s)),
         tracker=Tracker(
             folder / "metrics.jsonl",
             folder / "tensorboard",
@@ -269,6 +281,9 @@ def run_rank(folder, task, timeout_s=60, **options):
                 network = run_training(folder / name, world, **options, **case)
                 if world.is_main_process:
                     torch.save(network.state_dict(), folder / name / "weights.pt")
+    except Interrupted:
+        print("left with", *sorted(saved(folder)), file=sys.stderr)
+        raise
     except (ConfigError, TrainingError) as err:
         sys.exit(f"{type(err).__name__}: {err}")
 

@@ -5,10 +5,12 @@ import pickle
 import resource
 from hashlib import sha256
 
+import numpy as np
 import pytest
 import torch
 
 from spikedistill.errors import TrainingError
+from spikedistill.store.lease import LeaseLostError
 from spikedistill.train.checkpoint import CheckpointFolder
 
 CPU = torch.device("cpu")
@@ -86,6 +88,52 @@ def test_leftover_of_a_killed_save_is_ignored_and_removed(tmp_path):
     assert checkpoints.load_newest(CPU) is None
     checkpoints.save(1, 0, state(1))
     assert not left.exists()
+
+
+def test_a_run_that_was_taken_over_touches_nothing_of_the_other_one(tmp_path):
+    saved(tmp_path, 7, 8)
+    (tmp_path / ".epoch-000009-step-00000000-0123456789abcdef.pt.99999.tmp").write_bytes(b"being written")
+    before = sorted(tmp_path.iterdir())
+
+    def lost():
+        raise LeaseLostError("this process lost its lease")
+
+    with pytest.raises(LeaseLostError):
+        CheckpointFolder(tmp_path, "spec-a", fence=lost).save(5, 100, state(5))
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_run_that_is_taken_over_while_it_writes_removes_nothing(tmp_path):
+    saved(tmp_path, 7, 8)
+    answers = iter([None, LeaseLostError("lost meanwhile")])
+
+    def lost():
+        if (answer := next(answers)) is not None:
+            raise answer
+
+    with pytest.raises(LeaseLostError):
+        CheckpointFolder(tmp_path, "spec-a", fence=lost).save(5, 100, state(5))
+    assert {p.name[:12] for p in tmp_path.iterdir()} == {"epoch-000005", "epoch-000007", "epoch-000008"}
+
+
+def test_a_state_that_could_not_be_loaded_again_is_refused_when_it_is_saved(tmp_path):
+    checkpoints = saved(tmp_path)
+    with pytest.raises(TrainingError, match=r"could not be loaded again: .*consist of tensors, numbers"):
+        checkpoints.save(1, 0, state(1) | {"optimizer": {"lr": np.float64(0.5)}})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_that_cannot_be_read_stops_training_and_none_is_removed(tmp_path):
+    checkpoints = saved(tmp_path, 1)
+    (tmp_path / "epoch-000002-step-00000000-0123456789abcdef.pt").mkdir()
+    with pytest.raises(TrainingError, match=r"epoch-000002.*: the checkpoint cannot be read: Is a directory"):
+        checkpoints.load_newest(CPU)
+
+
+def test_a_million_epochs_are_in_order(tmp_path):
+    checkpoints = saved(tmp_path, 999_998, 999_999, 1_000_000)
+    assert checkpoints.load_newest(CPU)["epoch"] == 1_000_000
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_steps_of_an_epoch_come_after_it_and_before_the_next(tmp_path):

@@ -1,11 +1,14 @@
 """The training loop: exact resumption, several ranks, losses that are not finite, saving memory. Ranks are processes."""
 
+import contextlib
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ import torch
 from spikedistill.errors import ConfigError, TrainingError
 from spikedistill.models import build_teacher
 from spikedistill.neurons.lif import LIF
+from spikedistill.train import engine
 from spikedistill.train.blocks import checkpoint_blocks, compile_blocks, find_blocks
 from spikedistill.train.checkpoint import CheckpointFolder
 from spikedistill.train.distributed import World
@@ -122,12 +126,62 @@ def test_signal_in_the_last_step_of_an_epoch_stops_after_it(tmp_path):
 @pytest.mark.slow
 def test_signal_to_one_rank_stops_all_at_the_same_step(tmp_path):
     expected = train_to_the_end(tmp_path / "unbroken", num_ranks=2)
-    results = start(tmp_path / "stopped", "train", num_ranks=2, at=STEPS_PER_EPOCH + 2, action="SIGTERM", at_rank=1)
+    results = start(tmp_path / "stopped", "train", num_ranks=2, at=STEPS_PER_EPOCH + 2, action="SIGTERM", at_rank=1, write_s=1.0)
     assert [status for status, _ in results] == [128 + signal.SIGTERM] * 2, results
     assert not any("Traceback" in error for _, error in results)
+    assert all("left with epoch-000001-step-00000000" in e and " epoch-000001-step-00000003" in e for _, e in results), results
     newest = max((tmp_path / "stopped" / "checkpoints").iterdir()).name
     assert newest.startswith("epoch-000001-step-00000003-")  # the ranks agree while the next step computes
     assert_identical(train_to_the_end(tmp_path / "stopped", num_ranks=2), expected)
+
+
+def test_an_interrupted_epoch_has_the_time_of_all_its_parts(tmp_path):
+    with pytest.raises(Interrupted):
+        run_training(tmp_path, World(), model="linear", epochs=2, at=2, action="SIGTERM", write_s=0.2)
+    file = max((tmp_path / "checkpoints").iterdir())
+    state = torch.load(file, weights_only=True)
+    file.unlink()
+    checkpoints = CheckpointFolder(tmp_path / "checkpoints", "run")
+    checkpoints.save(state.pop("epoch"), state.pop("step"), state | {"seconds": state["seconds"] + 1000.0})
+    run_training(tmp_path, World(), model="linear", epochs=2)
+    first, second = metrics(tmp_path)
+    assert first["time/epoch(s)"] > 1000 > second["time/epoch(s)"]
+    assert first["time/throughput(samples/s)"] > 1, "of the part since it was resumed"
+
+
+@pytest.mark.slow
+def test_a_layer_that_the_loss_does_not_depend_on_is_told_on_one_rank_and_refused_on_two(tmp_path, caplog):
+    run_training(tmp_path / "one", World(), model="unused", epochs=2)
+    assert (
+        "the loss does not depend on 2 parameters of the network, which stay as they are: spare.weight, spare.bias" in caplog.text
+    )
+    for status, error in start(tmp_path / "two", "train", num_ranks=2, model="unused"):
+        assert status == 1
+        assert "ConfigError: the loss does not depend on 2 parameters of the network: spare.weight, spare.bias" in error
+
+
+def test_a_captured_step_is_freed_with_the_training(tmp_path, monkeypatch):
+    """NCCL cannot end while a graph holds its operations; a cycle of references would keep it until some later collection."""
+    made = []
+
+    class Captured:
+        def __init__(self, update, world, reseed):
+            self.update, self.reseed = update, reseed
+            made.append(weakref.ref(self))
+
+        def __call__(self, batch):
+            return self.update(batch)
+
+    monkeypatch.setattr(engine, "GraphedUpdate", Captured)
+    monkeypatch.setattr(engine, "can_capture", lambda optimizer: True)
+    monkeypatch.setattr(engine, "_uses_graph", lambda run: True)
+    monkeypatch.setattr(engine, "_stream", lambda run: contextlib.nullcontext())
+    gc.disable()
+    try:
+        run_training(tmp_path, World(), model="linear", epochs=2)
+        assert [each() for each in made] == [None]
+    finally:
+        gc.enable()
 
 
 def test_training_lowers_the_loss_and_follows_the_schedule(unbroken):

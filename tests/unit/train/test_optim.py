@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -127,6 +128,13 @@ def test_rate_is_set_in_every_group():
     optimizer = build_optimizer(torch.nn.Linear(3, 2), recipe())
     set_learning_rate(optimizer, 0.03)
     assert [group["lr"] for group in optimizer.param_groups] == [0.03, 0.03]
+
+
+def test_a_learning_rate_is_a_plain_number_whatever_a_schedule_computes_with(monkeypatch):
+    config = TrainConfig(epochs=2, batch_size=1, lr=0.5)
+    monkeypatch.setattr(config.schedule.component, "factor", lambda position, params: np.float64(0.25))
+    found = LearningRate(config, 1).at(0, 0)
+    assert (type(found), found) == (float, 0.125)
 
 
 def test_a_step_is_sgd_with_momentum_and_decay():

@@ -135,6 +135,8 @@ def lead(me: Member, argv: list[str]) -> int:
     peers = _Peers(me, number, server)
     report = _run(me, command, os.environ, lambda: bool(peers.failures()))
     peers.add(report)
+    if report["stopped"]:  # from outside, perhaps this rank alone: at a time limit
+        server.stop_all()
     failure = peers.wait()
     server.close()
     if failure is None:
@@ -270,7 +272,8 @@ def _run(
 ) -> dict[str, Any]:
     """Run the command on this rank, stop it when `is_over`, and return this rank's report.
 
-    A signal from outside (preemption, scancel) is passed on; Slurm kills when its grace time is over.
+    A signal from outside (preemption, scancel, time limit) is passed on, and from then on the command has the time that Slurm and
+    the job's task give it.
     """
     environment = dict(inherited) | me.distributed_environment(command["address"], command["port"])
     environment |= {k: v for k, v in network.interface_variables(command["address"]).items() if k not in environment}
@@ -298,7 +301,7 @@ def _run(
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, pass_on)
         while (code := child.poll()) is None:
-            if not stopped and is_over():
+            if not stopped and not signalled and is_over():
                 stopped = True
                 _stop(child, me)
             time.sleep(POLL_S)

@@ -8,6 +8,7 @@ What the task writes is private to its owner; the command has the umask with whi
 """
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -21,13 +22,12 @@ from typing import Any
 from snakemake_executor_plugin_submitit.job import ranks
 from snakemake_executor_plugin_submitit.jsonfile import RESULT, read_result, write_file, write_json
 from snakemake_executor_plugin_submitit.private import FILE_MODE, make_folder
-from snakemake_executor_plugin_submitit.processes import ProcessId
+from snakemake_executor_plugin_submitit.processes import ProcessId, is_group_alive
 
 PRIVATE_UMASK = 0o077
 LONGEST_ARGUMENT = 128 * 1024  # the kernel's limit for one argument of a command
 HOLD_S = 600.0
 SIGNAL_SPREAD_S = 1.0  # Slurm signals the processes of a job one after another
-TERMINATE_S = 5.0
 LOCAL_TERMINATE_S = 0.6  # submitit's local controller kills after one second
 REQUEUE_S = 60.0
 GIVEN_GPUS = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS")  # set by Slurm for GPUs and for shares of them (shard, mps)
@@ -58,6 +58,7 @@ class CommandTask:
         cpus_per_task: int,
         done_marker: str | None = None,
         owner: ProcessId | None = None,
+        time_to_save_s: float = ranks.TERMINATE_S,
     ) -> None:
         """Describe the task; nothing runs yet.
 
@@ -68,6 +69,7 @@ class CommandTask:
             cpus_per_task: threads that numeric libraries may use, unless OMP_NUM_THREADS says otherwise.
             done_marker: file to create once the result is written; None: none.
             owner: process of this machine whose end also ends the job; None: none.
+            time_to_save_s: on Slurm, from SIGTERM to SIGKILL when the time limit is near.
         """
         self.command = command
         self.folder = folder
@@ -75,6 +77,7 @@ class CommandTask:
         self.cpus_per_task = cpus_per_task
         self.done_marker = done_marker
         self.owner = owner
+        self.time_to_save_s = time_to_save_s
         self.requeues = 0
         self._child: subprocess.Popen[bytes] | None = None
         self._stopped_by: int | None = None
@@ -120,13 +123,11 @@ class CommandTask:
         return 0
 
     def checkpoint(self) -> Any:
-        """Stop the command shortly before the time limit (called by submitit); the requeued job starts it again."""
+        """Have the command save its state and end (called by submitit near the time limit); the requeued job starts it again."""
         from submitit.helpers import DelayedSubmission
 
         self._kill_child(signal.SIGTERM)
-        deadline = time.monotonic() + TERMINATE_S
-        while self._is_child_alive() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        self._wait_for_group(self.time_to_save_s if self._on_slurm else ranks.TERMINATE_S)
         self._kill_child(signal.SIGKILL)
         self.requeues += 1
         return DelayedSubmission(self)
@@ -168,6 +169,8 @@ class CommandTask:
                 ranks.note_environment(Path(me.folder))
             self._child = subprocess.Popen(command, start_new_session=True, preexec_fn=ranks.prepare_child, umask=self._umask)
             status = self._child.wait()
+            if self._stopped_by is not None:
+                self._wait_for_group()
         finally:
             (Path(me.folder) / ranks.END).touch()
         self._kill_child(signal.SIGKILL)  # processes that the command may have left behind
@@ -194,14 +197,14 @@ class CommandTask:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._child.pid, number)
 
-    def _is_child_alive(self) -> bool:
-        """Return True while the child is alive, without reaping it: a signal handler may interrupt the wait that does."""
-        if self._child is None:
-            return False
-        try:
-            return os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-        except ChildProcessError:
-            return False
+    def _wait_for_group(self, seconds: float = math.inf) -> None:
+        """Wait for all processes of the command, which were told to end: shells do so at once, programs after they have saved.
+
+        Nothing is reaped, because the signal handler that calls this may have interrupted the wait that does.
+        """
+        deadline = time.monotonic() + seconds
+        while self._child is not None and is_group_alive(self._child.pid) and time.monotonic() < deadline:
+            time.sleep(ranks.POLL_S)
 
     def _end_with_owner(self) -> None:
         assert self.owner is not None

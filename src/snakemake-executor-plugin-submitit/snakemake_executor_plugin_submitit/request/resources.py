@@ -13,6 +13,9 @@ from snakemake_interface_common.exceptions import WorkflowError
 
 DEFAULT_RUNTIME_MIN = 60
 SIGNAL_DELAY_S = 90
+"""Before the time limit; less for short jobs."""
+REQUEUE_S = 30  # of these, to requeue the job
+LEAST_TIME_TO_SAVE_S = 5.0
 
 # resource -> sbatch option, given as --option=value; of several names for one option, the first that is set counts
 SBATCH_OPTIONS = {
@@ -307,6 +310,15 @@ def user_defaults() -> dict[str, str]:
     return {option: value for name, option in USER_DEFAULTS.items() if (value := os.environ.get(name))}
 
 
+def time_to_save_s(runtime_min: float) -> float:
+    """Return the seconds that a command has on Slurm to save its state and end, once its time limit is near."""
+    return max(LEAST_TIME_TO_SAVE_S, _signal_delay_s(runtime_min) - REQUEUE_S)
+
+
+def _signal_delay_s(runtime_min: float) -> int:
+    return int(min(SIGNAL_DELAY_S, 25 * runtime_min))
+
+
 def slurm_parameters(request: Request, *, name: str, comment: str, folder: Path) -> dict[str, Any]:
     """Return the parameters of submitit's Slurm executor.
 
@@ -325,7 +337,7 @@ def slurm_parameters(request: Request, *, name: str, comment: str, folder: Path)
     options |= dict(_extra_option(argument) for argument in request.extra)
     if "no-requeue" not in options:
         options["requeue"] = True  # after preemption or node failure, even if the site's default is no requeue
-    signal_delay_s = min(SIGNAL_DELAY_S, 25 * request.runtime_min)
+    signal_delay_s = _signal_delay_s(request.runtime_min)
     parameters: dict[str, Any] = {
         "job_name": name,
         "comment": comment,

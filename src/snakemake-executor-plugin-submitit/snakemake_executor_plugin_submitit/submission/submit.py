@@ -20,7 +20,7 @@ from snakemake_executor_plugin_submitit.job.task import CommandTask
 from snakemake_executor_plugin_submitit.jsonfile import read_result
 from snakemake_executor_plugin_submitit.private import FILE_MODE, FOLDER_MODE, make_folder, own_folder
 from snakemake_executor_plugin_submitit.processes import ProcessId, signal_name
-from snakemake_executor_plugin_submitit.request.resources import Request, parse_resources
+from snakemake_executor_plugin_submitit.request.resources import Request, parse_resources, time_to_save_s
 from snakemake_executor_plugin_submitit.submission import states
 from snakemake_executor_plugin_submitit.submission.capacity import missing_gpus
 from snakemake_executor_plugin_submitit.submission.commands import BusyError, LimitError, RefusedError
@@ -315,7 +315,15 @@ def plan(
     job_dir = new_job_folder(folder, name)
     marker = None if done_dir is None else str(done_dir / done_marker(job_dir))
     per_node, cpus = request.gpus_per_node, request.cpus_per_task
-    task = CommandTask(command, str(job_dir), gpus_per_node=per_node, cpus_per_task=cpus, done_marker=marker, owner=owner)
+    task = CommandTask(
+        command,
+        str(job_dir),
+        gpus_per_node=per_node,
+        cpus_per_task=cpus,
+        done_marker=marker,
+        owner=owner,
+        time_to_save_s=time_to_save_s(request.runtime_min),
+    )
     return Plan(name, job_dir, task)
 
 

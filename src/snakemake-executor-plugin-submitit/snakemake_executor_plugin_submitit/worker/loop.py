@@ -21,7 +21,7 @@ from snakemake_executor_plugin_submitit.job.task import HOLD_S, LOCAL_TERMINATE_
 from snakemake_executor_plugin_submitit.processes import ProcessId
 from snakemake_executor_plugin_submitit.request.local_slots import Share, SlotPool
 from snakemake_executor_plugin_submitit.request.pooling import PRELOADED_MB
-from snakemake_executor_plugin_submitit.request.resources import Request
+from snakemake_executor_plugin_submitit.request.resources import Request, time_to_save_s
 from snakemake_executor_plugin_submitit.worker import child
 from snakemake_executor_plugin_submitit.worker.memory import processes_of, proportional_mb
 from snakemake_executor_plugin_submitit.worker.running import (
@@ -138,7 +138,10 @@ class Worker:
         """Exit in time; jobs that still run count as over their time limit, and start again elsewhere."""
         self._leaving = True
         for job in self._jobs:
-            job.stop(STOPPED_FOR_TIME)
+            job.stop(STOPPED_FOR_TIME, self._time_to_save_s(job))
+
+    def _time_to_save_s(self, job: RunningJob) -> float:
+        return time_to_save_s(job.ticket.runtime_s / 60) if self._on_slurm else ranks.TERMINATE_S
 
     def work(self) -> int:
         """Run what can be claimed until there is a reason to leave; return the number of jobs that have ended."""
@@ -240,7 +243,7 @@ class Worker:
         """Stop the jobs that exceed their time or memory, or whose claim was withdrawn."""
         for job in self._jobs:
             if job.is_over_time():
-                job.stop(STOPPED_FOR_TIME)
+                job.stop(STOPPED_FOR_TIME, self._time_to_save_s(job))
         if not self._jobs or time.monotonic() - self._watched_at < WATCH_S:
             return
         self._watched_at = time.monotonic()

@@ -9,10 +9,10 @@ from typing import Any
 
 from snakemake_executor_plugin_submitit.job import ranks
 from snakemake_executor_plugin_submitit.jsonfile import RESULT, write_json
+from snakemake_executor_plugin_submitit.processes import is_group_alive
 from snakemake_executor_plugin_submitit.request.local_slots import Share
 from snakemake_executor_plugin_submitit.worker.tickets import Claim
 
-TERMINATE_S = 5.0
 STOPPED_FOR_MEMORY, STOPPED_FOR_TIME, STOPPED_BY_ORDER = "memory", "time", "order"
 
 
@@ -33,12 +33,12 @@ class RunningJob:
         """Return True if it has used up its own time limit."""
         return time.monotonic() - self.started >= self.ticket.runtime_s
 
-    def stop(self, why: str) -> None:
-        """Send SIGTERM, and after some seconds SIGKILL."""
+    def stop(self, why: str, grace_s: float = ranks.TERMINATE_S) -> None:
+        """Send SIGTERM, and `grace_s` later SIGKILL; out of memory at once."""
         if self.stopped_for is None:
             self.stopped_for = why
             self.signal(signal.SIGKILL if why == STOPPED_FOR_MEMORY else signal.SIGTERM)
-            self._kill_at = time.monotonic() + TERMINATE_S
+            self._kill_at = time.monotonic() + grace_s
 
     def signal(self, number: int) -> None:
         """Send a signal to all processes of its group."""
@@ -52,6 +52,8 @@ class RunningJob:
         """Return the result if the process has ended, else None; kill it if it was told to stop and did not."""
         if self._kill_at is not None and time.monotonic() >= self._kill_at:
             self.signal(signal.SIGKILL)
+        elif (self._kill_at is not None or self.was_signalled) and is_group_alive(self.pid):
+            return None  # its programs may save their state, be it after its shell has ended
         pid, status, usage = os.wait4(self.pid, os.WNOHANG)
         if not pid:
             return None

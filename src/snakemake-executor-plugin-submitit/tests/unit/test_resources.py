@@ -5,7 +5,13 @@ import pytest
 from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_executor_plugin_submitit.request.local_slots import SlotPool
-from snakemake_executor_plugin_submitit.request.resources import Request, parse_resources, slurm_parameters, suggest_names
+from snakemake_executor_plugin_submitit.request.resources import (
+    Request,
+    parse_resources,
+    slurm_parameters,
+    suggest_names,
+    time_to_save_s,
+)
 from snakemake_executor_plugin_submitit.submission.local_executor import local_executor
 from snakemake_executor_plugin_submitit.submission.states import _parse
 
@@ -216,3 +222,8 @@ def test_slurms_listing_is_read_as_it_comes():
     assert states["8"].is_alive
     assert states["8"].nodes == "node[1-2]"
     assert states["9"].reason == "Resources"
+
+
+@pytest.mark.parametrize(("runtime_min", "seconds"), [(1, 5), (2, 20), (60, 60)])
+def test_what_is_left_after_saving_suffices_to_requeue(runtime_min, seconds):
+    assert time_to_save_s(runtime_min) == seconds

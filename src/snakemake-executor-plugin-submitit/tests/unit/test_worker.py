@@ -135,6 +135,16 @@ def test_a_job_whose_ticket_is_withdrawn_is_stopped_and_has_no_result(pool):
     assert not (job / "result.json").exists()
 
 
+def test_a_program_saves_after_its_shell_has_ended(pool):
+    pool.put("sh -c 'trap \"sleep 2; touch saved; exit 0\" TERM; touch begun; sleep 600 & wait' && touch out", max_requeues=0)
+    worker = pool.start()
+    wait_for((pool.root / "begun").exists, 120)
+    assert pool.tickets.revoke("job0")
+    worker.communicate(timeout=120)
+    assert (pool.root / "saved").exists()
+    assert not (pool.root / "out").exists()
+
+
 def test_a_job_that_forks_and_stays_within_its_memory_is_left_alone_beside_one_that_does_not(pool):
     small = pool.put("for i in 1 2 3; do python3 -c 'import time; time.sleep(1)' & done; wait", mem_mb=100)
     large = pool.put(f"{sys.executable} -c 'import time; a = bytearray(200 << 20); time.sleep(600)'", mem_mb=100)

@@ -15,7 +15,9 @@ from spikedistill.train.distributed import World
 class Clock:
     """The time that an epoch takes, and the share of it spent waiting for data, in this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds_before: float = 0.0) -> None:
+        """Start; `seconds_before` were spent on the epoch before it was interrupted."""
+        self._before = seconds_before
         self._started = time.perf_counter()
         self._seconds = 0.0
         self._data_s = 0.0
@@ -36,14 +38,19 @@ class Clock:
         self._seconds = time.perf_counter() - self._started
 
     @property
+    def seconds(self) -> float:
+        """Seconds that the epoch has taken so far, in processes before this one, too."""
+        return self._before + (self._seconds or time.perf_counter() - self._started)
+
+    @property
     def speed(self) -> float:
-        """Samples per second so far, over all ranks."""
+        """Samples per second so far, over all ranks, since this process started or resumed the epoch."""
         return self.samples / (self._seconds or time.perf_counter() - self._started)
 
     def metrics(self) -> dict[str, float]:
         """Return the scalars of an epoch that has ended."""
         share = 100 * self._data_s / self._seconds
-        return {"time/epoch(s)": self._seconds, "time/throughput(samples/s)": self.speed, "time/data(%)": share}
+        return {"time/epoch(s)": self.seconds, "time/throughput(samples/s)": self.speed, "time/data(%)": share}
 
 
 def summarise(totals: dict[str, Tensor]) -> dict[str, float]:
