@@ -7,13 +7,14 @@ from typing import Any
 
 import yaml
 
+from spikedistill.evaluate.settings import EnergyConfig
 from spikedistill.report.tables.columns import MEASURES, Column, robustness_columns
 from spikedistill.store.provenance import commit_of
 
 _LIMITS = """\
 - Measured only on the test split of {dataset}; nothing is known about other data.
-- Energy is that of the arithmetic at the synapses with constants of a 45 nm process, without memory access: it serves to compare
-  networks and does not predict the consumption of a chip.
+- Energy is that of the arithmetic at the synapses{constants}, without memory access: it serves to compare networks and does not
+  predict the consumption of a chip.
 - Trained in floating point; nothing was quantised."""
 
 _NIR = """\
@@ -106,7 +107,7 @@ def model_card(
         f"## Load\n\n{_needed(about)}```python\n{_use_plugins(about)}network = load({folder!r})\n{_example(about)}```\n",
         f"## Input and output\n\n{_input(about)}\n\nClasses, in order: {', '.join(map(str, about['class_names']))}.\n",
         f"## Results\n\n{_results(evaluation)}\n",
-        f"## Limits\n\n{_LIMITS.format(dataset=spec['dataset'])}\n",
+        f"## Limits\n\n{_LIMITS.format(dataset=spec['dataset'], constants=_constants(evaluation))}\n",
         f"## How it was made\n\n{_origin(ref, manifest)}\n\n```yaml\n{yaml.safe_dump(dict(spec), sort_keys=False)}```\n",
     ]
     if nir:
@@ -170,6 +171,15 @@ def _input(about: Mapping[str, Any]) -> str:
         mean, std = (", ".join(f"{value:g}" for value in given[key]) for key in ("mean", "std"))
         return f"Images as float32 [B, C, H, W] in [0, 1], minus the mean ({mean}), divided by ({std}); {made}."
     return f"Event frames as float32 [T, B, 2, H, W], `encoding: {inputs['encoding']}` of ON and OFF events; {made}."
+
+
+def _constants(evaluation: Mapping[str, Any] | None) -> str:
+    """Return what an operation costs in the results."""
+    if evaluation is None:
+        return ""
+    model = EnergyConfig.model_validate(evaluation.get("energy_model", {}))
+    process = ", as in a 45 nm process (Horowitz 2014)" if model == EnergyConfig() else ""
+    return f" at {model.pj_per_mac:g} pJ per multiply-accumulate and {model.pj_per_ac:g} pJ per addition{process}"
 
 
 def _results(evaluation: Mapping[str, Any] | None) -> str:

@@ -87,4 +87,7 @@ def _measured(evaluations: Sequence[dict[str, Any] | None]) -> list[list[str]]:
         if any(value is not None for value in values):
             shown = (ABSENT if value is None else f"{value * column.factor:.{column.digits}f}" for value in values)
             rows.append([column.header, *shown])
+    models = [{} if m is None else m.get("energy_model", {}) for m in evaluations]
+    if len({json.dumps(model, sort_keys=True) for model in models if model}) > 1:
+        rows += _rows([*dict.fromkeys(key for model in models for key in model)], models)
     return rows or [["measured", *(ABSENT for _ in evaluations)]]

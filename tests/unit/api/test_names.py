@@ -81,3 +81,10 @@ def test_wrong_names_and_parameters_are_errors():
         spikedistill.create_teacher("resnet9", num_classes=7, in_channels=3)
     with pytest.raises(ValueError, match="leak"):
         spikedistill.create_student("resnet8", num_classes=7, in_channels=3, time_steps=2, neuron={"leak": 0.5})
+
+
+@pytest.mark.parametrize("name", ["num_classes", "in_channels", "time_steps"])
+def test_networks_have_at_least_one_of_everything(name):
+    counts = {"num_classes": 7, "in_channels": 3, "time_steps": 2} | {name: 0}
+    with pytest.raises(ConfigError, match=f"{name} must be 1 or more; found 0"):
+        spikedistill.create_student("resnet8", **counts)

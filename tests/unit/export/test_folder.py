@@ -14,7 +14,7 @@ from spikedistill.data.loading.loader import Loader
 from spikedistill.data.store import open_store
 from spikedistill.errors import ArtifactError, ConfigError
 from spikedistill.export import load
-from spikedistill.export.card import _results
+from spikedistill.export.card import _constants, _results
 from spikedistill.export.folder import write_export
 from spikedistill.plan.build import build_plan
 from spikedistill.project.new import new_component
@@ -40,6 +40,15 @@ def test_exported_network_needs_no_store_and_gives_the_same_logits(trained, batc
     spec = read_model_spec(folder)
     original = load_network(spec, open_store(trained.store.open(spec.data)), folder)
     assert torch.equal(load(tmp_path / "a folder" / "out")(batch[0]).logits, original(batch[0]).logits)
+
+
+def test_the_card_says_what_an_operation_costs():
+    assert _constants(None) == ""
+    horowitz = {"pj_per_mac": 4.6, "pj_per_ac": 0.9}
+    assert _constants({"energy_model": horowitz}).endswith(
+        "at 4.6 pJ per multiply-accumulate and 0.9 pJ per addition, as in a 45 nm process (Horowitz 2014)"
+    )
+    assert _constants({"energy_model": horowitz | {"pj_per_ac": 0.1}}).endswith("0.1 pJ per addition")
 
 
 def test_the_code_on_the_card_loads_it_and_reaches_the_accuracy_on_the_card(trained, batch, tmp_path, monkeypatch):

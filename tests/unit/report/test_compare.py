@@ -50,3 +50,12 @@ def test_accuracies_on_corrupted_samples_are_shown_where_they_were_measured(make
     first, second = (make.student("kd", seed, 0.9).evaluation for seed in range(2))
     first["robustness"] = [{"kind": "drop_events", "strength": 0.5, "accuracy": 0.625, "nll": 1.0, "ece": 0.1}]
     assert ["drop events 0.5 (%)", "62.50", "-"] in _measured([first, second])
+
+
+def test_what_an_operation_costs_is_shown_where_it_differs(make):
+    first, second = (make.student("kd", seed, 0.9).evaluation for seed in range(2))
+    first["energy_model"] = {"pj_per_mac": 4.6, "pj_per_ac": 0.9}
+    second["energy_model"] = dict(first["energy_model"])
+    assert not [row for row in _measured([first, second, None]) if row[0].startswith("pj_")]
+    second["energy_model"]["pj_per_ac"] = 0.1
+    assert ["pj_per_ac", "0.9", "0.1", "-"] in _measured([first, second, None])

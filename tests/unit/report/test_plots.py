@@ -225,6 +225,13 @@ def test_event_pictures_count_and_images_keep_their_values():
     image = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
     assert pictures.as_picture(image).shape == (2, 2, 3)
     np.testing.assert_allclose(pictures.as_picture(image)[0, 1] * 255, [1, 5, 9])
+    np.testing.assert_allclose(pictures.as_picture(image[:2])[0, 1] * 255, 3)
+
+
+def test_names_of_classes_have_no_characters_that_a_figure_cannot_hold(make):
+    run = make.student("tet", 0, 0.9)
+    run.evaluation["class_names"] = ["a\x1bb", "ö 零"]
+    assert pictures.class_names(run) == ["a\ufffdb", "ö 零"]
 
 
 def test_sheets_name_classes_networks_and_predictions_and_mark_the_wrong_ones(records):

@@ -98,18 +98,22 @@ def _bar(figure: Figure, scale: Scale, left_in: float) -> None:
 
 
 def as_picture(sample: Pixels) -> Pixels:
-    """Convert a sample to a grey [H, W] or colour [H, W, 3] picture in [0, 1]; event frames become the count of all events."""
+    """Convert a sample to a grey [H, W] or colour [H, W, 3] picture in [0, 1]; event frames become the count of all events.
+
+    Of two channels it is the mean, of more than three the first three.
+    """
     if sample.ndim == 4:  # [T, 2, H, W]
         counts = sample.astype(float).sum((0, 1))
         return counts / (counts.max() or 1.0)
     image = sample.astype(float) / 255
-    return image[0] if len(image) == 1 else image.transpose(1, 2, 0)[..., :3]
+    return image.mean(0) if len(image) < 3 else image.transpose(1, 2, 0)[..., :3]
 
 
 def class_names(run: RunRecord) -> list[str]:
-    """Return the names of the classes of a run that was measured, in order."""
+    """Return the names of the classes of a run that was measured, in order, as a figure can show them."""
     evaluation = run.evaluation or {}
-    return list(evaluation.get("class_names") or map(str, range(len(evaluation["confusion"]))))
+    names = evaluation.get("class_names") or map(str, range(len(evaluation["confusion"])))
+    return ["".join(c if c.isprintable() else "\ufffd" for c in name) for name in names]
 
 
 def true_classes(run: RunRecord) -> list[str]:
