@@ -45,9 +45,8 @@ def test_exported_network_needs_no_store_and_gives_the_same_logits(trained, batc
 def test_the_card_says_what_an_operation_costs():
     assert _constants(None) == ""
     horowitz = {"pj_per_mac": 4.6, "pj_per_ac": 0.9}
-    assert _constants({"energy_model": horowitz}).endswith(
-        "at 4.6 pJ per multiply-accumulate and 0.9 pJ per addition, as in a 45 nm process (Horowitz 2014)"
-    )
+    of_papers = " at 4.6 pJ per multiply-accumulate and 0.9 pJ per addition, as in a 45 nm process (Horowitz 2014)"
+    assert _constants({"energy_model": horowitz}) == of_papers
     assert _constants({"energy_model": horowitz | {"pj_per_ac": 0.1}}).endswith("0.1 pJ per addition")
 
 
