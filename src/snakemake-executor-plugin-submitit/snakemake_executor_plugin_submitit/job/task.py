@@ -49,6 +49,8 @@ def keep_log(log: Path, folder: Path) -> None:
 class CommandTask:
     """Run a shell command on rank 0 of a job, and on the other ranks the commands that `spmd` publishes."""
 
+    time_to_save_s = ranks.TERMINATE_S  # of jobs that an earlier version submitted
+
     def __init__(
         self,
         command: str,
