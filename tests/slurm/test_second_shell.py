@@ -36,6 +36,8 @@ def test_a_run_is_seen_and_ended_while_its_main_process_runs_and_after_it_was_ki
         assert slurm_cluster.call(*PREEMPTING, "-w", begun["tet"]["job"]["nodes"]).returncode == 0
         requeued = shell.wait_for("tet", "pending")
         assert requeued["restarts"] == 1 and "requeued once" in requeued["said"]
+        (log,) = (shell.folder / "logs" / "distill").glob("*-tet-*")
+        assert "stopped by signal 15; saved the checkpoint after epoch" in log.read_text()
         again = shell.wait_for("tet", "running", epochs=begun["tet"]["progress"]["epoch"])
         assert (again["job"]["job_id"], again["restarts"], again["starts"]) == (begun["tet"]["job"]["job_id"], 1, 2)
         shell.wait_for("ce", "running", epochs=begun["ce"]["progress"]["epoch"])  # preempted too, if it ran on the same node
