@@ -1,5 +1,6 @@
 """Jobs that reach their time limit. They start with the session and run beside the other tests: limits are in minutes."""
 
+from slurm_lab.main_process import lines
 from slurm_lab.scenarios import repeated, starts
 
 
@@ -11,6 +12,7 @@ def test_the_time_limit_three_times_is_one_success(time_limits):
         assert len(starts(training)) == 4
         assert len({job_id for job_id, _ in starts(training)}) == 1
         assert repeated(training) <= 3
+        assert lines(training / "saves") == ["saved"] * 3
     assert "Trying to restart" not in ended.output
 
 
@@ -20,5 +22,6 @@ def test_the_time_limit_once_too_often_is_an_error_that_says_so(time_limits):
     assert ended.status != 0, ended.output
     assert len(starts(ended.folder / "a")) == 2
     assert repeated(ended.folder / "a") <= 1
+    assert lines(ended.folder / "a" / "saves") == ["saved"] * 2
     assert "state TIMEOUT (the time limit was reached 2 times)" in ended.output
     assert "hint: it needs more time: raise runtime" in ended.output

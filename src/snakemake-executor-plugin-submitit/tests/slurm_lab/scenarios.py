@@ -2,12 +2,20 @@
 
 from slurm_lab.main_process import Main, lines, write_snakefile
 
-# an epoch is a second; a checkpoint after each; the end once the job was started often enough; other ranks only wait
+# an epoch is a second; a checkpoint after each; the end once the job was started often enough; other ranks only wait. When it is
+# told to end, it takes two seconds to save
 TRAIN = """\
-import os, pathlib, sys, time
+import os, pathlib, signal, sys, time
+def save(number, frame):
+    signal.signal(number, signal.SIG_IGN)
+    time.sleep(2)
+    with open("saves", "a") as log:
+        log.write("saved\\n")
+    sys.exit(143)
 starts_wanted = int(sys.argv[1])
 while os.environ.get("RANK", "0") != "0":
     time.sleep(1)
+signal.signal(signal.SIGTERM, save)
 checkpoint = pathlib.Path("checkpoint")
 starts = len(pathlib.Path("starts").read_text().splitlines()) if pathlib.Path("starts").exists() else 0
 starts += 1
