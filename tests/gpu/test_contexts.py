@@ -54,7 +54,7 @@ def test_training_with_validation(gpu, tmp_path, engine):
 
 def test_evaluation(gpu, tmp_path, monkeypatch):
     for part in (Scores, ActivityMeter, OperationMeter):  # what they sum up are values
-        monkeypatch.setattr(part, "summary", lambda *arguments, **options: {})
+        monkeypatch.setattr(part, "summary", lambda *arguments, **options: {"nll": 0.0})
     case, world = Case(), World(device=SECOND)
     run = build_run(case, tmp_path, world)
     loader = evaluation_loader(noise(case), "test", run.loader._inputs, world)
