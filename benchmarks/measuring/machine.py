@@ -15,7 +15,7 @@ import torch
 from measuring.cuda_timing import time_calls
 
 BEST_OF, ENOUGH_S = 7, 5.0
-"""How often a rate is measured on a CPU, and the seconds after which once is enough."""
+"""How often a rate is measured on a CPU at most, and the seconds after which it is not measured again."""
 
 
 def prepare_device(device: str) -> None:

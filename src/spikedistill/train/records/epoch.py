@@ -40,12 +40,17 @@ class Clock:
     @property
     def seconds(self) -> float:
         """Seconds that the epoch has taken so far, in processes before this one, too."""
-        return self._before + (self._seconds or time.perf_counter() - self._started)
+        return self._before + self._own_seconds
 
     @property
     def speed(self) -> float:
         """Samples per second so far, over all ranks, since this process started or resumed the epoch."""
-        return self.samples / (self._seconds or time.perf_counter() - self._started)
+        return self.samples / self._own_seconds
+
+    @property
+    def _own_seconds(self) -> float:
+        """Seconds that this process has spent on the epoch so far."""
+        return self._seconds or time.perf_counter() - self._started
 
     def metrics(self) -> dict[str, float]:
         """Return the scalars of an epoch that has ended."""
